@@ -1,0 +1,35 @@
+"""Shared set-up: four virtual CPU devices, exact matmuls, and the optional local test data."""
+
+import os
+import pathlib
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax
+import pytest
+
+jax.config.update("jax_num_cpu_devices", 4)
+jax.config.update("jax_default_matmul_precision", "highest")
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
+
+
+def pytest_configure(config):
+  # Grain reads absl flags, which nobody parses under pytest.
+  from absl import flags
+
+  flags.FLAGS.mark_as_parsed()
+
+
+@pytest.fixture(scope="session")
+def repository() -> pathlib.Path:
+  return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def london_faces() -> pathlib.Path:
+  """62 people, neutral and happy (CC BY 4.0). Not part of the project: skipped where missing."""
+  folder = REPOSITORY.parent / "shared" / "data" / "london_faces"
+  if not folder.is_dir():
+    pytest.skip(f"optional local test data is missing: {folder}")
+  return folder
