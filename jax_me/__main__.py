@@ -1,0 +1,31 @@
+"""`python -m jax_me <command>`: one line a command; each lives in the room it belongs to."""
+
+import argparse
+import importlib
+import sys
+
+# name -> (module with configure(parser) and main(args) -> exit code, what it does)
+COMMANDS = {
+  "faces": ("jax_me.faces.command", "find and align the faces of a folder of pictures or clips"),
+  "report": ("jax_me.evaluation.command", "write a run's report again from its results"),
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+  arguments = sys.argv[1:] if arguments is None else arguments
+  parser = argparse.ArgumentParser(
+    prog="python -m jax_me",
+    description="Facial expression and micro-expression recognition in JAX.",
+  )
+  commands = parser.add_subparsers(dest="command", required=True, metavar="<command>")
+  for name, (module, summary) in COMMANDS.items():
+    command = commands.add_parser(name, help=summary, description=summary)
+    # Only the chosen command's room is imported: `--help` stays instant.
+    if arguments and arguments[0] == name:
+      importlib.import_module(module).configure(command)
+  parsed = parser.parse_args(arguments)
+  return importlib.import_module(COMMANDS[parsed.command][0]).main(parsed)
+
+
+if __name__ == "__main__":
+  sys.exit(main())
