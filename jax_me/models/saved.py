@@ -1,4 +1,4 @@
-"""A model on disk: `model.json` beside an Orbax `weights/` folder; nothing else is needed to use it again."""
+"""A model on disk: `model.json` beside an Orbax `weights/` folder, all that its use needs."""
 
 import dataclasses
 import json
@@ -65,7 +65,7 @@ def _with_positions(tree: Any) -> Any:
 
 
 def split_model(model: nnx.Module) -> tuple[Any, dict[str, Any], dict[str, Any]]:
-  """Splits a module into (graph definition, trainable params, everything else), plain nested dicts."""
+  """Splits a module into graph definition, trainable params and everything else (nested dicts)."""
   graphdef, params, rest = nnx.split(model, nnx.Param, ...)
   return graphdef, _nested(params), _nested(rest)
 
