@@ -1,0 +1,373 @@
+"""What every dataset builder shares: features, identity, atomic generation without TensorFlow.
+
+A builder subclasses FaceDataset and says three things: its `Options` (a frozen dataclass of
+everything that changes the content), `label_names`, and `splits`, which yields `Example`s. The
+records stand in the order in which they were yielded. TFDS's own writer is not used: above 1 GiB
+it needs TensorFlow, and it shuffles, which would part the records from the index beside them.
+"""
+
+import abc
+import collections
+import dataclasses
+import io
+import json
+import logging
+import os
+import pathlib
+import shutil
+import types
+from collections.abc import Iterable, Iterator
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from jax_me.data.builders.identity import (
+  IDENTITY_FILE,
+  build_lock,
+  find_prepared,
+  fingerprint_folder,
+  identity,
+  identity_hash,
+  make_options,
+)
+from jax_me.data.builders.parallel import available_cores, show_progress
+from jax_me.data.builders.writer import ShardWriter, explain_full_disk
+from jax_me.data.index import index_path
+
+logger = logging.getLogger(__name__)
+
+REPORT_FILE = "report.jsonl"
+SUMMARY_FILE = "summary.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+  """One image of a dataset, ready to store.
+
+  Attributes:
+    image: encoded bytes, JPEG or PNG.
+    label: class name, one of the builder's label names.
+    file: relative name of the source, unique in the split.
+    subject: the person, "" unknown.
+    clip: the recording, "" for a single photograph.
+    frame: position in the clip, -1 unknown.
+    onset, apex, offset: frame numbers of the expression in its clip, -1 unknown.
+    database: source dataset, "" when there is only one.
+  """
+
+  image: bytes
+  label: str
+  file: str
+  subject: str = ""
+  clip: str = ""
+  frame: int = -1
+  onset: int = -1
+  apex: int = -1
+  offset: int = -1
+  database: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+  """Examples of one split, produced lazily, with their expected number for the progress bar."""
+
+  examples: Iterable[Example]
+  total: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class NoOptions:
+  """For builders whose content depends on nothing."""
+
+
+@dataclasses.dataclass(eq=False)
+class FaceDatasetConfig(tfds.core.BuilderConfig):
+  """One variant of a dataset. `name` is unique to options, labels and source files.
+
+  Attributes:
+    options: the builder's Options.
+    labels: class names in the order of their codes.
+    fingerprint: identifies the user's files, "" when there are none.
+    manual_dir: where these files lie; not part of the identity.
+    workers: processes used for generation; not part of the identity.
+  """
+
+  options: Any = None
+  labels: tuple[str, ...] = ()
+  fingerprint: str = ""
+  manual_dir: pathlib.Path | None = None
+  workers: int = 1
+
+
+class FaceDataset(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+  """A TFDS builder with jax_me's common features, stored as array_record.
+
+  Subclasses set `name`, `DESCRIPTION`, `Options`, and `MANUAL_DOWNLOAD_INSTRUCTIONS` when they
+  read the user's files; they define `label_names` and `splits`.
+  """
+
+  VERSION = tfds.core.Version("1.0.0")
+  DESCRIPTION: ClassVar[str] = ""
+  CITATION: ClassVar[str] = ""
+  Options: ClassVar[type] = NoOptions
+
+  @classmethod
+  @abc.abstractmethod
+  def label_names(cls, options: Any, manual_dir: pathlib.Path | None) -> tuple[str, ...]:
+    """Class names in the order of their codes."""
+
+  @abc.abstractmethod
+  def splits(self) -> dict[str, Split]:
+    """The splits to generate; `self.options` and `self.manual_dir` say from what."""
+
+  @classmethod
+  def fingerprint(cls, options: Any, manual_dir: pathlib.Path) -> str:
+    """Identifies the user's files. Override to look at fewer of them."""
+    del options
+    return fingerprint_folder(manual_dir)
+
+  @classmethod
+  def config_title(cls, options: Any) -> str:
+    """Readable first part of the folder name, for example "aligned_224"."""
+    del options
+    return "data"
+
+  @classmethod
+  def prepare(
+    cls,
+    *,
+    data_dir: str | os.PathLike[str],
+    manual_dir: str | os.PathLike[str] | None = None,
+    workers: int | None = None,
+    **options: Any,
+  ) -> Self:
+    """See `jax_me.data.builders.prepare`."""
+    folder = pathlib.Path(data_dir).expanduser()
+    checked = make_options(cls, options)
+    needs_files = cls.MANUAL_DOWNLOAD_INSTRUCTIONS is not None
+    if manual_dir is not None and not needs_files:
+      raise ValueError(f"dataset {cls.name} reads no files of yours; leave out manual_dir")
+    if needs_files and manual_dir is None:
+      found = find_prepared(cls, folder, checked)
+      config = FaceDatasetConfig(
+        name=found["config_name"],
+        version=cls.VERSION,
+        options=checked,
+        labels=tuple(found["labels"]),
+        fingerprint=found["fingerprint"],
+      )
+      return cls(data_dir=folder, config=config)
+    source = None
+    if manual_dir is not None:
+      source = pathlib.Path(manual_dir).expanduser()
+      if not source.is_dir():
+        raise ValueError(
+          f"manual_dir {source} of dataset {cls.name} is not a folder. "
+          f"{cls.MANUAL_DOWNLOAD_INSTRUCTIONS}"
+        )
+    config = FaceDatasetConfig(
+      name="",
+      version=cls.VERSION,
+      options=checked,
+      labels=tuple(cls.label_names(checked, source)),
+      fingerprint="" if source is None else cls.fingerprint(checked, source),
+      manual_dir=source,
+      workers=available_cores() if workers is None else workers,
+    )
+    config.name = f"{cls.config_title(checked)}-{identity_hash(cls, config)}"
+    builder = cls(data_dir=folder, config=config)
+    if not _is_complete(builder):
+      with build_lock(folder / cls.name / f".{config.name}.lock"):
+        # Another process may have generated it while this one waited.
+        if not _is_complete(builder):
+          _remove_leftovers(pathlib.Path(builder.data_path))
+          logger.info("generating dataset %s in %s", cls.name, builder.data_path)
+          builder.download_and_prepare()
+      builder = cls(data_dir=folder, config=config)
+    return builder
+
+  def __init__(self, *, config: FaceDatasetConfig, **kwargs: Any):
+    self._report: list[dict[str, Any]] = []
+    kwargs.setdefault("file_format", "array_record")
+    super().__init__(config=config, **kwargs)
+
+  @property
+  def config(self) -> FaceDatasetConfig:
+    assert isinstance(self.builder_config, FaceDatasetConfig)
+    return self.builder_config
+
+  @property
+  def options(self) -> Any:
+    """The validated Options of this variant."""
+    return self.config.options
+
+  @property
+  def labels(self) -> tuple[str, ...]:
+    """Class names in the order of their codes."""
+    return self.config.labels
+
+  @property
+  def manual_dir(self) -> pathlib.Path:
+    """The user's files; only there while generating."""
+    if self.config.manual_dir is None:
+      raise ValueError(f"dataset {self.name} was opened without manual_dir")
+    return self.config.manual_dir
+
+  def report(self, file: str, status: str, **details: Any) -> None:
+    """Adds one row to the report beside the dataset; status "ok" means stored unharmed."""
+    self._report.append({"file": file, "status": status, **details})
+
+  def _info(self) -> tfds.core.DatasetInfo:
+    features = tfds.features
+    number = features.Scalar(np.int32)
+    return _LocalInfo(
+      builder=self,
+      description=self.DESCRIPTION,
+      citation=self.CITATION,
+      features=features.FeaturesDict(
+        {
+          "image": features.Image(),
+          "label": features.ClassLabel(names=list(self.labels)),
+          "subject": features.Text(),
+          "clip": features.Text(),
+          "frame": number,
+          "onset": number,
+          "apex": number,
+          "offset": number,
+          "database": features.Text(),
+          "file": features.Text(),
+        }
+      ),
+      supervised_keys=("image", "label"),
+      disable_shuffling=True,
+    )
+
+  def _create_builder_config(self, builder_config: Any, version: Any) -> FaceDatasetConfig:
+    # TFDS would warn of a "custom data configuration"; here all are.
+    del version
+    return builder_config
+
+  def _make_download_manager(self, **kwargs: Any) -> Any:
+    # TFDS's own would leave an empty folder "downloads" in data_dir.
+    del kwargs
+    return types.SimpleNamespace(downloaded_size=0)
+
+  def _log_download_bytes(self) -> None:
+    """TFDS prints its download sizes here; nothing is downloaded."""
+
+  def _log_download_done(self) -> None:
+    logger.info("dataset %s is ready in %s", self.name, self.data_path)
+
+  def _split_generators(self, dl_manager: Any) -> dict[str, Split]:
+    del dl_manager
+    return self.splits()
+
+  def _generate_examples(self, split: Split) -> Iterator[tuple[str, dict[str, Any]]]:
+    seen: set[str] = set()
+    for example in split.examples:
+      if example.label not in self.labels:
+        raise ValueError(
+          f"{example.file}: label {example.label!r} is not one of {', '.join(self.labels)}"
+        )
+      if example.file in seen:
+        raise ValueError(f"{example.file}: two examples of dataset {self.name} have this name")
+      if not example.image.startswith((b"\xff\xd8\xff", b"\x89PNG")):
+        raise ValueError(f"{example.file}: the image is neither JPEG nor PNG")
+      seen.add(example.file)
+      row = {field.name: getattr(example, field.name) for field in dataclasses.fields(example)}
+      yield example.file, row
+
+  def _generate_splits(self, dl_manager: Any, download_config: Any) -> list[Any]:
+    del download_config
+    self._report.clear()
+    folder = pathlib.Path(self.data_path)  # the temporary one, renamed by TFDS at the end
+    infos, counts = [], {}
+    for name, split in self._split_generators(dl_manager).items():
+      watched = show_progress(
+        self._generate_examples(split), total=split.total, what=f"{self.name} {name}"
+      )
+      with explain_full_disk(folder):
+        info = self._write_split(name, watched, folder)
+      counts[name] = info.num_examples
+      if info.num_examples:
+        infos.append(info)
+      else:
+        index_path(folder, name).unlink()
+        self.report(name, "empty_split")
+    if not infos:
+      raise ValueError(f"dataset {self.name}: no usable image was found. {self._problems()}")
+    with explain_full_disk(folder):
+      _write_json(folder / IDENTITY_FILE, identity(type(self), self.config))
+      with (folder / REPORT_FILE).open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in self._report)
+      _write_json(
+        folder / SUMMARY_FILE, {"examples": counts, "files": _count_statuses(self._report)}
+      )
+    if _count_statuses(self._report).keys() - {"ok"}:
+      logger.warning("dataset %s: %s", self.name, self._problems())
+    return infos
+
+  def _problems(self) -> str:
+    """Counts of everything that is not "ok", and the first few names."""
+    bad = [row for row in self._report if row["status"] != "ok"]
+    counts = ", ".join(f"{count} {status}" for status, count in _count_statuses(bad).items())
+    first = "; ".join(f"{row['file']}: {row['status']}" for row in bad[:3])
+    return f"Problems: {counts} ({first}); see {REPORT_FILE}" if bad else "No file was listed."
+
+  def _write_split(
+    self, name: str, examples: Iterable[tuple[str, dict[str, Any]]], folder: pathlib.Path
+  ) -> Any:
+    """Streams one split into shards of about SHARD_BYTES and its index; returns a SplitInfo."""
+    features = self.info.features
+    serializer = tfds.core.example_serializer.ExampleSerializer(features.get_serialized_info())
+    writer = ShardWriter(folder, name)
+    with writer, index_path(folder, name).open("w", encoding="utf-8") as index:
+      for _, row in examples:
+        stored = {**row, "image": io.BytesIO(row["image"])}
+        writer.write(serializer.serialize_example(features.encode_example(stored)))
+        row = {**row, "label": self.labels.index(row["label"])}
+        del row["image"]
+        index.write(json.dumps(row, ensure_ascii=False) + "\n")
+    template = self._get_filename_template(split_name=name)
+    count = len(writer.paths)
+    for number, path in enumerate(writer.paths):
+      path.rename(folder / template.relative_filepath(shard_index=number, num_shards=count))
+    return tfds.core.SplitInfo(
+      name=name,
+      shard_lengths=writer.lengths,
+      num_bytes=writer.bytes_written,
+      filename_template=template,
+    )
+
+
+class _LocalInfo(tfds.core.DatasetInfo):
+  """DatasetInfo that does not look for published statistics (and leave empty folders in /tmp)."""
+
+  def initialize_from_bucket(self) -> None:
+    """There is nothing published about the user's own data."""
+
+
+def _is_complete(builder: FaceDataset) -> bool:
+  """Whether the dataset is there. TFDS renames its folder into place when all is written."""
+  folder = pathlib.Path(builder.data_path)
+  if not folder.exists():
+    return False
+  if not (folder / "dataset_info.json").is_file():
+    raise ValueError(f"{folder} is not a complete dataset; delete that folder and try again")
+  return True
+
+
+def _remove_leftovers(folder: pathlib.Path) -> None:
+  """Deletes what killed builds left beside `folder`; only called while holding the build lock."""
+  for leftover in folder.parent.glob(f"incomplete.*_{folder.name}"):
+    logger.info("removing what an interrupted build left: %s", leftover)
+    shutil.rmtree(leftover)
+
+
+def _count_statuses(rows: list[dict[str, Any]]) -> dict[str, int]:
+  return dict(collections.Counter(row["status"] for row in rows))
+
+
+def _write_json(path: pathlib.Path, value: Any) -> None:
+  path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,98 @@
+"""Work spread over processes, results in order, memory bounded; and progress that suits the place.
+
+dlib holds Python's lock while it looks for faces, so threads would not help.
+"""
+
+import collections
+import concurrent.futures
+import itertools
+import logging
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+import tqdm
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+logger = logging.getLogger(__name__)
+
+LOG_SECONDS = 10.0
+
+
+def available_cores() -> int:
+  """Cores that this process may use (containers and `taskset` give fewer than the machine has)."""
+  if hasattr(os, "sched_getaffinity"):
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1
+
+
+def map_in_processes(
+  function: Callable[[T], R], items: Iterable[T], *, workers: int
+) -> Iterator[R]:
+  """Yields function(item) for every item, in order.
+
+  At most `4 * workers` items are under way or waiting, so a slow consumer does not fill memory.
+  Processes are spawned, not forked: a fork of a process that runs JAX's threads can hang.
+
+  Args:
+    function: a module-level function; it, the items and the results must pickle.
+    items: taken lazily.
+    workers: number of processes; 0 or 1 runs everything in this process.
+
+  Raises:
+    ValueError: workers is negative.
+    RuntimeError: a worker died (most often: out of memory). Errors of `function` pass through.
+  """
+  if workers < 0:
+    raise ValueError(f"workers must be 0 or more, got {workers}")
+  if workers <= 1:
+    yield from map(function, items)
+    return
+  remaining = iter(items)
+  context = multiprocessing.get_context("spawn")
+  pool = concurrent.futures.ProcessPoolExecutor(workers, mp_context=context)
+  try:
+    pending = collections.deque(
+      pool.submit(function, item) for item in itertools.islice(remaining, 4 * workers)
+    )
+    while pending:
+      result = pending.popleft().result()
+      for item in itertools.islice(remaining, 1):
+        pending.append(pool.submit(function, item))
+      yield result
+  except concurrent.futures.process.BrokenProcessPool as error:
+    raise RuntimeError(
+      f"a worker process died ({error}); if memory ran out, use fewer workers"
+    ) from error
+  finally:
+    pool.shutdown(wait=True, cancel_futures=True)
+
+
+def show_progress(items: Iterable[T], *, total: int | None, what: str) -> Iterator[T]:
+  """Passes items through; a bar on a terminal, else a log line every ten seconds.
+
+  Args:
+    items: anything iterable.
+    total: how many there are, when known.
+    what: the name shown, for example "labeled_images train".
+  """
+  if sys.stderr.isatty():
+    yield from tqdm.tqdm(items, total=total, desc=what, unit="image", dynamic_ncols=True)
+    return
+  started = logged = time.monotonic()
+  count = 0
+  for item in items:
+    yield item
+    count += 1
+    now = time.monotonic()
+    if now - logged >= LOG_SECONDS:
+      logged = now
+      of_total = "" if total is None else f"/{total}"
+      logger.info("%s: %d%s images, %.1f/s", what, count, of_total, count / (now - started))
+  seconds = time.monotonic() - started
+  logger.info("%s: %d images in %.1f s", what, count, seconds)

@@ -1,0 +1,98 @@
+"""What is known of every example (label, subject, clip, ...) without decoding a single image.
+
+Each split of a dataset has a file `index-<split>.jsonl` beside its records: one JSON row an
+example, in the order of storage. Folds, samplers and reports read it; row i belongs to record i.
+"""
+
+import dataclasses
+import json
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+TEXT_FIELDS = ("subject", "clip", "database", "file")
+NUMBER_FIELDS = ("label", "frame", "onset", "apex", "offset")
+
+
+@dataclasses.dataclass(frozen=True)
+class ExampleIndex:
+  """The columns of a split; all arrays have shape [N] and row i describes stored example i.
+
+  Attributes:
+    label_names: names of the classes; `label` holds positions in it.
+    label: int32 class of each example.
+    subject: object array of str, "" where the person is unknown.
+    clip: object array of str, "" for single photographs. Unique only within a subject.
+    database: object array of str, the source dataset ("" when there is only one).
+    file: object array of str, relative name of the source; unique in the split.
+    frame: int32 position in the clip, -1 unknown.
+    onset, apex, offset: int32 frame numbers of the expression in its clip, -1 unknown.
+  """
+
+  label_names: tuple[str, ...]
+  label: np.ndarray
+  subject: np.ndarray
+  clip: np.ndarray
+  database: np.ndarray
+  file: np.ndarray
+  frame: np.ndarray
+  onset: np.ndarray
+  apex: np.ndarray
+  offset: np.ndarray
+
+  def __len__(self) -> int:
+    return len(self.label)
+
+  def take(self, indices: Sequence[int] | np.ndarray) -> "ExampleIndex":
+    """The same columns for some examples only; row i then describes example indices[i]."""
+    columns = {name: getattr(self, name)[indices] for name in TEXT_FIELDS + NUMBER_FIELDS}
+    return ExampleIndex(label_names=self.label_names, **columns)
+
+  def class_counts(self) -> dict[str, int]:
+    """Number of examples of each class, classes without examples included."""
+    counts = np.bincount(self.label, minlength=len(self.label_names))
+    return {name: int(count) for name, count in zip(self.label_names, counts, strict=True)}
+
+
+def make_index(label_names: Sequence[str], rows: Sequence[dict[str, Any]]) -> ExampleIndex:
+  """Builds the columns from one dict an example; fields that a dict lacks are unknown."""
+  columns: dict[str, np.ndarray] = {}
+  for name in TEXT_FIELDS:
+    column = np.empty(len(rows), object)
+    # Interned: a subject's name is one object, however many frames show that person.
+    column[:] = [sys.intern(str(row.get(name, ""))) for row in rows]
+    columns[name] = column
+  for name in NUMBER_FIELDS:
+    columns[name] = np.array([row.get(name, -1) for row in rows], np.int32).reshape(len(rows))
+  return ExampleIndex(label_names=tuple(label_names), **columns)
+
+
+def index_path(folder: str | pathlib.Path, split: str) -> pathlib.Path:
+  """Where the index of a split lies in a dataset's version folder."""
+  return pathlib.Path(folder) / f"index-{split}.jsonl"
+
+
+def read_index(builder: Any, split: str = "train") -> ExampleIndex:
+  """Reads the index of one split of a prepared dataset.
+
+  Args:
+    builder: a TFDS builder returned by `jax_me.data.builders.prepare`.
+    split: name of a split of that dataset.
+
+  Raises:
+    ValueError: the dataset has no such split, or no index beside it.
+  """
+  path = index_path(str(builder.data_path), split)
+  if not path.is_file():
+    splits = ", ".join(sorted(builder.info.splits)) or "none: it is not prepared"
+    raise ValueError(
+      f"{path} is missing: dataset {builder.info.full_name} has no split {split!r} "
+      f"(splits: {splits}), or was not built by jax_me.data.builders.prepare"
+    )
+  with path.open(encoding="utf-8") as lines:
+    rows = [json.loads(line) for line in lines]
+  names = builder.info.features["label"].names
+  return make_index(names, rows)
