@@ -100,7 +100,7 @@ class FaceDatasetConfig(tfds.core.BuilderConfig):
   workers: int = 1
 
 
-class FaceDataset(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+class FaceDataset(tfds.core.GeneratorBasedBuilder):
   """A TFDS builder with jax_me's common features, stored as array_record.
 
   Subclasses set `name`, `DESCRIPTION`, `Options`, and `MANUAL_DOWNLOAD_INSTRUCTIONS` when they
