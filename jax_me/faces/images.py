@@ -1,0 +1,158 @@
+"""Photographs and frames: any file a user may have -> uint8 RGB, and pictures written whole."""
+
+import io
+import os
+import pathlib
+import warnings
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps
+
+# Files with these endings are taken for pictures; every other file is "not_an_image".
+IMAGE_SUFFIXES = frozenset(
+  ".jpg .jpeg .jpe .jfif .png .bmp .dib .tif .tiff .webp .gif .ppm .pgm .pnm .jp2 .avif".split()
+)
+# Pictures that Pillow cannot decode: called unreadable, with the remedy, rather than passed over.
+UNSUPPORTED_SUFFIXES = frozenset(".heic .heif .cr2 .cr3 .nef .arw .dng .raf .orf .rw2".split())
+
+# Twice Pillow's own limit, 537 MB of RGB: above it a small file may be made to fill the memory.
+MAX_PIXELS = 178_956_970
+
+JPEG_QUALITY = 95
+
+
+class UnreadableImage(ValueError):
+  """A picture that cannot be decoded. The message names the file and the reason."""
+
+  def __init__(self, name: str, reason: str):
+    super().__init__(f"cannot read the image {name}: {reason}")
+    self.name = name
+    self.reason = reason
+
+
+def is_image_name(name: str) -> bool:
+  """Whether a file of this name is meant to be a picture (by its ending, case ignored)."""
+  if name.startswith("._"):  # what macOS leaves beside each file of an archive
+    return False
+  suffix = os.path.splitext(name)[1].lower()
+  return suffix in IMAGE_SUFFIXES or suffix in UNSUPPORTED_SUFFIXES
+
+
+def read_image(source: str | os.PathLike | bytes) -> np.ndarray:
+  """Decodes one picture as people see it: EXIF rotation applied, colours in RGB.
+
+  Grey, palette, CMYK, 16-bit and floating-point pictures become 8-bit RGB; 16 bits are scaled by
+  1/257, so that 65535 becomes 255. Transparent pixels are laid over white. Of an animation or a
+  multi-page file the first picture is taken.
+
+  Args:
+    source: a path, or the bytes of an encoded picture.
+
+  Returns:
+    uint8 [H, W, 3], RGB, contiguous.
+
+  Raises:
+    UnreadableImage: missing, empty, truncated, not a picture, or more than MAX_PIXELS pixels.
+  """
+  if isinstance(source, bytes):
+    name, data = f"({len(source)} bytes)", source
+  else:
+    name = os.fspath(source)
+    try:
+      data = pathlib.Path(source).read_bytes()
+    except OSError as error:
+      raise UnreadableImage(name, error.strerror or str(error)) from error
+  if not data:
+    raise UnreadableImage(name, "the file is empty (0 bytes)")
+  try:
+    with warnings.catch_warnings():
+      warnings.simplefilter("ignore")  # Pillow warns of odd metadata, and of large pictures
+      with Image.open(io.BytesIO(data)) as image:
+        pixels = image.width * image.height
+        if pixels > MAX_PIXELS:
+          raise UnreadableImage(name, _too_large(image.width, image.height))
+        image.load()
+        return _to_rgb(name, ImageOps.exif_transpose(image))
+  except UnreadableImage:
+    raise
+  except Image.DecompressionBombError as error:
+    raise UnreadableImage(name, f"more than the {MAX_PIXELS} pixels allowed") from error
+  except Image.UnidentifiedImageError as error:
+    raise UnreadableImage(name, _unknown_format(name, data)) from error
+  except Exception as error:  # decoders fed broken bytes raise nearly every type there is
+    reason = str(error) or type(error).__name__
+    raise UnreadableImage(name, f"broken or truncated ({reason})") from error
+
+
+def _too_large(width: int, height: int) -> str:
+  return f"{width} x {height} pixels are more than the {MAX_PIXELS} allowed; scale it down first"
+
+
+def _unknown_format(name: str, data: bytes) -> str:
+  if os.path.splitext(name)[1].lower() in UNSUPPORTED_SUFFIXES:
+    return "this format is not supported; convert it to JPEG or PNG"
+  if b"\0" not in data[:512]:
+    return "the content is text, not a picture"
+  return "the content is not a picture of a known format"
+
+
+def _to_rgb(name: str, image: Image.Image) -> np.ndarray:
+  """Any Pillow mode -> uint8 [H, W, 3]."""
+  if image.mode.startswith("I;16") or image.mode == "I":
+    values = np.asarray(image).astype(np.int64)
+    if values.min() < 0 or values.max() > 65535:
+      raise UnreadableImage(name, "integer pixels outside [0, 65535]")
+    return _grey_to_rgb(((values + 128) // 257).astype(np.uint8))
+  if image.mode == "F":
+    values = np.asarray(image)
+    if not (values.min() >= 0 and values.max() <= 1):  # false for NaN too
+      raise UnreadableImage(name, "floating-point pixels outside [0, 1]")
+    return _grey_to_rgb(np.rint(values * 255).astype(np.uint8))
+  if image.has_transparency_data:
+    layer = image.convert("RGBA")
+    image = Image.new("RGBA", layer.size, "white")
+    image.alpha_composite(layer)
+  return np.array(image.convert("RGB"))
+
+
+def _grey_to_rgb(grey: np.ndarray) -> np.ndarray:
+  return np.ascontiguousarray(np.broadcast_to(grey[:, :, None], (*grey.shape, 3)))
+
+
+def encode_image(image: np.ndarray, image_format: str = "png") -> bytes:
+  """Encodes uint8 [H, W, 3] RGB as "png" (lossless) or "jpg" (quality 95, a fifth of the size)."""
+  if image_format == "png":
+    # Run-length level 1: as small as zlib's level 3 on faces, and a third faster.
+    options = [
+      cv2.IMWRITE_PNG_COMPRESSION,
+      1,
+      cv2.IMWRITE_PNG_STRATEGY,
+      cv2.IMWRITE_PNG_STRATEGY_RLE,
+    ]
+  elif image_format == "jpg":
+    options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+  else:
+    raise ValueError(f"image_format must be 'png' or 'jpg', got {image_format!r}")
+  _, data = cv2.imencode(f".{image_format}", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
+  return data.tobytes()
+
+
+def write_whole(path: str | os.PathLike, data: bytes, *, scratch: str | os.PathLike) -> None:
+  """Writes a file so that it is there whole or not at all, even after kill -9.
+
+  Args:
+    path: where the file is to be; its folder must exist.
+    data: its content.
+    scratch: a folder on the same file system for the half-written file.
+
+  Raises:
+    OSError: disk full, no permission; nothing is left behind.
+  """
+  partial = pathlib.Path(scratch) / f"{os.getpid()}.partial"
+  try:
+    partial.write_bytes(data)
+    os.replace(partial, path)
+  except OSError:
+    partial.unlink(missing_ok=True)
+    raise
