@@ -1,0 +1,59 @@
+"""Every model by its original's name."""
+
+import difflib
+import functools
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from flax import nnx
+
+from jax_me.models.mae import MAE_MODELS
+from jax_me.models.vit import VIT_MODELS
+
+MODELS: dict[str, Callable[..., nnx.Module]] = {
+  **VIT_MODELS,
+  **MAE_MODELS,
+}
+
+
+def create_model(name: str, *, rngs: nnx.Rngs, **overrides: Any) -> Any:
+  """Builds a model by name.
+
+  Args:
+    name: key of `MODELS`.
+    rngs: source of the initial values, for instance `nnx.Rngs(0)`.
+    **overrides: keywords of the model's constructor, named as in the originals
+      (`image_size, num_classes, embed_dim, depth, ...`), and `dtype`, `param_dtype`.
+
+  Returns:
+    The module.
+
+  Raises:
+    ValueError: unknown name or keyword (the message names the nearest), or a value that the
+      constructor refuses.
+  """
+  if name not in MODELS:
+    raise ValueError(f"unknown model {name!r}{_nearest(name, MODELS)}")
+  constructor = MODELS[name]
+  known = _keywords(constructor)
+  for keyword in overrides:
+    if keyword not in known:
+      raise ValueError(f"{name} takes no argument {keyword!r}{_nearest(keyword, known)}")
+  return constructor(rngs=rngs, **overrides)
+
+
+def _keywords(constructor: Callable) -> list[str]:
+  """What may be overridden: the keywords of the function or class behind the dict's entry."""
+  target = constructor.func if isinstance(constructor, functools.partial) else constructor
+  # A module class hides its signature behind its metaclass.
+  target = target.__init__ if inspect.isclass(target) else target
+  return [name for name in inspect.signature(target).parameters if name not in ("self", "rngs")]
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+  """'; did you mean a, b?' or, when nothing is near, the whole list."""
+  near = difflib.get_close_matches(word, known, n=3)
+  if near:
+    return f"; did you mean {', '.join(near)}?"
+  return f"; known: {', '.join(sorted(known))}"

@@ -1,0 +1,115 @@
+"""Images to patches and back, and the patch embedding of ViT and MAE."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+
+def patch_grid(image_size: int, patch_size: int) -> int:
+  """Patches along a side; ValueError when the patches do not tile the image."""
+  if patch_size < 1 or image_size < patch_size or image_size % patch_size:
+    raise ValueError(f"image_size {image_size} must be a multiple of patch_size {patch_size}")
+  return image_size // patch_size
+
+
+def check_images(images: jax.Array, image_size: int) -> None:
+  """ValueError unless images are [B, image_size, image_size, 3]."""
+  if images.ndim != 4 or images.shape[1:] != (image_size, image_size, 3):
+    raise ValueError(
+      f"expected images [B, {image_size}, {image_size}, 3], got {list(images.shape)}; resize the "
+      "images or build the model with another image_size"
+    )
+
+
+def patchify(images: jax.Array, patch_size: int) -> jax.Array:
+  """Cuts images into flat patches.
+
+  Args:
+    images: [B, H, W, C], H and W multiples of `patch_size`.
+    patch_size: pixels along a side.
+
+  Returns:
+    [B, N, patch_size**2 * C]: patches by rows, pixels by rows, channels last.
+  """
+  batch, height, width, channels = images.shape
+  rows, columns = height // patch_size, width // patch_size
+  split = images.reshape(batch, rows, patch_size, columns, patch_size, channels)
+  return split.transpose(0, 1, 3, 2, 4, 5).reshape(batch, rows * columns, -1)
+
+
+def unpatchify(patches: jax.Array, patch_size: int) -> jax.Array:
+  """Inverse of `patchify` for square images: [B, N, patch_size**2 * C] -> [B, H, W, C]."""
+  batch, count, values = patches.shape
+  grid = round(count**0.5)
+  if grid * grid != count:
+    raise ValueError(f"{count} patches do not fill a square image")
+  split = patches.reshape(batch, grid, grid, patch_size, patch_size, values // patch_size**2)
+  side = grid * patch_size
+  return split.transpose(0, 1, 3, 2, 4, 5).reshape(batch, side, side, -1)
+
+
+class PatchEmbed(nnx.Module):
+  """Linear projection of flat patches (arXiv:2010.11929, equation 1).
+
+  The weights are those of a convolution whose stride is its kernel; on flat patches that is one
+  matrix product, and patches that are masked out need not be computed.
+
+  Args:
+    patch_size: pixels along a side.
+    dim: width of the tokens.
+    kernel_init, bias_init: initialisers; the kernel is [patch_size, patch_size, 3, dim].
+  """
+
+  def __init__(
+    self,
+    patch_size: int,
+    dim: int,
+    *,
+    kernel_init: Callable,
+    bias_init: Callable,
+    dtype: Any,
+    param_dtype: Any,
+    rngs: nnx.Rngs,
+  ):
+    self.patch_size = patch_size
+    self.proj = nnx.Conv(
+      3,
+      dim,
+      (patch_size, patch_size),
+      strides=patch_size,
+      padding="VALID",
+      kernel_init=kernel_init,
+      bias_init=bias_init,
+      dtype=dtype,
+      param_dtype=param_dtype,
+      rngs=rngs,
+    )
+
+  def __call__(self, patches: jax.Array) -> jax.Array:
+    """[B, N, patch_size**2 * 3] (see `patchify`) -> [B, N, dim]."""
+    dtype = self.proj.dtype
+    kernel = self.proj.kernel[...].astype(dtype)
+    flat = kernel.reshape(-1, kernel.shape[-1])
+    return jnp.matmul(patches.astype(dtype), flat) + self.proj.bias[...].astype(dtype)
+
+
+def flat_xavier_uniform(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+  """Xavier uniform of a patch kernel [h, w, in, out] seen as a [h * w * in, out] matrix (MAE)."""
+  *receptive, outputs = shape
+  inputs = 1
+  for size in receptive:
+    inputs *= size
+  return nnx.initializers.xavier_uniform()(key, (inputs, outputs), dtype).reshape(shape)
+
+
+def torch_uniform(fan_in: int) -> Callable:
+  """torch's default for weights and biases of linear and convolution layers: U(+-fan_in**-0.5)."""
+  bound = fan_in**-0.5
+
+  def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32, **_) -> jax.Array:
+    return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+  return init
