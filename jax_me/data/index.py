@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-TEXT_FIELDS = ("subject", "clip", "database", "file")
+TEXT_FIELDS = ("subject", "clip", "database", "file", "split")
 NUMBER_FIELDS = ("label", "frame", "onset", "apex", "offset")
 
 
@@ -28,6 +28,7 @@ class ExampleIndex:
     clip: object array of str, "" for single photographs. Unique only within a subject.
     database: object array of str, the source dataset ("" when there is only one).
     file: object array of str, relative name of the source; unique in the split.
+    split: object array of str, the stored split that the example stands in.
     frame: int32 position in the clip, -1 unknown.
     onset, apex, offset: int32 frame numbers of the expression in its clip, -1 unknown.
   """
@@ -38,6 +39,7 @@ class ExampleIndex:
   clip: np.ndarray
   database: np.ndarray
   file: np.ndarray
+  split: np.ndarray
   frame: np.ndarray
   onset: np.ndarray
   apex: np.ndarray
@@ -76,23 +78,25 @@ def index_path(folder: str | pathlib.Path, split: str) -> pathlib.Path:
 
 
 def read_index(builder: Any, split: str = "train") -> ExampleIndex:
-  """Reads the index of one split of a prepared dataset.
+  """Reads the index of one split, or of several joined by "+", of a prepared dataset.
 
   Args:
     builder: a TFDS builder returned by `jax_me.data.builders.prepare`.
-    split: name of a split of that dataset.
+    split: name of a split of that dataset, or for example "train+test": the examples of train,
+      then those of test, as TFDS reads them.
 
   Raises:
     ValueError: the dataset has no such split, or no index beside it.
   """
-  path = index_path(str(builder.data_path), split)
-  if not path.is_file():
-    splits = ", ".join(sorted(builder.info.splits)) or "none: it is not prepared"
-    raise ValueError(
-      f"{path} is missing: dataset {builder.info.full_name} has no split {split!r} "
-      f"(splits: {splits}), or was not built by jax_me.data.builders.prepare"
-    )
-  with path.open(encoding="utf-8") as lines:
-    rows = [json.loads(line) for line in lines]
-  names = builder.info.features["label"].names
-  return make_index(names, rows)
+  rows = []
+  for name in split.split("+"):
+    path = index_path(str(builder.data_path), name)
+    if not path.is_file():
+      splits = ", ".join(sorted(builder.info.splits)) or "none: it is not prepared"
+      raise ValueError(
+        f"{path} is missing: dataset {builder.info.full_name} has no split {name!r} "
+        f"(splits: {splits}), or was not built by jax_me.data.builders.prepare"
+      )
+    with path.open(encoding="utf-8") as lines:
+      rows += [{**json.loads(line), "split": name} for line in lines]
+  return make_index(builder.info.features["label"].names, rows)

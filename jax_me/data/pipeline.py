@@ -95,7 +95,7 @@ class TrainBatches(Iterator[Batch]):
     batch = next(self._iterator)
     if self._workers:
       # Workers hand over views of shared memory, which would stay open as long as the batch lives.
-      batch = {name: array.copy() for name, array in batch.items()}
+      batch = {name: np.array(array, subok=False) for name, array in batch.items()}
     self.examples_seen += self.batch_size
     return batch
 
