@@ -1,0 +1,38 @@
+"""`python -m jax_me report WORKDIR`: the report of a run, made again from what the run kept."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from jax_me.evaluation.parts import load_parts
+from jax_me.evaluation.report import PARTS_FOLDER, write_report
+
+METRICS_LOG = "metrics.jsonl"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument("workdir", type=Path, help="folder of a run that has been evaluated")
+  parser.add_argument("--title", help="heading of the page (default: as before)")
+
+
+def main(args: argparse.Namespace) -> int:
+  """Exit code 0, or 1 when the folder holds nothing to report."""
+  try:
+    parts = load_parts(args.workdir / PARTS_FOLDER)
+    log = args.workdir / METRICS_LOG  # has gone on if the training has
+    path = write_report(
+      args.workdir,
+      title=args.title or parts.title,
+      predictions=parts.predictions,
+      history=log if log.exists() else parts.history,
+      samples=parts.samples,
+      reconstructions=parts.reconstructions,
+      facts=parts.facts,
+    )
+  except (ValueError, OSError) as error:
+    print(f"report: {error}", file=sys.stderr)
+    return 1
+  print(path)
+  return 0

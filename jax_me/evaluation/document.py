@@ -1,0 +1,260 @@
+"""A document of a few kinds of blocks, and its two forms: one HTML page, or Markdown with pictures.
+
+The page is self-contained (pictures inside, no script, nothing fetched: its policy forbids it),
+reads on a phone and to a screen reader. Every text is data and is escaped in both forms.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Text:
+  """A paragraph; a `warning` is set off."""
+
+  text: str
+  warning: bool = False
+
+
+@dataclass(frozen=True)
+class Figures:
+  """The few numbers that matter most: (name, value, note) each."""
+
+  figures: Sequence[tuple[str, str, str]]
+
+
+@dataclass(frozen=True)
+class Table:
+  """Rows of texts; the first cell of a row names it. A long one can be `folded` away."""
+
+  caption: str
+  header: Sequence[str]
+  rows: Sequence[Sequence[str]]
+  folded: bool = False
+  last_apart: bool = False  # the last row is of another kind, such as a mean
+
+
+@dataclass(frozen=True)
+class Picture:
+  """A PNG with what it shows (`alt`, for who cannot see it) and a caption."""
+
+  name: str  # file name of the Markdown form
+  png: bytes
+  alt: str
+  caption: str = ""
+  width: int | None = None  # widest on the page, in CSS pixels; None: as wide as there is room
+
+
+@dataclass(frozen=True)
+class Tile:
+  """A small picture with a heading and lines of text below; a `marked` one stands out."""
+
+  images: Sequence[tuple[bytes, str]]  # (PNG, alt), side by side
+  heading: str
+  lines: Sequence[str] = ()
+  marked: bool = False
+
+
+@dataclass(frozen=True)
+class Gallery:
+  """Tiles that flow into as many columns as fit. Markdown shows them as one sheet."""
+
+  tiles: Sequence[Tile]
+  sheet: Picture
+  tile_width: int = 140  # CSS pixels, at least
+
+
+Block = Text | Figures | Table | Picture | Gallery
+
+
+@dataclass(frozen=True)
+class Section:
+  title: str
+  blocks: Sequence[Block]
+
+
+@dataclass(frozen=True)
+class Document:
+  title: str
+  lead: Sequence[Block]
+  sections: Sequence[Section] = field(default=())
+
+  @property
+  def pictures(self) -> list[Picture]:
+    """The pictures that the Markdown form refers to."""
+    found = []
+    for block in [*self.lead, *(block for part in self.sections for block in part.blocks)]:
+      if isinstance(block, Picture):
+        found.append(block)
+      elif isinstance(block, Gallery):
+        found.append(block.sheet)
+    return found
+
+
+STYLE = """
+:root{color-scheme:light;--ink:#1c2530;--quiet:#566270;--rule:#d5dbe1;--good:#00734f;--bad:#b34700}
+*{box-sizing:border-box}
+body{margin:0 auto;max-width:62rem;padding:1.2rem 1rem 3rem;background:#fff;color:var(--ink);
+ font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Liberation Sans",sans-serif;
+ overflow-wrap:anywhere}
+h1{font-size:1.6rem;line-height:1.25;margin:.4rem 0 1rem}
+h2{font-size:1.2rem;margin:2.4rem 0 .7rem;padding-top:.8rem;border-top:1px solid var(--rule)}
+p{margin:.6rem 0;max-width:44rem}
+p.warning{border-left:4px solid var(--bad);padding:.3rem .8rem;background:#fdf3ec}
+dl.figures{display:flex;flex-wrap:wrap;gap:.8rem;margin:1rem 0}
+dl.figures div{flex:1 1 9rem;border:1px solid var(--rule);border-radius:8px;padding:.6rem .9rem}
+dl.figures dt{color:var(--quiet)}
+dl.figures dd{margin:0}
+dd.value{font-size:1.9rem;font-weight:650;line-height:1.2;font-variant-numeric:tabular-nums}
+dd.note{color:var(--quiet);font-size:.85rem}
+.scroll{overflow-x:auto;margin:.8rem 0}
+table{border-collapse:collapse;font-size:.92rem;font-variant-numeric:tabular-nums}
+caption{text-align:left;color:var(--quiet);padding-bottom:.3rem}
+th,td{padding:.28rem .7rem .28rem 0;border-bottom:1px solid var(--rule);text-align:left;
+ vertical-align:top;overflow-wrap:normal}
+td.number,th.number{text-align:right;padding:.28rem .2rem .28rem .9rem;white-space:nowrap}
+tbody th{font-weight:500}
+tr.apart th,tr.apart td{border-top:2px solid var(--quiet);font-style:italic;color:var(--quiet)}
+summary{cursor:pointer;padding:.3rem 0;color:#005a94}
+figure{margin:1rem 0}
+figure>img{display:block;width:100%;height:auto}
+figcaption{color:var(--quiet);font-size:.9rem;max-width:44rem}
+ul.gallery{list-style:none;margin:1rem 0;padding:0;display:grid;gap:.8rem}
+ul.gallery li{border:1px solid var(--rule);border-radius:8px;padding:.5rem;font-size:.88rem;
+ line-height:1.35}
+ul.gallery li.marked{border:3px dashed var(--bad);padding:calc(.5rem - 2px)}
+ul.gallery .images{display:flex;gap:3px}
+ul.gallery img{display:block;flex:1 1 0;min-width:0;width:100%;height:auto;border-radius:4px}
+ul.gallery strong{display:block;margin-top:.4rem}
+ul.gallery .line{display:block;color:var(--quiet)}
+@media print{body{max-width:none}h2{break-after:avoid}figure,li{break-inside:avoid}}
+"""
+
+
+def to_html(document: Document) -> str:
+  """The document as one page that needs nothing else."""
+  policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+  parts = [
+    '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
+    f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
+    '<meta name="viewport" content="width=device-width, initial-scale=1">',
+    f"<title>{_text(document.title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>",
+    f"<h1>{_text(document.title)}</h1>",
+    *(_html_block(block) for block in document.lead),
+  ]
+  for section in document.sections:
+    parts.append(f"<section>\n<h2>{_text(section.title)}</h2>")
+    parts += [_html_block(block) for block in section.blocks]
+    parts.append("</section>")
+  return "\n".join([*parts, "</main>\n</body>\n</html>\n"])
+
+
+def to_markdown(document: Document, pictures: str) -> str:
+  """The document as Markdown; its pictures lie as PNG files in the folder `pictures` beside it."""
+  parts = [f"# {_escape(document.title)}"]
+  parts += [_markdown_block(block, pictures) for block in document.lead]
+  for section in document.sections:
+    parts.append(f"## {_escape(section.title)}")
+    parts += [_markdown_block(block, pictures) for block in section.blocks]
+  return "\n\n".join(parts) + "\n"
+
+
+def _html_block(block: Block) -> str:
+  if isinstance(block, Text):
+    kind = ' class="warning"' if block.warning else ""
+    return f"<p{kind}>{_text(block.text)}</p>"
+  if isinstance(block, Figures):
+    items = "\n".join(
+      f'<div><dt>{_text(name)}</dt><dd class="value">{_text(value)}</dd>'
+      f'<dd class="note">{_text(note)}</dd></div>'
+      for name, value, note in block.figures
+    )
+    return f'<dl class="figures">\n{items}\n</dl>'
+  if isinstance(block, Table):
+    return _html_table(block)
+  if isinstance(block, Picture):
+    width = f' style="max-width:{block.width}px"' if block.width else ""
+    caption = f"<figcaption>{_text(block.caption)}</figcaption>" if block.caption else ""
+    return f"<figure>{_image(block.png, block.alt, width)}{caption}</figure>"
+  columns = f"repeat(auto-fill,minmax(min({block.tile_width}px,100%),1fr))"
+  tiles = "\n".join(_html_tile(tile) for tile in block.tiles)
+  caption = f"<p>{_text(block.sheet.caption)}</p>\n" if block.sheet.caption else ""
+  return f'{caption}<ul class="gallery" style="grid-template-columns:{columns}">\n{tiles}\n</ul>'
+
+
+def _html_table(table: Table) -> str:
+  number = [
+    column > 0 and all(_is_number(row[column]) for row in table.rows)
+    for column in range(len(table.header))
+  ]
+  kind = ['class="number"' if flag else "" for flag in number]
+  head = "".join(
+    f'<th scope="col" {kind[i]}>{_text(cell)}</th>' for i, cell in enumerate(table.header)
+  )
+  rows = []
+  for index, row in enumerate(table.rows):
+    cells = "".join(f"<td {kind[i]}>{_text(cell)}</td>" for i, cell in enumerate(row) if i)
+    apart = table.last_apart and index == len(table.rows) - 1
+    start = '<tr class="apart">' if apart else "<tr>"
+    rows.append(f'{start}<th scope="row">{_text(row[0])}</th>{cells}</tr>')
+  caption = (
+    "" if table.folded or not table.caption else f"<caption>{_text(table.caption)}</caption>"
+  )
+  body = (
+    f'<div class="scroll" tabindex="0" role="region" aria-label="{_text(table.caption)}"><table>'
+    f"{caption}<thead><tr>{head}</tr></thead>\n<tbody>\n"
+    + "\n".join(rows)
+    + "\n</tbody></table></div>"
+  )
+  if not table.folded:
+    return body
+  return f"<details><summary>{_text(table.caption)}</summary>\n{body}\n</details>"
+
+
+def _html_tile(tile: Tile) -> str:
+  images = "".join(_image(png, alt) for png, alt in tile.images)
+  lines = "".join(f'<span class="line">{_text(line)}</span>' for line in tile.lines)
+  heading = f"<strong>{_text(tile.heading)}</strong>" if tile.heading else ""
+  marked = ' class="marked"' if tile.marked else ""
+  return f'<li{marked}><div class="images">{images}</div>{heading}{lines}</li>'
+
+
+def _image(png: bytes, alt: str, extra: str = "") -> str:
+  data = base64.b64encode(png).decode("ascii")
+  return f'<img src="data:image/png;base64,{data}" alt="{_text(alt)}"{extra}>'
+
+
+def _markdown_block(block: Block, pictures: str) -> str:
+  if isinstance(block, Text):
+    return f"{'> ' if block.warning else ''}{_escape(block.text)}"
+  if isinstance(block, Figures):
+    return "\n".join(f"- **{_escape(n)}: {_escape(v)}** {_escape(t)}" for n, v, t in block.figures)
+  if isinstance(block, Table):
+    lines = [f"| {' | '.join(map(_escape, block.header))} |"]
+    lines.append(f"|{' --- |' * len(block.header)}")
+    lines += [f"| {' | '.join(map(_escape, row))} |" for row in block.rows]
+    return "\n".join([*([f"{_escape(block.caption)}", ""] if block.caption else []), *lines])
+  picture = block if isinstance(block, Picture) else block.sheet
+  caption = f"\n\n{_escape(picture.caption)}" if picture.caption else ""
+  return f"![{_escape(picture.alt)}]({pictures}/{picture.name}){caption}"
+
+
+def _text(text: str) -> str:
+  """Escaped for HTML, inside an element or a quoted attribute; lone surrogates made visible."""
+  readable = str(text).encode("utf-8", "backslashreplace").decode("utf-8")
+  return html.escape(readable.replace("\x00", "\\x00"), quote=True)
+
+
+def _escape(text: str) -> str:
+  """Escaped for Markdown: one line, no markup, no cell border."""
+  line = " ".join(str(text).encode("utf-8", "backslashreplace").decode("utf-8").split())
+  return re.sub(r"([\\`*_\[\]<>|#~&])", r"\\\1", line)
+
+
+def _is_number(text: str) -> bool:
+  return re.fullmatch(r"[-+–]?[\d.,\s%–-]*", text) is not None

@@ -1,0 +1,240 @@
+"""Scores of a classifier from its confusion matrix, by the rules of MEGC2019.
+
+Everything starts from one confusion matrix of counts. Matrices add up over batches, processes and
+cross-validation folds; scores do not, so no function here averages scores. The score of a
+cross-validation is that of the summed matrix ("pooled"), as the challenge asks (See et al., "MEGC
+2019 - the second facial micro-expressions grand challenge", FG 2019, section III):
+
+  UF1 = mean over classes of F1_c,      F1_c = 2 TP_c / (2 TP_c + FP_c + FN_c)
+  UAR = mean over classes of recall_c,  recall_c = TP_c / n_c
+
+Classes without examples. The challenge's data hold examples of every class, so its text is silent
+about a class with n_c = 0; a subset (one subject, one database) can lack one. Here a ratio 0/0 is
+undefined, is reported as None, never as 0 or 1, and is left out of the mean, with a sentence in
+`notes` that says so:
+
+  - n_c = 0: recall_c is undefined and UAR is the mean over the other classes;
+  - n_c = 0 and never predicted: F1_c is undefined and UF1 is the mean over the other classes;
+  - n_c = 0 but predicted: F1_c = 0 by its formula (every such prediction is a false positive), and
+    it counts in UF1.
+
+scikit-learn's `f1_score(average="macro")` and `balanced_accuracy_score` follow the same rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+SCORE_NAMES = ("uf1", "uar", "accuracy")
+
+
+def confusion_matrix(
+  truth: ArrayLike, prediction: ArrayLike, num_classes: int, mask: ArrayLike | None = None
+) -> NDArray[np.int64]:
+  """Counts how often each class was taken for each class.
+
+  Args:
+    truth: [N] integer labels in [0, num_classes).
+    prediction: [N] integer labels in [0, num_classes).
+    num_classes: number of classes C.
+    mask: [N] bool, False on padding; the labels there are not looked at. None: all count.
+
+  Returns:
+    [C, C] int64; row = truth, column = prediction.
+
+  Raises:
+    ValueError: shapes differ, labels are not integers, or one is out of range.
+  """
+  if num_classes < 1:
+    raise ValueError(f"confusion_matrix needs num_classes >= 1, got {num_classes}")
+  true, taken = _labels("truth", truth), _labels("prediction", prediction)
+  if true.shape != taken.shape:
+    raise ValueError(f"truth and prediction differ in length: {true.shape} and {taken.shape}")
+  if mask is not None:
+    keep = np.asarray(mask)
+    if keep.shape != true.shape or keep.dtype != bool:
+      raise ValueError(f"mask must be bool {true.shape}, got {keep.dtype} {keep.shape}")
+    true, taken = true[keep], taken[keep]
+  for name, values in (("truth", true), ("prediction", taken)):
+    outside = (values < 0) | (values >= num_classes)
+    if outside.any():
+      where = int(np.argmax(outside))
+      raise ValueError(
+        f"{name}[{where}] is {values[where]}, not one of the classes 0..{num_classes - 1}"
+      )
+  cells = np.bincount(true * num_classes + taken, minlength=num_classes * num_classes)
+  return cells.reshape(num_classes, num_classes).astype(np.int64)
+
+
+def scores(confusion: ArrayLike, labels: Sequence[str] | None = None) -> dict[str, Any]:
+  """Accuracy, UAR, UF1 and the per-class scores of one confusion matrix.
+
+  Args:
+    confusion: [C, C] counts, row = truth, column = prediction; sums of matrices are welcome.
+    labels: C class names; None names them "0", "1", ...
+
+  Returns:
+    A dict that JSON can hold: `examples` (int), `accuracy`, `uar`, `uf1` (floats in [0, 1]),
+    `per_class` (one dict a class, in label order: `label`, `support` = n_c, `predicted`,
+    `precision`, `recall`, `f1`, the last three None where 0/0) and `notes` (sentences about classes
+    that a mean leaves out or that have no examples).
+
+  Raises:
+    ValueError: not a square matrix of counts, no example at all, or a wrong number of labels.
+  """
+  counts = np.asarray(confusion)
+  if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or not counts.size:
+    raise ValueError(f"a confusion matrix is square, [C, C], got shape {counts.shape}")
+  if not np.issubdtype(counts.dtype, np.integer) or (counts < 0).any():
+    raise ValueError("a confusion matrix holds counts: integers that are not negative")
+  total = int(counts.sum())
+  if total == 0:
+    raise ValueError("the confusion matrix is empty: there is no example to score")
+  names = [str(i) for i in range(len(counts))] if labels is None else list(labels)
+  if len(names) != len(counts):
+    raise ValueError(f"{len(names)} labels for a confusion matrix of {len(counts)} classes")
+
+  rates = _rates(counts)
+  support, predicted = counts.sum(axis=1), counts.sum(axis=0)
+  per_class, notes = [], []
+  for c, label in enumerate(names):
+    per_class.append(
+      {
+        "label": label,
+        "support": int(support[c]),
+        "predicted": int(predicted[c]),
+        "precision": _defined(rates.precision[c]),
+        "recall": _defined(rates.recall[c]),
+        "f1": _defined(rates.f1[c]),
+      }
+    )
+    if support[c] == 0 and predicted[c] == 0:
+      notes.append(f"{label}: no examples and never predicted; left out of UAR and UF1.")
+    elif support[c] == 0:
+      notes.append(
+        f"{label}: no examples, so it has no recall and is left out of UAR; "
+        f"predicted {predicted[c]} times, so its F1 is 0 and counts in UF1."
+      )
+  return {
+    "examples": total,
+    "accuracy": float(rates.accuracy),
+    "uar": float(rates.uar),
+    "uf1": float(rates.uf1),
+    "per_class": per_class,
+    "notes": notes,
+  }
+
+
+def subject_bootstrap(
+  truth: ArrayLike,
+  prediction: ArrayLike,
+  subjects: Sequence[object],
+  num_classes: int,
+  *,
+  repeats: int = 2000,
+  level: float = 0.95,
+  seed: int = 0,
+) -> dict[str, tuple[float, float]]:
+  """Percentile bootstrap intervals of the pooled scores, drawing whole subjects.
+
+  The clips of one person resemble each other, so drawing clips one by one would make the intervals
+  too narrow; a draw takes a subject with all of its examples (cluster bootstrap: Field & Welsh,
+  "Bootstrapping clustered data", JRSS B 69, 2007). Each draw pools its examples and scores them by
+  the rules of this module, also when it happens to miss a class.
+
+  Args:
+    truth: [N] integer labels in [0, num_classes).
+    prediction: [N] integer labels in [0, num_classes).
+    subjects: [N] hashable names; the same name, the same person.
+    num_classes: number of classes C.
+    repeats: number of draws.
+    level: coverage, in (0, 1).
+    seed: of the draws; the same seed gives the same intervals.
+
+  Returns:
+    {"uf1": (low, high), "uar": ..., "accuracy": ...}.
+
+  Raises:
+    ValueError: fewer than two subjects, or a value out of range.
+  """
+  if not 0 < level < 1 or repeats < 1:
+    raise ValueError(f"subject_bootstrap needs 0 < level < 1 and repeats >= 1, {level=} {repeats=}")
+  confusion_matrix(truth, prediction, num_classes)  # checks the labels
+  cells = _labels("truth", truth) * num_classes + _labels("prediction", prediction)
+  if len(subjects) != len(cells):
+    raise ValueError(f"{len(subjects)} subjects for {len(cells)} examples")
+  numbers: dict[object, int] = {}
+  row = np.array([numbers.setdefault(name, len(numbers)) for name in subjects], np.int64)
+  if len(numbers) < 2:
+    raise ValueError(f"a bootstrap over subjects needs at least 2 of them, got {len(numbers)}")
+
+  matrices = np.zeros((len(numbers), num_classes * num_classes), np.int32)
+  np.add.at(matrices, (row, cells), 1)
+  # Subjects with equal matrices are interchangeable: drawing how often each distinct matrix comes
+  # up is the same draw, and stays small when every example is a subject of its own.
+  distinct, times = np.unique(matrices, axis=0, return_counts=True)
+  generator = np.random.default_rng(seed)
+  draws = generator.multinomial(len(numbers), times / len(numbers), size=repeats)
+  rates = _rates((draws @ distinct.astype(np.int64)).reshape(repeats, num_classes, num_classes))
+  tail = (1 - level) / 2
+  intervals: dict[str, tuple[float, float]] = {}
+  for name in SCORE_NAMES:
+    low, high = np.quantile(getattr(rates, name), [tail, 1 - tail])
+    intervals[name] = (float(low), float(high))
+  return intervals
+
+
+def mean_of_scores(parts: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+  """The plain mean of `uf1`, `uar` and `accuracy` over folds or subjects.
+
+  For showing beside the pooled scores only, under a name that says so: with few examples a fold
+  most of its classes are missing, every part is scored over different classes, and the mean lies
+  far from the pooled score, on either side. It is not the score of the protocol.
+  """
+  if not parts:
+    raise ValueError("mean_of_scores needs at least one part")
+  return {name: float(np.mean([part[name] for part in parts])) for name in SCORE_NAMES}
+
+
+class _Rates(NamedTuple):
+  accuracy: NDArray[np.float64]
+  uar: NDArray[np.float64]
+  uf1: NDArray[np.float64]
+  precision: NDArray[np.float64]
+  recall: NDArray[np.float64]
+  f1: NDArray[np.float64]
+
+
+def _rates(confusion: NDArray[np.integer]) -> _Rates:
+  """[..., C, C] counts -> scores [...] and per-class scores [..., C], NaN where 0/0."""
+  hits = np.diagonal(confusion, axis1=-2, axis2=-1)
+  support, predicted = confusion.sum(axis=-1), confusion.sum(axis=-2)
+  precision, recall = _ratio(hits, predicted), _ratio(hits, support)
+  f1 = _ratio(2 * hits, support + predicted)  # 2TP + FP + FN = (TP + FN) + (TP + FP)
+  accuracy = _ratio(hits.sum(axis=-1), support.sum(axis=-1))
+  return _Rates(accuracy, _mean_defined(recall), _mean_defined(f1), precision, recall, f1)
+
+
+def _ratio(part: NDArray[np.integer], whole: NDArray[np.integer]) -> NDArray[np.float64]:
+  return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole > 0)
+
+
+def _mean_defined(values: NDArray[np.float64]) -> NDArray[np.float64]:
+  """Mean over the last axis of what is not NaN; at least one value is defined if N > 0."""
+  defined = ~np.isnan(values)
+  return np.where(defined, values, 0).sum(axis=-1) / np.maximum(defined.sum(axis=-1), 1)
+
+
+def _defined(value: np.float64) -> float | None:
+  return None if np.isnan(value) else float(value)
+
+
+def _labels(name: str, values: ArrayLike) -> NDArray[np.int64]:
+  array = np.asarray(values)
+  if array.ndim != 1 or not (np.issubdtype(array.dtype, np.integer) or array.size == 0):
+    raise ValueError(f"{name} must be integer labels [N], got {array.dtype} {array.shape}")
+  return array.astype(np.int64)

@@ -1,0 +1,259 @@
+"""The pictures of a report, each drawn to PNG bytes.
+
+Figures are made without pyplot, so nothing global is touched and threads may draw at once. Colours
+are those of Okabe & Ito ("Color universal design", 2008), told apart by people with colour-blind
+eyes; whatever a colour says, a line style, a sign or a word says too. Texts that come from data are
+drawn as they are: a "$" in a label starts no formula.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import ArrayLike, NDArray
+
+from jax_me.evaluation.history import numeric_keys, series
+
+INK, QUIET, RULE = "#1c2530", "#5a6673", "#d5dbe1"
+BLUE, VERMILION, GREEN, PURPLE, SKY, ORANGE = (
+  "#0072b2",
+  "#d55e00",
+  "#009e73",
+  "#cc79a7",
+  "#56b4e9",
+  "#e69f00",
+)
+LINES = [(BLUE, "-"), (VERMILION, "--"), (GREEN, "-."), (PURPLE, ":"), (SKY, "-"), (ORANGE, "--")]
+SHADES = LinearSegmentedColormap.from_list("shades", ["#ffffff", "#9fcbe8", BLUE, "#00304f"])
+
+
+def draw_confusion(confusion: ArrayLike, labels: Sequence[str]) -> bytes:
+  """A confusion matrix [C, C]: each cell with its share of the row (colour, %) and its count."""
+  counts = np.asarray(confusion)
+  classes = len(counts)
+  support = counts.sum(axis=1)
+  share = counts / np.maximum(support, 1)[:, None]
+  names = [_short(label, 22) for label in labels]
+  side = max(3.6, 0.62 * classes + 1.2)
+  margin = 0.085 * max(map(len, names))
+  figure = _figure(side + margin + 1.1, side + margin + 0.4)
+  axes = figure.add_subplot()
+  axes.imshow(share, cmap=SHADES, vmin=0, vmax=1)
+  size = 11 if classes <= 8 else 8 if classes <= 16 else 5
+  for row in range(classes):
+    for column in range(classes):
+      colour = "white" if share[row, column] > 0.45 else INK
+      if support[row] == 0:
+        axes.text(column, row, "–", ha="center", va="center", color=QUIET, size=size)
+        continue
+      axes.text(
+        column,
+        row - 0.13,
+        f"{100 * share[row, column]:.0f}%",
+        ha="center",
+        va="center",
+        color=colour,
+        size=size,
+        weight="bold" if row == column else "normal",
+      )
+      axes.text(
+        column,
+        row + 0.23,
+        f"{counts[row, column]}",
+        ha="center",
+        va="center",
+        color=colour,
+        size=0.72 * size,
+      )
+  axes.set_xticks(range(classes), names, parse_math=False, color=INK)
+  axes.set_yticks(
+    range(classes),
+    [f"{name}\nn = {n}" for name, n in zip(names, support, strict=True)],
+    parse_math=False,
+    color=INK,
+  )
+  if max(map(len, names)) > 60 // classes:
+    axes.tick_params(axis="x", labelrotation=40)
+    for tick in axes.get_xticklabels():
+      tick.set_horizontalalignment("right")
+      tick.set_rotation_mode("anchor")
+  axes.set_xticks(np.arange(classes + 1) - 0.5, minor=True)
+  axes.set_yticks(np.arange(classes + 1) - 0.5, minor=True)
+  axes.grid(which="minor", color=RULE, linewidth=1)
+  axes.tick_params(which="both", length=0)
+  axes.spines[:].set_visible(False)
+  axes.set_xlabel("predicted", color=QUIET)
+  axes.set_ylabel("true", color=QUIET)
+  return _png(figure)
+
+
+def draw_curves(rows: Sequence[Mapping[str, Any]]) -> bytes | None:
+  """Learning curves over optimiser steps: losses, scores, learning rate, throughput.
+
+  Args:
+    rows: the merged history; see `history.merge_history`. Rows of several folds ("fold") give a
+      faint line each and their mean.
+
+  Returns:
+    PNG, or None when no row holds a known value.
+  """
+  keys = numeric_keys(rows)
+  panels: list[tuple[str, list[str]]] = [
+    ("loss", sorted((k for k in keys if k == "loss" or k.endswith("/loss")), reverse=True)),
+    (
+      "score",
+      sorted((k for k in keys if k.split("/")[-1] in ("uf1", "uar", "accuracy")), key=_score_order),
+    ),
+    ("learning rate", [k for k in ("lr", "learning_rate") if k in keys]),
+    ("images per second", [k for k in ("images_per_second",) if k in keys]),
+  ]
+  panels = [(title, wanted) for title, wanted in panels if wanted]
+  if not panels:
+    return None
+  columns = min(2, len(panels))
+  lines = -(-len(panels) // columns)
+  figure = _figure(4.6 * columns, 3.0 * lines)
+  for place, (title, wanted) in enumerate(panels):
+    axes = figure.add_subplot(lines, columns, place + 1)
+    for key, (colour, style) in zip(wanted, LINES, strict=False):
+      name = key if len(wanted) > 1 or "/" in key else ""
+      _draw_series(axes, series(rows, key), colour, style, name)
+    axes.set_title(title, loc="left", color=INK, size=11, weight="bold")
+    axes.set_xlabel(_step_label(rows), color=QUIET)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    _frame(axes)
+    drawn = np.concatenate([line.get_ydata() for line in axes.lines])
+    if title == "score":
+      axes.set_ylim(-0.02, 1.02)
+    elif title == "loss" and drawn.min() > 0 and drawn.max() > 30 * drawn.min():
+      axes.set_yscale("log")
+    elif title == "images per second" or title == "learning rate":
+      axes.set_ylim(0, 1.08 * drawn.max() or 1)
+    if title == "learning rate":
+      axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
+    if axes.get_legend_handles_labels()[1]:
+      axes.legend(frameon=False, fontsize=8, labelcolor=INK, handlelength=2.6)
+  return _png(figure)
+
+
+def draw_samples(samples: Sequence[Mapping[str, Any]], columns: int = 6) -> bytes:
+  """Sample predictions as one sheet: `image`, `truth`, `prediction`, `score` of each.
+
+  A wrong one has a thick dashed frame, a cross, and both labels below it; a right one a thin frame,
+  a tick and one label.
+  """
+  columns = min(columns, len(samples))
+  lines = -(-len(samples) // columns)
+  figure = _figure(1.75 * columns, 2.3 * lines)
+  for place, sample in enumerate(samples):
+    axes = figure.add_subplot(lines, columns, place + 1)
+    axes.imshow(sample["image"])
+    axes.set_xticks([])
+    axes.set_yticks([])
+    wrong = sample["truth"] != sample["prediction"]
+    for spine in axes.spines.values():
+      spine.set(color=VERMILION if wrong else GREEN, linewidth=3 if wrong else 1.5)
+      spine.set_linestyle((0, (4, 2)) if wrong else "-")
+    score = "" if sample.get("score") is None else f" {100 * sample['score']:.0f}%"
+    text = f"{'✗' if wrong else '✓'} {_short(sample['prediction'], 14)}{score}"
+    below = f"truth: {_short(sample['truth'], 16)}" if wrong else ""
+    axes.set_xlabel(f"{text}\n{below}", parse_math=False, size=8.5, color=INK, linespacing=1.3)
+  return _png(figure)
+
+
+def draw_reconstructions(
+  masked: NDArray[np.uint8], reconstructed: NDArray[np.uint8], original: NDArray[np.uint8]
+) -> bytes:
+  """Masked, reconstructed and original images [N, H, W, 3] side by side, two examples a line."""
+  examples = len(original)
+  across = min(2, examples)
+  lines = -(-examples // across)
+  figure = _figure(1.7 * 3 * across, 1.75 * lines + 0.3)
+  grid = figure.add_gridspec(lines, across, wspace=0.06)
+  names = ("masked", "reconstructed", "original")
+  for example in range(examples):
+    line, place = divmod(example, across)
+    inner = grid[line, place].subgridspec(1, 3, wspace=0.02)
+    for column, images in enumerate((masked, reconstructed, original)):
+      axes = figure.add_subplot(inner[column])
+      axes.imshow(images[example])
+      axes.set_axis_off()
+      if line == 0:
+        axes.set_title(names[column], size=9, color=INK)
+  return _png(figure)
+
+
+def _draw_series(
+  axes: Axes, courses: Mapping[str, NDArray[np.float64]], colour: str, style: str, name: str
+) -> None:
+  label = name or "_"
+  if len(courses) == 1:
+    (points,) = courses.values()
+    step, value = points.T
+    marker = "o" if len(step) <= 30 else ""
+    if len(step) > 60:  # the raw course of a loss is noise: shown faintly behind its running mean
+      axes.plot(step, value, color=colour, alpha=0.25, linewidth=0.8, label="_")
+      value = _running_mean(value, len(value) // 30)
+    axes.plot(step, value, color=colour, linestyle=style, marker=marker, ms=3, label=label)
+    return
+  for points in courses.values():
+    axes.plot(*points.T, color=colour, alpha=0.25, linewidth=0.8, label="_")
+  steps = np.unique(np.concatenate([points[:, 0] for points in courses.values()]))
+  steps = steps[steps <= min(points[-1, 0] for points in courses.values())]
+  if len(steps):
+    mean = np.mean([np.interp(steps, *points.T) for points in courses.values()], axis=0)
+    label = f"{name or 'value'}, mean of {len(courses)} folds"
+    axes.plot(steps, mean, color=colour, linestyle=style, label=label)
+
+
+def _running_mean(values: NDArray[np.float64], width: int) -> NDArray[np.float64]:
+  """Mean over a centred window, cut at the ends, so that the line keeps its first and last step."""
+  total = np.concatenate([[0.0], np.cumsum(values)])
+  index = np.arange(len(values))
+  reach = np.minimum(width // 2 + 1, np.minimum(index, index[::-1]))
+  return (total[index + reach + 1] - total[index - reach]) / (2 * reach + 1)
+
+
+def _step_label(rows: Sequence[Mapping[str, Any]]) -> str:
+  pairs = [(row["step"], row["epoch"]) for row in rows if row.get("epoch")]
+  if not pairs or not all(isinstance(value, (int, float)) for pair in pairs for value in pair):
+    return "step"
+  step, epoch = max(pairs)
+  return f"step ({step / epoch:.4g} an epoch)" if step else "step"
+
+
+def _score_order(key: str) -> tuple[int, str]:
+  return (("uf1", "uar", "accuracy").index(key.split("/")[-1]), key)
+
+
+def _short(text: Any, length: int) -> str:
+  text = " ".join(str(text).split())
+  return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def _figure(width: float, height: float) -> Figure:
+  figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+  FigureCanvasAgg(figure)
+  return figure
+
+
+def _frame(axes: Axes) -> None:
+  axes.spines[["top", "right"]].set_visible(False)
+  axes.spines[["left", "bottom"]].set_color(RULE)
+  axes.tick_params(colors=QUIET, labelsize=8)
+  axes.grid(axis="y", color=RULE, linewidth=0.6)
+  axes.set_axisbelow(True)
+
+
+def _png(figure: Figure) -> bytes:
+  buffer = io.BytesIO()
+  figure.savefig(buffer, format="png", dpi=150)
+  return buffer.getvalue()

@@ -1,0 +1,138 @@
+"""The report of a run: report.html and report.md, from whatever the run has to show."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jax_me.evaluation.document import (
+  Block,
+  Document,
+  Picture,
+  Section,
+  Table,
+  Text,
+  to_html,
+  to_markdown,
+)
+from jax_me.evaluation.files import write_whole
+from jax_me.evaluation.history import merge_history, non_finite, read_history
+from jax_me.evaluation.parts import Parts, save_parts
+from jax_me.evaluation.plots import draw_curves
+from jax_me.evaluation.predictions import Predictions
+from jax_me.evaluation.samples import reconstructions_section, samples_section
+from jax_me.evaluation.score_tables import headline, score_sections
+from jax_me.evaluation.summary import summarize
+
+PARTS_FOLDER = "report"
+SCORES = "scores.json"
+
+
+def write_report(
+  folder: str | os.PathLike[str],
+  *,
+  title: str,
+  predictions: Predictions | None = None,
+  history: str | os.PathLike[str] | Iterable[Mapping[str, Any]] | None = None,
+  samples: Sequence[Mapping[str, Any]] | None = None,
+  reconstructions: Mapping[str, NDArray[np.uint8]] | None = None,
+  facts: Mapping[str, Any] | None = None,
+) -> Path:
+  """Writes the report of a run and keeps what it was made of.
+
+  Args:
+    folder: the run's folder. It gets `report.html` (one page that needs nothing else), `report.md`,
+      and `report/` with the pictures, `predictions.csv`, `scores.json` and the other parts.
+    title: heading of the page.
+    predictions: every prediction; None for a run without labels, such as MAE pre-training.
+    history: the metrics log (a path, or its rows); see `history.read_history`.
+    samples, reconstructions, facts: see `parts.Parts`.
+
+  Returns:
+    The path of `report.html`.
+
+  Raises:
+    ValueError: a part does not fit; nothing is written then.
+  """
+  if isinstance(history, (str, os.PathLike)):
+    history = read_history(history)
+  parts = Parts(
+    title=title,
+    predictions=predictions,
+    history=merge_history(history or ()),
+    samples=samples or (),
+    reconstructions=reconstructions or {},
+    facts=facts or {},
+  )
+  summary = None if predictions is None else summarize(predictions)
+  document = compose(parts, summary)
+  page = to_html(document).encode("utf-8")
+  text = to_markdown(document, PARTS_FOLDER).encode("utf-8")
+
+  folder = Path(folder)
+  inner = folder / PARTS_FOLDER
+  save_parts(inner, parts)
+  if summary is None:
+    (inner / SCORES).unlink(missing_ok=True)
+  else:
+    write_whole(inner / SCORES, (json.dumps(summary, indent=2) + "\n").encode())
+  for picture in document.pictures:
+    write_whole(inner / picture.name, picture.png)
+  for old in set(inner.glob("*.png")) - {inner / picture.name for picture in document.pictures}:
+    old.unlink()
+  write_whole(folder / "report.md", text)
+  write_whole(folder / "report.html", page)
+  return folder / "report.html"
+
+
+def compose(parts: Parts, summary: Mapping[str, Any] | None) -> Document:
+  """The report's content; `summary` is `summarize(parts.predictions)`."""
+  lead: list[Block] = []
+  sections: list[Section] = []
+  if parts.predictions is not None and summary is not None:
+    lead += headline(summary)
+    sections += score_sections(parts.predictions, summary)
+  if parts.samples:
+    sections.append(samples_section(parts))
+  if parts.reconstructions:
+    sections.append(reconstructions_section(parts.reconstructions))
+  curves = draw_curves(parts.history)
+  if curves is not None:
+    lost = non_finite(parts.history)
+    caption = f"{lost} logged values are not finite numbers and are not drawn." if lost else ""
+    last = _describe_last(parts.history)
+    picture = Picture("learning_curves.png", curves, f"Learning curves. {last}", caption)
+    sections.append(Section("Learning curves", [picture]))
+  if parts.facts:
+    rows = [(str(name), _fact(value)) for name, value in parts.facts.items()]
+    sections.append(Section("The run", [Table("", ("", "value"), rows)]))
+  if not sections:
+    lead.append(Text("This run has nothing to show yet: no predictions, no history, no images."))
+  return Document(parts.title, lead, sections)
+
+
+def _describe_last(rows: Sequence[Mapping[str, Any]]) -> str:
+  last: dict[str, float] = {}
+  for row in rows:
+    last.update({k: v for k, v in row.items() if isinstance(v, (int, float)) and "/" in k})
+  return "Last values: " + ", ".join(f"{key} {value:.4g}" for key, value in last.items()) + "."
+
+
+def _fact(value: Any) -> str:
+  if isinstance(value, bool) or value is None:
+    return {True: "yes", False: "no", None: "–"}[value]
+  if isinstance(value, int):
+    return f"{value:,}" if abs(value) >= 10_000 else str(value)
+  if isinstance(value, float):
+    return f"{value:.6g}"
+  if isinstance(value, Mapping):
+    return ", ".join(f"{key}: {_fact(inner)}" for key, inner in value.items())
+  if isinstance(value, (list, tuple)):
+    return ", ".join(map(_fact, value))
+  return _fact(value.item()) if isinstance(value, np.generic) else str(value)

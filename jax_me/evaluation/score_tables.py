@@ -1,0 +1,151 @@
+"""The scores of a report: headline, confusion matrix, tables by class, database, fold, subject."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jax_me.evaluation.document import Block, Figures, Picture, Section, Table, Text
+from jax_me.evaluation.plots import draw_confusion
+from jax_me.evaluation.predictions import Predictions
+
+
+def headline(summary: Mapping[str, Any]) -> list[Block]:
+  """The pooled scores with their intervals, how they were made, and what they are beside."""
+  pooled, majority = summary["pooled"], summary["majority"]
+  intervals = pooled["intervals"] or {}
+  names = {"uf1": "UF1", "uar": "UAR", "accuracy": "Accuracy"}
+  figures = [
+    (name, _score(pooled[key]), _interval(intervals.get(key))) for key, name in names.items()
+  ]
+  figures.append(("Examples", str(pooled["examples"]), summary["interval_over"]))
+  blocks: list[Block] = [Figures(figures)]
+  how = "UF1 is the mean F1 of the classes, UAR their mean recall"
+  if summary["folds"]:
+    how += f"; all three are pooled: one confusion matrix over all {len(summary['folds'])} folds"
+  baseline = ", ".join(f"{name} {_score(majority[key])}" for key, name in names.items())
+  blocks.append(Text(f"{how}. Always answering “{majority['label']}” would give {baseline}."))
+  if intervals:
+    blocks.append(Text(f"Intervals: 95%, bootstrap over {summary['interval_over']}, drawn whole."))
+  blocks += [Text(note, warning=True) for note in pooled["notes"]]
+  return blocks
+
+
+def score_sections(predictions: Predictions, summary: Mapping[str, Any]) -> list[Section]:
+  """Sections for the confusion matrix, classes, and databases, folds and subjects if several."""
+  labels = predictions.labels
+  confusion = np.array(summary["confusion"])
+  per_class = [
+    (
+      row["label"],
+      str(row["support"]),
+      str(row["predicted"]),
+      *(_score(row[key]) for key in ("precision", "recall", "f1")),
+    )
+    for row in summary["pooled"]["per_class"]
+  ]
+  sections = [
+    Section(
+      "Confusion matrix",
+      [
+        Picture(
+          "confusion_matrix.png",
+          draw_confusion(confusion, labels),
+          _describe_confusion(summary),
+          "Each row is a true class: the share of it, and the number of examples, taken for each "
+          "class.",
+          width=460 + 60 * max(0, len(labels) - 4),
+        ),
+        Table(
+          "The counts as a table (row: true, column: predicted)",
+          ("true", *labels),
+          [(label, *map(str, row)) for label, row in zip(labels, confusion, strict=True)],
+          folded=True,
+        ),
+      ],
+    ),
+    Section(
+      "Classes",
+      [Table("", ("class", "examples", "predicted", "precision", "recall", "F1"), per_class)],
+    ),
+  ]
+  if summary["databases"]:
+    rows = [
+      (
+        name,
+        str(part["examples"]),
+        *(
+          f"{_score(part[key])} {_interval((part['intervals'] or {}).get(key), short=True)}".strip()
+          for key in ("uf1", "uar", "accuracy")
+        ),
+      )
+      for name, part in summary["databases"].items()
+    ]
+    caption = "The same predictions, pooled within each database"
+    table = Table(caption, ("database", "examples", "UF1", "UAR", "accuracy"), rows)
+    sections.append(Section("Databases", [table]))
+  folds, subjects = summary["folds"], summary["subjects"]
+  if folds and list(folds) != list(subjects):
+    mean = summary["mean_over_folds"]
+    sections.append(Section("Folds", _group_blocks("fold", folds, mean, len(labels))))
+  if subjects:
+    mean = summary["mean_over_subjects"]
+    sections.append(Section("Subjects", _group_blocks("subject", subjects, mean, len(labels))))
+  return sections
+
+
+def _group_blocks(
+  kind: str, groups: Mapping[str, Any], mean: Mapping[str, float], classes: int
+) -> list[Block]:
+  rows = []
+  for name, part in groups.items():
+    present = sum(row["support"] > 0 for row in part["per_class"])
+    rows.append(
+      (
+        name,
+        str(part["examples"]),
+        f"{present} of {classes}",
+        *(_score(part[key]) for key in ("uf1", "uar", "accuracy")),
+      )
+    )
+  rows.append(
+    (
+      f"mean over {kind}s, not comparable with the pooled scores",
+      "",
+      "",
+      *(_score(mean[key]) for key in ("uf1", "uar", "accuracy")),
+    )
+  )
+  header = (kind, "examples", "classes present", "UF1", "UAR", "accuracy")
+  long = len(groups) > 12
+  caption = f"Scores within each {kind}" + (f": {len(groups)} {kind}s" if long else "")
+  return [
+    Text(
+      f"Each {kind} scored alone, over the classes it has; the mean of these is not the score of "
+      "the protocol."
+    ),
+    Table(caption, header, rows, folded=long, last_apart=True),
+  ]
+
+
+def _describe_confusion(summary: Mapping[str, Any]) -> str:
+  parts = [
+    f"{row['label']}: {counts[c]} of {row['support']} right"
+    for c, (row, counts) in enumerate(
+      zip(summary["pooled"]["per_class"], summary["confusion"], strict=True)
+    )
+  ]
+  return f"Confusion matrix. {'; '.join(parts)}."
+
+
+def _score(value: float | None) -> str:
+  return "–" if value is None else f"{value:.3f}"
+
+
+def _interval(pair: Sequence[float] | None, short: bool = False) -> str:
+  if pair is None:
+    return ""
+  text = f"{pair[0]:.2f} – {pair[1]:.2f}"
+  return f"({text})" if short else f"95% interval {text}"
