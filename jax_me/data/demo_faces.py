@@ -1,0 +1,390 @@
+"""Synthetic micro-expression clips with known truth: the embedded default data.
+
+Everything is drawn from numpy generators seeded with (seed, subject, ...), so one frame can be
+rendered alone, in any process, in any order, and is always the same. A clip is a resting face on
+which *movements* play: the labelled expression, a blink, a small unrelated action unit, and a slow
+drift of the head. Frames are 100 per second.
+
+How strong an expression is, is its intensity: the distance that the leading point of its leading
+action unit moves at the apex. Clips draw it from INTENSITY, 0.02 to 0.07 interocular distances,
+which is 2 to 7 pixels on a face 224 pixels wide.
+"""
+
+import dataclasses
+import functools
+
+import cv2
+import numpy as np
+
+from jax_me.data import action_units, demo_identity, demo_portrait, demo_warp
+from jax_me.data.action_units import LABELS
+from jax_me.data.demo_portrait import CANVAS, FRAME, IOD, MARGIN
+
+FPS = 100
+INTENSITY = (0.02, 0.07)  # Interocular distances.
+_FURROW_DEPTH = 5.0  # Darkening of a furrow for each interocular distance of its unit's strength.
+_TAGS = {"identity": 1, "order": 2, "clip": 3, "video": 4, "noise": 5}
+
+
+def _generator(seed: int, subject: int, tag: str, *rest: int) -> np.random.Generator:
+  return np.random.default_rng([seed, subject, _TAGS[tag], *rest])
+
+
+class DemoSubject:
+  """One synthetic person.
+
+  Args:
+    seed: of the whole dataset, >= 0.
+    subject: number of the person, >= 0.
+  """
+
+  def __init__(self, seed: int, subject: int):
+    if seed < 0 or subject < 0:
+      raise ValueError(f"seed and subject must be >= 0, got {seed=}, {subject=}")
+    self.seed, self.subject = seed, subject
+    self.identity = demo_identity.draw_identity(_generator(seed, subject, "identity"))
+    points = self.identity.points
+    self.iod = float(np.linalg.norm(points[36:42].mean(0) - points[42:48].mean(0)))
+    self._furrows: dict[tuple[str, int], np.ndarray] = {}
+
+  @property
+  def name(self) -> str:
+    """Subject name as in the dataset, such as "p007"."""
+    return f"p{self.subject:03d}"
+
+  def field(self, displacement: np.ndarray) -> np.ndarray:
+    """Dense forward motion [GRID, GRID, 2] (canvas pixels) of moved control points [P, 2]."""
+    flat = self.identity.fields @ displacement.astype(np.float32)
+    return flat.reshape(demo_warp.GRID, demo_warp.GRID, 2)
+
+  def blink(self, amount: float) -> np.ndarray:
+    """Control point motion [P, 2] of lids closing by `amount` (1 = shut)."""
+    points = self.identity.points
+    moved = np.zeros_like(points)
+    for upper, lower in ((37, 41), (38, 40), (43, 47), (44, 46)):
+      moved[upper] = 0.9 * amount * (points[lower] - points[upper])
+      moved[lower] = -0.07 * amount * (points[lower] - points[upper])
+    return moved
+
+  def furrow(self, unit: str, side: int) -> np.ndarray:
+    """Darkness in [0, 1] [CANVAS, CANVAS] of the furrows that one side of a unit casts."""
+    if (unit, side) not in self._furrows:
+      drawn = np.zeros((CANVAS, CANVAS), np.float32)
+      for here, line in action_units.furrows(unit, self.identity.points, self.iod):
+        if here == side:
+          fixed = np.round(line * 16).astype(np.int32)
+          cv2.polylines(drawn, [fixed], False, 1.0, 2, cv2.LINE_8, 4)
+      # A dark line with a lighter shoulder, as a fold of skin shows under soft light.
+      drawn = demo_portrait.blurred(drawn, 1.3) - 0.5 * demo_portrait.blurred(drawn, 3.0)
+      self._furrows[unit, side] = drawn
+    return self._furrows[unit, side]
+
+
+@functools.lru_cache(maxsize=2)
+def _subject(seed: int, subject: int) -> DemoSubject:
+  return DemoSubject(seed, subject)
+
+
+@dataclasses.dataclass(frozen=True)
+class Movement:
+  """Something a face does for a while.
+
+  Attributes:
+    start, peak, end: frame numbers; the movement is 0 up to start, 1 at peak, 0 from end on.
+    units: action units -> (image-left, image-right) strength at the peak, interocular distances.
+    blink: how far the lids close at the peak, in [0, 1].
+  """
+
+  start: int
+  peak: int
+  end: int
+  units: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
+  blink: float = 0.0
+
+  def course(self, frame: int) -> float:
+    """Fraction of the movement reached at a frame, raised-cosine rise and fall."""
+    if not self.start < frame < self.end:
+      return 0.0
+    if frame <= self.peak:
+      part = (frame - self.start) / (self.peak - self.start)
+    else:
+      part = (self.end - frame) / (self.end - self.peak)
+    return float(0.5 - 0.5 * np.cos(np.pi * part))
+
+
+@dataclasses.dataclass(frozen=True)
+class Event:
+  """A labelled expression: onset is the last resting frame, offset the first resting one again."""
+
+  onset: int
+  apex: int
+  offset: int
+  label: str
+  intensity: float
+
+
+@dataclasses.dataclass(frozen=True)
+class DemoVideo:
+  """Frames of one subject with known expressions.
+
+  Attributes:
+    name: unique within the seed, such as "p007_03".
+    subject: the person.
+    length: number of frames.
+    events: the labelled expressions, in order of time.
+    movements: all that moves, labelled or not.
+    fps: frames per second.
+  """
+
+  name: str
+  subject: DemoSubject
+  length: int
+  events: tuple[Event, ...]
+  movements: tuple[Movement, ...]
+  camera: "_Camera"
+  fps: int = FPS
+
+  def frame(self, index: int) -> np.ndarray:
+    """Renders one frame: uint8 [FRAME, FRAME, 3] RGB.
+
+    Raises:
+      IndexError: index outside [0, length).
+    """
+    if not 0 <= index < self.length:
+      raise IndexError(f"clip {self.name} has frames 0 to {self.length - 1}, got {index}")
+    texture = self._furrowed(index)
+    at = self._sampling(index)
+    linear = cv2.remap(texture, at, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+    return self.camera.expose(linear, index)
+
+  def control_points(self, index: int) -> np.ndarray:
+    """Where the control points lie in a frame [P, 2], pixels; the first 68 are the landmarks."""
+    points = self.subject.identity.points + self._displacement(index)
+    grid = ((points + 0.5) / demo_warp.STEP - 0.5).astype(np.float32)
+    drift = self.camera.turn(self.subject, index)
+    turned = cv2.remap(drift, grid[:, None], None, cv2.INTER_LINEAR)[:, 0]
+    pose = self.camera.pose(index)
+    return (points + turned) @ pose[:, :2].T + pose[:, 2]
+
+  def _displacement(self, index: int) -> np.ndarray:
+    moved = np.zeros_like(self.subject.identity.points)
+    for movement in self.movements:
+      share = movement.course(index)
+      if share > 0:
+        moved += share * self.subject.iod * action_units.displacement(movement.units)
+        if movement.blink:
+          moved += self.subject.blink(share * movement.blink)
+    return moved
+
+  def _sampling(self, index: int) -> np.ndarray:
+    """Canvas position behind every pixel of the frame: float32 [FRAME, FRAME, 2]."""
+    moved = self._displacement(index)
+    field = self.camera.turn(self.subject, index)
+    if moved.any():
+      field = field + self.subject.field(moved)
+    back = demo_warp.inverse(field)
+    pose = cv2.invertAffineTransform(self.camera.pose(index))
+    # Frame pixel -> canvas pixel -> cell of the grid, in one affine step.
+    to_grid = pose / demo_warp.STEP
+    to_grid[:, 2] += 0.5 / demo_warp.STEP - 0.5
+    shift = cv2.warpAffine(
+      back, to_grid, (FRAME, FRAME), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+      borderMode=cv2.BORDER_REPLICATE,
+    )  # fmt: skip
+    pixels = np.stack(np.meshgrid(*[np.arange(FRAME, dtype=np.float32)] * 2), -1)
+    canvas = pixels @ pose[:, :2].T.astype(np.float32) + pose[:, 2].astype(np.float32)
+    return canvas - shift
+
+  def _furrowed(self, index: int) -> np.ndarray:
+    texture = self.subject.identity.texture
+    dark = None
+    for movement in self.movements:
+      share = movement.course(index)
+      for unit, strengths in movement.units.items():
+        for side, strength in enumerate(strengths):
+          if share * strength > 0:
+            depth = self.subject.furrow(unit, side) * np.float32(_FURROW_DEPTH * share * strength)
+            dark = depth if dark is None else dark + depth
+    if dark is None:
+      return texture
+    return texture * (1 - np.clip(dark, -0.3, 0.6))[..., None]
+
+
+@dataclasses.dataclass(frozen=True)
+class DemoClip(DemoVideo):
+  """A clip with one labelled expression."""
+
+  @property
+  def onset(self) -> int:
+    return self.events[0].onset
+
+  @property
+  def apex(self) -> int:
+    return self.events[0].apex
+
+  @property
+  def offset(self) -> int:
+    return self.events[0].offset
+
+  @property
+  def label(self) -> str:
+    return self.events[0].label
+
+
+@dataclasses.dataclass(frozen=True)
+class _Camera:
+  """Pose of the head and the look of the pictures, with a slow drift of the head.
+
+  still: (shift x, shift y in pixels, roll in degrees, scale, yaw, pitch in canvas pixels).
+  waves: [6, 2 waves, (amplitude, cycles a frame, phase)], the drift of each of the six.
+  """
+
+  still: np.ndarray
+  waves: np.ndarray
+  gain: np.ndarray
+  blur: float
+  noise: float
+  key: tuple[int, ...]
+
+  @staticmethod
+  def draw(rng: np.random.Generator, key: tuple[int, ...]) -> "_Camera":
+    still = np.array(
+      [
+        rng.uniform(-8, 8),
+        rng.uniform(-6, 6),
+        rng.normal(0, 2.5),
+        rng.uniform(0.92, 1.06),
+        rng.normal(0, 2.5),
+        rng.normal(0, 2.0),
+      ]
+    )
+    amplitude = np.array([0.5, 0.5, 0.2, 0.0015, 0.35, 0.35])
+    waves = np.zeros((6, 2, 3))
+    waves[..., 0] = rng.normal(0, 1, (6, 2)) * amplitude[:, None]
+    waves[..., 1] = rng.uniform([0.001, 0.004], [0.004, 0.012], (6, 2))
+    waves[..., 2] = rng.uniform(0, 2 * np.pi, (6, 2))
+    gain = np.exp(rng.normal(0, 0.08) + rng.normal(0, 0.02, 3))
+    return _Camera(still, waves, gain, rng.uniform(0.3, 0.9), rng.uniform(0.5, 2.5), key)
+
+  def at(self, index: int) -> np.ndarray:
+    size, rate, phase = np.moveaxis(self.waves, -1, 0)
+    return self.still + (size * np.sin(2 * np.pi * rate * index + phase)).sum(1)
+
+  def pose(self, index: int) -> np.ndarray:
+    """Canvas -> frame, 2x3."""
+    x, y, roll, scale = self.at(index)[:4]
+    middle = (CANVAS / 2, CANVAS / 2)
+    pose = cv2.getRotationMatrix2D(middle, roll, scale)
+    pose[:, 2] += [x - MARGIN, y - MARGIN]
+    return pose
+
+  def turn(self, subject: DemoSubject, index: int) -> np.ndarray:
+    """Parallax of small yaw and pitch: near parts of the head shift against far ones."""
+    yaw, pitch = self.at(index)[4:]
+    points = subject.identity.points
+    offset = (demo_warp.grid_points() - points[29].astype(np.float32)) / np.float32(IOD)
+    depth = np.exp(-0.5 * ((offset / np.array([0.8, 1.0], np.float32)) ** 2).sum(-1))
+    return depth[..., None] * np.array([yaw, pitch], np.float32)
+
+  def expose(self, linear: np.ndarray, index: int) -> np.ndarray:
+    """Linear light -> uint8 sRGB with this camera's gain, blur and sensor noise."""
+    image = demo_portrait.to_srgb(linear * self.gain.astype(np.float32))
+    image = demo_portrait.blurred(image, self.blur)
+    rng = np.random.default_rng([*self.key, _TAGS["noise"], index])
+    image += self.noise * rng.standard_normal(image.shape, np.float32)
+    return np.clip(np.rint(image), 0, 255).astype(np.uint8)
+
+
+def _draw_event(
+  rng: np.random.Generator, onset: int, label: str
+) -> tuple[Event, list[Movement], int]:
+  """An expression from `onset` on: the event, its movement and the frame where it is over."""
+  duration = int(rng.integers(22, 50))  # 0.22 to 0.49 s.
+  rise = int(round(duration * rng.uniform(0.35, 0.6)))
+  intensity = float(rng.uniform(*INTENSITY))
+  units = action_units.draw_expression(label, intensity, rng)
+  event = Event(onset, onset + rise, onset + duration, label, intensity)
+  return event, [Movement(event.onset, event.apex, event.offset, units)], event.offset
+
+
+def _draw_distractors(rng: np.random.Generator, length: int, rate: float) -> list[Movement]:
+  """Blinks and small unrelated action units that say nothing about the label.
+
+  Args:
+    rng: generator.
+    length: frames of the video.
+    rate: mean number of each kind in the video.
+  """
+  movements = []
+  for _ in range(rng.poisson(rate)):
+    start = int(rng.integers(-10, length))
+    closing, opening = int(rng.integers(5, 9)), int(rng.integers(8, 16))
+    blink = float(rng.uniform(0.4, 1.0))
+    movements.append(Movement(start, start + closing, start + closing + opening, blink=blink))
+  for _ in range(rng.poisson(rate)):
+    start = int(rng.integers(-20, length))
+    duration = int(rng.integers(20, 120))
+    strength = rng.uniform(0.1, 0.3) * INTENSITY[1]
+    name = str(rng.choice(action_units.NAMES_OF_UNITS))
+    sides = strength * rng.uniform(0.2, 1.0, 2)
+    peak = start + duration // 2
+    movements.append(
+      Movement(start, peak, start + duration, {name: (float(sides[0]), float(sides[1]))})
+    )
+  return movements
+
+
+def clip_label(seed: int, subject: int, index: int) -> str:
+  """Label of a clip: each subject shows every label once in three consecutive clips, shuffled."""
+  rng = _generator(seed, subject, "order", index // len(LABELS))
+  return LABELS[rng.permutation(len(LABELS))[index % len(LABELS)]]
+
+
+def demo_clip(seed: int, subject: int | DemoSubject, index: int) -> DemoClip:
+  """One labelled micro-expression clip.
+
+  Args:
+    seed: of the dataset.
+    subject: number of the person, or the person (saves drawing it again).
+    index: number of the clip, >= 0; there is no last one.
+
+  Returns:
+    The clip. Nothing is rendered until `frame` is called.
+  """
+  person = subject if isinstance(subject, DemoSubject) else _subject(seed, subject)
+  rng = _generator(seed, person.subject, "clip", index)
+  label = clip_label(seed, person.subject, index)
+  event, movements, end = _draw_event(rng, int(rng.integers(8, 30)), label)
+  length = end + int(rng.integers(8, 30))
+  movements += _draw_distractors(rng, length, 0.35)
+  camera = _Camera.draw(rng, (seed, person.subject, _TAGS["clip"], index))
+  name = f"{person.name}_{index:02d}"
+  return DemoClip(name, person, length, (event,), tuple(movements), camera)
+
+
+def demo_video(seed: int, subject: int | DemoSubject, index: int, seconds: float) -> DemoVideo:
+  """A long video of one subject: neutral stretches with labelled expressions between them.
+
+  Args:
+    seed: of the dataset.
+    subject: number of the person, or the person.
+    index: number of the video, >= 0. Videos and clips of one index are unrelated.
+    seconds: length; expressions follow each other after 1 to 3 resting seconds.
+  """
+  person = subject if isinstance(subject, DemoSubject) else _subject(seed, subject)
+  rng = _generator(seed, person.subject, "video", index)
+  length = max(1, round(seconds * FPS))
+  events: list[Event] = []
+  movements: list[Movement] = []
+  onset = int(rng.integers(FPS // 2, 2 * FPS))
+  while True:
+    event, moving, end = _draw_event(rng, onset, LABELS[rng.integers(len(LABELS))])
+    if end >= length:
+      break
+    events.append(event)
+    movements += moving
+    onset = end + int(rng.integers(FPS, 3 * FPS))
+  movements += _draw_distractors(rng, length, 0.25 * seconds)
+  camera = _Camera.draw(rng, (seed, person.subject, _TAGS["video"], index))
+  name = f"{person.name}_v{index:02d}"
+  return DemoVideo(name, person, length, tuple(events), tuple(movements), camera)

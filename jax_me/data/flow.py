@@ -1,0 +1,130 @@
+"""Optical flow between two aligned frames, and its picture (u, v, strain).
+
+Micro-expression models read the motion from onset to apex as a 3-channel image: horizontal flow u,
+vertical flow v and the magnitude of optical strain (Shreve et al., "Macro- and micro-expression
+spotting in long videos using spatio-temporal strain", FG 2011; used as network input by Liong et
+al., "Shallow Triple Stream Three-dimensional CNN (STSTNet)", FG 2019).
+"""
+
+import cv2
+import numpy as np
+
+METHODS = ("dis", "farneback")
+
+
+def optical_flow(onset: np.ndarray, apex: np.ndarray, method: str = "dis") -> np.ndarray:
+  """Dense motion from one frame to another.
+
+  Args:
+    onset, apex: uint8 [H, W, 3] RGB or [H, W] grey, of one size, at least 16 pixels a side.
+    method: "dis" (Kroeger et al. 2016, arXiv:1603.03590, with its variational refinement at full
+      resolution) or "farneback" (Farneback 2003; smoother, and needs no texture to follow).
+
+  Returns:
+    float32 [H, W, 2], pixels: what is at (x, y) of the onset lies at (x + u, y + v) of the apex.
+
+  Raises:
+    ValueError: frames that differ in size, are too small or are not uint8, or an unknown method.
+  """
+  frames = []
+  for name, frame in (("onset", onset), ("apex", apex)):
+    if frame.dtype != np.uint8 or frame.ndim not in (2, 3):
+      raise ValueError(
+        f"optical_flow needs uint8 frames [H, W, 3] or [H, W]; {name} is "
+        f"{frame.dtype} {list(frame.shape)}"
+      )
+    frames.append(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) if frame.ndim == 3 else frame)
+  before, after = frames
+  if before.shape != after.shape or min(before.shape) < 16:
+    raise ValueError(
+      "optical_flow needs two frames of one size, at least 16x16; got "
+      f"{list(before.shape)} and {list(after.shape)}"
+    )
+  if method == "dis":
+    engine = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    # The preset stops at half resolution, too coarse for motion of a pixel.
+    engine.setFinestScale(0)
+    return engine.calc(before, after, None)
+  if method == "farneback":
+    start = np.zeros((*before.shape, 2), np.float32)
+    return cv2.calcOpticalFlowFarneback(before, after, start, 0.5, 4, 15, 5, 5, 1.1, 0)
+  raise ValueError(f"optical_flow knows the methods {', '.join(METHODS)}; got {method!r}")
+
+
+def steady(flow: np.ndarray, rounds: int = 5) -> np.ndarray:
+  """Takes the motion of the whole head out of a flow.
+
+  Fits shift, rotation and zoom (4 numbers) to the flow by least squares, reweighted so that the
+  parts that move by themselves count less (Geman-McClure weights), and subtracts the fit.
+
+  Args:
+    flow: float32 [H, W, 2], pixels.
+    rounds: reweighting rounds.
+
+  Returns:
+    float32 [H, W, 2], pixels.
+  """
+  height, width = flow.shape[:2]
+  x = np.linspace(-1, 1, width, dtype=np.float64)[None, :] * np.ones((height, 1))
+  y = np.linspace(-1, 1, height, dtype=np.float64)[:, None] * (height / width) * np.ones((1, width))
+  zero, one = np.zeros_like(x), np.ones_like(x)
+  # u = a + c x - d y, v = b + d x + c y.
+  rows = np.stack([np.stack([one, zero, x, -y], -1), np.stack([zero, one, y, x], -1)], -2).reshape(
+    -1, 2, 4
+  )
+  target = flow.reshape(-1, 2).astype(np.float64)
+  weight = np.ones(len(target))
+  fit = np.zeros_like(target)
+  for _ in range(rounds):
+    weighted = rows * weight[:, None, None]
+    system = np.einsum("nik,nil->kl", weighted, rows)
+    fit = rows @ np.linalg.solve(system, np.einsum("nik,ni->k", weighted, target))
+    squared = ((target - fit) ** 2).sum(1)
+    scale = max(float(np.median(squared)), 1e-8)
+    weight = 1 / (1 + squared / scale) ** 2
+  return (target - fit).reshape(flow.shape).astype(np.float32)
+
+
+def optical_strain(flow: np.ndarray) -> np.ndarray:
+  """Magnitude of the optical strain of a flow.
+
+  With e = (grad f + grad f^T) / 2 it is sqrt(e_xx^2 + e_yy^2 + e_xy^2 + e_yx^2) (Shreve et al.
+  2011, eq. 3-5): 0 for translation and (to first order) rotation of the face as a whole.
+
+  Args:
+    flow: float [H, W, 2], pixels.
+
+  Returns:
+    float32 [H, W], pixels a pixel, >= 0.
+  """
+  flow = np.asarray(flow, np.float32)
+  u_y, u_x = np.gradient(flow[..., 0])
+  v_y, v_x = np.gradient(flow[..., 1])
+  shear = 0.5 * (u_y + v_x)
+  return np.sqrt(u_x**2 + v_y**2 + 2 * shear**2)
+
+
+def flow_image(flow: np.ndarray, scale: float) -> np.ndarray:
+  """A flow as a picture: channels u, v, optical strain.
+
+  Args:
+    flow: float [H, W, 2], pixels.
+    scale: the motion in pixels that saturates, > 0. u and v map [-scale, scale] to [0, 255] with
+      no motion at 128 (1 step is scale / 127 pixels); strain maps [0, scale / 8] to [0, 255], a
+      displacement by `scale` over 8 pixels. Larger values are clipped. One fixed scale for a
+      dataset keeps the strength of an expression readable; a scale for each clip would hide it.
+
+  Returns:
+    uint8 [H, W, 3].
+
+  Raises:
+    ValueError: a flow of another shape, a scale that is not above 0.
+  """
+  if flow.ndim != 3 or flow.shape[-1] != 2:
+    raise ValueError(f"flow_image needs a flow [H, W, 2], got {list(flow.shape)}")
+  if not scale > 0:
+    raise ValueError(f"flow_image needs a scale above 0 pixels, got {scale}")
+  motion = 128 + flow * (127 / scale)
+  strain = optical_strain(flow) * (8 * 255 / scale)
+  channels = np.concatenate([motion, strain[..., None]], -1)
+  return np.clip(np.rint(channels), 0, 255).astype(np.uint8)
