@@ -8,7 +8,6 @@ from flax import nnx
 from golden_cases import expected, filled, golden_cases, max_difference, model_input, torch_weights
 
 from jax_me.models.catalog import create_model
-from jax_me.models.layers import FixedTable
 
 CASES = sorted(name for name in golden_cases("mae") if name.startswith("vit_"))
 TINY = dict(image_size=32, patch_size=8, embed_dim=24, depth=3, num_heads=3, num_classes=5)
