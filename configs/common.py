@@ -1,0 +1,81 @@
+"""Every setting of a run, with its unit and meaning. Recipes start from here and change values.
+
+The result is locked: a misspelt key fails at once and names the nearest one. On the command line
+any key can be set as `--config.<key>=<value>`, for example `--config.optimizer.weight_decay=0.1`.
+"""
+
+from ml_collections import ConfigDict
+
+
+def common() -> ConfigDict:
+  """Defaults that every recipe starts from: fine-tuning a small ViT on the demo clips."""
+  c = ConfigDict()
+
+  c.task = "classify"  # "classify", or "mae": masked-autoencoder pre-training, labels unused.
+  c.seed = 0  # Of the initial weights, the order of the data, augmentation, masks and dropout.
+  c.batch_size = 64  # Global: images a step over all devices. A multiple of their number.
+  c.epochs = 30.0  # Passes over the training examples.
+  c.steps = 0  # Optimiser steps; when > 0, instead of epochs.
+  c.accum_steps = 1  # Parts in which a batch goes through the device; divides batch_size.
+  c.precision = "float32"  # Compute type, "float32" or "bfloat16"; parameters stay float32.
+  c.init_from = ""  # Folder of a converted checkpoint or a workdir whose weights to start from.
+  c.label_smoothing = 0.0  # In [0, 1): share of the target spread over all classes.
+  c.ema_decay = 0.0  # Moving average of the weights, e.g. 0.9999, used for evaluation; 0 = none.
+
+  c.model = ConfigDict()
+  c.model.name = "vit_tiny_patch16"  # One of jax_me.models.MODELS.
+  c.model.image_size = 224  # Side of the model's input, pixels.
+  c.model.arguments = ConfigDict()  # Other constructor keywords, e.g. {"drop_path_rate": 0.1}.
+
+  c.data = ConfigDict()
+  c.data.name = "demo_clips"  # One of jax_me.data.builders.BUILDERS.
+  c.data.manual_dir = ""  # Folder with your own copy of the dataset, where it needs one.
+  c.data.data_dir = "data"  # Where built datasets are kept.
+  c.data.options = ConfigDict()  # Options of the dataset's builder, e.g. {"size": 224}.
+  # How examples are divided: "kfold" and "holdout" by subject, "loso" leaves one subject out,
+  # "official" uses the dataset's own splits, "none" trains on everything.
+  c.data.split = "holdout"
+  c.data.folds = 5  # Number of folds of "kfold".
+  c.data.holdout = 0.25  # Share of the subjects that "holdout" keeps for the test.
+  c.data.fold = -1  # Number of the one fold to run, from 0; -1 = all of them.
+  c.data.read_size = 0  # Side at which training reads images, pixels; 0 = model.image_size.
+  c.data.workers = 0  # Processes that decode images; 0 = in this process.
+  c.data.mean = ()  # Per RGB channel in [0, 1]; empty = measured on the training examples.
+  c.data.std = ()  # Likewise.
+
+  c.augment = ConfigDict()  # Random changes of training images, made on the device.
+  c.augment.crop_scale = (1.0, 1.0)  # Area of the random crop as a share of the image.
+  c.augment.crop_ratio = (1.0, 1.0)  # Width / height of the crop.
+  c.augment.flip = 0.0  # Probability of mirroring left-right.
+  c.augment.brightness = 0.0  # Largest change of the factor, in [0, 1].
+  c.augment.contrast = 0.0  # Likewise.
+  c.augment.saturation = 0.0  # Likewise.
+  c.augment.flow = False  # Images are optical flow (u, v, strain), not RGB.
+
+  c.optimizer = ConfigDict()
+  c.optimizer.name = "adamw"  # "adamw", "adam" or "sgd".
+  c.optimizer.learning_rate = 0.0  # Peak, absolute. Set this one or base_learning_rate.
+  c.optimizer.base_learning_rate = 1e-3  # Peak for 256 images; scaled by batch_size / 256.
+  c.optimizer.min_learning_rate = 0.0  # At the end of the cosine.
+  c.optimizer.warmup_epochs = 5.0  # Linear growth from 0; at most a quarter of the run.
+  c.optimizer.weight_decay = 0.05
+  c.optimizer.b1 = 0.9
+  c.optimizer.b2 = 0.999
+  c.optimizer.eps = 1e-8
+  c.optimizer.momentum = 0.9  # Of "sgd".
+  c.optimizer.clip_norm = 0.0  # Largest global gradient norm; 0 = no clipping.
+  c.optimizer.layer_decay = 1.0  # Learning-rate factor from a layer to the one before; 1 = off.
+  c.optimizer.layer_decay_type = "vit"  # "vit", or for ConvNeXt V2 "single" or "group".
+
+  c.mae = ConfigDict()
+  c.mae.mask_ratio = 0.75  # Share of patches removed in pre-training.
+
+  c.log_steps = 10  # Steps between rows of metrics.jsonl.
+  c.evaluate_epochs = 5.0  # Epochs between evaluations; 0 = at the end only.
+  c.checkpoint_steps = 200  # Steps between checkpoints.
+  c.keep_checkpoints = 2  # The newest ones that stay on disk.
+
+  c.mesh = ConfigDict()
+  c.mesh.fsdp = 1  # Devices over which parameters are split; divides their number.
+
+  return c.lock()

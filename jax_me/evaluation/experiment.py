@@ -1,0 +1,308 @@
+"""One recipe on one dataset: what is compiled once and shared by all folds, and each fold's run."""
+
+import dataclasses
+import functools
+import math
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from ml_collections import ConfigDict
+
+from jax_me.data import builders, folds
+from jax_me.data.augment import Augmentation, make_augmentation
+from jax_me.data.pipeline import channel_statistics, eval_batches, train_batches
+from jax_me.data.store import ImageStore
+from jax_me.evaluation.evaluate import class_probabilities, evaluation_weights, make_classifier
+from jax_me.evaluation.metrics import confusion_matrix, scores
+from jax_me.evaluation.predictions import Predictions
+from jax_me.evaluation.reconstruction import make_reconstructor
+from jax_me.models import saved
+from jax_me.models.catalog import create_model
+from jax_me.training import loop, sharding
+from jax_me.training.optim import make_optimizer
+from jax_me.training.schedule import peak_learning_rate
+from jax_me.training.state import Constants, State, state_builder
+from jax_me.training.steps import classification_loss, make_train_step, masked_autoencoder_loss
+
+RECONSTRUCTED = 8  # Faces in the sheet of reconstructions.
+
+
+@dataclasses.dataclass
+class Experiment:
+  """Everything of a run but the folds' own weights and examples.
+
+  Attributes:
+    config: the checked recipe.
+    read: images as training reads them, at `data.read_size`.
+    shown: images at the model's size, as evaluation sees them.
+    folds: the divisions to run.
+    program: compiled initialisation and step.
+    constants: of a fold (statistics of its training side, schedule).
+  """
+
+  config: ConfigDict
+  builder: Any
+  read: ImageStore
+  shown: ImageStore
+  folds: list[folds.Fold]
+  program: loop.Program
+  graphdef: Any
+
+  @property
+  def pretraining(self) -> bool:
+    return self.config.task == "mae"
+
+  @property
+  def labels(self) -> list[str]:
+    return list(self.read.index.label_names)
+
+  @functools.cached_property
+  def classifier(self):
+    return make_classifier(self.graphdef)
+
+  @functools.cached_property
+  def reconstructor(self):
+    return make_reconstructor(self.graphdef, mask_ratio=self.config.mae.mask_ratio)
+
+  def model_arguments(self) -> dict[str, Any]:
+    return model_arguments(self.config, len(self.labels))
+
+  def constants(self, fold: folds.Fold) -> Constants:
+    """Statistics and schedule of a fold; from its training side only."""
+    config = self.config
+    mean, std = config.data.mean, config.data.std
+    if not mean:
+      mean, std = channel_statistics(self.read, fold.train)
+    cadence = self.cadence(fold)
+    warmup = min(config.optimizer.warmup_epochs * cadence.epoch, cadence.total / 4)
+    peak = peak_learning_rate(
+      config.optimizer.learning_rate, config.optimizer.base_learning_rate, config.batch_size
+    )
+    return Constants(
+      seed=config.seed,
+      mean=tuple(float(m) for m in mean),
+      std=tuple(max(float(s), 1e-3) for s in std),
+      peak=peak,
+      minimum=config.optimizer.min_learning_rate,
+      warmup_steps=round(warmup),
+      total_steps=cadence.total,
+    )
+
+  def cadence(self, fold: folds.Fold) -> loop.Cadence:
+    config = self.config
+    epoch = len(fold.train) / config.batch_size
+    total = config.steps or max(1, round(config.epochs * epoch))
+    return loop.Cadence(
+      total=total,
+      log=config.log_steps,
+      evaluate=round(config.evaluate_epochs * epoch),
+      checkpoint=config.checkpoint_steps,
+      epoch=epoch,
+    )
+
+  def predict(self, fold: folds.Fold, state: State) -> Predictions:
+    """Every test example of the fold exactly once."""
+    batches = eval_batches(
+      self.shown,
+      batch_size=_evaluation_batch(self.config.batch_size, self.program.mesh.size),
+      indices=fold.test,
+    )
+    positions, probabilities = class_probabilities(
+      self.classifier, evaluation_weights(state), state["constants"], batches, self.program.mesh
+    )
+    index = self.shown.index
+    return Predictions(
+      labels=index.label_names,
+      truth=index.label[positions],
+      prediction=probabilities.argmax(1),
+      scores=probabilities,
+      database=index.database[positions],
+      subject=index.subject[positions],
+      clip=index.clip[positions],
+      file=index.file[positions],
+      fold=[fold.name] * len(positions),
+    )
+
+  def reconstruct(self, fold: folds.Fold, state: State) -> dict[str, np.ndarray]:
+    """Some faces masked and painted again: of the test side where there is one."""
+    positions = fold.test if len(fold.test) else fold.train
+    picks = positions[np.linspace(0, len(positions) - 1, RECONSTRUCTED).astype(int)]
+    picks = np.unique(picks)
+    return self.reconstructor(
+      evaluation_weights(state),
+      state["constants"],
+      self.shown.images(picks),
+      jax.random.key(self.config.seed),
+    )
+
+  def train(self, fold: folds.Fold, workdir: pathlib.Path) -> loop.Result:
+    """Trains one fold in its own folder, or goes on with it."""
+    constants = self.constants(fold)
+    card = saved.model_card(
+      name=self.config.model.name,
+      arguments=self.model_arguments(),
+      labels=None if self.pretraining else self.labels,
+      image_size=self.config.model.image_size,
+      mean=list(constants.mean),
+      std=list(constants.std),
+      source={"trained_on": self.read.name, "fold": fold.name, "seed": self.config.seed},
+    )
+    workdir.mkdir(parents=True, exist_ok=True)
+    saved.write_json(workdir / saved.MODEL_FILE, card)
+    batches = train_batches(
+      self.read,
+      batch_size=self.config.batch_size,
+      seed=self.config.seed,
+      indices=fold.train,
+      workers=self.config.data.workers,
+      process_index=jax.process_index(),
+      process_count=jax.process_count(),
+    )
+    try:
+      return loop.train(
+        self.program,
+        batches=batches,
+        constants=constants,
+        cadence=self.cadence(fold),
+        workdir=workdir,
+        evaluator=None if self.pretraining else self._evaluator(fold),
+        initialise=self._initialiser(),
+        keep_checkpoints=self.config.keep_checkpoints,
+        description=fold.name,
+      )
+    finally:
+      batches.close()
+
+  def _evaluator(self, fold: folds.Fold) -> loop.Evaluator:
+    def evaluate(state: State, step: int) -> Mapping[str, float]:
+      del step
+      predictions = self.predict(fold, state)
+      confusion = confusion_matrix(
+        predictions.truth, predictions.prediction, len(predictions.labels)
+      )
+      result = scores(confusion, predictions.labels)
+      return {f"test/{name}": float(result[name]) for name in ("uf1", "uar", "accuracy")}
+
+    return evaluate
+
+  def _initialiser(self) -> Callable[[State], State] | None:
+    if not self.config.init_from:
+      return None
+    from jax_me.training.transfer import start_from
+
+    return functools.partial(start_from, self.config.init_from, self.config.model.name)
+
+
+def model_arguments(config: ConfigDict, classes: int) -> dict[str, Any]:
+  """Constructor keywords of the recipe's model, as JSON values."""
+  arguments = {"image_size": config.model.image_size, **config.model.arguments.to_dict()}
+  if config.task == "classify":
+    arguments["num_classes"] = classes
+  return arguments
+
+
+def divide(config: ConfigDict, index: Any) -> list[folds.Fold]:
+  """The folds of `data.split`; with `data.fold` only that one.
+
+  Raises:
+    ValueError: `data.fold` is out of range, or the dataset cannot be divided so.
+  """
+  data = config.data
+  makers = {
+    "kfold": lambda: folds.k_folds(index, data.folds, seed=config.seed),
+    "holdout": lambda: [folds.holdout(index, data.holdout, seed=config.seed)],
+    "loso": lambda: folds.leave_one_subject_out(index),
+    "official": lambda: [folds.official_fold(index)],
+    "none": lambda: [folds.Fold("all", np.arange(len(index)), np.empty(0, np.int64))],
+  }
+  made = makers[data.split]()
+  if data.fold < 0:
+    return made
+  if data.fold >= len(made):
+    raise ValueError(f"data.fold={data.fold} does not exist: there are {len(made)}, from 0")
+  return [made[data.fold]]
+
+
+def prepare(config: ConfigDict) -> Experiment:
+  """Builds the dataset where it is missing, divides it, and sets up model and step.
+
+  Raises:
+    ValueError: the dataset, the folds, the model or the optimiser cannot be as the recipe says.
+  """
+  builder = builders.prepare(
+    config.data.name,
+    data_dir=config.data.data_dir,
+    manual_dir=config.data.manual_dir or None,
+    **config.data.options.to_dict(),
+  )
+  split = "+".join(sorted(builder.info.splits)) if config.data.split == "official" else "train"
+  size = config.model.image_size
+  read = ImageStore(builder, split, image_size=config.data.read_size or size)
+  shown = read if read.image_size == size else ImageStore(builder, split, image_size=size)
+
+  mesh = sharding.make_mesh(config.mesh.fsdp)
+  check_batch(config, mesh.size)
+  arguments = model_arguments(config, len(read.index.label_names))
+
+  def make_model(rngs: nnx.Rngs) -> nnx.Module:
+    return create_model(
+      config.model.name, rngs=rngs, dtype=jnp.dtype(config.precision), **arguments
+    )
+
+  graphdef, params, _ = saved.split_model(nnx.eval_shape(lambda: make_model(nnx.Rngs(0))))
+  pretraining = config.task == "mae"
+  chosen = config.optimizer.to_dict()
+  for key in ("learning_rate", "base_learning_rate", "min_learning_rate", "warmup_epochs"):
+    chosen.pop(key)  # The schedule's, kept in the state's constants.
+  optimizer = make_optimizer(params, phase="pretrain" if pretraining else "finetune", **chosen)
+  augment = make_augmentation(Augmentation(**config.augment.to_dict()), size)
+  loss = (
+    masked_autoencoder_loss(graphdef, augment, mask_ratio=config.mae.mask_ratio)
+    if pretraining
+    else classification_loss(graphdef, augment, label_smoothing=config.label_smoothing)
+  )
+  build = state_builder(make_model, optimizer, ema=config.ema_decay > 0)
+  shapes = jax.eval_shape(build, jax.random.key(0))
+  step = make_train_step(
+    loss, optimizer, accum_steps=config.accum_steps, ema_decay=config.ema_decay
+  )
+  program = loop.Program(
+    build=build,
+    create=jax.jit(build, out_shardings=sharding.state_sharding(shapes, mesh)),
+    step=jax.jit(step, donate_argnums=0),
+    mesh=mesh,
+  )
+  return Experiment(
+    config=config,
+    builder=builder,
+    read=read,
+    shown=shown,
+    folds=divide(config, read.index),
+    program=program,
+    graphdef=graphdef,
+  )
+
+
+def check_batch(config: ConfigDict, devices: int) -> None:
+  """Refuses a batch that the devices cannot share.
+
+  Raises:
+    ValueError: names the nearest batch size that works.
+  """
+  part = devices * config.accum_steps
+  if config.batch_size % part:
+    fits = max(1, round(config.batch_size / part)) * part
+    raise ValueError(
+      f"batch_size={config.batch_size} cannot be divided over {devices} devices and "
+      f"accum_steps={config.accum_steps}; the nearest that can is {fits}"
+    )
+
+
+def _evaluation_batch(batch_size: int, devices: int) -> int:
+  """The training batch, made a multiple of the devices."""
+  return math.ceil(batch_size / devices) * devices

@@ -1,0 +1,233 @@
+"""A run from start to report: every fold trained or resumed, predictions pooled, pictures drawn."""
+
+import json
+import pathlib
+import platform
+import sys
+import time
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+import jax_me
+from jax_me.data.folds import Fold
+from jax_me.evaluation.experiment import Experiment, prepare
+from jax_me.evaluation.history import read_history
+from jax_me.evaluation.predictions import Predictions
+from jax_me.evaluation.report import choose_samples, write_report
+from jax_me.models import saved
+from jax_me.training import settings
+from jax_me.training.checkpoint import Checkpoints, changed_settings
+from jax_me.training.loop import TrainingDiverged
+from jax_me.training.state import State, abstract_state
+from jax_me.training.tracking import METRICS_FILE
+
+CONFIG_FILE = "config.json"
+PREDICTIONS_FILE = "predictions.csv"
+RUN_FILE = "run.json"
+
+# A change of these leaves the trained weights what they are.
+FREE_SETTINGS = ("data.data_dir", "data.manual_dir", "data.workers", "data.fold", "log_steps")
+
+INTERRUPTED = 130  # Exit code of a run stopped by a signal, as shells have it.
+
+
+def run_experiment(config: ConfigDict, *, workdir: str, mode: str = "train") -> int:
+  """Runs a recipe to its report; the same call again goes on where it stopped.
+
+  Args:
+    config: the recipe.
+    workdir: folder of the run. Several folds get a folder each inside it.
+    mode: "train", or "eval" to judge the newest checkpoints without training.
+
+  Returns:
+    Exit code: 0 done, 1 stopped by a failure, 2 wrong settings or data, 130 interrupted.
+  """
+  folder = pathlib.Path(workdir)
+  started = time.monotonic()
+  try:
+    settings.check(config)
+    _claim(folder, config, mode)
+    experiment = prepare(config)
+  except (ValueError, OSError) as error:
+    return _failed(error, code=2)
+  _say(_plan(experiment))
+  if mode == "train":
+    saved.write_json(folder / RUN_FILE, _circumstances())
+
+  results: list[Predictions] = []
+  state: State | None = None
+  for fold in experiment.folds:
+    home = folder if len(experiment.folds) == 1 and config.data.fold < 0 else folder / fold.name
+    finished = home / PREDICTIONS_FILE
+    if mode == "train" and finished.exists() and not experiment.pretraining:
+      results.append(Predictions.load(finished))
+      _say(f"{fold.name}: finished before")
+      continue
+    try:
+      if mode == "train":
+        result = experiment.train(fold, home)
+        state = result.state
+        if result.interrupted:
+          _say(f"stopped at step {result.step}; the same command goes on from there")
+          return INTERRUPTED
+      else:
+        state = restore(experiment, fold, home)
+    except (TrainingDiverged, ValueError, OSError) as error:
+      return _failed(error, code=1)
+    if not experiment.pretraining:
+      predictions = experiment.predict(fold, state)
+      predictions.save(finished)
+      results.append(predictions)
+
+  page = _report(experiment, folder, results, state, time.monotonic() - started)
+  _say(f"report: {page}")
+  return 0
+
+
+def restore(experiment: Experiment, fold: Fold, home: pathlib.Path) -> State:
+  """The newest checkpoint of a fold, for evaluation.
+
+  Raises:
+    CheckpointError: there is none, or it is damaged.
+  """
+  checkpoints = Checkpoints(home, create=False)
+  try:
+    state, _ = checkpoints.restore(
+      abstract_state(experiment.program.build, experiment.program.mesh)
+    )
+  finally:
+    checkpoints.close()
+  state["constants"] = experiment.constants(fold).arrays()
+  return state
+
+
+def _claim(folder: pathlib.Path, config: ConfigDict, mode: str) -> None:
+  """Makes the workdir this recipe's, or refuses one that was started with other settings."""
+  path = folder / CONFIG_FILE
+  now = config.to_dict()
+  if path.exists():
+    changed = changed_settings(path, now)
+    bound = {key: pair for key, pair in changed.items() if key not in FREE_SETTINGS}
+    if bound and mode == "train":
+      listed = "; ".join(f"{key} was {old!r}, is {new!r}" for key, (old, new) in bound.items())
+      raise ValueError(
+        f"{folder} was started with other settings ({listed}). Use another --workdir"
+      )
+    return
+  if mode == "eval":
+    raise ValueError(f"{folder} holds no run to evaluate ({CONFIG_FILE} is missing)")
+  folder.mkdir(parents=True, exist_ok=True)
+  saved.write_json(path, now)
+
+
+def _report(
+  experiment: Experiment,
+  folder: pathlib.Path,
+  results: list[Predictions],
+  state: State | None,
+  seconds: float,
+) -> pathlib.Path:
+  config = experiment.config
+  several = len(experiment.folds) > 1
+  history: list[dict[str, Any]] = []
+  for fold in experiment.folds:
+    home = folder / fold.name if several else folder
+    rows = read_history(home / METRICS_FILE)
+    history += [{**row, "fold": fold.name} for row in rows] if several else rows
+  if experiment.pretraining:
+    assert state is not None
+    return write_report(
+      folder,
+      title=f"{config.model.name} pre-trained on {config.data.name}",
+      history=history,
+      reconstructions=experiment.reconstruct(experiment.folds[0], state),
+      facts=_facts(experiment, seconds),
+    )
+  predictions = Predictions.concatenate(results)
+  predictions.save(folder / PREDICTIONS_FILE)
+  return write_report(
+    folder,
+    title=f"{config.model.name} on {config.data.name}",
+    predictions=predictions,
+    history=history,
+    samples=_samples(experiment, predictions),
+    facts=_facts(experiment, seconds),
+  )
+
+
+def _samples(experiment: Experiment, predictions: Predictions) -> list[dict[str, Any]]:
+  places = {file: place for place, file in enumerate(experiment.shown.index.file)}
+  samples = []
+  for row in choose_samples(predictions):
+    score = None if predictions.scores is None else float(predictions.scores[row].max())
+    samples.append(
+      {
+        "image": experiment.shown.image(places[predictions.file[row]]),
+        "truth": int(predictions.truth[row]),
+        "prediction": int(predictions.prediction[row]),
+        "score": score,
+        "caption": predictions.file[row],
+      }
+    )
+  return samples
+
+
+def _facts(experiment: Experiment, seconds: float) -> dict[str, Any]:
+  config, fold = experiment.config, experiment.folds[0]
+  shapes = jax.eval_shape(experiment.program.build, jax.random.key(0))["params"]
+  parameters = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes))
+  devices = jax.devices()
+  index = experiment.read.index
+  return {
+    "model": config.model.name,
+    "trained parameters": f"{parameters:,}",
+    "input": f"{config.model.image_size} x {config.model.image_size} pixels",
+    "dataset": experiment.read.name,
+    "examples": len(index),
+    "subjects": len(set(index.subject) - {""}) or "unknown",
+    "division": f"{config.data.split}, {len(experiment.folds)} fold(s)",
+    "steps": experiment.cadence(fold).total,
+    "batch size": config.batch_size,
+    "precision": config.precision,
+    "started from": config.init_from or "random weights",
+    "seed": config.seed,
+    "devices": f"{len(devices)} x {devices[0].device_kind}",
+    "wall time of this call": f"{seconds:.0f} s",
+  }
+
+
+def _circumstances() -> dict[str, Any]:
+  return {
+    "command": sys.argv,
+    "versions": {
+      "jax_me": jax_me.__version__,
+      "jax": jax.__version__,
+      "python": platform.python_version(),
+    },
+    "platform": jax.default_backend(),
+    "devices": [str(device) for device in jax.devices()],
+    "processes": jax.process_count(),
+  }
+
+
+def _plan(experiment: Experiment) -> str:
+  index = experiment.read.index
+  counts = ", ".join(f"{name} {count}" for name, count in index.class_counts().items())
+  people = len(set(index.subject) - {""})
+  return (
+    f"{experiment.config.model.name} on {experiment.read.name}: {len(index)} examples of "
+    f"{people or 'unknown'} subjects ({counts}); {len(experiment.folds)} fold(s) by "
+    f"{experiment.config.data.split!r}"
+  )
+
+
+def _say(line: str) -> None:
+  print(line, flush=True)
+
+
+def _failed(error: Exception, code: int) -> int:
+  print(f"run.py: {error}", file=sys.stderr, flush=True)
+  return code

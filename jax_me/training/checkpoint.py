@@ -1,0 +1,169 @@
+"""Checkpoints of a run: weights, optimiser and data position that agree, whole or absent."""
+
+import json
+import pathlib
+from typing import Any
+
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import preservation_policy
+
+from jax_me.models.saved import CHECKPOINTS_FOLDER, WEIGHTS_FOLDER
+from jax_me.training.state import State
+
+ITEMS = (WEIGHTS_FOLDER, "training", "position")
+
+
+class CheckpointError(ValueError):
+  """A checkpoint that cannot be written or read, with the remedy."""
+
+
+class Checkpoints:
+  """The checkpoints of one workdir.
+
+  Each holds three items: `weights` (what evaluation and `jax_me.load` use: the moving average
+  when there is one), `training` (step, optimiser, and the raw parameters beside an average) and
+  `position` (where the data iterator stood). Writing is asynchronous; a folder gets its final
+  name only when it is complete, so a killed run leaves the one before it.
+  """
+
+  def __init__(self, workdir: pathlib.Path, *, keep: int = 2, create: bool = True):
+    self.folder = pathlib.Path(workdir).absolute() / CHECKPOINTS_FOLDER
+    if not create and not self.folder.is_dir():
+      raise CheckpointError(f"{workdir} holds no checkpoints")
+    try:
+      self._manager = ocp.CheckpointManager(
+        self.folder,
+        item_names=ITEMS,
+        options=ocp.CheckpointManagerOptions(
+          preservation_policy=preservation_policy.LatestN(keep),
+          cleanup_tmp_directories=True,
+          create=True,
+        ),
+      )
+    except OSError as error:
+      raise CheckpointError(
+        f"cannot keep checkpoints in {self.folder}: {error}. Choose another --workdir"
+      ) from error
+
+  def latest_step(self) -> int | None:
+    """Step of the newest finished checkpoint."""
+    return self._manager.latest_step()
+
+  def save(self, state: State, position: Any) -> None:
+    """Starts writing the checkpoint of `state["step"]`; does nothing when it exists already.
+
+    Raises:
+      CheckpointError: the disk is full or not writable; earlier checkpoints stay.
+    """
+    step = int(state["step"])
+    if step in self._manager.all_steps():
+      return
+    weights, training = _divide(state)
+    try:
+      self._manager.save(
+        step,
+        args=ocp.args.Composite(
+          weights=ocp.args.StandardSave(weights),
+          training=ocp.args.StandardSave(training),
+          position=ocp.args.JsonSave({"iterator": position}),
+        ),
+      )
+    except (OSError, ValueError, RuntimeError) as error:
+      raise self._failed_to_write(error) from error
+
+  def wait(self) -> None:
+    """Returns when everything is on disk.
+
+    Raises:
+      CheckpointError: a write in the background failed.
+    """
+    try:
+      self._manager.wait_until_finished()
+    except (OSError, ValueError, RuntimeError) as error:
+      raise self._failed_to_write(error) from error
+
+  def restore(self, abstract: State) -> tuple[State, Any]:
+    """The newest checkpoint as (state without constants, data position).
+
+    Args:
+      abstract: the state's shapes, types and shardings (`abstract_state`).
+
+    Raises:
+      CheckpointError: damaged, or of another model or optimiser.
+    """
+    step = self.latest_step()
+    if step is None:
+      raise CheckpointError(f"{self.folder} holds no finished checkpoint")
+    weights, training = _divide(abstract)
+    try:
+      restored = self._manager.restore(
+        step,
+        args=ocp.args.Composite(
+          weights=ocp.args.StandardRestore(weights),
+          training=ocp.args.StandardRestore(training),
+          position=ocp.args.JsonRestore(),
+        ),
+      )
+    except Exception as error:  # Orbax and tensorstore raise many types for a damaged folder.
+      raise CheckpointError(
+        f"checkpoint {self.folder / str(step)} cannot be read: {error}. Remove that folder to go "
+        "on from the one before it, or start anew with another --workdir"
+      ) from error
+    return _unite(restored.weights, restored.training), restored.position["iterator"]
+
+  def close(self) -> None:
+    self._manager.close()
+
+  def _failed_to_write(self, error: Exception) -> CheckpointError:
+    return CheckpointError(
+      f"cannot write a checkpoint to {self.folder}: {error}. The last finished one is step "
+      f"{self.latest_step()}; free some space and run the same command again"
+    )
+
+
+def _divide(state: State) -> tuple[dict[str, Any], dict[str, Any]]:
+  training = {"step": state["step"], "opt_state": state["opt_state"]}
+  if "ema" in state:
+    training["params"] = state["params"]
+  return {
+    "params": state.get("ema", state["params"]),
+    "model_state": state["model_state"],
+  }, training
+
+
+def _unite(weights: dict[str, Any], training: dict[str, Any]) -> State:
+  state = {
+    "step": training["step"],
+    "params": training.get("params", weights["params"]),
+    "model_state": weights["model_state"],
+    "opt_state": training["opt_state"],
+  }
+  if "params" in training:
+    state["ema"] = weights["params"]
+  return state
+
+
+def changed_settings(path: pathlib.Path, settings: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+  """Compares the settings of a workdir with those of this command.
+
+  Returns:
+    {dotted key: (stored, now)} for every key that differs; empty for a new workdir.
+  """
+  if not path.exists():
+    return {}
+  stored = _flatten(json.loads(path.read_text(encoding="utf-8")))
+  now = _flatten(json.loads(json.dumps(settings)))
+  return {
+    key: (stored.get(key), now.get(key))
+    for key in sorted(stored.keys() | now.keys())
+    if stored.get(key) != now.get(key)
+  }
+
+
+def _flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
+  if not isinstance(tree, dict):
+    return {prefix[:-1]: tree}
+  flat: dict[str, Any] = {}
+  for key, value in tree.items():
+    flat.update(_flatten(value, f"{prefix}{key}."))
+  return flat

@@ -1,0 +1,172 @@
+"""Reading the settings of a run: command-line overrides and checks, with errors that help."""
+
+import ast
+import difflib
+import pathlib
+import runpy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+
+TASKS = ("classify", "mae")
+PRECISIONS = ("float32", "bfloat16")
+SPLITS = ("kfold", "loso", "holdout", "official", "none")
+
+# Sections whose keys depend on the model or dataset: the command line may add to them.
+OPEN_SECTIONS = ("model.arguments", "data.options")
+
+
+class SettingsError(ValueError):
+  """A setting that does not exist or cannot be."""
+
+
+def recipe_of(arguments: Sequence[str]) -> str:
+  """The value of --config.
+
+  Raises:
+    SettingsError: there is none.
+  """
+  for position, argument in enumerate(arguments):
+    if argument.startswith("--config="):
+      return argument.partition("=")[2]
+    if argument == "--config" and position + 1 < len(arguments):
+      return arguments[position + 1]
+  raise SettingsError("give a recipe, for example --config configs/quickstart.py")
+
+
+def load_recipe(recipe: str) -> ConfigDict:
+  """Runs the recipe's `get_config`.
+
+  Args:
+    recipe: "configs/name.py" or "configs/name.py:argument".
+
+  Raises:
+    SettingsError: no such file, or it is no recipe.
+  """
+  path, _, argument = recipe.partition(":")
+  file = pathlib.Path(path)
+  if not file.is_file():
+    beside = [p.name for p in file.parent.glob("*.py")] if file.parent.is_dir() else []
+    near = difflib.get_close_matches(file.name, beside, n=1)
+    hint = f"; did you mean {file.parent / near[0]}?" if near else ""
+    raise SettingsError(f"there is no recipe {path}{hint}")
+  get_config = runpy.run_path(str(file)).get("get_config")
+  if get_config is None:
+    raise SettingsError(f"{path} is no recipe: it defines no get_config()")
+  return get_config(argument) if argument else get_config()
+
+
+def dotted_keys(config: Mapping[str, Any], prefix: str = "") -> list[str]:
+  """["seed", "model.name", ...]"""
+  keys = []
+  for key, value in config.items():
+    if isinstance(value, Mapping | ConfigDict):
+      keys += dotted_keys(value, f"{prefix}{key}.")  # type: ignore[arg-type]
+    else:
+      keys.append(f"{prefix}{key}")
+  return keys
+
+
+def _value(text: str) -> Any:
+  try:
+    return ast.literal_eval(text)
+  except (ValueError, SyntaxError):
+    return text
+
+
+def take_open_overrides(arguments: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
+  """Separates `--config.model.arguments.x=v` and `--config.data.options.x=v` from the rest.
+
+  Returns:
+    the other arguments, and {dotted key: value}; values are Python literals, else text.
+  """
+  rest, found = [], {}
+  for argument in arguments:
+    name, equals, text = argument.partition("=")
+    key = name.removeprefix("--config.")
+    if equals and key != name and key.startswith(tuple(f"{s}." for s in OPEN_SECTIONS)):
+      found[key] = _value(text)
+    else:
+      rest.append(argument)
+  return rest, found
+
+
+def check_names(arguments: Sequence[str], config: ConfigDict) -> None:
+  """Every `--config.<key>` must name a setting.
+
+  Raises:
+    SettingsError: names the nearest settings.
+  """
+  known = dotted_keys(config)
+  for argument in arguments:
+    name = argument.partition("=")[0]
+    key = name.removeprefix("--config.")
+    if key == name or key in known:
+      continue
+    # A key given without its section should be found too: learning_rate -> optimizer....
+    by_leaf = {k.rsplit(".", 1)[-1]: k for k in known}
+    near = difflib.get_close_matches(key, known, n=2, cutoff=0.6)
+    near += [by_leaf[k] for k in difflib.get_close_matches(key.rsplit(".", 1)[-1], by_leaf, n=2)]
+    hint = f"did you mean {', '.join(dict.fromkeys(near))}?" if near else "see configs/common.py"
+    raise SettingsError(f"there is no setting {key!r}; {hint}")
+
+
+def apply(config: ConfigDict, overrides: Mapping[str, Any]) -> None:
+  """Sets dotted keys, also new ones (for the open sections)."""
+  for key, value in overrides.items():
+    section, _, leaf = key.rpartition(".")
+    node = config
+    for part in section.split("."):
+      node = node[part]
+    with node.unlocked():
+      node[leaf] = value
+
+
+def check(config: ConfigDict) -> None:
+  """Refuses values that cannot be, all at once.
+
+  Raises:
+    SettingsError: one line a problem.
+  """
+  problems = []
+
+  def need(condition: bool, message: str) -> None:
+    if not condition:
+      problems.append(message)
+
+  need(config.task in TASKS, f"task must be one of {TASKS}, got {config.task!r}")
+  need(
+    config.precision in PRECISIONS,
+    f"precision must be one of {PRECISIONS}, got {config.precision!r}",
+  )
+  need(
+    config.data.split in SPLITS, f"data.split must be one of {SPLITS}, got {config.data.split!r}"
+  )
+  need(config.batch_size > 0, f"batch_size must be positive, got {config.batch_size}")
+  need(config.accum_steps > 0, f"accum_steps must be positive, got {config.accum_steps}")
+  if config.batch_size > 0 and config.accum_steps > 0:
+    need(
+      config.batch_size % config.accum_steps == 0,
+      f"accum_steps={config.accum_steps} must divide batch_size={config.batch_size}",
+    )
+  need(
+    config.steps > 0 or config.epochs > 0,
+    f"epochs or steps must be positive, got epochs={config.epochs} steps={config.steps}",
+  )
+  need(
+    0 <= config.label_smoothing < 1, f"label_smoothing is in [0, 1), got {config.label_smoothing}"
+  )
+  need(0 <= config.ema_decay < 1, f"ema_decay is in [0, 1), got {config.ema_decay}")
+  need(0 < config.mae.mask_ratio < 1, f"mae.mask_ratio is in (0, 1), got {config.mae.mask_ratio}")
+  need(config.checkpoint_steps > 0, f"checkpoint_steps is positive, got {config.checkpoint_steps}")
+  need(config.log_steps > 0, f"log_steps must be positive, got {config.log_steps}")
+  need(config.keep_checkpoints > 0, "keep_checkpoints must be at least 1")
+  need(
+    len(config.data.mean) in (0, 3) and len(config.data.std) == len(config.data.mean),
+    "data.mean and data.std must both be empty or have three values",
+  )
+  if config.data.split == "kfold":
+    need(config.data.folds >= 2, f"data.folds must be at least 2, got {config.data.folds}")
+  if problems:
+    raise SettingsError("; ".join(problems))

@@ -1,0 +1,88 @@
+"""The training state: a plain nested dict, created already sharded."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jax.sharding import Mesh
+
+from jax_me.models.saved import split_model
+from jax_me.training.sharding import state_sharding
+
+State = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Constants:
+  """What differs between runs (or folds) of one compiled step; kept in the state, not compiled in.
+
+  Attributes:
+    seed: of augmentation, masking and dropout; each step folds its number in.
+    mean, std: per RGB channel of images in [0, 1], from the training examples.
+    peak, minimum: learning rates.
+    warmup_steps, total_steps: lengths in optimiser steps.
+  """
+
+  seed: int
+  mean: tuple[float, ...]
+  std: tuple[float, ...]
+  peak: float
+  minimum: float
+  warmup_steps: int
+  total_steps: int
+
+  def arrays(self) -> dict[str, jax.Array]:
+    arrays = {
+      field.name: jnp.asarray(getattr(self, field.name), jnp.float32)
+      for field in dataclasses.fields(self)
+    }
+    arrays["seed"] = jnp.asarray(self.seed, jnp.int32)
+    return arrays
+
+
+def initial_key(seed: int) -> jax.Array:
+  """Key of the parameters' initial values."""
+  return jax.random.split(jax.random.key(seed))[0]
+
+
+def training_key(seed: int | jax.Array) -> jax.Array:
+  """Key from which each step folds its own; independent of `initial_key`."""
+  return jax.random.split(jax.random.key(seed))[1]
+
+
+def state_builder(
+  make_model: Callable[[nnx.Rngs], nnx.Module],
+  optimizer: optax.GradientTransformation,
+  *,
+  ema: bool,
+) -> Callable[[jax.Array], State]:
+  """A pure function PRNG key -> state (without constants), to be traced or jitted."""
+
+  def build(key):
+    _, params, model_state = split_model(make_model(nnx.Rngs(key)))
+    state = {
+      "step": jnp.zeros((), jnp.int32),
+      "params": params,
+      "model_state": model_state,
+      "opt_state": optimizer.init(params),
+    }
+    if ema:
+      # A copy: donation of the state must not find one buffer twice.
+      state["ema"] = jax.tree.map(jnp.copy, params)
+    return state
+
+  return build
+
+
+def abstract_state(build: Callable[[jax.Array], State], mesh: Mesh) -> State:
+  """Shapes, types and shardings of what `build` makes; allocates nothing."""
+  shapes = jax.eval_shape(build, jax.random.key(0))
+  return jax.tree.map(
+    lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+    shapes,
+    state_sharding(shapes, mesh),
+  )

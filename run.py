@@ -1,0 +1,46 @@
+"""Trains and evaluates by a recipe: `python run.py --config configs/quickstart.py`.
+
+--config FILE[:ARGUMENT]   the recipe; any of its settings as --config.<key>=<value>
+--workdir DIR              where the run lives; the same command again resumes it
+--mode train|eval          train (and evaluate), or only evaluate the newest checkpoint
+"""
+
+import pathlib
+import sys
+
+from absl import app, flags
+from ml_collections import config_flags
+
+from jax_me.training import settings
+
+CONFIG = config_flags.DEFINE_config_file("config", help_string="Recipe, e.g. configs/quickstart.py")
+WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default: runs/<recipe's name>.")
+MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "Train and evaluate, or evaluate.")
+
+
+def parse(arguments: list[str]) -> list[str]:
+  """Parses flags; a misspelt setting ends with one line instead of a traceback."""
+  arguments, extra = settings.take_open_overrides(arguments)
+  sys.argv = arguments  # config_flags looks for overrides there.
+  if any(a.lstrip("-").startswith("help") for a in arguments[1:]):
+    return app.parse_flags_with_usage(arguments)
+  try:
+    recipe = settings.recipe_of(arguments)
+    settings.check_names(arguments, settings.load_recipe(recipe))
+  except settings.SettingsError as error:
+    sys.exit(f"run.py: {error}")
+  rest = app.parse_flags_with_usage(arguments)
+  settings.apply(CONFIG.value, extra)
+  return rest
+
+
+def main(_: list[str]) -> None:
+  from jax_me.evaluation.session import run_experiment
+
+  recipe = flags.FLAGS["config"].config_filename
+  workdir = WORKDIR.value or f"runs/{pathlib.Path(recipe.partition(':')[0]).stem}"
+  sys.exit(run_experiment(CONFIG.value, workdir=workdir, mode=MODE.value))
+
+
+if __name__ == "__main__":
+  app.run(main, flags_parser=parse)
