@@ -90,10 +90,11 @@ class PatchEmbed(nnx.Module):
 
   def __call__(self, patches: jax.Array) -> jax.Array:
     """[B, N, patch_size**2 * 3] (see `patchify`) -> [B, N, dim]."""
-    dtype = self.proj.dtype
+    dtype, bias = self.proj.dtype, self.proj.bias
+    assert bias is not None
     kernel = self.proj.kernel[...].astype(dtype)
     flat = kernel.reshape(-1, kernel.shape[-1])
-    return jnp.matmul(patches.astype(dtype), flat) + self.proj.bias[...].astype(dtype)
+    return jnp.matmul(patches.astype(dtype), flat) + bias[...].astype(dtype)
 
 
 def flat_xavier_uniform(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:

@@ -17,7 +17,7 @@ from golden_cases import (
 
 from jax_me.models.catalog import create_model
 from jax_me.models.mae import random_masking
-from jax_me.models.patches import patchify
+from jax_me.models.patches import patchify, unpatchify
 
 CASES = sorted(name for name in golden_cases("mae") if name.startswith("mae_"))
 TINY = dict(
@@ -71,3 +71,73 @@ def test_golden(name):
   np.testing.assert_array_equal(single["mask"], reference["mask"])
   _, restore, _ = random_masking(jnp.asarray(noise), 0.75)
   np.testing.assert_array_equal(restore, reference["ids_restore"])
+
+
+def tiny(**overrides):
+  return create_model("mae_vit_tiny_patch16", rngs=nnx.Rngs(0), **{**TINY, **overrides})
+
+
+def tiny_images(batch=2):
+  return np.random.default_rng(0).standard_normal((batch, 32, 32, 3)).astype(np.float32)
+
+
+def test_masking_keeps_the_smallest_noise():
+  noise = jnp.array([[0.5, 0.1, 0.9, 0.3], [0.4, 0.3, 0.2, 0.1]])
+  kept, restore, mask = random_masking(noise, 0.5)
+  np.testing.assert_array_equal(kept, [[1, 3], [3, 2]])
+  np.testing.assert_array_equal(mask, [[1, 0, 1, 0], [1, 1, 0, 0]])
+  order = jnp.argsort(noise, axis=1)
+  np.testing.assert_array_equal(
+    jnp.take_along_axis(order, restore, axis=1), np.arange(4)[None].repeat(2, 0)
+  )
+
+
+@pytest.mark.parametrize("ratio", [-0.1, 1.0, 1.5, 0.99])
+def test_masking_refuses_ratios_that_leave_nothing(ratio):
+  with pytest.raises(ValueError, match="mask_ratio"):
+    random_masking(jnp.zeros((1, 16)), ratio)
+
+
+def test_removed_patches_do_not_reach_the_encoder():
+  model, images = tiny(), tiny_images()
+  noise = np.random.default_rng(1).random((2, 16)).astype(np.float32)
+  before = model(images, noise=noise)
+  patches = np.array(patchify(jnp.asarray(images), 8))
+  patches[np.asarray(before.mask) == 1] = 7.0
+  after = model(unpatchify(jnp.asarray(patches), 8), noise=noise)
+  np.testing.assert_allclose(before.latent, after.latent, atol=1e-6)
+  assert max_difference(before.loss, after.loss) > 1.0
+
+
+def test_patches_go_back_to_the_image():
+  images = tiny_images()
+  np.testing.assert_array_equal(unpatchify(patchify(jnp.asarray(images), 8), 8), images)
+
+
+def test_a_key_gives_one_mask_per_image_and_is_repeatable():
+  model, images = tiny(), tiny_images(4)
+  first = model(images, key=jax.random.key(0)).mask
+  np.testing.assert_array_equal(first, model(images, key=jax.random.key(0)).mask)
+  assert len({tuple(row) for row in np.asarray(first).tolist()}) == 4
+  np.testing.assert_array_equal(first.sum(1), 12)
+  assert model(images, rngs=nnx.Rngs(dropout=0)).mask.shape == (4, 16)
+  with pytest.raises(ValueError, match="rngs"):
+    model(images)
+  with pytest.raises(ValueError, match=r"noise must be \[4, 16\]"):
+    model(images, noise=np.zeros((4, 15), np.float32))
+
+
+def test_remat_keeps_the_gradients_and_bfloat16_keeps_them_finite():
+  noise = np.random.default_rng(1).random((2, 16)).astype(np.float32)
+
+  def gradients(model, images):
+    graphdef, params, rest = nnx.split(model, nnx.Param, ...)
+    loss = lambda p: nnx.merge(graphdef, p, rest)(images, noise=noise).loss  # noqa: E731
+    return jax.tree.leaves(jax.jit(jax.grad(loss))(params))
+
+  plain = gradients(tiny(norm_pix_loss=True), tiny_images())
+  remat = gradients(tiny(norm_pix_loss=True, remat=True), tiny_images())
+  for a, b in zip(plain, remat, strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+  half = gradients(tiny(dtype=jnp.bfloat16, norm_pix_loss=True), 100 * tiny_images())
+  assert all(grad.dtype == jnp.float32 and np.isfinite(grad).all() for grad in half)

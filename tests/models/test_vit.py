@@ -8,6 +8,9 @@ from flax import nnx
 from golden_cases import expected, filled, golden_cases, max_difference, model_input, torch_weights
 
 from jax_me.models.catalog import create_model
+from jax_me.models.layers import FixedTable
+from jax_me.models.positions import sincos_2d
+from jax_me.models.transformer import run_blocks, stochastic_depth_rates
 
 CASES = sorted(name for name in golden_cases("mae") if name.startswith("vit_"))
 TINY = dict(image_size=32, patch_size=8, embed_dim=24, depth=3, num_heads=3, num_classes=5)
@@ -50,3 +53,105 @@ def test_golden(name):
   for output, value in single.items():
     assert value.dtype == jnp.float32
     assert max_difference(value, reference[f"{output}_f64"]) < 1e-5
+
+
+def tiny(**overrides):
+  return create_model("vit_tiny_patch16", rngs=nnx.Rngs(0), **{**TINY, **overrides})
+
+
+def tiny_images(batch=2):
+  return np.random.default_rng(0).standard_normal((batch, 32, 32, 3)).astype(np.float32)
+
+
+def test_dropout_and_stochastic_depth_act_in_training_only():
+  model = tiny(drop_rate=0.2, attn_drop_rate=0.2, drop_path_rate=0.4)
+  images = tiny_images()
+  still = model(images)
+  np.testing.assert_array_equal(still, model(images))
+  first = model(images, deterministic=False, rngs=nnx.Rngs(dropout=1))
+  again = model(images, deterministic=False, rngs=nnx.Rngs(dropout=1))
+  other = model(images, deterministic=False, rngs=nnx.Rngs(dropout=2))
+  np.testing.assert_array_equal(first, again)
+  assert max_difference(first, other) > 1e-3 and max_difference(first, still) > 1e-3
+
+
+def test_every_block_and_branch_drops_on_its_own():
+  """With the same key everywhere, a sample would lose all its branches or none."""
+  rates, keys = stochastic_depth_rates(0.5, 5), jax.random.split(jax.random.key(0), 5)
+  assert rates == [0.0, 0.125, 0.25, 0.375, 0.5]
+  seen = []
+
+  class Probe(nnx.Module):
+    def __call__(self, x, key):
+      seen.append(jax.random.key_data(key).tolist())
+      return x
+
+  run_blocks(nnx.List([Probe() for _ in range(5)]), jnp.zeros((1, 2, 3)), keys[0])
+  assert len({tuple(data) for data in seen}) == 5
+  block = tiny(drop_path_rate=0.5).blocks[-1]
+  block.attn.proj.bias[...] = jnp.full_like(block.attn.proj.bias[...], 100.0)
+  block.mlp.fc2.bias[...] = jnp.full_like(block.mlp.fc2.bias[...], 10000.0)
+  x = jnp.zeros((64, 2, 24))
+  moved = np.rint(np.asarray(block(x, keys[1]))[:, 0, 0] / 200.0)  # survivors are doubled
+  assert {0.0, 1.0, 100.0, 101.0} <= set(moved.tolist())
+
+
+def test_training_without_a_key_says_what_to_pass():
+  with pytest.raises(ValueError, match="rngs=nnx.Rngs"):
+    tiny()(tiny_images(), deterministic=False)
+
+
+def test_positions_are_trained_or_a_fixed_table():
+  assert isinstance(tiny().pos_embed, nnx.Param)
+  table = tiny(train_positions=False).pos_embed
+  assert isinstance(table, FixedTable)
+  np.testing.assert_array_equal(table[...], sincos_2d(4, 24))
+
+
+def test_remat_changes_memory_but_no_gradient():
+  def gradients(model):
+    graphdef, params = nnx.split(model)
+    loss = lambda p: jnp.sum(jnp.square(nnx.merge(graphdef, p)(tiny_images())))  # noqa: E731
+    return nnx.to_pure_dict(jax.jit(jax.grad(loss))(params))
+
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+    gradients(tiny()),
+    gradients(tiny(remat=True)),
+  )
+
+
+@pytest.mark.parametrize("global_pool", [True, False])
+def test_bfloat16_gradients_are_finite_for_large_inputs(global_pool):
+  model = tiny(dtype=jnp.bfloat16, global_pool=global_pool)
+  graphdef, params = nnx.split(model)
+
+  def loss(params):
+    logits = nnx.merge(graphdef, params)(100 * tiny_images())
+    assert logits.dtype == jnp.float32
+    return jnp.mean(jnp.square(logits))
+
+  for grad in jax.tree.leaves(jax.jit(jax.grad(loss))(params)):
+    assert grad.dtype == jnp.float32 and np.isfinite(grad).all()
+
+
+def test_global_pool_ignores_the_class_token_output_and_the_other_head_uses_it():
+  assert hasattr(tiny(global_pool=True), "fc_norm") and not hasattr(tiny(), "norm")
+  assert hasattr(tiny(global_pool=False), "norm")
+
+
+@pytest.mark.parametrize(
+  ("overrides", "message"),
+  [
+    (dict(image_size=30), "image_size 30 must be a multiple of patch_size 8"),
+    (dict(num_heads=5), "embed_dim 24 must be divisible by num_heads 5"),
+  ],
+)
+def test_impossible_sizes_are_refused(overrides, message):
+  with pytest.raises(ValueError, match=message):
+    tiny(**overrides)
+
+
+def test_images_of_another_size_are_refused():
+  with pytest.raises(ValueError, match=r"expected images \[B, 32, 32, 3\], got \[2, 24, 24, 3\]"):
+    tiny()(np.zeros((2, 24, 24, 3), np.float32))
