@@ -283,12 +283,13 @@ class FaceDataset(tfds.core.GeneratorBasedBuilder):
     self._report.clear()
     folder = pathlib.Path(self.data_path)  # the temporary one, renamed by TFDS at the end
     infos, counts = [], {}
+    classes = collections.Counter({label: 0 for label in self.labels})
     for name, split in self._split_generators(dl_manager).items():
       watched = show_progress(
         self._generate_examples(split), total=split.total, what=f"{self.name} {name}"
       )
       with explain_full_disk(folder):
-        info = self._write_split(name, watched, folder)
+        info = self._write_split(name, watched, folder, classes)
       counts[name] = info.num_examples
       if info.num_examples:
         infos.append(info)
@@ -302,7 +303,8 @@ class FaceDataset(tfds.core.GeneratorBasedBuilder):
       with (folder / REPORT_FILE).open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in self._report)
       _write_json(
-        folder / SUMMARY_FILE, {"examples": counts, "files": _count_statuses(self._report)}
+        folder / SUMMARY_FILE,
+        {"examples": counts, "classes": classes, "files": _count_statuses(self._report)},
       )
     if _count_statuses(self._report).keys() - {"ok"}:
       logger.warning("dataset %s: %s", self.name, self._problems())
@@ -316,9 +318,13 @@ class FaceDataset(tfds.core.GeneratorBasedBuilder):
     return f"Problems: {counts} ({first}); see {REPORT_FILE}" if bad else "No file was listed."
 
   def _write_split(
-    self, name: str, examples: Iterable[tuple[str, dict[str, Any]]], folder: pathlib.Path
+    self,
+    name: str,
+    examples: Iterable[tuple[str, dict[str, Any]]],
+    folder: pathlib.Path,
+    classes: collections.Counter[str],
   ) -> Any:
-    """Streams one split into shards of about SHARD_BYTES and its index; returns a SplitInfo."""
+    """Streams one split into shards and its index, counts classes; returns a SplitInfo."""
     features = self.info.features
     serializer = tfds.core.example_serializer.ExampleSerializer(features.get_serialized_info())
     writer = ShardWriter(folder, name)
@@ -326,6 +332,7 @@ class FaceDataset(tfds.core.GeneratorBasedBuilder):
       for _, row in examples:
         stored = {**row, "image": io.BytesIO(row["image"])}
         writer.write(serializer.serialize_example(features.encode_example(stored)))
+        classes[row["label"]] += 1
         row = {**row, "label": self.labels.index(row["label"])}
         del row["image"]
         index.write(json.dumps(row, ensure_ascii=False) + "\n")

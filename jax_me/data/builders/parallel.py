@@ -67,7 +67,8 @@ def map_in_processes(
       yield result
   except concurrent.futures.process.BrokenProcessPool as error:
     raise RuntimeError(
-      f"a worker process died ({error}); if memory ran out, use fewer workers"
+      "a worker process died. Either memory ran out: use fewer workers; or the calling script "
+      'lacks `if __name__ == "__main__":` around its work, which every worker then repeats'
     ) from error
   finally:
     pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,150 @@
+"""Any folder of labelled photographs or frames as a dataset, faces aligned or as they are."""
+
+import collections
+import dataclasses
+import itertools
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+from jax_me.data.builders.base import Example, FaceDataset, Split
+from jax_me.data.builders.folder_listing import LAYOUTS, Source, clean_label, list_folder
+from jax_me.data.builders.image_tasks import Outcome, Task, batched, run_task
+from jax_me.data.builders.parallel import map_in_processes
+from jax_me.faces.alignment import ON_NO_FACE
+
+ENCODINGS = ("png", "jpg")
+FILES_PER_TASK = 8
+# Starting a worker takes about two seconds: as long as this many tasks.
+TASKS_PER_WORKER = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class FolderOptions:
+  """What changes the content of a labelled folder's dataset.
+
+  Attributes:
+    align: cut out and align the largest face of each image; a clip shares one transform. False
+      stores the images as they are.
+    size: side of aligned faces in pixels.
+    on_no_face: for images without a face: "skip", "center" (the centred square) or "error".
+    encoding: "png" (lossless) or "jpg" (quality 95, a fifth of the size), for aligned faces.
+    labels: class names in the order of their codes; images of other classes are left out. Empty
+      takes all classes, sorted by name.
+  """
+
+  align: bool = True
+  size: int = 224
+  on_no_face: str = "skip"
+  encoding: str = "png"
+  labels: tuple[str, ...] = ()
+
+  def __post_init__(self):
+    if self.size < 1:
+      raise ValueError(f"size must be at least 1 pixel, got {self.size}")
+    if self.on_no_face not in ON_NO_FACE:
+      raise ValueError(f"on_no_face must be one of {', '.join(ON_NO_FACE)}: {self.on_no_face!r}")
+    if self.encoding not in ENCODINGS:
+      raise ValueError(f"encoding must be one of {', '.join(ENCODINGS)}: {self.encoding!r}")
+    labels = tuple(clean_label(name) for name in self.labels)
+    if len(set(labels)) < len(labels):
+      raise ValueError(f"labels must be different, got {', '.join(self.labels)}")
+    object.__setattr__(self, "labels", labels)
+    if not self.align:
+      # These settings then change nothing, so they must not make another dataset.
+      for field in ("size", "on_no_face", "encoding"):
+        object.__setattr__(self, field, type(self).__dataclass_fields__[field].default)
+
+
+class LabeledImages(FaceDataset):
+  """See `folder_listing` for the layouts, and `FolderOptions`."""
+
+  name = "labeled_images"
+  DESCRIPTION = "Labelled photographs or clips from a folder of the user's."
+  MANUAL_DOWNLOAD_INSTRUCTIONS = f"manual_dir must hold {LAYOUTS}."
+  Options = FolderOptions
+
+  @classmethod
+  def config_title(cls, options: FolderOptions) -> str:
+    return f"aligned_{options.size}" if options.align else "original"
+
+  @classmethod
+  def label_names(cls, options: FolderOptions, manual_dir: pathlib.Path | None) -> tuple[str, ...]:
+    assert manual_dir is not None
+    listing = list_folder(manual_dir)
+    if not listing.sources:
+      counts = collections.Counter(problem.status for problem in listing.problems)
+      told = ", ".join(f"{count} {status}" for status, count in counts.items())
+      first = listing.problems[0]
+      raise ValueError(
+        f"manual_dir {manual_dir} gives no image: {told} (first: {first.file} {first.detail})"
+      )
+    found = {source.label for source in listing.sources}
+    if missing := [name for name in options.labels if name not in found]:
+      raise ValueError(
+        f"manual_dir {manual_dir} has no images of {', '.join(missing)}; it has: "
+        f"{', '.join(sorted(found))}"
+      )
+    return options.labels or tuple(sorted(found))
+
+  def splits(self) -> dict[str, Split]:
+    listing = list_folder(self.manual_dir)
+    for problem in listing.problems:
+      details = {"detail": problem.detail} if problem.detail else {}
+      self.report(problem.file, problem.status, **details)
+    by_split: dict[str, list[Source]] = {}
+    for source in listing.sources:
+      if source.label in self.labels:
+        by_split.setdefault(source.split, []).append(source)
+      else:
+        self.report(source.file, "other_label", detail=source.label)
+    if len(by_split) == 1:  # without a division of its own, a dataset is one split
+      by_split = {"train": next(iter(by_split.values()))}
+    digests: dict[str, str] = {}
+    return {
+      name: Split(self._examples(sources, digests), len(sources))
+      for name, sources in by_split.items()
+    }
+
+  def _examples(self, sources: list[Source], digests: dict[str, str]) -> Iterator[Example]:
+    described = {source.file: source for source in sources}
+    tasks = list(batched(list(self._tasks(sources)), FILES_PER_TASK))
+    workers = min(self.config.workers, len(tasks) // TASKS_PER_WORKER)
+    for outcomes in map_in_processes(run_task, tasks, workers=workers):
+      for outcome in outcomes:
+        self._report_outcome(outcome, digests)
+        if outcome.image is not None:
+          source = described[outcome.file]
+          fields = {
+            field.name: getattr(source, field.name)
+            for field in dataclasses.fields(Source)
+            if field.name != "split"
+          }
+          yield Example(image=outcome.image, **fields)
+
+  def _tasks(self, sources: list[Source]) -> Iterator[Task]:
+    def recording(source: Source) -> tuple[str, str, str]:
+      return source.database, source.subject, source.clip
+
+    # Sources are sorted, so the frames of a recording stand together.
+    for (*_, clip), group in itertools.groupby(sources, recording):
+      names = [source.file for source in group]
+      shared = bool(clip) and self.options.align
+      for files in [names] if shared else [[name] for name in names]:
+        yield Task(
+          folder=str(self.manual_dir),
+          files=tuple(files),
+          is_clip=shared,
+          align=self.options.align,
+          size=self.options.size,
+          on_no_face=self.options.on_no_face,
+          encoding=self.options.encoding,
+        )
+
+  def _report_outcome(self, outcome: Outcome, digests: dict[str, str]) -> None:
+    record: dict[str, Any] = dict(outcome.record)
+    if outcome.digest:
+      first = digests.setdefault(outcome.digest, outcome.file)
+      if first != outcome.file:
+        record["same_content_as"] = first
+    self.report(outcome.file, **record)
