@@ -1,8 +1,9 @@
-"""Aligned faces: dlib's face chip from a photograph, or one and the same chip from all of a clip."""
+"""Aligned faces: dlib's face chip from a photograph, or one and the same chip from a whole clip."""
 
 import dataclasses
 from collections.abc import Iterable
 
+import cv2
 import dlib
 import numpy as np
 
@@ -19,8 +20,8 @@ class NoFaceError(ValueError):
 
 
 @dataclasses.dataclass(frozen=True)
-class Chip:
-  """A square cut out of a picture: turned, scaled and moved, never sheared.
+class FaceChip:
+  """dlib's cut of a face: turned, scaled and moved, never sheared.
 
   Attributes:
     left, top, right, bottom: the square in source pixels before turning, as dlib states it.
@@ -36,8 +37,8 @@ class Chip:
   size: int
 
   @classmethod
-  def of_face(cls, face: detector.Face, size: int) -> "Chip":
-    """The chip of `dlib.get_face_chip`: the landmarks fitted to dlib's mean face, padding 0.25."""
+  def of_face(cls, face: detector.Face, size: int) -> "FaceChip":
+    """The cut of `dlib.get_face_chip`: the landmarks fitted to dlib's mean face, padding 0.25."""
     left, top, right, bottom = face.box
     shape = dlib.full_object_detection(
       dlib.rectangle(left, top, right, bottom),
@@ -47,14 +48,6 @@ class Chip:
     rect = details.rect
     return cls(rect.left(), rect.top(), rect.right(), rect.bottom(), details.angle, size)
 
-  @classmethod
-  def of_center(cls, height: int, width: int, size: int) -> "Chip":
-    """The largest centred square of a picture, upright."""
-    side = min(height, width)
-    left, top = (width - side) // 2, (height - side) // 2
-    reach = max(side - 1, 1)  # a picture one pixel wide must not make an empty square
-    return cls(left, top, left + reach, top + reach, 0.0, size)
-
   def matrix(self) -> np.ndarray:
     """float64 [2, 3]: chip (x, y) = matrix @ source (x, y, 1), pixel centres at whole numbers."""
     # dlib maps the square's corners, turned about its centre, to the chip's corner pixels.
@@ -62,14 +55,57 @@ class Chip:
     cos, sin = np.cos(self.angle) * scale, np.sin(self.angle) * scale
     turn = np.array([[cos, sin], [-sin, cos]])
     source = np.array([self.left + self.right, self.top + self.bottom]) / 2
+    # Each halving of dlib's pyramid keeps the source pixels 2i + 2, but is reckoned as
+    # p / 2 - (1.25, 0.75): a quarter of a halved pixel off, which would show in the record.
+    source += (2 ** (self._halvings() + 1) - 2) * np.array([-0.25, 0.25])
     center = np.full(2, (self.size - 1) / 2)
     return np.column_stack([turn, center - turn @ source])
 
+  def _halvings(self) -> int:
+    """How often dlib halves the picture before it cuts: while the half has more pixels."""
+    side, count = (self.right - self.left) / 2, 0
+    while (side + 1) ** 2 > self.size**2:
+      side, count = side / 2, count + 1
+    return count
+
   def extract(self, image: np.ndarray) -> np.ndarray:
-    """Cuts the chip from uint8 [H, W, 3] -> uint8 [size, size, 3]; black outside the picture."""
+    """Cuts uint8 [H, W, 3] -> uint8 [size, size, 3]; black outside the picture."""
     rect = dlib.drectangle(self.left, self.top, self.right, self.bottom)
     details = dlib.chip_details(rect, dlib.chip_dims(self.size, self.size), self.angle)
     return dlib.extract_image_chip(np.ascontiguousarray(image), details)
+
+
+@dataclasses.dataclass(frozen=True)
+class CenterChip:
+  """The largest centred square of a picture, for pictures without a face.
+
+  Attributes:
+    left, top, side: the square in source pixels.
+    size: side of the result in pixels.
+  """
+
+  left: int
+  top: int
+  side: int
+  size: int
+
+  @classmethod
+  def of_picture(cls, height: int, width: int, size: int) -> "CenterChip":
+    side = min(height, width)
+    return cls((width - side) // 2, (height - side) // 2, side, size)
+
+  def matrix(self) -> np.ndarray:
+    """float64 [2, 3]: chip (x, y) = matrix @ source (x, y, 1), pixel centres at whole numbers."""
+    scale = self.size / self.side
+    move = (scale - 1) / 2 - scale * np.array([self.left, self.top])
+    return np.column_stack([np.eye(2) * scale, move])
+
+  def extract(self, image: np.ndarray) -> np.ndarray:
+    """Cuts uint8 [H, W, 3] -> uint8 [size, size, 3]."""
+    square = image[self.top : self.top + self.side, self.left : self.left + self.side]
+    # Not by dlib: its pyramid would leave a black frame where the square meets the border.
+    interpolation = cv2.INTER_AREA if self.side > self.size else cv2.INTER_LINEAR
+    return cv2.resize(square, (self.size, self.size), interpolation=interpolation)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,7 +193,7 @@ class ClipAligner:
   """
 
   shape: tuple[int, int]
-  chip: Chip | None
+  chip: FaceChip | CenterChip | None
   record: dict
 
   @classmethod
@@ -182,10 +218,10 @@ class ClipAligner:
     """
     height, width = frame.shape[:2]
     if faces:
-      chip: Chip | None = Chip.of_face(faces[0], size)
+      chip: FaceChip | CenterChip | None = FaceChip.of_face(faces[0], size)
       status = "ok" if len(faces) == 1 else "several_faces"
     elif on_no_face == "center":
-      chip, status = Chip.of_center(height, width, size), "centered"
+      chip, status = CenterChip.of_picture(height, width, size), "centered"
     elif on_no_face == "skip":
       chip, status = None, "no_face"
     else:
