@@ -1,0 +1,288 @@
+"""The base of all builders: identity, atomicity, concurrency, records in order, no TensorFlow."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import cv2
+import numpy as np
+import pytest
+
+from jax_me.data import builders
+from jax_me.data.builders import base, parallel, writer
+from jax_me.data.index import make_index, read_index
+
+
+def png(value: int, size: int = 8) -> bytes:
+  return cv2.imencode(".png", np.full((size, size, 3), value, np.uint8))[1].tobytes()
+
+
+@dataclasses.dataclass(frozen=True)
+class ToyOptions:
+  count: int = 6
+  fault: str = ""
+
+
+class Toy(base.FaceDataset, skip_registration=True):
+  name = "toy"
+  Options = ToyOptions
+
+  @classmethod
+  def label_names(cls, options, manual_dir):
+    return ("calm", "glad")
+
+  def splits(self):
+    def examples():
+      for number in range(self.options.count):
+        self.report(f"{number}.png", "ok")
+        yield base.Example(
+          image=b"GIF89a" if self.options.fault == "gif" else png(number),
+          label="cross" if self.options.fault == "label" else ("calm", "glad")[number % 2],
+          file="same" if self.options.fault == "name" else f"{number}.png",
+          subject=f"Zoë {number // 2}",
+          clip="c",
+          frame=number,
+          onset=0,
+          apex=2,
+          offset=5,
+          database="D",
+        )
+
+    return {"train": base.Split(examples(), self.options.count)}
+
+
+class Copies(Toy, skip_registration=True):
+  """Reads a file of the user's."""
+
+  name = "copies"
+  MANUAL_DOWNLOAD_INSTRUCTIONS = "Put a file there."
+
+
+def test_examples_come_back_in_order_with_their_index(tmp_path):
+  builder = Toy.prepare(data_dir=tmp_path)
+  source = builder.as_data_source("train")
+  index = read_index(builder)
+  assert len(source) == len(index) == 6
+  for number, example in enumerate(source):
+    assert (example["image"] == number).all() and example["image"].shape == (8, 8, 3)
+    assert example["label"] == index.label[number] == number % 2
+    assert example["file"].decode() == index.file[number] == f"{number}.png"
+    assert example["subject"].decode() == index.subject[number] == f"Zoë {number // 2}"
+    assert example["frame"] == index.frame[number] == number
+    assert (example["onset"], example["apex"], example["offset"]) == (0, 2, 5)
+  assert index.label_names == ("calm", "glad")
+  assert index.class_counts() == {"calm": 3, "glad": 3}
+  assert set(index.database) == {"D"} and set(index.apex) == {2} and set(index.split) == {"train"}
+  assert list(index.take([4, 1]).file) == ["4.png", "1.png"]
+
+
+def test_second_call_reuses_and_other_options_do_not(tmp_path, monkeypatch):
+  first = Toy.prepare(data_dir=tmp_path)
+  with monkeypatch.context() as patch:
+    patch.setattr(Toy, "splits", lambda self: pytest.fail("generated twice"))
+    assert Toy.prepare(data_dir=tmp_path, workers=3).data_path == first.data_path
+  other = Toy.prepare(data_dir=tmp_path, count=4)
+  assert other.data_path != first.data_path
+  assert len(read_index(other)) == 4 and len(read_index(first)) == 6
+
+
+def test_folder_holds_report_summary_and_identity(tmp_path):
+  folder = pathlib.Path(Toy.prepare(data_dir=tmp_path).data_path)
+  rows = [json.loads(line) for line in (folder / "report.jsonl").read_text().splitlines()]
+  assert rows == [{"file": f"{number}.png", "status": "ok"} for number in range(6)]
+  summary = json.loads((folder / "summary.json").read_text())
+  assert summary["examples"] == {"train": 6}
+  assert summary["classes"] == {"calm": 3, "glad": 3}
+  identity = json.loads((folder / "identity.json").read_text())
+  assert identity["options"] == {"count": 6, "fault": ""}
+  assert identity["labels"] == ["calm", "glad"]
+
+
+def test_many_shards_keep_the_order(tmp_path, monkeypatch):
+  monkeypatch.setattr(writer, "SHARD_BYTES", 500)
+  builder = Toy.prepare(data_dir=tmp_path, count=20)
+  shards = sorted(pathlib.Path(builder.data_path).glob("*.array_record-*"))
+  assert len(shards) > 3 and not list(pathlib.Path(builder.data_path).glob("*.part"))
+  source = builder.as_data_source("train")
+  assert [int(source[n]["frame"]) for n in (19, 0, 7)] == [19, 0, 7]
+
+
+@pytest.mark.parametrize(
+  ("fault", "message"), [("label", "cross"), ("name", "same"), ("gif", "neither JPEG nor PNG")]
+)
+def test_bad_example_names_itself_and_leaves_nothing(tmp_path, fault, message):
+  with pytest.raises(ValueError, match=message):
+    Toy.prepare(data_dir=tmp_path, fault=fault)
+  assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".lock"]
+
+
+def test_nothing_usable_is_an_error(tmp_path):
+  with pytest.raises(ValueError, match="no usable image"):
+    Toy.prepare(data_dir=tmp_path, count=0)
+
+
+def test_full_disk_says_so_and_leaves_nothing(tmp_path, monkeypatch):
+  class FullDisk:
+    def __init__(self, path, options):
+      pathlib.Path(path).write_bytes(b"half")
+
+    def write(self, record):
+      raise RuntimeError("write() failed: No space left on device; writing x")
+
+  monkeypatch.setattr(writer.array_record_module, "ArrayRecordWriter", FullDisk)
+  with pytest.raises(OSError, match="disk is full"):
+    Toy.prepare(data_dir=tmp_path)
+  assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".lock"]
+
+
+def test_wrong_names_are_told_with_the_right_ones(tmp_path):
+  with pytest.raises(ValueError, match="did you mean 'count'"):
+    Toy.prepare(data_dir=tmp_path, conut=3)
+  with pytest.raises(ValueError, match="labeled_images"):
+    builders.prepare("labelled", data_dir=str(tmp_path))
+  with pytest.raises(ValueError, match="leave out manual_dir"):
+    Toy.prepare(data_dir=tmp_path, manual_dir=tmp_path)
+  with pytest.raises(ValueError, match="no split 'test'"):
+    read_index(Toy.prepare(data_dir=tmp_path), "test")
+
+
+def test_manual_dir_is_part_of_the_identity(tmp_path):
+  one, two = tmp_path / "one", tmp_path / "two"
+  for folder in (one, two):
+    folder.mkdir()
+    (folder / "a.txt").write_text("a")
+    os.utime(folder / "a.txt", (1, 1))
+  data = tmp_path / "data"
+  with pytest.raises(ValueError, match="Put a file there"):
+    Copies.prepare(data_dir=data)
+  with pytest.raises(ValueError, match="not a folder"):
+    Copies.prepare(data_dir=data, manual_dir=tmp_path / "none")
+  first = Copies.prepare(data_dir=data, manual_dir=one)
+  # The same files elsewhere are the same dataset; opening it needs no files at all.
+  assert Copies.prepare(data_dir=data, manual_dir=two).data_path == first.data_path
+  assert Copies.prepare(data_dir=data).data_path == first.data_path
+  assert len(read_index(Copies.prepare(data_dir=data))) == 6
+  (two / "a.txt").write_text("b")
+  changed = Copies.prepare(data_dir=data, manual_dir=two)
+  assert changed.data_path != first.data_path
+  with pytest.raises(ValueError, match="2 builds"):
+    Copies.prepare(data_dir=data)
+  with pytest.raises(ValueError, match="needs manual_dir"):
+    Copies.prepare(data_dir=data, count=5)
+
+
+def test_hidden_files_and_dangling_links_do_not_disturb(tmp_path):
+  (tmp_path / "a.txt").write_text("a")
+  before = base.fingerprint_folder(tmp_path)
+  (tmp_path / ".DS_Store").write_text("x")
+  assert base.fingerprint_folder(tmp_path) == before
+  (tmp_path / "link").symlink_to(tmp_path / "gone")
+  assert base.fingerprint_folder(tmp_path) != before
+
+
+def test_incomplete_folder_is_never_taken_for_a_dataset(tmp_path):
+  folder = pathlib.Path(Toy.prepare(data_dir=tmp_path).data_path)
+  (folder / "dataset_info.json").unlink()
+  with pytest.raises(ValueError, match="not a complete dataset"):
+    Toy.prepare(data_dir=tmp_path)
+
+
+SLOW_BUILD = """
+import dataclasses, pathlib, sys, time
+import cv2, numpy as np
+from jax_me.data.builders import base
+
+class Slow(base.FaceDataset, skip_registration=True):
+  name = "slow"
+
+  @classmethod
+  def label_names(cls, options, manual_dir):
+    return ("one",)
+
+  def splits(self):
+    image = cv2.imencode(".png", np.zeros((8, 8, 3), np.uint8))[1].tobytes()
+    def examples():
+      for number in range(20):
+        time.sleep(float(sys.argv[2]))
+        with open(sys.argv[3], "a") as log:
+          log.write("x")
+        yield base.Example(image, "one", str(number))
+    return {"train": base.Split(examples())}
+
+builder = Slow.prepare(data_dir=sys.argv[1])
+assert len(builder.as_data_source("train")) == 20
+# Neither generating nor reading may need them.
+assert not {"tensorflow", "torch"} & set(sys.modules)
+"""
+
+
+def start_build(tmp_path, repository, seconds):
+  script = tmp_path / "build.py"
+  script.write_text(SLOW_BUILD)
+  command = [sys.executable, str(script), str(tmp_path / "data"), str(seconds), "log"]
+  environment = {**os.environ, "PYTHONPATH": str(repository)}
+  return subprocess.Popen(command, cwd=tmp_path, env=environment)
+
+
+def test_killed_build_is_begun_anew(tmp_path, repository):
+  process = start_build(tmp_path, repository, 0.2)
+  deadline = time.monotonic() + 30
+  while not (tmp_path / "log").exists() or (tmp_path / "log").stat().st_size < 3:
+    assert process.poll() is None and time.monotonic() < deadline
+    time.sleep(0.05)
+  process.send_signal(signal.SIGKILL)
+  process.wait()
+  leftovers = list((tmp_path / "data").rglob("incomplete.*"))
+  assert leftovers
+  assert start_build(tmp_path, repository, 0).wait(timeout=60) == 0
+  assert not list((tmp_path / "data").rglob("incomplete.*"))
+
+
+def test_two_processes_build_once(tmp_path, repository):
+  processes = [start_build(tmp_path, repository, 0.05) for _ in range(2)]
+  assert [process.wait(timeout=60) for process in processes] == [0, 0]
+  assert len((tmp_path / "log").read_text()) == 20
+
+
+def test_listing_the_builders_imports_none_of_them(repository):
+  code = (
+    "import sys, jax_me.data.builders as b; assert len(b.BUILDERS) > 1; "
+    "assert 'tensorflow_datasets' not in sys.modules"
+  )
+  environment = {**os.environ, "PYTHONPATH": str(repository)}
+  subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=60)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_map_in_processes_keeps_the_order(workers):
+  mapped = parallel.map_in_processes(abs, iter(range(-20, 0)), workers=workers)
+  assert list(mapped) == list(range(20, 0, -1))
+
+
+def test_map_in_processes_refuses_negative_workers():
+  with pytest.raises(ValueError, match="workers"):
+    list(parallel.map_in_processes(abs, [1], workers=-1))
+
+
+def test_dead_worker_is_an_error_that_says_what_to_do():
+  # os._exit ends the worker as a crash or a lack of memory would.
+  with pytest.raises(RuntimeError, match="fewer workers"):
+    list(parallel.map_in_processes(os._exit, [1], workers=2))
+
+
+def test_progress_logs_when_there_is_no_terminal(caplog, monkeypatch):
+  monkeypatch.setattr(parallel, "LOG_SECONDS", 0.0)
+  with caplog.at_level("INFO"):
+    assert list(parallel.show_progress([1, 2], total=2, what="toy")) == [1, 2]
+  assert "toy: 1/2 images" in caplog.text and "toy: 2 images in" in caplog.text
+
+
+def test_index_of_nothing_and_of_partial_rows():
+  assert len(make_index(("a",), [])) == 0
+  index = make_index(("a",), [{"label": 0, "file": "x"}])
+  assert (index.subject[0], index.frame[0], index.apex[0]) == ("", -1, -1)
