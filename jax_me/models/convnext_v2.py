@@ -1,0 +1,299 @@
+"""ConvNeXt V2 classifiers (arXiv:2301.00808): atto to huge.
+
+Parameter paths mirror the original's: `downsample_layers.0.0` is the stem's convolution,
+`stages.<stage>.<block>.dwconv` a depthwise convolution, and so on.
+"""
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jax_me.models.depthwise import depthwise_conv
+from jax_me.models.layers import drop_path, split_or_none
+from jax_me.models.patches import torch_uniform
+from jax_me.models.transformer import exact_dtype, layer_norm, stochastic_depth_rates
+from jax_me.models.vit import required_key
+
+if TYPE_CHECKING:
+  from jax_me.models.fcmae import VisiblePatches
+
+EPSILON = 1e-6
+
+# timm draws N(0, 0.02) cut off at +-2, a hundred standard deviations: plainly normal.
+NORMAL_INIT = nnx.initializers.normal(0.02)
+
+
+class GlobalResponseNorm(nnx.Module):
+  """GRN (arXiv:2301.00808, section 3.3): scales channels by their share of the response."""
+
+  def __init__(self, dim: int, *, dtype: Any, param_dtype: Any):
+    self.gamma = nnx.Param(jnp.zeros((1, 1, 1, dim), param_dtype))
+    self.beta = nnx.Param(jnp.zeros((1, 1, 1, dim), param_dtype))
+    self.dtype = exact_dtype(dtype)
+
+  def __call__(self, x: jax.Array, *, over_batch: bool = False) -> jax.Array:
+    """[B, ..., C] -> [B, ..., C]; at least float32 inside, x's dtype outside.
+
+    `over_batch` takes one response per channel over all images instead of one per image.
+    """
+    wide = x.astype(self.dtype)
+    squares = jnp.sum(wide**2, axis=tuple(range(0 if over_batch else 1, x.ndim - 1)), keepdims=True)
+    # A channel that is silent everywhere has response 0 with gradient 0; sqrt alone gives NaN.
+    silent = squares == 0
+    response = jnp.where(silent, 0, jnp.sqrt(jnp.where(silent, 1, squares)))
+    share = response / (jnp.mean(response, axis=-1, keepdims=True) + EPSILON)
+    gamma, beta = (p[...].astype(self.dtype).reshape(-1) for p in (self.gamma, self.beta))
+    return (gamma * (wide * share) + beta + wide).astype(x.dtype)
+
+
+class DepthwiseConv(nnx.Module):
+  """7x7 convolution of every channel by itself, with bias; [B, H, W, C] -> [B, H, W, C]."""
+
+  def __init__(
+    self, dim: int, *, kernel_init: Callable, dtype: Any, param_dtype: Any, rngs: nnx.Rngs
+  ):
+    self.kernel = nnx.Param(kernel_init(rngs.params(), (7, 7, 1, dim), param_dtype))
+    self.bias = nnx.Param(jnp.zeros((dim,), param_dtype))
+    self.dtype = dtype
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    x, kernel, bias = (a.astype(self.dtype) for a in (x, self.kernel[...], self.bias[...]))
+    return depthwise_conv(x, kernel) + bias
+
+
+class Block(nnx.Module):
+  """Depthwise 7x7, norm, C -> 4C, GELU, GRN, 4C -> C, added to the input.
+
+  Args:
+    dim: channels.
+    drop_path_rate: probability of dropping the residual branch, per sample.
+    kernel_init: of all kernels; biases and GRN start at zero.
+    torch_linear: initialise the two linear layers as torch does by default instead.
+  """
+
+  def __init__(
+    self,
+    dim: int,
+    *,
+    drop_path_rate: float = 0.0,
+    kernel_init: Callable = NORMAL_INIT,
+    torch_linear: bool = False,
+    dtype: Any = jnp.float32,
+    param_dtype: Any = jnp.float32,
+    rngs: nnx.Rngs,
+  ):
+    def linear(inputs: int, outputs: int) -> nnx.Linear:
+      uniform = torch_uniform(inputs)
+      return nnx.Linear(
+        inputs,
+        outputs,
+        kernel_init=uniform if torch_linear else kernel_init,
+        bias_init=uniform if torch_linear else nnx.initializers.zeros,
+        **common,
+      )
+
+    common: dict[str, Any] = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+    self.dwconv = DepthwiseConv(dim, kernel_init=kernel_init, **common)
+    self.norm = layer_norm(dim, epsilon=EPSILON, **common)
+    self.pwconv1 = linear(dim, 4 * dim)
+    self.grn = GlobalResponseNorm(4 * dim, dtype=dtype, param_dtype=param_dtype)
+    self.pwconv2 = linear(4 * dim, dim)
+    self.drop_path_rate = drop_path_rate
+    self.dtype = dtype
+
+  def __call__(
+    self,
+    x: jax.Array,
+    key: jax.Array | None = None,
+    visible: "VisiblePatches | None" = None,
+    grn_over_batch: bool = False,
+  ) -> jax.Array:
+    """Applies the block.
+
+    Args:
+      x: [B, H, W, C], or [B, V, p, p, C] when only `visible` patches are there.
+      key: for stochastic depth; None means deterministic.
+      visible: where the V patches stand; removed sites count as zero in the convolution.
+      grn_over_batch: see GlobalResponseNorm.
+
+    Returns:
+      x's shape and dtype.
+    """
+    if visible is None:
+      y = self.dwconv(x)
+    else:
+      y = visible.from_grid(self.dwconv(visible.to_grid(x)))
+    y = self.pwconv1(self.norm(y).astype(self.dtype))
+    y = self.grn(jax.nn.gelu(y, approximate=False), over_batch=grn_over_batch)
+    return x + drop_path(self.pwconv2(y), self.drop_path_rate, key)
+
+
+class ConvNeXtV2Encoder(nnx.Module):
+  """Stem, four stages and the halvings between them; shared by the classifier and FCMAE.
+
+  Args:
+    depths: blocks of each of the four stages.
+    dims: channels of each stage.
+    drop_path_rate: stochastic depth of the last block; rises linearly from 0 at the first.
+    kernel_init: of all kernels except those that halve the image, which are normal .02.
+    remat: recompute each block in the backward pass, to save memory.
+    dtype: compute type; norms take at least float32.
+    param_dtype: type of the parameters.
+    rngs: source of the initial values.
+  """
+
+  def __init__(
+    self,
+    *,
+    depths: Sequence[int],
+    dims: Sequence[int],
+    drop_path_rate: float = 0.0,
+    kernel_init: Callable = NORMAL_INIT,
+    remat: bool = False,
+    dtype: Any = jnp.float32,
+    param_dtype: Any = jnp.float32,
+    rngs: nnx.Rngs,
+  ):
+    if len(depths) != 4 or len(dims) != 4:
+      raise ValueError(f"ConvNeXt V2 has four stages, got {depths=} and {dims=}")
+    common: dict[str, Any] = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+
+    def conv(inputs: int, outputs: int, size: int, init: Callable) -> nnx.Conv:
+      shape: dict[str, Any] = dict(kernel_size=(size, size), strides=(size, size), padding="VALID")
+      return nnx.Conv(inputs, outputs, kernel_init=init, **shape, **common)
+
+    stem = [conv(3, dims[0], 4, kernel_init), layer_norm(dims[0], epsilon=EPSILON, **common)]
+    halvings = [
+      [layer_norm(narrow, epsilon=EPSILON, **common), conv(narrow, wide, 2, NORMAL_INIT)]
+      for narrow, wide in zip(dims[:-1], dims[1:], strict=True)
+    ]
+    self.downsample_layers = nnx.List(nnx.List(layers) for layers in [stem, *halvings])
+    rates = iter(stochastic_depth_rates(drop_path_rate, sum(depths)))
+    self.stages = nnx.List(
+      nnx.List(
+        Block(dim, drop_path_rate=next(rates), kernel_init=kernel_init, **common)
+        for _ in range(depth)
+      )
+      for depth, dim in zip(depths, dims, strict=True)
+    )
+    self.remat = remat
+    self.dtype = dtype
+
+  def run_stages(
+    self,
+    x: jax.Array,
+    key: jax.Array | None = None,
+    visible: "VisiblePatches | None" = None,
+    grn_over_batch: bool = False,
+  ) -> Iterator[jax.Array]:
+    """Applies stem and stages, each block with its own key.
+
+    Args:
+      x: [B, H, W, 3] images, or [B, V, 32, 32, 3] when only `visible` patches are there.
+      key, visible, grn_over_batch: see `Block`.
+
+    Yields:
+      The output of each stage: H and W divided by 4, 8, 16, 32 and dims[stage] channels.
+    """
+    keys = iter(split_or_none(key, sum(len(stage) for stage in self.stages)))
+    for layers, stage in zip(self.downsample_layers, self.stages, strict=True):
+      for layer in layers:
+        x = layer(x).astype(self.dtype)
+      for block in stage:
+
+        def run(x, key, visible, block=block):
+          return block(x, key, visible, grn_over_batch)
+
+        # The closure over `block` makes its parameters inputs of the checkpointed function.
+        x = (jax.checkpoint(run) if self.remat else run)(x, next(keys), visible)
+      yield x
+
+
+class ConvNeXtV2(ConvNeXtV2Encoder):
+  """ConvNeXt V2 classifier, for images of any size from 32 pixels on.
+
+  Initialised as the original: weights normal .02, biases and GRN zero.
+
+  Args:
+    depths, dims, drop_path_rate, remat, dtype, param_dtype, rngs: see `ConvNeXtV2Encoder`.
+    image_size: side in pixels of the images it is meant for; a record, nothing depends on it.
+    num_classes: width of the logits.
+    head_init_scale: factor on the head's initial weights.
+  """
+
+  def __init__(
+    self,
+    *,
+    depths: Sequence[int],
+    dims: Sequence[int],
+    image_size: int = 224,
+    num_classes: int = 1000,
+    drop_path_rate: float = 0.0,
+    head_init_scale: float = 1.0,
+    remat: bool = False,
+    dtype: Any = jnp.float32,
+    param_dtype: Any = jnp.float32,
+    rngs: nnx.Rngs,
+  ):
+    common: dict[str, Any] = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+    super().__init__(depths=depths, dims=dims, drop_path_rate=drop_path_rate, remat=remat, **common)
+    self.image_size = image_size
+    self.norm = layer_norm(dims[-1], epsilon=EPSILON, **common)
+    self.head = nnx.Linear(
+      dims[-1],
+      num_classes,
+      kernel_init=nnx.initializers.normal(0.02 * head_init_scale),
+      dtype=exact_dtype(dtype),
+      param_dtype=param_dtype,
+      rngs=rngs,
+    )
+
+  def features(
+    self, images: jax.Array, *, deterministic: bool = True, rngs: nnx.Rngs | None = None
+  ) -> jax.Array:
+    """Mean over sites, then the final norm.
+
+    Args:
+      images: [B, H, W, 3] normalised, H and W at least 32; what is left over from a multiple of
+        32 at the right and at the bottom is not looked at.
+      deterministic: False turns stochastic depth on.
+      rngs: with a `dropout` stream; needed when not deterministic.
+
+    Returns:
+      [B, dims[3]], at least float32.
+
+    Raises:
+      ValueError: images of another shape, or no rngs when not deterministic.
+    """
+    if images.ndim != 4 or images.shape[-1] != 3 or min(images.shape[1:3]) < 32:
+      raise ValueError(f"expected images [B, H, W, 3] of at least 32 pixels, got {images.shape}")
+    key = None if deterministic else required_key(rngs)
+    *_, x = self.run_stages(images.astype(self.dtype), key)
+    return self.norm(jnp.mean(x, axis=(1, 2), dtype=exact_dtype(x.dtype)))
+
+  def __call__(
+    self, images: jax.Array, *, deterministic: bool = True, rngs: nnx.Rngs | None = None
+  ) -> jax.Array:
+    """Logits [B, num_classes], at least float32; arguments as in `features`."""
+    return self.head(self.features(images, deterministic=deterministic, rngs=rngs))
+
+
+# Blocks and channels of each stage, by size.
+SIZES: dict[str, dict[str, Any]] = {
+  "atto": {"depths": (2, 2, 6, 2), "dims": (40, 80, 160, 320)},
+  "femto": {"depths": (2, 2, 6, 2), "dims": (48, 96, 192, 384)},
+  "pico": {"depths": (2, 2, 6, 2), "dims": (64, 128, 256, 512)},
+  "nano": {"depths": (2, 2, 8, 2), "dims": (80, 160, 320, 640)},
+  "tiny": {"depths": (3, 3, 9, 3), "dims": (96, 192, 384, 768)},
+  "base": {"depths": (3, 3, 27, 3), "dims": (128, 256, 512, 1024)},
+  "large": {"depths": (3, 3, 27, 3), "dims": (192, 384, 768, 1536)},
+  "huge": {"depths": (3, 3, 27, 3), "dims": (352, 704, 1408, 2816)},
+}
+
+CONVNEXTV2_MODELS: dict[str, Callable[..., ConvNeXtV2]] = {
+  f"convnextv2_{size}": functools.partial(ConvNeXtV2, **shape) for size, shape in SIZES.items()
+}

@@ -1,0 +1,243 @@
+"""FCMAE, the masked autoencoder of ConvNeXt V2 (arXiv:2301.00808), computed on visible sites only.
+
+The original drops 60% of the 32 x 32 pixel patches and runs the encoder in a sparse convolution
+library. The number of visible patches V is the same for every image, so here they are a dense
+array [B, V, p, p, C] (p = 8, 4, 2, 1 sites a side in the four stages), and everything that works
+site by site or inside a patch (stem, norms, linear layers, GRN, halving) runs on it as it is. Only
+the depthwise convolution looks beyond a patch: it works on the grid, with zeros at removed sites.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jax_me.models.convnext_v2 import NORMAL_INIT, SIZES, Block, ConvNeXtV2Encoder
+from jax_me.models.layers import MaskedOutput
+from jax_me.models.mae import normalized_patches, random_masking
+from jax_me.models.patches import patch_grid, patchify, unpatchify
+from jax_me.models.transformer import exact_dtype
+from jax_me.models.vit import required_key
+
+PATCH_SIZE = 32  # pixels that one site of the last stage stands for: 4 (stem) * 2 * 2 * 2
+
+# The original leaves out the std of its normals here: 1, cut off at +-2.
+UNIT_INIT = nnx.initializers.truncated_normal(1.0, lower=-2.0, upper=2.0)
+
+
+class VisiblePatches(NamedTuple):
+  """Which patches of a square grid of L patches are there, per image.
+
+  Attributes:
+    numbers: [B, V] int32 number of each visible patch, counted row by row.
+    slots: [B, L] int32 place of each patch among the visible ones; V or more where removed.
+  """
+
+  numbers: jax.Array
+  slots: jax.Array
+
+  @property
+  def side(self) -> int:
+    """Patches along a side of the grid."""
+    return round(self.slots.shape[1] ** 0.5)
+
+  def take(self, patches: jax.Array) -> jax.Array:
+    """[B, L, P] -> [B, V, P]: the visible patches."""
+    return _take(patches, self.numbers, self.slots)
+
+  def spread(self, patches: jax.Array) -> jax.Array:
+    """[B, V, P] -> [B, L, P]: each patch at its place, zeros at the removed ones."""
+    return _take(patches, self.slots, self.numbers)
+
+  def to_grid(self, x: jax.Array) -> jax.Array:
+    """[B, V, p, p, C] -> [B, side * p, side * p, C], zeros at removed sites."""
+    batch, count, size, _, channels = x.shape
+    return unpatchify(self.spread(x.reshape(batch, count, -1)), size)
+
+  def from_grid(self, grid: jax.Array) -> jax.Array:
+    """[B, side * p, side * p, C] -> [B, V, p, p, C]."""
+    batch, height, _, channels = grid.shape
+    size = height // self.side
+    return self.take(patchify(grid, size)).reshape(batch, -1, size, size, channels)
+
+
+@jax.custom_vjp
+def _take(x, index, inverse):
+  """Rows [B, K, P] of x [B, N, P] by index [B, K], zeros where the index is N or more.
+
+  `inverse` [B, N] undoes it, which makes the gradient a gather as well and not a scatter-add.
+  """
+  return jnp.take_along_axis(x, index[..., None], axis=1, mode="fill", fill_value=0)
+
+
+_take.defvjp(
+  lambda x, index, inverse: (_take(x, index, inverse), (index, inverse)),
+  lambda indices, gradient: (_take(gradient, *reversed(indices)), None, None),
+)
+
+
+class FCMAE(nnx.Module):
+  """Fully convolutional masked autoencoder.
+
+  `encoder` has the classifier's parameters by name and layout (without final norm and head), so
+  fine-tuning takes it as it is. Initialised as the original: kernels normal with std 1 except in
+  the layers that halve the image (.02) and in the decoder's linear layers (torch's default).
+
+  Args:
+    depths, dims: of the encoder, see `ConvNeXtV2Encoder`.
+    image_size: side of the square images in pixels, a multiple of 32.
+    decoder_depth: dense ConvNeXt V2 blocks in the decoder.
+    decoder_embed_dim: channels of the decoder.
+    norm_pix_loss: compare with pixels normalised per patch (unbiased variance).
+    grn: the visible sites over which the encoder's GRN takes its norms. "sample": those of each
+      image, as the classifier later does. "batch": those of all images of the call, as the
+      original's sparse library does. The original's batch is what one device holds; here a call
+      sees the whole array: under `jax.jit` with the batch sharded over devices it is the global
+      batch (one small all-reduce per block; the same result on any number of devices), under
+      `jax.shard_map` one device's share, and with gradient accumulation the micro-batch.
+    remat: recompute each encoder block in the backward pass, to save memory.
+    dtype: compute type; norms and the loss take at least float32.
+    param_dtype: type of the parameters.
+    rngs: source of the initial values.
+  """
+
+  patch_size = PATCH_SIZE
+
+  def __init__(
+    self,
+    *,
+    depths: Sequence[int],
+    dims: Sequence[int],
+    image_size: int = 224,
+    decoder_depth: int = 1,
+    decoder_embed_dim: int = 512,
+    norm_pix_loss: bool = True,
+    grn: Literal["sample", "batch"] = "sample",
+    remat: bool = False,
+    dtype: Any = jnp.float32,
+    param_dtype: Any = jnp.float32,
+    rngs: nnx.Rngs,
+  ):
+    patch_grid(image_size, PATCH_SIZE)  # refuses other sizes
+    if grn not in ("sample", "batch"):
+      raise ValueError(f'grn must be "sample" or "batch", got {grn!r}')
+    self.image_size = image_size
+    self.norm_pix_loss = norm_pix_loss
+    self.grn = grn
+    self.dtype = dtype
+    common: dict[str, Any] = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+    point: dict[str, Any] = dict(kernel_size=(1, 1), kernel_init=UNIT_INIT, **common)
+    self.encoder = ConvNeXtV2Encoder(
+      depths=depths, dims=dims, kernel_init=UNIT_INIT, remat=remat, **common
+    )
+    self.proj = nnx.Conv(dims[-1], decoder_embed_dim, **point)
+    shape = (1, 1, 1, decoder_embed_dim)
+    self.mask_token = nnx.Param(NORMAL_INIT(rngs.params(), shape, param_dtype))
+    self.decoder = nnx.List(
+      Block(decoder_embed_dim, kernel_init=UNIT_INIT, torch_linear=True, **common)
+      for _ in range(decoder_depth)
+    )
+    self.pred = nnx.Conv(decoder_embed_dim, 3 * PATCH_SIZE**2, **point)
+
+  def patchify(self, images: jax.Array) -> jax.Array:
+    """Images [B, H, H, 3] -> patches [B, L, 32 * 32 * 3], see `patches.patchify`."""
+    side = images.shape[1]
+    if images.ndim != 4 or images.shape[1:] != (side, side, 3) or side % PATCH_SIZE or not side:
+      raise ValueError(
+        f"expected square images [B, H, H, 3], H a multiple of {PATCH_SIZE}, got {images.shape}"
+      )
+    return patchify(images, PATCH_SIZE)
+
+  def unpatchify(self, patches: jax.Array) -> jax.Array:
+    """Inverse of `patchify`: makes pictures of predicted patches."""
+    return unpatchify(patches, PATCH_SIZE)
+
+  def encode(self, patches: jax.Array, visible: VisiblePatches) -> jax.Array:
+    """Flat patches [B, L, 32 * 32 * 3] and which of them to see -> [B, V, dims[3]]."""
+    x = visible.take(patches.astype(self.dtype))
+    x = x.reshape(*x.shape[:2], PATCH_SIZE, PATCH_SIZE, 3)
+    over_batch = self.grn == "batch"
+    *_, x = self.encoder.run_stages(x, visible=visible, grn_over_batch=over_batch)
+    return x[:, :, 0, 0]
+
+  def decode(self, latent: jax.Array, visible: VisiblePatches) -> jax.Array:
+    """[B, V, dims[3]] -> predicted patches [B, L, 32 * 32 * 3], at least float32."""
+    x = visible.to_grid(self.proj(latent[:, :, None, None]))
+    removed = visible.slots.reshape(-1, visible.side, visible.side, 1) >= latent.shape[1]
+    x = jnp.where(removed, self.mask_token[...].astype(x.dtype), x)
+    for block in self.decoder:
+      x = block(x)
+    x = self.pred(x)
+    return x.reshape(x.shape[0], -1, x.shape[-1]).astype(exact_dtype(x.dtype))
+
+  def reconstruction_loss(self, patches: jax.Array, pred: jax.Array, mask: jax.Array) -> jax.Array:
+    """Mean squared error over the removed patches.
+
+    Args:
+      patches: [B, L, P] pixels, see `patchify`.
+      pred: [B, L, P] predictions.
+      mask: [B, L], 1 = counts.
+
+    Returns:
+      [] at least float32; 0 when nothing counts.
+    """
+    target = patches.astype(pred.dtype)
+    if self.norm_pix_loss:
+      target = normalized_patches(target)
+    error = jnp.mean(jnp.square(pred - target), axis=-1)
+    return jnp.sum(error * mask) / jnp.maximum(jnp.sum(mask), 1)
+
+  def __call__(
+    self,
+    images: jax.Array,
+    mask_ratio: float = 0.6,
+    *,
+    noise: jax.Array | None = None,
+    key: jax.Array | None = None,
+    deterministic: bool = True,
+    rngs: nnx.Rngs | None = None,
+  ) -> MaskedOutput:
+    """Masks, encodes, decodes, and scores the removed patches.
+
+    FCMAE has no stochastic depth, so `deterministic` changes nothing; it is taken so that every
+    model is called alike.
+
+    Args:
+      images: [B, H, H, 3] normalised, H a multiple of 32 (not only `image_size`).
+      mask_ratio: fraction of patches to remove, in [0, 1); int(L * (1 - mask_ratio)) stay.
+      noise: [B, L] the patches with the smallest values stay; drawn from a normal when None.
+      key: PRNG key of the noise.
+      deterministic: without effect.
+      rngs: its `dropout` stream gives the key when neither noise nor key is given.
+
+    Returns:
+      loss; pred [B, L, 32 * 32 * 3]; mask [B, L]; latent [B, H / 32, H / 32, dims[3]] with zeros
+      at removed patches.
+
+    Raises:
+      ValueError: wrong shapes or mask_ratio, or nothing to draw the noise from.
+    """
+    patches = self.patchify(images)
+    shape = patches.shape[:2]
+    if noise is None:
+      noise = jax.random.normal(required_key(rngs) if key is None else key, shape)
+    elif noise.shape != shape:
+      raise ValueError(f"noise must be {list(shape)} for these images, got {list(noise.shape)}")
+    numbers, slots, mask = random_masking(noise, mask_ratio)
+    visible = VisiblePatches(numbers, slots)
+    latent = self.encode(patches, visible)
+    pred = self.decode(latent, visible)
+    return MaskedOutput(
+      loss=self.reconstruction_loss(patches, pred, mask),
+      pred=pred,
+      mask=mask,
+      latent=visible.to_grid(latent[:, :, None, None]),
+    )
+
+
+FCMAE_MODELS: dict[str, Callable[..., FCMAE]] = {
+  f"fcmae_convnextv2_{size}": functools.partial(FCMAE, **shape) for size, shape in SIZES.items()
+}
