@@ -205,8 +205,8 @@ def _deal(groups: np.ndarray, labels: np.ndarray, shares: np.ndarray, seed: int)
   dealt = np.empty(len(names), np.int64)
   used = np.zeros(len(shares), bool)
   for turn, group in enumerate(queue):
-    # Squared distance to the shares falls most where the missing part fits the group best.
-    gain = missing @ columns[group]
+    # How much the squared distance to the shares falls, in proportion to the share.
+    gain = (2 * missing @ columns[group] - columns[group] @ columns[group]) / shares
     if len(queue) - turn <= (~used).sum():
       gain = np.where(used, -np.inf, gain)
     part = int(np.argmax(gain))
