@@ -1,6 +1,5 @@
 """A run from start to report: every fold trained or resumed, predictions pooled, pictures drawn."""
 
-import json
 import pathlib
 import platform
 import sys
@@ -15,8 +14,9 @@ import jax_me
 from jax_me.data.folds import Fold
 from jax_me.evaluation.experiment import Experiment, prepare
 from jax_me.evaluation.history import read_history
-from jax_me.evaluation.predictions import Predictions
-from jax_me.evaluation.report import choose_samples, write_report
+from jax_me.evaluation.predictions import Predictions, concatenate
+from jax_me.evaluation.report import write_report
+from jax_me.evaluation.samples import choose_samples
 from jax_me.models import saved
 from jax_me.training import settings
 from jax_me.training.checkpoint import Checkpoints, changed_settings
@@ -146,7 +146,7 @@ def _report(
       reconstructions=experiment.reconstruct(experiment.folds[0], state),
       facts=_facts(experiment, seconds),
     )
-  predictions = Predictions.concatenate(results)
+  predictions = concatenate(results)
   predictions.save(folder / PREDICTIONS_FILE)
   return write_report(
     folder,

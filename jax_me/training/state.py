@@ -37,7 +37,7 @@ class Constants:
 
   def arrays(self) -> dict[str, jax.Array]:
     arrays = {
-      field.name: jnp.asarray(getattr(self, field.name), jnp.float32)
+      field.name: jnp.asarray(getattr(self, field.name), float)
       for field in dataclasses.fields(self)
     }
     arrays["seed"] = jnp.asarray(self.seed, jnp.int32)

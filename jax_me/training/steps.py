@@ -47,13 +47,23 @@ def classification_loss(
 def masked_autoencoder_loss(
   graphdef: Any, augment: Augmentation, *, mask_ratio: float
 ) -> LossFunction:
-  """Reconstruction loss over the removed patches (MAE, FCMAE); metric `loss`."""
+  """Reconstruction loss over the removed patches (MAE, FCMAE); metric `loss`.
+
+  A batch may bring its own mask `noise` [B, N]; else each step draws it.
+  """
 
   def loss_function(params, model_state, constants, batch, key):
     augment_key, mask_key, model_key = jax.random.split(key, 3)
     images = normalise(augment(batch["image"], augment_key), constants)
     model = merge_model(graphdef, params, model_state)
-    output = model(images, mask_ratio, key=mask_key, deterministic=False, rngs=nnx.Rngs(model_key))
+    output = model(
+      images,
+      mask_ratio,
+      noise=batch.get("noise"),
+      key=mask_key,
+      deterministic=False,
+      rngs=nnx.Rngs(model_key),
+    )
     return output.loss, {"loss": output.loss}
 
   return loss_function
@@ -131,7 +141,7 @@ def make_train_step(
       new_state["ema"] = jax.tree.map(
         lambda old, new: ema_decay * old + (1.0 - ema_decay) * new, state["ema"], new_params
       )
-    metrics = {**metrics, "grad_norm": optax.global_norm(grads), "learning_rate": rate}
+    metrics = {**metrics, "grad_norm": optax.tree.norm(grads), "learning_rate": rate}
     return new_state, metrics
 
   return step
