@@ -14,7 +14,7 @@ from typing import Any
 from convert.errors import ConversionError
 
 # One opcode or one copied element costs one; ViT-huge with its optimizer state needs about 50,000.
-MAX_WORK = 4_000_000
+MAX_WORK = 1_000_000
 MAX_DIMENSIONS = 8
 
 _DTYPES = {
