@@ -48,13 +48,14 @@ def test_transform_maps_source_pixels_to_chip_pixels(side, size, angle):
   np.testing.assert_allclose(mapped, np.stack([chip_x.ravel(), chip_y.ravel()]), atol=1e-9)
 
 
-@pytest.mark.parametrize(("size", "tolerance"), [(40, 1e-6), (600, 0.51)])
+@pytest.mark.parametrize(("size", "tolerance"), [(40, 1e-6), (600, 1e-3)])
 def test_transform_of_the_centred_square(size, tolerance):
   chip = alignment.CenterChip.of_picture(200, 320, size)
   x = np.broadcast_to(np.arange(320.0), (200, 320))
   source_x = chip.extract(np.stack([x, x, x], axis=-1))[0, :, 0]
   mapped = chip.matrix()[0, :2] @ [source_x, np.zeros(size)] + chip.matrix()[0, 2]
-  # OpenCV's weights are float32. Enlarging repeats the outermost pixels, so the first and last half source pixel stand still.
+  # OpenCV's weights are float32 when shrinking and coarser when enlarging, where the outermost half
+  # source pixel repeats.
   edge = 0 if size < 200 else 2
   np.testing.assert_allclose(
     mapped[edge : size - edge], np.arange(size)[edge : size - edge], atol=tolerance

@@ -1,0 +1,133 @@
+"""Aligning photographs: jax_me against the original script's way, on the same files in one run.
+
+The original (FacePretreatment_dlib of ViT_MicroExpression) makes dlib's detector and loads the
+100 MB landmark model anew for every image, and detects at one upsampling. Both sides read the file,
+find the face, cut dlib's chip of 224 pixels and write a PNG.
+
+  python benchmarks/faces_alignment.py [--images DIR] [--limit 20] [--workers 2]
+
+Without --images, variants of the portrait in the scikit-image wheel are used, 640 x 640 pixels.
+Numbers go to benchmarks/results/faces_alignment.json.
+"""
+
+import argparse
+import importlib.util
+import json
+import pathlib
+import sys
+import tempfile
+import time
+
+import cv2
+import dlib
+import numpy as np
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPOSITORY))
+
+from jax_me.faces import detector, images, tree  # noqa: E402
+
+RESULT = REPOSITORY / "benchmarks" / "results" / "faces_alignment.json"
+SIZE = 224
+REQUIRED_RATIO = 30
+VARIANTS = 60
+
+
+def make_variants(folder: pathlib.Path) -> None:
+  """Writes photographs of one person in varying light and place."""
+  wheel = importlib.util.find_spec("skimage")
+  assert wheel is not None and wheel.submodule_search_locations is not None
+  portrait = images.read_image(
+    pathlib.Path(wheel.submodule_search_locations[0]) / "data" / "astronaut.png"
+  )
+  random = np.random.default_rng(0)
+  for number in range(VARIANTS):
+    left, top = random.integers(80, 110), random.integers(0, 20)
+    head = cv2.resize(portrait[top : top + 260, left : left + 260], (640, 640))
+    head = cv2.convertScaleAbs(head, alpha=random.uniform(0.7, 1.1))
+    (folder / f"{number:03d}.jpg").write_bytes(images.encode_image(head, "jpg"))
+
+
+def original_way(paths: list[pathlib.Path], output: pathlib.Path) -> int:
+  """Aligns as the original does; returns the number of faces found."""
+  found = 0
+  for path in paths:
+    find = dlib.get_frontal_face_detector()
+    landmarks = dlib.shape_predictor(str(detector.landmark_model_path()))
+    image = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+    boxes = find(image, 1)
+    if boxes:
+      chip = dlib.get_face_chip(image, landmarks(image, boxes[-1]), size=SIZE)
+      cv2.imwrite(str(output / f"{path.stem}.png"), cv2.cvtColor(chip, cv2.COLOR_RGB2BGR))
+      found += 1
+  return found
+
+
+def our_way(folder: pathlib.Path, output: pathlib.Path, workers: int) -> tuple[float, int]:
+  """(seconds, faces found) of one align_tree of all images."""
+  start = time.perf_counter()
+  summary = tree.align_tree(folder, output, size=SIZE, workers=workers, quiet=True)
+  seconds = time.perf_counter() - start
+  return seconds, summary["counts"].get("ok", 0) + summary["counts"].get("several_faces", 0)
+
+
+def measure(folder: pathlib.Path, limit: int, workers: int) -> dict:
+  """Runs both ways on the pictures of a folder."""
+  paths = sorted(path for path in folder.iterdir() if images.is_image_name(path.name))
+  peers = [paths[i] for i in np.linspace(0, len(paths) - 1, min(limit, len(paths))).astype(int)]
+  height, width = images.read_image(paths[0]).shape[:2]
+  with tempfile.TemporaryDirectory() as scratch:
+    out = pathlib.Path(scratch)
+    (out / "original").mkdir()
+    # The first run loads the models, which later ones in this process find loaded.
+    cold, found = our_way(folder, out / "cold", 1)
+    start = time.perf_counter()
+    original_found = original_way(peers, out / "original")
+    original = len(peers) / (time.perf_counter() - start)
+    warm, _ = our_way(folder, out / "warm", 1)
+    parallel, _ = our_way(folder, out / "parallel", workers)
+
+  def ours(seconds: float) -> dict:
+    speed = len(paths) / seconds
+    return {"images_per_second": round(speed, 2), "ratio": round(speed / original, 1)}
+
+  return {
+    "images": len(paths),
+    "image_size": [width, height],
+    "original": {
+      "images_per_second": round(original, 3),
+      "images": len(peers),
+      "faces_found": original_found,
+    },
+    "faces_found": found,
+    "one_process": ours(warm),
+    "one_process_with_loading_of_models": ours(cold),
+    "workers_with_start_and_loading": {"workers": workers, **ours(parallel)},
+  }
+
+
+def main() -> int:
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument("--images", type=pathlib.Path, help="folder with photographs of faces")
+  parser.add_argument("--limit", type=int, default=20, help="images for the original's way (slow)")
+  parser.add_argument("--workers", type=int, default=2)
+  arguments = parser.parse_args()
+  with tempfile.TemporaryDirectory() as scratch:
+    if arguments.images is None:
+      make_variants(pathlib.Path(scratch))
+    folder = arguments.images or pathlib.Path(scratch)
+    result = measure(folder, arguments.limit, arguments.workers)
+  result["photographs"] = "portrait variants" if arguments.images is None else folder.resolve().name
+  text = json.dumps(result, indent=2)
+  print(text)
+  RESULT.parent.mkdir(parents=True, exist_ok=True)
+  RESULT.write_text(text + "\n")
+  ratio = result["one_process"]["ratio"]
+  if ratio < REQUIRED_RATIO:
+    print(f"only {ratio} times the original's speed; {REQUIRED_RATIO} are required")
+    return 1
+  return 0
+
+
+if __name__ == "__main__":
+  sys.exit(main())
