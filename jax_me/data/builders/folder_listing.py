@@ -201,9 +201,11 @@ def _from_table(table: pathlib.Path, files: list[str]) -> Listing:
       problems.append(Problem(row["file"] or name, "missing", f"listed in line {number}"))
       continue
     try:
-      rows[file].append((number, _from_row(file, row)))
+      source = _from_row(file, row)
     except ValueError as error:
       problems.append(Problem(file, "bad_row", f"line {number}: {error}"))
+    else:
+      rows[file].append((number, source))
   sources = []
   for file, found in rows.items():
     distinct = {source for _, source in found}
@@ -213,7 +215,9 @@ def _from_table(table: pathlib.Path, files: list[str]) -> Listing:
     else:
       where = ", ".join(str(number) for number, _ in found)
       problems.append(Problem(file, "contradictory", f"lines {where} differ"))
-  problems += [Problem(file, "not_listed") for file in files if file not in rows]
+  told = {problem.file for problem in problems}
+  unlisted = [file for file in files if file not in rows and file not in told]
+  problems += [Problem(file, "not_listed") for file in unlisted]
   return Listing(tuple(sources), tuple(problems))
 
 

@@ -7,7 +7,7 @@ import dataclasses
 import hashlib
 import io
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from PIL import Image
@@ -136,16 +136,20 @@ def is_plain(data: bytes) -> bool:
     )
 
 
-def batched(tasks: Sequence[Task], files: int) -> Iterator[Task]:
-  """Joins single photographs into tasks of some files each: fewer messages between processes."""
-  waiting: list[str] = []
+def batched(tasks: Iterable[Task], files: int) -> Iterator[Task]:
+  """Joins neighbouring single photographs into tasks of `files` files, for fewer messages."""
+  waiting: list[Task] = []
   for task in tasks:
+    if waiting and (task.is_clip or len(waiting) == files):
+      yield _joined(waiting)
+      waiting = []
     if task.is_clip:
       yield task
-      continue
-    waiting += task.files
-    if len(waiting) >= files:
-      yield dataclasses.replace(task, files=tuple(waiting))
-      waiting = []
+    else:
+      waiting.append(task)
   if waiting:
-    yield dataclasses.replace(tasks[-1], files=tuple(waiting), is_clip=False)
+    yield _joined(waiting)
+
+
+def _joined(tasks: list[Task]) -> Task:
+  return dataclasses.replace(tasks[0], files=tuple(file for task in tasks for file in task.files))

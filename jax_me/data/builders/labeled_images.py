@@ -108,7 +108,7 @@ class LabeledImages(FaceDataset):
 
   def _examples(self, sources: list[Source], digests: dict[str, str]) -> Iterator[Example]:
     described = {source.file: source for source in sources}
-    tasks = list(batched(list(self._tasks(sources)), FILES_PER_TASK))
+    tasks = list(batched(self._tasks(sources), FILES_PER_TASK))
     workers = min(self.config.workers, len(tasks) // TASKS_PER_WORKER)
     for outcomes in map_in_processes(run_task, tasks, workers=workers):
       for outcome in outcomes:
