@@ -1,0 +1,382 @@
+"""The input pipeline: order, resuming, sharing out, padding, decoding, statistics."""
+
+import json
+import os
+import pathlib
+import pickle
+import signal
+import subprocess
+import sys
+import time
+
+import cv2
+import numpy as np
+import psutil
+import pytest
+
+from jax_me.data import order, pipeline, store
+from jax_me.data.builders import prepare
+
+COUNT = 23
+SIZE = 8
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory):
+  """23 grey squares; the value of picture n is n, its label n % 3, its subject n // 4."""
+  folder = tmp_path_factory.mktemp("squares")
+  rows = ["file,label,subject"]
+  for number in range(COUNT):
+    image = np.full((16, 16, 3), number, np.uint8)
+    assert cv2.imwrite(str(folder / f"{number:02}.png"), image)
+    rows.append(f"{number:02}.png,{'abc'[number % 3]},{number // 4}")
+  (folder / "labels.csv").write_text("\n".join(rows))
+  return prepare(
+    "labeled_images",
+    data_dir=str(tmp_path_factory.mktemp("data")),
+    manual_dir=str(folder),
+    align=False,
+    workers=0,
+  )
+
+
+@pytest.fixture(params=[0, 2**20], ids=["decoded anew", "cached"])
+def images(request, dataset):
+  return store.ImageStore(dataset, image_size=SIZE, cache_bytes=request.param)
+
+
+def take(batches, count):
+  taken = [next(batches) for _ in range(count)]
+  batches.close()
+  return taken
+
+
+def indices_of(batches):
+  return [batch["index"].tolist() for batch in batches]
+
+
+def check_batch(batch, rows):
+  assert batch["image"].shape == (rows, SIZE, SIZE, 3) and batch["image"].dtype == np.uint8
+  assert batch["label"].dtype == batch["index"].dtype == np.int32 and batch["mask"].dtype == bool
+  real = batch["mask"]
+  assert (batch["image"][real] == batch["index"][real, None, None, None]).all()
+  assert (batch["label"][real] == batch["index"][real] % 3).all()
+
+
+def test_each_epoch_holds_every_example_once_in_another_order(images):
+  batches = take(pipeline.train_batches(images, batch_size=5, seed=1), 23)
+  for batch in batches:
+    check_batch(batch, 5)
+    assert batch["mask"].all()
+  stream = np.concatenate(indices_of(batches))
+  epochs = stream.reshape(5, COUNT)
+  assert all(sorted(epoch) == list(range(COUNT)) for epoch in epochs)
+  assert len({tuple(epoch) for epoch in epochs}) == 5
+
+
+def test_batch_may_be_larger_than_the_dataset(images):
+  (batch,) = take(pipeline.train_batches(images, batch_size=50, seed=0), 1)
+  assert np.bincount(batch["index"], minlength=COUNT).min() == 2
+
+
+def test_seed_decides_the_order(images):
+  first, again, other = (
+    indices_of(take(pipeline.train_batches(images, batch_size=5, seed=seed), 4))
+    for seed in (1, 1, 2)
+  )
+  assert first == again != other
+
+
+def test_subset_stays_a_subset(images):
+  batches = take(pipeline.train_batches(images, batch_size=4, seed=0, indices=[3, 5, 20]), 6)
+  stream = np.concatenate(indices_of(batches))
+  assert np.bincount(stream, minlength=COUNT)[[3, 5, 20]].tolist() == [8, 8, 8]
+
+
+def test_state_gives_the_very_next_batch(images):
+  batches = pipeline.train_batches(images, batch_size=5, seed=1)
+  for _ in range(7):
+    next(batches)
+  state = json.loads(json.dumps(batches.get_state()))
+  expected = indices_of(take(batches, 9))
+  fresh = pipeline.train_batches(images, batch_size=5, seed=1)
+  next(fresh)
+  fresh.set_state(state)
+  assert fresh.examples_seen == 35 and fresh.epoch_size == COUNT
+  assert indices_of(take(fresh, 9)) == expected
+
+
+def test_state_survives_another_batch_size_and_process_count(images):
+  batches = pipeline.train_batches(images, batch_size=6, seed=1)
+  next(batches)
+  state = batches.get_state()
+  expected = np.concatenate(indices_of(take(batches, 2)))
+  parts = []
+  for process in range(2):
+    part = pipeline.train_batches(
+      images, batch_size=4, seed=1, process_index=process, process_count=2
+    )
+    part.set_state(state)
+    parts.append(indices_of(take(part, 3)))
+  stream = [index for pair in zip(*parts, strict=True) for rows in pair for index in rows]
+  assert stream == expected.tolist()
+
+
+@pytest.mark.parametrize("change", [{"seed": 2}, {"indices": [1, 2]}, {"balanced": True}])
+def test_state_of_another_order_is_refused(images, change):
+  state = pipeline.train_batches(images, batch_size=5, seed=1).get_state()
+  other = pipeline.train_batches(images, **{"batch_size": 5, "seed": 1, **change})
+  with pytest.raises(ValueError, match="another order"):
+    other.set_state(state)
+
+
+def test_worker_processes_give_the_same_batches_and_resume_without_them(dataset):
+  images = store.ImageStore(dataset, image_size=SIZE, cache_bytes=0)
+  expected = indices_of(take(pipeline.train_batches(images, batch_size=5, seed=1), 8))
+  batches = pipeline.train_batches(images, batch_size=5, seed=1, workers=2)
+  first = take(batches, 3)
+  for batch in first:
+    check_batch(batch, 5)
+  alone = pipeline.train_batches(images, batch_size=5, seed=1)
+  alone.set_state(batches.get_state())
+  assert indices_of(first) + indices_of(take(alone, 5)) == expected
+
+
+def test_processes_share_out_every_batch(images):
+  whole = indices_of(take(pipeline.train_batches(images, batch_size=6, seed=1), 5))
+  parts = [
+    indices_of(
+      take(
+        pipeline.train_batches(
+          images, batch_size=6, seed=1, process_index=process, process_count=3
+        ),
+        5,
+      )
+    )
+    for process in range(3)
+  ]
+  assert [sum(rows, []) for rows in zip(*parts, strict=True)] == whole
+
+
+def test_balanced_batches_draw_classes_alike_and_examples_alike(images):
+  # Classes a, b, c with 6, 2 and 1 examples.
+  chosen = [0, 3, 6, 9, 12, 15, 1, 4, 2]
+  batches = take(
+    pipeline.train_batches(images, batch_size=6, seed=1, indices=chosen, balanced=True), 12
+  )
+  for batch in batches:
+    assert np.bincount(batch["label"]).tolist() == [2, 2, 2]
+  counts = np.bincount(np.concatenate(indices_of(batches)), minlength=COUNT)
+  assert counts[chosen].tolist() == [4] * 6 + [12] * 2 + [24]
+  again = pipeline.train_batches(images, batch_size=6, seed=1, indices=chosen, balanced=True)
+  assert indices_of(take(again, 12)) == indices_of(batches)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("chosen", [None, [4, 2, 9], [7]])
+def test_evaluation_sees_everything_once_and_pads(images, processes, chosen):
+  wanted = list(range(COUNT)) if chosen is None else chosen
+  parts = [
+    pipeline.eval_batches(
+      images, batch_size=8, indices=chosen, process_index=process, process_count=processes
+    )
+    for process in range(processes)
+  ]
+  seen = []
+  for part in parts:
+    assert len(part) == -(-len(wanted) // 8)
+    batches = list(part)
+    assert len(batches) == len(part)
+    for batch in batches:
+      check_batch(batch, 8 // processes)
+      padding = ~batch["mask"]
+      assert (batch["index"][padding] == -1).all() and not batch["label"][padding].any()
+      assert not batch["image"][padding].any()
+      seen += batch["index"][batch["mask"]].tolist()
+    assert indices_of(part) == indices_of(batches)
+  assert sorted(seen) == sorted(wanted)
+  if processes == 1:
+    assert seen == wanted
+
+
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    ({"batch_size": 0}, "at least 1"),
+    ({"indices": []}, "non-empty"),
+    ({"indices": [0.5]}, "integers"),
+    ({"indices": [1, 1]}, "1 stands twice"),
+    ({"indices": [-1]}, "negative"),
+    ({"indices": [COUNT]}, "outside"),
+    ({"process_count": 2}, "cannot be shared out"),
+    ({"process_index": 1}, "does not exist"),
+    ({"seed": -1}, "seed"),
+    ({"workers": -1}, "workers"),
+  ],
+)
+def test_wrong_arguments_are_refused(images, arguments, message):
+  with pytest.raises(ValueError, match=message):
+    pipeline.train_batches(images, **{"batch_size": 5, "seed": 0, **arguments})
+
+
+def test_order_is_random_access():
+  shuffled = order.ShuffledOrder(np.arange(10), 3)
+  stream = shuffled.at(0, 60)
+  assert all((shuffled.at(start, 7) == stream[start : start + 7]).all() for start in range(50))
+  balanced = order.BalancedOrder(np.arange(10), np.arange(10) % 4 // 2, 3)
+  stream = balanced.at(0, 60)
+  assert all((balanced.at(start, 7) == stream[start : start + 7]).all() for start in range(50))
+  with pytest.raises(ValueError, match="labels of shape"):
+    order.BalancedOrder(np.arange(3), np.arange(2), 0)
+
+
+TRAINER = """
+import json, pathlib, sys, time
+from jax_me.data import pipeline, store
+from jax_me.data.builders import prepare
+
+builder = prepare("labeled_images", data_dir=sys.argv[1], align=False)
+images = store.ImageStore(builder, image_size=8, cache_bytes=0)
+batches = pipeline.train_batches(images, batch_size=3, seed=5)
+checkpoint = pathlib.Path("checkpoint.json")
+if checkpoint.exists():
+  batches.set_state(json.loads(checkpoint.read_text()))
+for _ in range(int(sys.argv[2])):
+  indices = next(batches)["index"].tolist()
+  saved = pathlib.Path("new.json")
+  saved.write_text(json.dumps(batches.get_state()))
+  saved.rename(checkpoint)
+  with open("log", "a") as log:
+    log.write(json.dumps(indices) + "\\n")
+  time.sleep(0.05)
+"""
+
+
+def test_killed_process_continues_with_the_very_next_batch(tmp_path, dataset, repository):
+  (tmp_path / "trainer.py").write_text(TRAINER)
+  data_dir = pathlib.Path(dataset.data_path).parents[2]
+  environment = {**os.environ, "PYTHONPATH": str(repository)}
+
+  def start(steps):
+    command = [sys.executable, "trainer.py", str(data_dir), str(steps)]
+    return subprocess.Popen(command, cwd=tmp_path, env=environment)
+
+  log = tmp_path / "log"
+  process = start(1000)
+  deadline = time.monotonic() + 60
+  while not log.exists() or len(log.read_text().splitlines()) < 4:
+    assert process.poll() is None and time.monotonic() < deadline
+    time.sleep(0.01)
+  process.send_signal(signal.SIGKILL)
+  process.wait()
+  done = json.loads((tmp_path / "checkpoint.json").read_text())["examples_seen"] // 3
+  before = [json.loads(line) for line in log.read_text().splitlines()][:done]
+  log.write_text("".join(json.dumps(rows) + "\n" for rows in before))
+  assert start(6).wait(timeout=60) == 0
+  resumed = [json.loads(line) for line in log.read_text().splitlines()]
+  images = store.ImageStore(dataset, image_size=SIZE)
+  expected = indices_of(take(pipeline.train_batches(images, batch_size=3, seed=5), done + 6))
+  # The kill may have come between saving a position and logging its batch.
+  assert resumed[-6:] == expected[-6:] and resumed[: len(before)] == expected[: len(before)]
+
+
+def test_images_can_be_read_in_any_order_and_again(images):
+  wanted = [5, 0, 22, 5]
+  for _ in range(2):
+    assert images.images(wanted)[:, 3, 3, 1].tolist() == wanted
+  assert (images.image(7) == 7).all() and len(images) == COUNT
+  with pytest.raises(IndexError, match="positions must lie"):
+    images.images([COUNT])
+
+
+def test_what_is_handed_out_can_be_written_on(images):
+  images.images([1, 2])[:] = 0
+  (batch,) = pipeline.eval_batches(images, batch_size=2, indices=[1, 2])
+  batch["image"][:] = 0
+  assert images.images([1, 2])[:, 0, 0, 0].tolist() == [1, 2]
+
+
+def test_store_travels_to_a_worker_without_its_pixels(dataset):
+  cached = store.ImageStore(dataset, image_size=SIZE)
+  cached.images(range(COUNT))
+  assert cached.cached
+  travelled = pickle.loads(pickle.dumps(cached))
+  assert not travelled.cached and (travelled.image(9) == 9).all()
+
+
+def test_cache_stays_within_its_bytes(dataset):
+  need = COUNT * SIZE * SIZE * 3
+  assert store.ImageStore(dataset, image_size=SIZE, cache_bytes=need).cached
+  assert not store.ImageStore(dataset, image_size=SIZE, cache_bytes=need - 1).cached
+  for arguments in ({"image_size": 0}, {"image_size": 8, "cache_bytes": -1}):
+    with pytest.raises(ValueError, match="image_size|cache_bytes"):
+      store.ImageStore(dataset, **arguments)
+
+
+def test_damaged_record_names_the_picture(dataset, monkeypatch):
+  images = store.ImageStore(dataset, image_size=SIZE, cache_bytes=0)
+  monkeypatch.setattr(images, "encoded", lambda position: b"\xff\xd8broken")
+  with pytest.raises(ValueError, match="04.png.*build it again"):
+    images.image(4)
+
+
+def smooth_picture(height, width):
+  """Low-frequency colours, so that resizing methods differ by little."""
+  y, x = np.mgrid[0:height, 0:width] / max(height, width)
+  waves = [np.sin(3 * x + 2 * y), np.cos(4 * y), np.sin(5 * x * y)]
+  return (127 + 100 * np.stack(waves, -1)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (640, 640), (200, 320), (33, 900)])
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_decoding_resizes_to_the_square(shape, suffix):
+  picture = smooth_picture(*shape)
+  encoded = cv2.imencode(suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
+  decoded = store.decode_image(encoded, 64)
+  assert decoded.shape == (64, 64, 3) and decoded.dtype == np.uint8
+  # One reference for all: averaging the full picture by areas (or enlarging it bilinearly).
+  shrinks = min(shape) >= 64
+  method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+  expected = cv2.resize(picture, (64, 64), interpolation=method)
+  assert np.abs(decoded.astype(int) - expected).mean() < 2
+
+
+def test_shrinking_does_not_alias():
+  # A checkerboard of single pixels is grey when seen from afar.
+  board = np.indices((256, 256)).sum(0) % 2 * np.uint8(255)
+  encoded = cv2.imencode(".png", np.repeat(board[..., None], 3, -1).astype(np.uint8))[1].tobytes()
+  assert np.abs(store.decode_image(encoded, 32).astype(int) - 127).max() <= 1
+
+
+def test_bytes_that_are_no_picture_decode_to_none():
+  assert store.decode_image(b"", 8) is None and store.decode_image(b"\xff\xd8\xff", 8) is None
+  assert store.jpeg_size(b"\x89PNG") is None and store.jpeg_size(b"\xff\xd8ab" + bytes(20)) is None
+
+
+@pytest.mark.parametrize("flags", [[], [cv2.IMWRITE_JPEG_PROGRESSIVE, 1]])
+def test_size_is_read_from_the_header(flags):
+  encoded = cv2.imencode(".jpg", smooth_picture(41, 77), flags)[1].tobytes()
+  assert store.jpeg_size(encoded) == (41, 77)
+
+
+def test_channel_statistics_are_those_of_the_chosen_pixels(images):
+  mean, std = pipeline.channel_statistics(images, [2, 4, 9])
+  values = np.array([2, 4, 9]) / 255
+  assert mean.dtype == std.dtype == np.float32
+  np.testing.assert_allclose(mean, [values.mean()] * 3, rtol=1e-6)
+  np.testing.assert_allclose(std, [values.std()] * 3, rtol=1e-6)
+  everything, _ = pipeline.channel_statistics(images)
+  np.testing.assert_allclose(everything, [np.arange(COUNT).mean() / 255] * 3, rtol=1e-6)
+
+
+def test_memory_stays_flat(dataset):
+  images = store.ImageStore(dataset, image_size=128, cache_bytes=0)
+  batches = pipeline.train_batches(images, batch_size=16, seed=0)
+  process = psutil.Process()
+  for _ in range(100):
+    next(batches)
+  before = process.memory_info().rss
+  for _ in range(300):  # 236 MB of images
+    next(batches)
+  batches.close()
+  assert process.memory_info().rss - before < 30 * 2**20
