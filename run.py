@@ -5,10 +5,12 @@
 --mode train|eval          train (and evaluate), or only evaluate the newest checkpoint
 """
 
+import logging
 import pathlib
 import sys
 
 from absl import app, flags
+from absl import logging as absl_logging
 from ml_collections import config_flags
 
 from jax_me.training import settings
@@ -35,7 +37,12 @@ def parse(arguments: list[str]) -> list[str]:
 
 
 def main(_: list[str]) -> None:
+  # Imported here, so that --help answers at once.
   from jax_me.evaluation.session import run_experiment
+
+  if not any(a.lstrip("-").startswith("verbosity") for a in sys.argv):
+    absl_logging.set_verbosity(absl_logging.WARNING)  # Orbax tells of every file it writes.
+    logging.getLogger("jax_me").setLevel(logging.INFO)
 
   recipe = flags.FLAGS["config"].config_filename
   workdir = WORKDIR.value or f"runs/{pathlib.Path(recipe.partition(':')[0]).stem}"
