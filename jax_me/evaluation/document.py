@@ -47,7 +47,6 @@ class Picture:
   png: bytes
   alt: str
   caption: str = ""
-  width: int | None = None  # widest on the page, in CSS pixels; None: as wide as there is room
 
 
 @dataclass(frozen=True)
@@ -115,23 +114,25 @@ dd.note{color:var(--quiet);font-size:.85rem}
 .scroll{overflow-x:auto;margin:.8rem 0}
 table{border-collapse:collapse;font-size:.92rem;font-variant-numeric:tabular-nums}
 caption{text-align:left;color:var(--quiet);padding-bottom:.3rem}
-th,td{padding:.28rem .7rem .28rem 0;border-bottom:1px solid var(--rule);text-align:left;
+th,td{padding:.28rem .9rem .28rem 0;border-bottom:1px solid var(--rule);text-align:left;
  vertical-align:top;overflow-wrap:normal}
-td.number,th.number{text-align:right;padding:.28rem .2rem .28rem .9rem;white-space:nowrap}
-tbody th{font-weight:500}
+td.number,th.number{text-align:right;white-space:nowrap}
+tbody th{font-weight:500;min-width:6rem;max-width:18rem;overflow-wrap:break-word}
 tr.apart th,tr.apart td{border-top:2px solid var(--quiet);font-style:italic;color:var(--quiet)}
 summary{cursor:pointer;padding:.3rem 0;color:#005a94}
-figure{margin:1rem 0}
+figure{margin:1rem 0;overflow-x:auto}
 figure>img{display:block;width:100%;height:auto}
 figcaption{color:var(--quiet);font-size:.9rem;max-width:44rem}
 ul.gallery{list-style:none;margin:1rem 0;padding:0;display:grid;gap:.8rem}
 ul.gallery li{border:1px solid var(--rule);border-radius:8px;padding:.5rem;font-size:.88rem;
  line-height:1.35}
 ul.gallery li.marked{border:3px dashed var(--bad);padding:calc(.5rem - 2px)}
+ul.gallery li:not(.marked)+li.marked{grid-column-start:1}
 ul.gallery .images{display:flex;gap:3px}
 ul.gallery img{display:block;flex:1 1 0;min-width:0;width:100%;height:auto;border-radius:4px}
 ul.gallery strong{display:block;margin-top:.4rem}
 ul.gallery .line{display:block;color:var(--quiet)}
+@media (max-width:30rem){table{font-size:.8rem}th,td{padding-right:.55rem}tbody th{min-width:4rem}}
 @media print{body{max-width:none}h2{break-after:avoid}figure,li{break-inside:avoid}}
 """
 
@@ -178,7 +179,10 @@ def _html_block(block: Block) -> str:
   if isinstance(block, Table):
     return _html_table(block)
   if isinstance(block, Picture):
-    width = f' style="max-width:{block.width}px"' if block.width else ""
+    # Pictures are drawn at 1.5 pixels a CSS pixel; on a phone, one that would shrink until its
+    # text is too small scrolls instead.
+    natural = int.from_bytes(block.png[16:20], "big") / 1.5
+    width = f' style="max-width:{natural:.0f}px;min-width:{0.65 * natural:.0f}px"'
     caption = f"<figcaption>{_text(block.caption)}</figcaption>" if block.caption else ""
     return f"<figure>{_image(block.png, block.alt, width)}{caption}</figure>"
   columns = f"repeat(auto-fill,minmax(min({block.tile_width}px,100%),1fr))"

@@ -117,7 +117,7 @@ def scores(confusion: ArrayLike, labels: Sequence[str] | None = None) -> dict[st
     elif support[c] == 0:
       notes.append(
         f"{label}: no examples, so it has no recall and is left out of UAR; "
-        f"predicted {predicted[c]} times, so its F1 is 0 and counts in UF1."
+        f"predicted for {predicted[c]} of the others, so its F1 is 0 and counts in UF1."
       )
   return {
     "examples": total,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -21,6 +21,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from jax_me.evaluation.history import numeric_keys, series
+from jax_me.evaluation.metrics import SCORE_NAMES
 
 INK, QUIET, RULE = "#1c2530", "#5a6673", "#d5dbe1"
 BLUE, VERMILION, GREEN, PURPLE, SKY, ORANGE = (
@@ -33,6 +34,13 @@ BLUE, VERMILION, GREEN, PURPLE, SKY, ORANGE = (
 )
 LINES = [(BLUE, "-"), (VERMILION, "--"), (GREEN, "-."), (PURPLE, ":"), (SKY, "-"), (ORANGE, "--")]
 SHADES = LinearSegmentedColormap.from_list("shades", ["#ffffff", "#9fcbe8", BLUE, "#00304f"])
+
+
+class Panel(NamedTuple):
+  """One picture of learning curves and the logged values that it draws."""
+
+  title: str
+  keys: tuple[str, ...]
 
 
 def draw_confusion(confusion: ArrayLike, labels: Sequence[str]) -> bytes:
@@ -50,29 +58,20 @@ def draw_confusion(confusion: ArrayLike, labels: Sequence[str]) -> bytes:
   size = 11 if classes <= 8 else 8 if classes <= 16 else 5
   for row in range(classes):
     for column in range(classes):
-      colour = "white" if share[row, column] > 0.45 else INK
+      colour = "white" if _luminance(SHADES(share[row, column])) < 0.2 else INK
       if support[row] == 0:
         axes.text(column, row, "–", ha="center", va="center", color=QUIET, size=size)
         continue
-      axes.text(
-        column,
-        row - 0.13,
-        f"{100 * share[row, column]:.0f}%",
-        ha="center",
-        va="center",
-        color=colour,
-        size=size,
-        weight="bold" if row == column else "normal",
-      )
-      axes.text(
-        column,
-        row + 0.23,
-        f"{counts[row, column]}",
-        ha="center",
-        va="center",
-        color=colour,
-        size=0.72 * size,
-      )
+      weight = "bold" if row == column else "normal"
+      cell: dict[str, Any] = {
+        "xy": (column, row),
+        "textcoords": "offset points",
+        "ha": "center",
+        "color": colour,
+      }
+      percent, count = f"{100 * share[row, column]:.0f}%", f"{counts[row, column]}"
+      axes.annotate(percent, xytext=(0, 0), va="bottom", size=size, weight=weight, **cell)
+      axes.annotate(count, xytext=(0, -0.25 * size), va="top", size=0.8 * size, **cell)
   axes.set_xticks(range(classes), names, parse_math=False, color=INK)
   axes.set_yticks(
     range(classes),
@@ -95,51 +94,57 @@ def draw_confusion(confusion: ArrayLike, labels: Sequence[str]) -> bytes:
   return _png(figure)
 
 
-def draw_curves(rows: Sequence[Mapping[str, Any]]) -> bytes | None:
-  """Learning curves over optimiser steps: losses, scores, learning rate, throughput.
+def curve_panels(rows: Sequence[Mapping[str, Any]]) -> list[Panel]:
+  """What the history has to draw: loss, score, learning rate, images per second, where logged."""
+  keys = sorted(numeric_keys(rows))
+  losses = sorted((k for k in keys if k.split("/")[-1] == "loss"), reverse=True)  # train, test
+  tracked = sorted((k for k in keys if k.split("/")[-1] in SCORE_NAMES), key=_score_order)
+  panels = [
+    Panel("loss", tuple(losses)),
+    Panel("score", tuple(tracked)),
+    Panel("learning rate", tuple(k for k in keys if k in ("lr", "learning_rate"))),
+    Panel("images per second", tuple(k for k in keys if k == "images_per_second")),
+  ]
+  return [panel for panel in panels if panel.keys]
+
+
+def draw_curves(rows: Sequence[Mapping[str, Any]], panels: Sequence[Panel]) -> bytes:
+  """Learning curves over optimiser steps, one panel or several, two side by side.
 
   Args:
     rows: the merged history; see `history.merge_history`. Rows of several folds ("fold") give a
       faint line each and their mean.
-
-  Returns:
-    PNG, or None when no row holds a known value.
+    panels: from `curve_panels`, at least one.
   """
-  keys = numeric_keys(rows)
-  panels: list[tuple[str, list[str]]] = [
-    ("loss", sorted((k for k in keys if k == "loss" or k.endswith("/loss")), reverse=True)),
-    (
-      "score",
-      sorted((k for k in keys if k.split("/")[-1] in ("uf1", "uar", "accuracy")), key=_score_order),
-    ),
-    ("learning rate", [k for k in ("lr", "learning_rate") if k in keys]),
-    ("images per second", [k for k in ("images_per_second",) if k in keys]),
-  ]
-  panels = [(title, wanted) for title, wanted in panels if wanted]
-  if not panels:
-    return None
   columns = min(2, len(panels))
   lines = -(-len(panels) // columns)
   figure = _figure(4.6 * columns, 3.0 * lines)
-  for place, (title, wanted) in enumerate(panels):
+  last_step = max(row["step"] for row in rows)
+  for place, panel in enumerate(panels):
     axes = figure.add_subplot(lines, columns, place + 1)
-    for key, (colour, style) in zip(wanted, LINES, strict=False):
-      name = key if len(wanted) > 1 or "/" in key else ""
-      _draw_series(axes, series(rows, key), colour, style, name)
+    courses = [series(rows, key) for key in panel.keys]
+    smooth = panel.title != "learning rate"
+    for key, course, (colour, style) in zip(panel.keys, courses, LINES, strict=False):
+      _draw_series(axes, course, colour, style, key, smooth)
+    folds = max(map(len, courses))
+    title = panel.title + (f", mean of {folds} folds" if folds > 1 else "")
     axes.set_title(title, loc="left", color=INK, size=11, weight="bold")
     axes.set_xlabel(_step_label(rows), color=QUIET)
+    axes.set_xlim(0, 1.02 * last_step or 1)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     _frame(axes)
-    drawn = np.concatenate([line.get_ydata() for line in axes.lines])
-    if title == "score":
+    drawn = np.concatenate([np.asarray(line.get_ydata(), float) for line in axes.lines])
+    if panel.title == "score":
       axes.set_ylim(-0.02, 1.02)
-    elif title == "loss" and drawn.min() > 0 and drawn.max() > 30 * drawn.min():
-      axes.set_yscale("log")
-    elif title == "images per second" or title == "learning rate":
+    elif panel.title == "loss":
+      # Not for one lucky batch: the bulk of the course has to span decades.
+      if drawn.min() > 0 and np.quantile(drawn, 0.95) > 30 * np.quantile(drawn, 0.05):
+        axes.set_yscale("log")
+    else:
       axes.set_ylim(0, 1.08 * drawn.max() or 1)
-    if title == "learning rate":
-      axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
-    if axes.get_legend_handles_labels()[1]:
+      form = ".1e" if drawn.max() < 0.01 else "g"
+      axes.yaxis.set_major_formatter(lambda value, _, form=form: format(value, form * (value > 0)))
+    if len(panel.keys) > 1 or "/" in panel.keys[0]:
       axes.legend(frameon=False, fontsize=8, labelcolor=INK, handlelength=2.6)
   return _png(figure)
 
@@ -152,7 +157,7 @@ def draw_samples(samples: Sequence[Mapping[str, Any]], columns: int = 6) -> byte
   """
   columns = min(columns, len(samples))
   lines = -(-len(samples) // columns)
-  figure = _figure(1.75 * columns, 2.3 * lines)
+  figure = _figure(1.75 * columns, 2.2 * lines)
   for place, sample in enumerate(samples):
     axes = figure.add_subplot(lines, columns, place + 1)
     axes.imshow(sample["image"])
@@ -192,34 +197,37 @@ def draw_reconstructions(
 
 
 def _draw_series(
-  axes: Axes, courses: Mapping[str, NDArray[np.float64]], colour: str, style: str, name: str
+  axes: Axes,
+  courses: Mapping[str, NDArray[np.float64]],
+  colour: str,
+  style: str,
+  label: str,
+  smooth: bool,
 ) -> None:
-  label = name or "_"
   if len(courses) == 1:
     (points,) = courses.values()
     step, value = points.T
     marker = "o" if len(step) <= 30 else ""
-    if len(step) > 60:  # the raw course of a loss is noise: shown faintly behind its running mean
-      axes.plot(step, value, color=colour, alpha=0.25, linewidth=0.8, label="_")
-      value = _running_mean(value, len(value) // 30)
+    if smooth and len(step) > 60:  # the raw course is noise: faint, behind its running mean
+      axes.plot(step, value, color=colour, alpha=0.25, linewidth=0.8)
+      value = _running_mean(value, len(value) // 60 + 1)
     axes.plot(step, value, color=colour, linestyle=style, marker=marker, ms=3, label=label)
     return
   for points in courses.values():
-    axes.plot(*points.T, color=colour, alpha=0.25, linewidth=0.8, label="_")
+    axes.plot(*points.T, color=colour, alpha=0.25, linewidth=0.8)
+  # The mean is drawn only as far as every fold has come.
   steps = np.unique(np.concatenate([points[:, 0] for points in courses.values()]))
   steps = steps[steps <= min(points[-1, 0] for points in courses.values())]
-  if len(steps):
-    mean = np.mean([np.interp(steps, *points.T) for points in courses.values()], axis=0)
-    label = f"{name or 'value'}, mean of {len(courses)} folds"
-    axes.plot(steps, mean, color=colour, linestyle=style, label=label)
+  mean = [np.interp(steps, *points.T) for points in courses.values()]
+  axes.plot(steps, np.mean(mean, axis=0), color=colour, linestyle=style, label=label)
 
 
-def _running_mean(values: NDArray[np.float64], width: int) -> NDArray[np.float64]:
-  """Mean over a centred window, cut at the ends, so that the line keeps its first and last step."""
+def _running_mean(values: NDArray[np.float64], reach: int) -> NDArray[np.float64]:
+  """Mean over the values at most `reach` places away, fewer at the ends."""
   total = np.concatenate([[0.0], np.cumsum(values)])
   index = np.arange(len(values))
-  reach = np.minimum(width // 2 + 1, np.minimum(index, index[::-1]))
-  return (total[index + reach + 1] - total[index - reach]) / (2 * reach + 1)
+  low, high = np.maximum(index - reach, 0), np.minimum(index + reach + 1, len(values))
+  return (total[high] - total[low]) / (high - low)
 
 
 def _step_label(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -231,7 +239,13 @@ def _step_label(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _score_order(key: str) -> tuple[int, str]:
-  return (("uf1", "uar", "accuracy").index(key.split("/")[-1]), key)
+  return (SCORE_NAMES.index(key.split("/")[-1]), key)
+
+
+def _luminance(colour: Sequence[float]) -> float:
+  """Relative luminance of WCAG 2; below 0.2 white text reads better on it than black."""
+  linear = ((c / 12.92) if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3])
+  return sum(part * weight for part, weight in zip(linear, (0.2126, 0.7152, 0.0722), strict=True))
 
 
 def _short(text: Any, length: int) -> str:
@@ -248,7 +262,7 @@ def _figure(width: float, height: float) -> Figure:
 def _frame(axes: Axes) -> None:
   axes.spines[["top", "right"]].set_visible(False)
   axes.spines[["left", "bottom"]].set_color(RULE)
-  axes.tick_params(colors=QUIET, labelsize=8)
+  axes.tick_params(which="both", color=RULE, labelcolor=QUIET, labelsize=8)
   axes.grid(axis="y", color=RULE, linewidth=0.6)
   axes.set_axisbelow(True)
 

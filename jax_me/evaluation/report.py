@@ -14,17 +14,19 @@ from numpy.typing import NDArray
 from jax_me.evaluation.document import (
   Block,
   Document,
+  Gallery,
   Picture,
   Section,
   Table,
   Text,
+  Tile,
   to_html,
   to_markdown,
 )
 from jax_me.evaluation.files import write_whole
-from jax_me.evaluation.history import merge_history, non_finite, read_history
+from jax_me.evaluation.history import merge_history, non_finite, read_history, series
 from jax_me.evaluation.parts import Parts, save_parts
-from jax_me.evaluation.plots import draw_curves
+from jax_me.evaluation.plots import Panel, curve_panels, draw_curves
 from jax_me.evaluation.predictions import Predictions
 from jax_me.evaluation.samples import reconstructions_section, samples_section
 from jax_me.evaluation.score_tables import headline, score_sections
@@ -102,26 +104,32 @@ def compose(parts: Parts, summary: Mapping[str, Any] | None) -> Document:
     sections.append(samples_section(parts))
   if parts.reconstructions:
     sections.append(reconstructions_section(parts.reconstructions))
-  curves = draw_curves(parts.history)
-  if curves is not None:
-    lost = non_finite(parts.history)
-    caption = f"{lost} logged values are not finite numbers and are not drawn." if lost else ""
-    last = _describe_last(parts.history)
-    picture = Picture("learning_curves.png", curves, f"Learning curves. {last}", caption)
-    sections.append(Section("Learning curves", [picture]))
+  if panels := curve_panels(parts.history):
+    sections.append(_curves_section(parts.history, panels))
   if parts.facts:
     rows = [(str(name), _fact(value)) for name, value in parts.facts.items()]
-    sections.append(Section("The run", [Table("", ("", "value"), rows)]))
+    sections.append(Section("The run", [Table("", ("what", "value"), rows)]))
   if not sections:
     lead.append(Text("This run has nothing to show yet: no predictions, no history, no images."))
   return Document(parts.title, lead, sections)
 
 
-def _describe_last(rows: Sequence[Mapping[str, Any]]) -> str:
-  last: dict[str, float] = {}
-  for row in rows:
-    last.update({k: v for k, v in row.items() if isinstance(v, (int, float)) and "/" in k})
-  return "Last values: " + ", ".join(f"{key} {value:.4g}" for key, value in last.items()) + "."
+def _curves_section(rows: Sequence[Mapping[str, Any]], panels: Sequence[Panel]) -> Section:
+  def describe(panel: Panel) -> str:
+    ends = []
+    for key in panel.keys:
+      values = np.concatenate(list(series(rows, key).values()))[:, 1]
+      ends.append(f"{key} from {values[0]:.3g} to {values[-1]:.3g}")
+    return f"{panel.title}: {', '.join(ends)}"
+
+  lost = non_finite(rows)
+  caption = (
+    f"Logged values that are no finite numbers and so are not drawn: {lost}." if lost else ""
+  )
+  tiles = [Tile([(draw_curves(rows, [p]), f"Learning curve, {describe(p)}.")], "") for p in panels]
+  alt = f"Learning curves, {'; '.join(map(describe, panels))}."
+  sheet = Picture("learning_curves.png", draw_curves(rows, panels), alt, caption)
+  return Section("Learning curves", [Gallery(tiles, sheet, tile_width=400)])
 
 
 def _fact(value: Any) -> str:

@@ -28,7 +28,16 @@ def headline(summary: Mapping[str, Any]) -> list[Block]:
   baseline = ", ".join(f"{name} {_score(majority[key])}" for key, name in names.items())
   blocks.append(Text(f"{how}. Always answering “{majority['label']}” would give {baseline}."))
   if intervals:
-    blocks.append(Text(f"Intervals: 95%, bootstrap over {summary['interval_over']}, drawn whole."))
+    blocks.append(
+      Text(
+        f"The 95% intervals come from a bootstrap over {summary['interval_over']}: "
+        + (
+          "a subject is drawn with all of their examples."
+          if "subjects" in summary["interval_over"]
+          else "nothing says which of them show the same person, so they may be too narrow."
+        )
+      )
+    )
   blocks += [Text(note, warning=True) for note in pooled["notes"]]
   return blocks
 
@@ -56,7 +65,6 @@ def score_sections(predictions: Predictions, summary: Mapping[str, Any]) -> list
           _describe_confusion(summary),
           "Each row is a true class: the share of it, and the number of examples, taken for each "
           "class.",
-          width=460 + 60 * max(0, len(labels) - 4),
         ),
         Table(
           "The counts as a table (row: true, column: predicted)",
@@ -87,7 +95,7 @@ def score_sections(predictions: Predictions, summary: Mapping[str, Any]) -> list
     table = Table(caption, ("database", "examples", "UF1", "UAR", "accuracy"), rows)
     sections.append(Section("Databases", [table]))
   folds, subjects = summary["folds"], summary["subjects"]
-  if folds and list(folds) != list(subjects):
+  if folds and not _leaves_one_subject_out(predictions):
     mean = summary["mean_over_folds"]
     sections.append(Section("Folds", _group_blocks("fold", folds, mean, len(labels))))
   if subjects:
@@ -130,6 +138,13 @@ def _group_blocks(
   ]
 
 
+def _leaves_one_subject_out(predictions: Predictions) -> bool:
+  folds, people = predictions.groups("fold"), predictions.people
+  return len(folds) == len(set(people)) and all(
+    len({people[row] for row in rows}) == 1 for rows in folds.values()
+  )
+
+
 def _describe_confusion(summary: Mapping[str, Any]) -> str:
   parts = [
     f"{row['label']}: {counts[c]} of {row['support']} right"
@@ -147,5 +162,5 @@ def _score(value: float | None) -> str:
 def _interval(pair: Sequence[float] | None, short: bool = False) -> str:
   if pair is None:
     return ""
-  text = f"{pair[0]:.2f} – {pair[1]:.2f}"
-  return f"({text})" if short else f"95% interval {text}"
+  text = f"{pair[0]:.2f}–{pair[1]:.2f}"
+  return f"({text})" if short else f"95%: {text}"
