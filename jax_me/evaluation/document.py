@@ -257,7 +257,7 @@ def _text(text: str) -> str:
 def _escape(text: str) -> str:
   """Escaped for Markdown: one line, no markup, no cell border."""
   line = " ".join(str(text).encode("utf-8", "backslashreplace").decode("utf-8").split())
-  return re.sub(r"([\\`*_\[\]<>|#~&])", r"\\\1", line)
+  return re.sub(r"([\\`*_\[\]<>|#~&$])", r"\\\1", line)
 
 
 def _is_number(text: str) -> bool:

@@ -142,8 +142,7 @@ def draw_curves(rows: Sequence[Mapping[str, Any]], panels: Sequence[Panel]) -> b
         axes.set_yscale("log")
     else:
       axes.set_ylim(0, 1.08 * drawn.max() or 1)
-      form = ".1e" if drawn.max() < 0.01 else "g"
-      axes.yaxis.set_major_formatter(lambda value, _, form=form: format(value, form * (value > 0)))
+      axes.yaxis.set_major_formatter("{x:.1e}" if drawn.max() < 0.01 else "{x:g}")
     if len(panel.keys) > 1 or "/" in panel.keys[0]:
       axes.legend(frameon=False, fontsize=8, labelcolor=INK, handlelength=2.6)
   return _png(figure)

@@ -20,7 +20,9 @@ def headline(summary: Mapping[str, Any]) -> list[Block]:
   figures = [
     (name, _score(pooled[key]), _interval(intervals.get(key))) for key, name in names.items()
   ]
-  figures.append(("Examples", str(pooled["examples"]), summary["interval_over"]))
+  over = summary["interval_over"]
+  people = over if "subjects" in over else "subjects unknown"
+  figures.append(("Examples", str(pooled["examples"]), people))
   blocks: list[Block] = [Figures(figures)]
   how = "UF1 is the mean F1 of the classes, UAR their mean recall"
   if summary["folds"]:
@@ -30,10 +32,10 @@ def headline(summary: Mapping[str, Any]) -> list[Block]:
   if intervals:
     blocks.append(
       Text(
-        f"The 95% intervals come from a bootstrap over {summary['interval_over']}: "
+        f"The 95% intervals come from a bootstrap over {over}: "
         + (
           "a subject is drawn with all of their examples."
-          if "subjects" in summary["interval_over"]
+          if "subjects" in over
           else "nothing says which of them show the same person, so they may be too narrow."
         )
       )
