@@ -5,12 +5,12 @@ a training run can be resumed anywhere, with another number of processes or work
 sees what it would have seen.
 """
 
-import functools
 from collections.abc import Sequence
 
 import numpy as np
 
-KEPT_EPOCHS = 4
+# A batch reaches into two epochs, and another batch may be prepared beside it.
+KEPT_EPOCHS = 3
 
 
 class ShuffledOrder:
@@ -24,15 +24,21 @@ class ShuffledOrder:
   def __init__(self, indices: Sequence[int] | np.ndarray, seed: int):
     self.indices = checked_indices(indices)
     self.seed = checked_seed(seed)
+    self._recent: dict[int, np.ndarray] = {}
 
   def __len__(self) -> int:
     """Examples in an epoch."""
     return len(self.indices)
 
-  @functools.lru_cache(maxsize=KEPT_EPOCHS)  # noqa: B019  orders live as long as the run
   def epoch(self, epoch: int) -> np.ndarray:
     """int64 [N] examples of an epoch in the order in which they are seen."""
-    return np.random.default_rng([self.seed, epoch]).permutation(self.indices)
+    known = self._recent.get(epoch)
+    if known is None:
+      known = np.random.default_rng([self.seed, epoch]).permutation(self.indices)
+      kept = list(self._recent.items())[1 - KEPT_EPOCHS :]
+      # A new dict instead of a change: several threads prepare batches.
+      self._recent = {**dict(kept), epoch: known}
+    return known
 
   def at(self, start: int, count: int) -> np.ndarray:
     """int64 [count] examples at stream positions start, start + 1, ..."""
@@ -75,16 +81,15 @@ class BalancedOrder(ShuffledOrder):
 
   def at(self, start: int, count: int) -> np.ndarray:
     """int64 [count] examples at stream positions start, start + 1, ..."""
-    out = np.empty(count, np.int64)
-    for row in range(count):
-      turn, place = divmod(start + row, len(self._classes))
-      chosen = self._turn(turn)[place]
-      out[row] = self._classes[chosen].at(turn, 1)[0]
-    return out
-
-  @functools.lru_cache(maxsize=1024)  # noqa: B019  orders live as long as the run
-  def _turn(self, turn: int) -> np.ndarray:
-    return np.random.default_rng([self.seed, turn, 1]).permutation(len(self._classes))
+    round_length = len(self._classes)
+    first, skipped = divmod(start, round_length)
+    rounds = range(first, (start + count - 1) // round_length + 1)
+    drawn = [
+      self._classes[chosen].at(turn, 1)[0]
+      for turn in rounds
+      for chosen in np.random.default_rng([self.seed, turn, 1]).permutation(round_length)
+    ]
+    return np.array(drawn[skipped : skipped + count], np.int64)
 
 
 def checked_indices(indices: Sequence[int] | np.ndarray) -> np.ndarray:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jax_me.data import folds
-from jax_me.data.builders import folder_listing, image_tasks, prepare
+from jax_me.data import folds, store
+from jax_me.data.builders import image_tasks, prepare
 from jax_me.data.index import read_index
 
 
@@ -153,6 +153,9 @@ def test_split_folders_give_the_official_division(tmp_path):
   fold = folds.official_fold(index)
   assert (len(fold.train), len(fold.test)) == (6, 4)
   assert all(name.startswith("test/") for name in index.file[fold.test])
+  images = store.ImageStore(builder, "train+test", image_size=8)
+  numbers = [int(pathlib.Path(name).stem) for name in index.file]
+  assert images.images(range(10))[:, 4, 4, 0].tolist() == numbers
 
 
 def test_group_class_clip_folders_make_the_group_the_subject(tmp_path):
@@ -216,6 +219,8 @@ def test_new_file_or_new_label_makes_another_dataset(table):
   table("file,label\n1.png,glad\n")
   second = build(folder)
   assert second.data_path != first.data_path
+  (folder / "notes.txt").write_text("no part of the data")
+  assert build(folder).data_path == second.data_path
   assert read_index(second).label_names == ("glad",)
 
 
@@ -286,7 +291,7 @@ def test_photographs_share_tasks_and_clips_have_their_own():
 def test_links_that_lead_back_are_followed_once(tmp_path):
   draw(tmp_path / "a" / "x.png")
   (tmp_path / "a" / "loop").symlink_to(tmp_path)
-  assert [source.file for source in folder_listing.list_folder(tmp_path).sources] == ["a/x.png"]
+  assert read_index(build(tmp_path)).file.tolist() == ["a/x.png"]
 
 
 def test_real_faces_as_they_are(tmp_path, london_faces):

@@ -3,11 +3,11 @@
 import collections
 import csv
 import dataclasses
-import os
 import pathlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
+from jax_me.data.builders.identity import walk_files
 from jax_me.faces.images import is_image_name
 from jax_me.faces.listing import frame_number
 
@@ -96,7 +96,7 @@ def list_folder(folder: pathlib.Path) -> Listing:
     ValueError: the folder has neither, labels.csv lacks a column, or subjects are given for some
       images only.
   """
-  files = list(_image_files(folder))
+  files = [name for name in walk_files(folder) if is_image_name(pathlib.PurePosixPath(name).name)]
   table = folder / LABELS_FILE
   listing = _from_table(table, files) if table.is_file() else _from_folders(folder, files)
   known = [source for source in listing.sources if source.subject]
@@ -119,22 +119,6 @@ def _numeric(text: str) -> list[tuple[int, int, str]]:
   """Sorts digits as numbers: "img9" before "img10"."""
   parts = re.split(r"(\d+)", text)
   return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts if part]
-
-
-def _image_files(folder: pathlib.Path) -> Iterator[str]:
-  """Relative names of all pictures; hidden files and folders do not count, links are followed."""
-  seen = set()
-  for parent, folders, names in os.walk(folder, followlinks=True):
-    real = os.path.realpath(parent)
-    if real in seen:  # a link that leads back up
-      folders.clear()
-      continue
-    seen.add(real)
-    folders[:] = sorted(name for name in folders if not name.startswith("."))
-    prefix = "" if parent == str(folder) else os.path.relpath(parent, folder) + "/"
-    for name in sorted(names):
-      if is_image_name(name) and not name.startswith("."):
-        yield (prefix + name).replace(os.sep, "/")
 
 
 def _from_folders(folder: pathlib.Path, files: list[str]) -> Listing:

@@ -8,10 +8,18 @@ from collections.abc import Iterator
 from typing import Any
 
 from jax_me.data.builders.base import Example, FaceDataset, Split
-from jax_me.data.builders.folder_listing import LAYOUTS, Source, clean_label, list_folder
+from jax_me.data.builders.folder_listing import (
+  LABELS_FILE,
+  LAYOUTS,
+  Source,
+  clean_label,
+  list_folder,
+)
+from jax_me.data.builders.identity import fingerprint_folder
 from jax_me.data.builders.image_tasks import Outcome, Task, batched, run_task
 from jax_me.data.builders.parallel import map_in_processes
 from jax_me.faces.alignment import ON_NO_FACE
+from jax_me.faces.images import is_image_name
 
 ENCODINGS = ("png", "jpg")
 FILES_PER_TASK = 8
@@ -63,6 +71,14 @@ class LabeledImages(FaceDataset):
   DESCRIPTION = "Labelled photographs or clips from a folder of the user's."
   MANUAL_DOWNLOAD_INSTRUCTIONS = f"manual_dir must hold {LAYOUTS}."
   Options = FolderOptions
+
+  @classmethod
+  def fingerprint(cls, options: FolderOptions, manual_dir: pathlib.Path) -> str:
+    del options
+    # Notes, or a data_dir inside manual_dir, change nothing.
+    return fingerprint_folder(
+      manual_dir, lambda name: name == LABELS_FILE or is_image_name(pathlib.Path(name).name)
+    )
 
   @classmethod
   def config_title(cls, options: FolderOptions) -> str:
