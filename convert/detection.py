@@ -10,7 +10,7 @@ import numpy as np
 from convert.errors import ConversionError
 
 # What a file can hold. The wording is the users': they ask which of MAE's files they have.
-CLASSIFIER = "fine-tuned classifier"
+CLASSIFIER = "classifier with its head (trained or fine-tuned)"
 MAE_FULL = "full MAE with decoder (pre-training or 'visualize' file)"
 MAE_ENCODER = "MAE encoder only (pre-training result without decoder or head)"
 FCMAE_SPARSE = "full FCMAE with decoder, sparse kernels (pre-training save)"
@@ -56,12 +56,46 @@ class Detection:
   names: tuple[str, ...]
 
   def __str__(self) -> str:
+    known = self.arguments
     if self.names:
       what = " or ".join(self.names)
+      known = {k: v for k, v in known.items() if k not in _STRUCTURE}
     else:
-      sizes = ", ".join(f"{k}={v}" for k, v in self.arguments.items())
-      what = f"{FAMILY_NAMES[self.family]} of unnamed sizes ({sizes})"
-    return f"{what}: {self.content}"
+      what = f"{FAMILY_NAMES[self.family]} of unnamed sizes"
+    shown = ", ".join(f"{k}={v}" for k, v in known.items())
+    return f"{what}: {self.content}" + (f" ({shown})" if shown else "")
+
+  def only_name(self) -> str:
+    """The model to build when none was named.
+
+    Raises:
+      ConversionError: several models fit, or none.
+    """
+    if len(self.names) == 1:
+      return self.names[0]
+    if self.names:
+      raise ConversionError(
+        f"the file fits {len(self.names)} models which differ in nothing a file shows: "
+        f"{', '.join(self.names)}",
+        remedy="say which one it is with --model (the name)",
+      )
+    raise ConversionError(
+      f"the file is {self}; no named model has these sizes",
+      remedy="give the nearest model's name and its sizes, for instance --model NAME --depth 2; "
+      "the number of heads cannot be seen in a file",
+    )
+
+  def other_sizes(self, sizes: Mapping[str, Any]) -> str:
+    """How to name the file's sizes where they differ from a model's; "" when none do."""
+    differ = [
+      f"--{k} {','.join(map(str, v)) if isinstance(v, list) else v}"
+      for k, v in self.arguments.items()
+      if k in _STRUCTURE and _comparable(sizes.get(k)) != _comparable(v)
+    ]
+    if not differ:
+      return ""
+    named = f"name {' or '.join(self.names)}, or " if self.names else ""
+    return f"{named}give the sizes that the file shows: {' '.join(differ)}"
 
 
 class _Shapes:
@@ -96,8 +130,9 @@ class _Shapes:
       raise ConversionError(f"pos_embed has {tokens + 1} rows, not a square grid and a class token")
     return side
 
-  def mlp_ratio(self, prefix: str = "blocks.0.mlp.fc1") -> float:
-    hidden, dim = self.of(f"{prefix}.weight", 2)
+  def mlp_ratio(self) -> float:
+    # The second layer: the first one of the ghost backbone is narrower than the hidden width.
+    dim, hidden = self.of("blocks.0.mlp.fc2.weight", 2)
     return hidden / dim
 
 
@@ -149,7 +184,7 @@ def _describe_vit(shapes: _Shapes) -> Detection:
 def _describe_t2t(shapes: _Shapes) -> Detection:
   arguments: dict[str, Any] = {
     "embed_dim": shapes.of("cls_token", 3)[2],
-    "depth": shapes.count(r"blocks\.(\d+)\."),
+    "mlp_ratio": shapes.mlp_ratio(),
     "image_size": shapes.grid() * 16,
   }
   module = "tokens_to_token.attention1"
@@ -158,9 +193,34 @@ def _describe_t2t(shapes: _Shapes) -> Detection:
   else:
     wide = shapes.of(f"{module}.attn.qkv.weight", 2)[0]
     arguments |= {"tokens_type": "transformer", "token_dim": wide // 3}
+  backbone = next((name for part, name in _BACKBONES if _has(shapes, part)), "plain")
+  arguments["backbone"] = backbone
+  if backbone == "dense":
+    arguments |= _dense_stages(shapes)
+  else:
+    arguments["depth"] = shapes.count(r"blocks\.(\d+)\.")
   arguments |= shapes.classes()
   arguments |= {"token_labeling": True} if "aux_head.weight" in shapes.arrays else {}
   return _named("t2t_vit", CLASSIFIER, arguments)
+
+
+_BACKBONES = ((".se_layer.", "se"), (".cheap_operation", "ghost"), (".dense_linear.", "dense"))
+
+
+def _has(shapes: _Shapes, part: str) -> bool:
+  return any(part in key for key in shapes.arrays)
+
+
+def _dense_stages(shapes: _Shapes) -> dict[str, Any]:
+  """Blocks between the transitions of a dense backbone, and what each block appends."""
+  stages = [0]
+  for number in range(shapes.count(r"blocks\.(\d+)\.")):
+    if f"blocks.{number}.linear.weight" in shapes.arrays:
+      stages.append(0)
+    else:
+      stages[-1] += 1
+  growth = shapes.of("blocks.0.dense_linear.weight", 2)[0]
+  return {"block_config": stages, "growth_rate": growth}
 
 
 def _convnext_sizes(shapes: _Shapes, prefix: str, pointwise: str) -> dict[str, Any]:
@@ -208,6 +268,9 @@ _STRUCTURE = (
   "decoder_depth",
   "tokens_type",
   "token_dim",
+  "backbone",
+  "block_config",
+  "growth_rate",
   "depths",
   "dims",
 )

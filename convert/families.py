@@ -4,14 +4,14 @@ import dataclasses
 import difflib
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from convert import detection as found
 from convert.convnext_rules import CONVNEXT_RULES, FCMAE_RULES, FCMAE_TO_CONVNEXT_RULES
 from convert.errors import ConversionError
 from convert.rules import RuleTable
-from convert.t2t_rules import T2T_RULES
+from convert.t2t_rules import t2t_rules
 from convert.vit_rules import MAE_RULES, VIT_RULES
 from jax_me.models import transfer
 
@@ -21,14 +21,14 @@ class Family:
   """One model family.
 
   Attributes:
-    rules: names on both sides.
+    rules: gives the table of names for a collection of names of either side.
     container: where the original project expects the state dict in a file.
     head: key prefixes of what `num_classes` replaces.
     positions: keys of tables that `image_size` resizes.
     inferred: constructor keywords that are taken from the file unless given.
   """
 
-  rules: RuleTable
+  rules: Callable[[Collection[str]], RuleTable]
   container: str
   head: tuple[str, ...] = ()
   positions: tuple[str, ...] = ()
@@ -37,61 +37,48 @@ class Family:
 
 FAMILIES: dict[str, Family] = {
   "t2t_vit": Family(
-    T2T_RULES,
+    t2t_rules,
     "state_dict",
     head=("head.", "aux_head."),
     positions=("pos_embed",),
     inferred=("num_classes", "image_size", "token_labeling"),
   ),
   "vit": Family(
-    VIT_RULES,
+    lambda names: VIT_RULES,
     "model",
     head=("head.",),
     positions=("pos_embed",),
     inferred=("num_classes", "image_size", "global_pool"),
   ),
   "mae": Family(
-    MAE_RULES, "model", positions=("pos_embed", "decoder_pos_embed"), inferred=("image_size",)
+    lambda names: MAE_RULES,
+    "model",
+    positions=("pos_embed", "decoder_pos_embed"),
+    inferred=("image_size",),
   ),
-  "convnextv2": Family(CONVNEXT_RULES, "model", head=("head.",), inferred=("num_classes",)),
-  "fcmae": Family(FCMAE_RULES, "model"),
+  "convnextv2": Family(
+    lambda names: CONVNEXT_RULES, "model", head=("head.",), inferred=("num_classes",)
+  ),
+  "fcmae": Family(lambda names: FCMAE_RULES, "model"),
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Reading:
-  """How a file of some content becomes a model of some family.
-
-  Attributes:
-    rules: torch key -> our path.
-    dropped: (key prefixes, reason): what of the file is left out on purpose.
-    fresh: (key prefixes, reason): what the file does not have and starts from its initial values.
-  """
-
-  rules: RuleTable
-  dropped: transfer.Reasons = ()
-  fresh: transfer.Reasons = ()
+def passage(detected: found.Detection, family: str) -> transfer.Passage | None:
+  """What a file gives a model of a family; None when the two do not go together."""
+  encoders = {found.MAE_ENCODER: "mae", found.FCMAE_DENSE: "fcmae"}
+  origin = encoders.get(detected.content, detected.family)
+  if detected.content in encoders and family == origin:
+    return None  # an encoder alone does not make a masked autoencoder
+  if origin == family == "vit":
+    return transfer.Passage()  # the file says where its norm stands: nothing is left to choose
+  return transfer.passage(origin, family)
 
 
-def reading(content: str, family: str) -> Reading | None:
-  """How to read a file's content as a family; None when that makes no sense."""
-  origin = {
-    found.MAE_FULL: "mae",
-    found.MAE_ENCODER: "mae",
-    found.FCMAE_SPARSE: "fcmae",
-    found.FCMAE_DENSE: "fcmae",
-  }.get(content, family)
-  encoder_only = content in (found.MAE_ENCODER, found.FCMAE_DENSE)
-  way = transfer.passage(origin, family)
-  if way is None or (encoder_only and family == origin):
-    return None
-  if content == found.CLASSIFIER and family not in ("vit", "convnextv2", "t2t_vit"):
-    return None
-  if content == found.CLASSIFIER and family == "vit":
-    way = transfer.Passage()  # a file says where its norm stands: nothing is left to choose
-  sparse = content == found.FCMAE_SPARSE and family == "convnextv2"
-  rules = FCMAE_TO_CONVNEXT_RULES if sparse else FAMILIES[family].rules
-  return Reading(rules, way.dropped, way.fresh)
+def rules_for(content: str, family: str, paths: Collection[str]) -> RuleTable:
+  """The table that reads a file of some content into a model with these paths."""
+  if content == found.FCMAE_SPARSE and family == "convnextv2":
+    return FCMAE_TO_CONVNEXT_RULES
+  return FAMILIES[family].rules(paths)
 
 
 def family_of(name: str) -> str:

@@ -32,10 +32,11 @@ def torch_arrays(model: "nnx.Module", name: str) -> "dict[str, np.ndarray]":
   from convert.arrays import model_arrays
   from convert.families import FAMILIES, family_of
 
-  rules = FAMILIES[family_of(name)].rules
+  held = model_arrays(model)
+  rules = FAMILIES[family_of(name)].rules(held)
   arrays: dict[str, Any] = {}
   problems = []
-  for path, value in model_arrays(model).items():
+  for path, value in held.items():
     rule = rules.key_of(path)
     if rule is None:
       problems.append(f"{path} {list(value.shape)}: has no name in the original")

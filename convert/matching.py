@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from convert.errors import ConversionError
-from convert.families import Family, Reading
-from convert.rules import COPY, Transform
+from convert.families import Family
+from convert.rules import COPY, RuleTable, Transform
 from jax_me.models.positions import resize_positions
+from jax_me.models.transfer import Passage
 
 
 @dataclasses.dataclass
@@ -44,7 +45,8 @@ def match_arrays(
   arrays: Mapping[str, np.ndarray],
   targets: Mapping[str, Sequence[int]],
   family: Family,
-  reading: Reading,
+  rules: RuleTable,
+  way: Passage,
   *,
   new_head: str = "",
   resize: bool = False,
@@ -55,7 +57,8 @@ def match_arrays(
     arrays: {torch key: array}, checked.
     targets: {path: shape} of the model's arrays.
     family: of the model.
-    reading: how the file's content becomes that family.
+    rules: from the file's names to the model's.
+    way: what the file's content leaves out and lacks on purpose.
     new_head: why the head starts afresh; empty when the file's head is to be loaded.
     resize: whether position tables may be resized to the model's image size.
 
@@ -66,7 +69,7 @@ def match_arrays(
   problems: list[str] = []
   settled: set[str] = set()
   for path, shape in targets.items():
-    rule = reading.rules.key_of(path)
+    rule = rules.key_of(path)
     if rule is None:
       problems.append(f"{path} {list(shape)}: the model's array has no rule (a fault of jax_me)")
       continue
@@ -74,7 +77,7 @@ def match_arrays(
     settled.add(key)
     reason = new_head if new_head and key.startswith(family.head) else ""
     if key not in arrays:
-      reason = reason or _reason(key, reading.fresh)
+      reason = reason or _reason(key, way.fresh)
       if reason:
         match.fresh.append({"path": path, "shape": list(shape), "reason": reason})
       else:
@@ -88,7 +91,7 @@ def match_arrays(
   for key, array in arrays.items():
     if key in settled:
       continue
-    reason = _reason(key, reading.dropped)
+    reason = _reason(key, way.dropped)
     if not reason and new_head and key.startswith(family.head):
       reason = new_head
     if reason:

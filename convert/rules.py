@@ -62,6 +62,8 @@ CONV2D = Transform(
   _checked_rank(4, lambda a: a.transpose(2, 3, 1, 0)),
   _checked_rank(4, lambda a: a.transpose(3, 2, 0, 1)),
 )
+# [out, in, k] <-> [k, in, out].
+CONV1D = Transform("CONV1D", _checked_rank(3, np.transpose), _checked_rank(3, np.transpose))
 # Kernels of the sparse library [k * k, in, out] and, depthwise, [k * k, C] (C <-> [h, w, 1, C]).
 SPARSE_CONV2D = Transform(
   "SPARSE_CONV2D", _checked_rank(3, _sparse_from_torch), _checked_rank(4, _sparse_to_torch)

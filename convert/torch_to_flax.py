@@ -78,36 +78,29 @@ def convert_arrays(
   arrays: "Mapping[str, np.ndarray]", name: str | None = None, **overrides: Any
 ) -> Conversion:
   """As `convert`, with the load report."""
-  from flax import nnx
-
   from convert import detection
-  from convert.arrays import abstract_model, filled_model, model_arrays
-  from convert.families import FAMILIES, family_of, reading
+  from convert.arrays import abstract_model, filled_model, initial_arrays, model_arrays
+  from convert.families import FAMILIES, family_of, passage, rules_for, sizes
   from convert.matching import check_arrays, match_arrays
   from convert.report import LoadReport, weights_sha256
-  from jax_me.models import create_model
 
   problems = check_arrays(arrays)
   if problems:
     raise ConversionError("the arrays cannot be weights", problems=problems)
   detected = detection.detect(arrays)
-  name = name or _only_name(detected)
+  name = name or detected.only_name()
   family_name = family_of(name)
-  how = reading(detected.content, family_name)
-  if how is None:
+  way = passage(detected, family_name)
+  if way is None:
     raise ConversionError(
-      f"the file cannot become {name}: it seems to be {detected}",
-      remedy=_remedy(detected),
+      f"the file cannot become {name}: it seems to be {detected}", remedy=_remedy(detected)
     )
   family = FAMILIES[family_name]
   inferred = {k: v for k, v in detected.arguments.items() if k in family.inferred}
   arguments = inferred | overrides
 
-  def build() -> nnx.Module:
-    return create_model(name, rngs=nnx.Rngs(0), **arguments)
-
   try:
-    graphdef, variables = abstract_model(build)
+    graphdef, variables = abstract_model(name, arguments)
   except (TypeError, ValueError) as error:
     raise ConversionError(
       f"{name} cannot be built with {arguments} ({error}); the file seems to be {detected}"
@@ -117,17 +110,16 @@ def convert_arrays(
       arrays,
       {path: variable.get_value().shape for path, variable in variables.items()},
       family,
-      how,
+      rules_for(detected.content, family_name, variables),
+      way,
       new_head=_new_head(arrays, detected, family.head, overrides),
       resize="image_size" in overrides,
     )
   except ConversionError as error:
     error.reason += f" {name} with {arguments}; the file seems to be {detected}"
+    error.remedy = detected.other_sizes(sizes(name) | arguments) or error.remedy
     raise
-  values: dict[str, Any] = dict(match.values)
-  if match.fresh:
-    initial = model_arrays(build())
-    values |= {entry["path"]: initial[entry["path"]] for entry in match.fresh}
+  values = match.values | initial_arrays(name, arguments, [entry["path"] for entry in match.fresh])
   model = filled_model(graphdef, variables, values)
   final = model_arrays(model)
   report = LoadReport(
@@ -142,23 +134,6 @@ def convert_arrays(
     parameters=sum(array.size for array in final.values()),
   )
   return Conversion(model, name, report.arguments, report)
-
-
-def _only_name(detected: Any) -> str:
-  """The model to build when none was named."""
-  if len(detected.names) == 1:
-    return detected.names[0]
-  if detected.names:
-    raise ConversionError(
-      f"the file fits {len(detected.names)} models which differ in nothing a file shows: "
-      f"{', '.join(detected.names)}",
-      remedy="say which one it is with --model (the name)",
-    )
-  raise ConversionError(
-    f"the file is {detected}; no named model has these sizes",
-    remedy="give the nearest model's name and its sizes, for instance --model NAME --depth 2; the "
-    "number of heads cannot be seen in a file",
-  )
 
 
 def _remedy(detected: Any) -> str:
@@ -206,8 +181,18 @@ def _warnings(fresh: list[dict[str, Any]], detected: Any, name: str) -> list[str
 def convert_checkpoint(
   checkpoint: TorchCheckpoint, name: str | None = None, **overrides: Any
 ) -> Conversion:
-  """Converts a checkpoint that was read with `read_checkpoint`; the report tells of its file."""
+  """Converts a checkpoint that was read with `read_checkpoint`; the report tells of its file.
+
+  Without a name, the architecture that a training save mentions may settle which of several
+  models that fit is meant.
+  """
+  from convert.detection import detect
+
   try:
+    if name is None:
+      hints = (checkpoint.metadata.get("arch"), checkpoint.metadata.get("args.model"))
+      names = detect(checkpoint.arrays).names
+      name = next((hint for hint in hints if hint in names), None)
     conversion = convert_arrays(checkpoint.arrays, name, **overrides)
   except ConversionError as error:
     raise error.in_file(checkpoint.file) from error.__cause__
