@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +23,8 @@ FACTS, HISTORY, PREDICTIONS = "facts.json", "history.jsonl", "predictions.csv"
 SAMPLES, RECONSTRUCTIONS = "samples.npz", "reconstructions.npz"
 SAMPLE_TEXTS = ("truth", "prediction", "score", "caption")
 RECONSTRUCTION_IMAGES = ("masked", "reconstructed", "original")
+# What the readers of JSON, CSV and npz raise on files that are cut short or changed.
+DAMAGE = (ValueError, KeyError, TypeError, EOFError, OSError, zipfile.BadZipFile, zlib.error)
 
 
 class IncompleteReport(ValueError):
@@ -142,7 +146,7 @@ def load_parts(folder: str | os.PathLike[str]) -> Parts:
     raise IncompleteReport(
       f"{folder} holds no report ({name} is missing); run an evaluation first"
     ) from error
-  except (ValueError, KeyError, TypeError, EOFError, OSError) as error:
+  except DAMAGE as error:
     raise IncompleteReport(
       f"{folder / name} is damaged ({error}); evaluate the run again to renew it"
     ) from error

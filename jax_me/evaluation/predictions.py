@@ -119,13 +119,6 @@ class Predictions:
     """[C, C] counts, row = truth."""
     return confusion_matrix(self.truth, self.prediction, len(self.labels))
 
-  def select(self, rows: ArrayLike) -> Predictions:
-    """The table of some rows, given as indices or as a mask [N]."""
-    index = np.arange(len(self))[np.asarray(rows)]
-    texts = {name: [getattr(self, name)[i] for i in index] for name in TEXT_COLUMNS}
-    scores = None if self.scores is None else self.scores[index]
-    return Predictions(self.labels, self.truth[index], self.prediction[index], scores, **texts)
-
   def groups(self, column: str) -> dict[str, NDArray[np.int64]]:
     """Row indices for each text of `column` ("database", "subject" or "fold"), in natural order.
 

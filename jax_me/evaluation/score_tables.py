@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from jax_me.evaluation.document import Block, Figures, Picture, Section, Table, Text
+from jax_me.evaluation.metrics import SCORE_NAMES
 from jax_me.evaluation.plots import draw_confusion
 from jax_me.evaluation.predictions import Predictions
 
@@ -51,9 +52,9 @@ def score_sections(predictions: Predictions, summary: Mapping[str, Any]) -> list
   per_class = [
     (
       row["label"],
+      *(_score(row[key]) for key in ("precision", "recall", "f1")),
       str(row["support"]),
       str(row["predicted"]),
-      *(_score(row[key]) for key in ("precision", "recall", "f1")),
     )
     for row in summary["pooled"]["per_class"]
   ]
@@ -78,7 +79,7 @@ def score_sections(predictions: Predictions, summary: Mapping[str, Any]) -> list
     ),
     Section(
       "Classes",
-      [Table("", ("class", "examples", "predicted", "precision", "recall", "F1"), per_class)],
+      [Table("", ("class", "precision", "recall", "F1", "examples", "predicted"), per_class)],
     ),
   ]
   if summary["databases"]:
@@ -88,7 +89,7 @@ def score_sections(predictions: Predictions, summary: Mapping[str, Any]) -> list
         str(part["examples"]),
         *(
           f"{_score(part[key])} {_interval((part['intervals'] or {}).get(key), short=True)}".strip()
-          for key in ("uf1", "uar", "accuracy")
+          for key in SCORE_NAMES
         ),
       )
       for name, part in summary["databases"].items()
@@ -115,20 +116,20 @@ def _group_blocks(
     rows.append(
       (
         name,
+        *(_score(part[key]) for key in SCORE_NAMES),
         str(part["examples"]),
         f"{present} of {classes}",
-        *(_score(part[key]) for key in ("uf1", "uar", "accuracy")),
       )
     )
   rows.append(
     (
       f"mean over {kind}s, not comparable with the pooled scores",
+      *(_score(mean[key]) for key in SCORE_NAMES),
       "",
       "",
-      *(_score(mean[key]) for key in ("uf1", "uar", "accuracy")),
     )
   )
-  header = (kind, "examples", "classes present", "UF1", "UAR", "accuracy")
+  header = (kind, "UF1", "UAR", "accuracy", "examples", "classes present")
   long = len(groups) > 12
   caption = f"Scores within each {kind}" + (f": {len(groups)} {kind}s" if long else "")
   return [

@@ -6,7 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from jax_me.evaluation.metrics import confusion_matrix, mean_of_scores, scores, subject_bootstrap
+from jax_me.evaluation.metrics import (
+  SCORE_NAMES,
+  confusion_matrix,
+  mean_of_scores,
+  scores,
+  subject_bootstrap,
+)
 from jax_me.evaluation.predictions import Predictions
 
 LEVEL = 0.95
@@ -73,7 +79,7 @@ def summarize(predictions: Predictions, *, repeats: int = 2000, seed: int = 0) -
     "pooled": score_with_intervals(np.arange(len(predictions))),
     "interval_over": _units(predictions),
     "confusion": confusion.tolist(),
-    "majority": {"label": labels[most], **{k: majority[k] for k in ("uf1", "uar", "accuracy")}},
+    "majority": {"label": labels[most], **{k: majority[k] for k in SCORE_NAMES}},
     "databases": {
       name or "(none named)": score_with_intervals(rows) for name, rows in databases.items()
     }
