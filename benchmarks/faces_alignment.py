@@ -17,6 +17,7 @@ import pathlib
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 
 import cv2
 import dlib
@@ -63,15 +64,20 @@ def original_way(paths: list[pathlib.Path], output: pathlib.Path) -> int:
   return found
 
 
-def our_way(folder: pathlib.Path, output: pathlib.Path, workers: int) -> tuple[float, int]:
-  """(seconds, faces found) of one align_tree of all images."""
-  start = time.perf_counter()
+def our_way(folder: pathlib.Path, output: pathlib.Path, workers: int) -> int:
+  """Aligns all images of a folder; returns the number of faces found."""
   summary = tree.align_tree(folder, output, size=SIZE, workers=workers, quiet=True)
-  seconds = time.perf_counter() - start
-  return seconds, summary["counts"].get("ok", 0) + summary["counts"].get("several_faces", 0)
+  return summary["counts"].get("ok", 0) + summary["counts"].get("several_faces", 0)
 
 
-def measure(folder: pathlib.Path, limit: int, workers: int) -> dict:
+def timed(function: Callable, *arguments) -> tuple[float, float, int]:
+  """(seconds, processor seconds of this process, the function's result)."""
+  start, start_cpu = time.perf_counter(), time.process_time()
+  result = function(*arguments)
+  return time.perf_counter() - start, time.process_time() - start_cpu, result
+
+
+def measure(folder: pathlib.Path, limit: int, workers: int, repeats: int) -> dict:
   """Runs both ways on the pictures of a folder."""
   paths = sorted(path for path in folder.iterdir() if images.is_image_name(path.name))
   peers = [paths[i] for i in np.linspace(0, len(paths) - 1, min(limit, len(paths))).astype(int)]
@@ -79,30 +85,43 @@ def measure(folder: pathlib.Path, limit: int, workers: int) -> dict:
   with tempfile.TemporaryDirectory() as scratch:
     out = pathlib.Path(scratch)
     (out / "original").mkdir()
+    for repeat in range(repeats):
+      (out / "many" / str(repeat)).mkdir(parents=True)
+      for path in paths:
+        (out / "many" / str(repeat) / path.name).symlink_to(path.resolve())
+    count = len(paths) * repeats
     # The first run loads the models, which later ones in this process find loaded.
-    cold, found = our_way(folder, out / "cold", 1)
-    start = time.perf_counter()
-    original_found = original_way(peers, out / "original")
-    original = len(peers) / (time.perf_counter() - start)
-    warm, _ = our_way(folder, out / "warm", 1)
-    parallel, _ = our_way(folder, out / "parallel", workers)
+    cold, _, found = timed(our_way, folder, out / "cold", 1)
+    seconds, cpu, original_found = timed(original_way, peers, out / "original")
+    warm, warm_cpu, _ = timed(our_way, out / "many", out / "warm", 1)
+    parallel, _, _ = timed(our_way, out / "many", out / "parallel", workers)
+  original = len(peers) / seconds
 
-  def ours(seconds: float) -> dict:
-    speed = len(paths) / seconds
+  def ours(speed: float) -> dict:
     return {"images_per_second": round(speed, 2), "ratio": round(speed / original, 1)}
 
   return {
     "images": len(paths),
     "image_size": [width, height],
+    "faces_found": found,
     "original": {
-      "images_per_second": round(original, 3),
       "images": len(peers),
       "faces_found": original_found,
+      "images_per_second": round(original, 3),
+      "cpu_seconds_per_image": round(cpu / len(peers), 4),
     },
-    "faces_found": found,
-    "one_process": ours(warm),
-    "one_process_with_loading_of_models": ours(cold),
-    "workers_with_start_and_loading": {"workers": workers, **ours(parallel)},
+    "one_process": {
+      "images": count,
+      **ours(count / warm),
+      "cpu_seconds_per_image": round(warm_cpu / count, 4),
+      "cpu_ratio": round(cpu / len(peers) / (warm_cpu / count), 1),
+    },
+    "one_process_with_loading_of_models": {"images": len(paths), **ours(len(paths) / cold)},
+    "workers_with_start_and_loading": {
+      "workers": workers,
+      "images": count,
+      **ours(count / parallel),
+    },
   }
 
 
@@ -111,13 +130,20 @@ def main() -> int:
   parser.add_argument("--images", type=pathlib.Path, help="folder with photographs of faces")
   parser.add_argument("--limit", type=int, default=20, help="images for the original's way (slow)")
   parser.add_argument("--workers", type=int, default=2)
+  parser.add_argument(
+    "--repeats", type=int, default=4, help="how often our way does the images, for steady figures"
+  )
   arguments = parser.parse_args()
   with tempfile.TemporaryDirectory() as scratch:
     if arguments.images is None:
       make_variants(pathlib.Path(scratch))
     folder = arguments.images or pathlib.Path(scratch)
-    result = measure(folder, arguments.limit, arguments.workers)
-  result["photographs"] = "portrait variants" if arguments.images is None else folder.resolve().name
+    result = measure(folder, arguments.limit, arguments.workers, arguments.repeats)
+  real = folder.resolve()
+  photographs = (
+    "portrait variants" if arguments.images is None else f"{real.parent.name}/{real.name}"
+  )
+  result = {"photographs": photographs, **result}
   text = json.dumps(result, indent=2)
   print(text)
   RESULT.parent.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ import warnings
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
 # Files with these endings are taken for pictures; every other file is "not_an_image".
 IMAGE_SUFFIXES = frozenset(
@@ -20,6 +20,17 @@ UNSUPPORTED_SUFFIXES = frozenset(".heic .heif .cr2 .cr3 .nef .arw .dng .raf .orf
 MAX_PIXELS = 178_956_970
 
 JPEG_QUALITY = 95
+
+# EXIF orientation -> what brings the picture upright.
+_TURNS = {
+  2: Image.Transpose.FLIP_LEFT_RIGHT,
+  3: Image.Transpose.ROTATE_180,
+  4: Image.Transpose.FLIP_TOP_BOTTOM,
+  5: Image.Transpose.TRANSPOSE,
+  6: Image.Transpose.ROTATE_270,
+  7: Image.Transpose.TRANSVERSE,
+  8: Image.Transpose.ROTATE_90,
+}
 
 
 class UnreadableImage(ValueError):
@@ -73,7 +84,9 @@ def read_image(source: str | os.PathLike | bytes) -> np.ndarray:
         if pixels > MAX_PIXELS:
           raise UnreadableImage(name, _too_large(image.width, image.height))
         image.load()
-        return _to_rgb(name, ImageOps.exif_transpose(image))
+        # ImageOps.exif_transpose also rewrites the metadata, and fails on some cameras' own.
+        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+        return _to_rgb(name, image if turn is None else image.transpose(turn))
   except UnreadableImage:
     raise
   except Image.DecompressionBombError as error:

@@ -81,7 +81,7 @@ def _run_photograph(task: listing.Task, settings: Settings) -> Iterator[dict]:
 def _run_clip(task: listing.Task, settings: Settings) -> Iterator[dict]:
   # Frames are read again, not kept: a clip may have thousands, and most have a face in the first.
   broken: dict[str, Exception] = {}
-  aligner, first = None, None
+  aligner = None
   for name in task.names:
     try:
       frame = _read(name, settings)
@@ -89,21 +89,17 @@ def _run_clip(task: listing.Task, settings: Settings) -> Iterator[dict]:
     except Exception as error:
       broken[name] = error
       continue
-    if faces or first is None:
+    if faces or aligner is None:
       aligner = alignment.ClipAligner.from_frame(
         frame, faces, settings.size, settings.on_no_face, reference=name
       )
-      first = name
     if faces:
       break
   for name, output in zip(task.names, task.outputs, strict=True):
     try:
-      if name in broken:
+      if aligner is None or name in broken:  # no aligner means that all are broken
         raise broken[name]
-      if aligner is None:
-        raise AssertionError("a readable frame without an aligner")
-      aligned = aligner.align(_read(name, settings))
-      row = _write(name, output, aligned, settings)
+      row = _write(name, output, aligner.align(_read(name, settings)), settings)
     except OutputError:
       raise
     except Exception as error:
