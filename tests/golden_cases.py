@@ -143,12 +143,13 @@ def flax_location(key: str, value: np.ndarray) -> tuple[Path, np.ndarray]:
   """Where a torch array lives in our modules, and its layout there.
 
   Paths mirror torch's names; `weight` is `kernel` from rank 2 up and `scale` below. Linear
-  [out, in] becomes [in, out], convolution [out, in, h, w] becomes [h, w, in, out].
+  [out, in] becomes [in, out], convolution [out, in, h, w] becomes [h, w, in, out] and, in one
+  dimension, [out, in, w] becomes [w, in, out].
   """
   path: list[str | int] = [int(part) if part.isdigit() else part for part in key.split(".")]
   if path[-1] == "weight":
     path[-1] = "kernel" if value.ndim > 1 else "scale"
-    if value.ndim == 2:
+    if value.ndim in (2, 3):
       value = value.T
     elif value.ndim == 4:
       value = value.transpose(2, 3, 1, 0)

@@ -9,11 +9,13 @@ from typing import Any
 from flax import nnx
 
 from jax_me.models.mae import MAE_MODELS
+from jax_me.models.t2t_vit import T2T_MODELS
 from jax_me.models.vit import VIT_MODELS
 
 MODELS: dict[str, Callable[..., nnx.Module]] = {
   **VIT_MODELS,
   **MAE_MODELS,
+  **T2T_MODELS,
 }
 
 

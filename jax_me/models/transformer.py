@@ -86,25 +86,45 @@ class Attention(nnx.Module):
     param_dtype: Any,
     rngs: nnx.Rngs,
   ):
+    self._configure(dim, num_heads, qk_scale, attn_drop_rate, drop_rate)
+    options = dict(kernel_init=kernel_init, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+    self.qkv = nnx.Linear(dim, 3 * dim, use_bias=qkv_bias, **options)
+    self.proj = nnx.Linear(dim, dim, **options)
+
+  def _configure(
+    self,
+    dim: int,
+    num_heads: int,
+    qk_scale: float | None,
+    attn_drop_rate: float,
+    drop_rate: float,
+  ) -> None:
+    """Keeps what attention needs beside its layers, which kinds of attention choose themselves."""
     if dim % num_heads:
       raise ValueError(f"embed_dim {dim} must be divisible by num_heads {num_heads}")
     self.num_heads = num_heads
     self.scale = qk_scale if qk_scale is not None else (dim // num_heads) ** -0.5
     self.attn_drop_rate = attn_drop_rate
     self.drop_rate = drop_rate
-    options = dict(kernel_init=kernel_init, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
-    self.qkv = nnx.Linear(dim, 3 * dim, use_bias=qkv_bias, **options)
-    self.proj = nnx.Linear(dim, dim, **options)
+
+  def heads(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """[B, N, dim] -> query, key, value, each [B, heads, N, head_dim]."""
+    batch, tokens, dim = x.shape
+    qkv = self.qkv(x).reshape(batch, tokens, 3, self.num_heads, dim // self.num_heads)
+    q, k, v = jnp.moveaxis(qkv, (2, 3), (0, 2))
+    return q, k, v
+
+  def project(self, x: jax.Array) -> jax.Array:
+    """Mixes the joined heads: [B, N, dim] -> [B, N, dim]."""
+    return self.proj(x)
 
   def __call__(self, x: jax.Array, key: jax.Array | None = None) -> jax.Array:
     """[B, N, dim] -> [B, N, dim]; `key` None is deterministic."""
     weights_key, output_key = split_or_none(key, 2)
-    batch, tokens, dim = x.shape
-    qkv = self.qkv(x).reshape(batch, tokens, 3, self.num_heads, dim // self.num_heads)
-    q, k, v = jnp.moveaxis(qkv, (2, 3), (0, 2))  # each [B, heads, N, head_dim]
+    q, k, v = self.heads(x)
     mixed = attend(q, k, v, scale=self.scale, drop_rate=self.attn_drop_rate, drop_key=weights_key)
-    joined = mixed.swapaxes(1, 2).reshape(batch, tokens, dim)
-    return dropout(self.proj(joined), self.drop_rate, output_key)
+    joined = mixed.swapaxes(1, 2).reshape(x.shape)
+    return dropout(self.project(joined), self.drop_rate, output_key)
 
 
 class Mlp(nnx.Module):
@@ -150,6 +170,7 @@ class Block(nnx.Module):
     drop_rate: dropout on the outputs of attention and MLP.
     drop_path_rate: probability of dropping each residual branch, per sample.
     epsilon: of the layer norms.
+    attention, mlp: classes with the constructors of `Attention` and `Mlp`.
   """
 
   def __init__(
@@ -164,6 +185,8 @@ class Block(nnx.Module):
     attn_drop_rate: float = 0.0,
     drop_path_rate: float = 0.0,
     epsilon: float,
+    attention: Callable[..., nnx.Module] = Attention,
+    mlp: Callable[..., nnx.Module] = Mlp,
     kernel_init: Callable,
     dtype: Any,
     param_dtype: Any,
@@ -173,7 +196,7 @@ class Block(nnx.Module):
     norm = dict(epsilon=epsilon, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
     linear = dict(kernel_init=kernel_init, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
     self.norm1 = layer_norm(dim, **norm)
-    self.attn = Attention(
+    self.attn: Any = attention(
       dim,
       num_heads,
       qkv_bias=qkv_bias,
@@ -183,7 +206,7 @@ class Block(nnx.Module):
       **linear,
     )
     self.norm2 = layer_norm(dim, **norm)
-    self.mlp = Mlp(dim, int(dim * mlp_ratio), drop_rate=drop_rate, **linear)
+    self.mlp: Any = mlp(dim, int(dim * mlp_ratio), drop_rate=drop_rate, **linear)
 
   def __call__(self, x: jax.Array, key: jax.Array | None = None) -> jax.Array:
     """[B, N, dim] -> [B, N, dim]; `key` None is deterministic."""

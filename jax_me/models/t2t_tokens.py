@@ -1,0 +1,198 @@
+"""Tokens-to-token module of T2T-ViT (arXiv:2101.11986, section 3.1): soft splits and attention."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jax_me.models.layers import FixedTable, dropout, split_or_none
+from jax_me.models.transformer import Mlp, attend, exact_dtype, layer_norm
+
+NORM_EPSILON = 1e-5
+LINEAR_INIT = nnx.initializers.normal(0.02)
+# (kernel, stride, padding) of the three soft splits; together they reduce the side by 16.
+SOFT_SPLITS = ((7, 4, 2), (3, 2, 1), (3, 2, 1))
+REDUCTION = 16
+
+
+def soft_split(x: jax.Array, kernel: int, stride: int, padding: int) -> jax.Array:
+  """Overlapping windows as tokens (torch's Unfold, on channels-last arrays).
+
+  Args:
+    x: [B, H, W, C].
+    kernel, stride, padding: of the square window in pixels; the padding is zeros.
+
+  Returns:
+    [B, N, C * kernel**2]: windows by rows; inside a token the channel varies slowest, then the
+    window's row, then its column.
+  """
+  batch, height, width, channels = x.shape
+  rows = (height + 2 * padding - kernel) // stride + 1
+  columns = (width + 2 * padding - kernel) // stride + 1
+  x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+  windows = [
+    x[:, i : i + stride * rows : stride, j : j + stride * columns : stride]
+    for i in range(kernel)
+    for j in range(kernel)
+  ]
+  return jnp.stack(windows, axis=-1).reshape(batch, rows * columns, channels * kernel**2)
+
+
+def _as_image(tokens: jax.Array) -> jax.Array:
+  """[B, side**2, C] -> [B, side, side, C]."""
+  batch, count, channels = tokens.shape
+  side = round(count**0.5)
+  return tokens.reshape(batch, side, side, channels)
+
+
+class TokenPerformer(nnx.Module):
+  """Linear attention by positive random features (Performer, arXiv:2009.14794, lemma 1).
+
+  The residual starts at the value, as the output is narrower than the input. Everything between
+  the projections is computed in at least float32: the features are exponentials, and in half
+  precision the epsilon of the denominator vanishes.
+
+  Args:
+    dim: width of the input tokens.
+    token_dim: width of the output tokens.
+    kernel_ratio: random features over `token_dim`.
+    drop_rate: dropout on the projection's and the MLP's output, active in training.
+  """
+
+  def __init__(
+    self,
+    dim: int,
+    token_dim: int,
+    *,
+    kernel_ratio: float = 0.5,
+    drop_rate: float = 0.1,
+    dtype: Any,
+    param_dtype: Any,
+    rngs: nnx.Rngs,
+  ):
+    self.epsilon = 1e-8
+    self.drop_rate = drop_rate
+    common: dict[str, Any] = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+    self.norm1 = layer_norm(dim, epsilon=NORM_EPSILON, **common)
+    self.kqv = nnx.Linear(dim, 3 * token_dim, kernel_init=LINEAR_INIT, **common)
+    self.proj = nnx.Linear(token_dim, token_dim, kernel_init=LINEAR_INIT, **common)
+    self.norm2 = layer_norm(token_dim, epsilon=NORM_EPSILON, **common)
+    self.mlp = Mlp(token_dim, token_dim, kernel_init=LINEAR_INIT, **common)
+    count = int(token_dim * kernel_ratio)
+    orthonormal = nnx.initializers.orthogonal(scale=count**0.5)
+    self.w = FixedTable(orthonormal(rngs.params(), (count, token_dim), param_dtype))
+
+  def random_features(self, x: jax.Array) -> jax.Array:
+    """exp(w x - |x|^2 / 2) / sqrt(m): [B, N, token_dim] -> [B, N, m], at least float32."""
+    w = self.w[...].astype(x.dtype)
+    exponent = jnp.matmul(x, w.T) - jnp.sum(jnp.square(x), axis=-1, keepdims=True) / 2
+    return jnp.exp(exponent) / w.shape[0] ** 0.5
+
+  def attention(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """[B, N, dim] -> attended values and the values, each [B, N, token_dim]."""
+    kqv = self.kqv(x)
+    k, q, v = jnp.split(kqv.astype(exact_dtype(kqv.dtype)), 3, axis=-1)
+    k, q = self.random_features(k), self.random_features(q)
+    weight = jnp.matmul(q, k.sum(axis=1)[:, :, None])  # [B, N, 1]
+    key_values = jnp.matmul(k.swapaxes(1, 2), v)  # [B, m, token_dim]
+    return jnp.matmul(q, key_values) / (weight + self.epsilon), v
+
+  def __call__(self, x: jax.Array, key: jax.Array | None = None) -> jax.Array:
+    """[B, N, dim] -> [B, N, token_dim]; `key` None is deterministic."""
+    attention_key, mlp_key = split_or_none(key, 2)
+    attended, v = self.attention(self.norm1(x))
+    projected = self.proj(attended)
+    x = v.astype(projected.dtype) + dropout(projected, self.drop_rate, attention_key)
+    return x + dropout(self.mlp(self.norm2(x)), self.drop_rate, mlp_key)
+
+
+class TokenAttention(nnx.Module):
+  """One-head attention that narrows its tokens; the residual starts at the value.
+
+  Args:
+    dim: width of the input tokens; the scores are scaled by dim ** -0.5, not by the head's width.
+    token_dim: width of query, key, value and output.
+  """
+
+  def __init__(self, dim: int, token_dim: int, *, dtype: Any, param_dtype: Any, rngs: nnx.Rngs):
+    self.scale = dim**-0.5
+    options: dict[str, Any] = dict(
+      kernel_init=LINEAR_INIT, dtype=dtype, param_dtype=param_dtype, rngs=rngs
+    )
+    self.qkv = nnx.Linear(dim, 3 * token_dim, use_bias=False, **options)
+    self.proj = nnx.Linear(token_dim, token_dim, **options)
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """[B, N, dim] -> [B, N, token_dim]."""
+    q, k, v = jnp.split(self.qkv(x)[:, None], 3, axis=-1)  # each [B, 1, N, token_dim]
+    return v[:, 0] + self.proj(attend(q, k, v, scale=self.scale)[:, 0])
+
+
+class TokenTransformer(nnx.Module):
+  """Full attention over the tokens of a soft split, then an MLP with residual."""
+
+  def __init__(self, dim: int, token_dim: int, *, dtype: Any, param_dtype: Any, rngs: nnx.Rngs):
+    common: dict[str, Any] = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+    self.norm1 = layer_norm(dim, epsilon=NORM_EPSILON, **common)
+    self.attn = TokenAttention(dim, token_dim, **common)
+    self.norm2 = layer_norm(token_dim, epsilon=NORM_EPSILON, **common)
+    self.mlp = Mlp(token_dim, token_dim, kernel_init=LINEAR_INIT, **common)
+
+  def __call__(self, x: jax.Array, key: jax.Array | None = None) -> jax.Array:
+    """[B, N, dim] -> [B, N, token_dim]; without dropout, so `key` is not used."""
+    del key
+    x = self.attn(self.norm1(x))
+    return x + self.mlp(self.norm2(x))
+
+
+class TokensToToken(nnx.Module):
+  """Image to tokens in three soft splits with attention between them.
+
+  Args:
+    tokens_type: "performer" or "transformer", the attention between the splits.
+    embed_dim: width of the final tokens.
+    token_dim: width between the splits.
+    drop_rate: the performer's dropouts (the original has 0.1 whatever the backbone's rate is).
+    remat: recompute the attentions in the backward pass, to save memory.
+  """
+
+  def __init__(
+    self,
+    *,
+    tokens_type: str,
+    embed_dim: int,
+    token_dim: int,
+    drop_rate: float,
+    remat: bool,
+    dtype: Any,
+    param_dtype: Any,
+    rngs: nnx.Rngs,
+  ):
+    common: dict[str, Any] = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+    widths = 3 * SOFT_SPLITS[0][0] ** 2, token_dim * SOFT_SPLITS[1][0] ** 2
+    self.remat = remat
+    self.attention1: TokenPerformer | TokenTransformer
+    self.attention2: TokenPerformer | TokenTransformer
+    if tokens_type == "performer":
+      self.attention1 = TokenPerformer(widths[0], token_dim, drop_rate=drop_rate, **common)
+      self.attention2 = TokenPerformer(widths[1], token_dim, drop_rate=drop_rate, **common)
+    elif tokens_type == "transformer":
+      self.attention1 = TokenTransformer(widths[0], token_dim, **common)
+      self.attention2 = TokenTransformer(widths[1], token_dim, **common)
+    else:
+      raise ValueError(f"tokens_type must be 'performer' or 'transformer', got {tokens_type!r}")
+    last = token_dim * SOFT_SPLITS[2][0] ** 2
+    self.project = nnx.Linear(last, embed_dim, kernel_init=LINEAR_INIT, **common)
+
+  def __call__(self, images: jax.Array, key: jax.Array | None = None) -> jax.Array:
+    """[B, H, W, 3] -> [B, (H / 16) * (W / 16), embed_dim]; `key` None is deterministic."""
+    x = images.astype(self.project.dtype)
+    first_key, second_key = split_or_none(key, 2)
+    for split, attention, own_key in (
+      (SOFT_SPLITS[0], self.attention1, first_key),
+      (SOFT_SPLITS[1], self.attention2, second_key),
+    ):
+      apply = jax.checkpoint(attention.__call__) if self.remat else attention
+      x = _as_image(apply(soft_split(x, *split), own_key))
+    return self.project(soft_split(x, *SOFT_SPLITS[2]))

@@ -1,0 +1,140 @@
+"""Soft splits and token attentions against the originals' outputs."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from golden_cases import (
+  expected,
+  filled,
+  flax_location,
+  golden_cases,
+  max_difference,
+  raw_input,
+  torch_weights,
+)
+
+from jax_me.models.layers import FixedTable
+from jax_me.models.t2t_tokens import TokenPerformer, TokensToToken, TokenTransformer, soft_split
+
+
+def locate(key, value):
+  return flax_location(key.replace("mlp.0.", "mlp.fc1.").replace("mlp.2.", "mlp.fc2."), value)
+
+
+@pytest.mark.parametrize(
+  ("name", "split"), [("unfold_7_4_2", (7, 4, 2)), ("unfold_3_2_1", (3, 2, 1))]
+)
+def test_soft_split_equals_unfold(name, split):
+  images = raw_input(golden_cases("units")[name]).transpose(0, 2, 3, 1)
+  tokens = soft_split(jnp.asarray(images), *split)
+  # Only copies: exact.
+  np.testing.assert_array_equal(
+    np.asarray(tokens).transpose(0, 2, 1), expected("units", name)["output_f64"].astype(np.float32)
+  )
+
+
+@pytest.mark.parametrize(
+  ("name", "kind"),
+  [("token_performer", TokenPerformer), ("token_transformer", TokenTransformer)],
+)
+def test_token_attention_equals_the_original(name, kind):
+  case, desired = golden_cases("units")[name], expected("units", name)["output_f64"]
+
+  def run(dtype):
+    graphdef, state = filled(
+      lambda: kind(147, 64, dtype=dtype, param_dtype=dtype, rngs=nnx.Rngs(0)),
+      torch_weights(case),
+      dtype=dtype,
+      locate=locate,
+    )
+    return nnx.merge(graphdef, state)(jnp.asarray(raw_input(case), dtype))
+
+  with jax.enable_x64(True):
+    assert max_difference(run(np.float64), desired) < 1e-9
+  floor = case["noise_floor"]["output"]
+  assert max_difference(run(np.float32), desired) < max(1e-5, 4 * floor)
+
+
+def performer(**overrides):
+  options = dict(dtype=jnp.float32, param_dtype=jnp.float32, rngs=nnx.Rngs(0))
+  return TokenPerformer(27, 16, **{**options, **overrides})
+
+
+def test_random_features_are_orthogonal_and_frozen():
+  w = performer().w
+  assert isinstance(w, FixedTable) and w[...].shape == (8, 16)
+  np.testing.assert_allclose(w[...] @ w[...].T, 8 * np.eye(8), atol=1e-5)
+
+
+def test_random_features_estimate_the_softmax_kernel():
+  """With Gaussian w, the mean of phi(x) . phi(y) is exp(x . y)."""
+  rng = np.random.default_rng(0)
+  x, y = 0.25 * rng.standard_normal((2, 16)).astype(np.float32)
+  module = performer(kernel_ratio=512)
+  module.w[...] = jnp.asarray(rng.standard_normal((8192, 16)), jnp.float32)
+  features = module.random_features(jnp.asarray([[x, y]]))
+  assert abs(float(features[0, 0] @ features[0, 1]) / np.exp(x @ y) - 1) < 0.05
+
+
+def test_kernel_is_float32_in_bfloat16():
+  module = performer(dtype=jnp.bfloat16)
+  x = jnp.asarray(np.random.default_rng(0).standard_normal((1, 9, 27)), jnp.bfloat16)
+  attended, values = module.attention(x)
+  assert attended.dtype == values.dtype == jnp.float32
+  assert module(x).dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize("scale", [1.0, 100.0])
+def test_bfloat16_gradients_are_finite_even_without_the_norm(scale):
+  module = performer(dtype=jnp.bfloat16)
+  graphdef, params, rest = nnx.split(module, nnx.Param, ...)
+  x = scale * np.random.default_rng(0).standard_normal((2, 9, 27)).astype(np.float32)
+
+  @jax.jit
+  def gradients(params, x):
+    def loss(params, x):
+      return jnp.sum(nnx.merge(graphdef, params, rest).attention(x)[0])
+
+    return jax.grad(loss, argnums=(0, 1))(params, x)
+
+  for grad in jax.tree.leaves(gradients(params, x)):
+    assert np.isfinite(grad).all()
+
+
+def test_performer_dropouts_act_in_training():
+  module, x = performer(), np.random.default_rng(0).standard_normal((4, 9, 27)).astype(np.float32)
+  still = np.asarray(module(x))
+  dropped = np.asarray(module(x, jax.random.key(0)))
+  assert max_difference(still, dropped) > 1e-3
+  np.testing.assert_array_equal(dropped, module(x, jax.random.key(0)))
+  np.testing.assert_array_equal(performer(drop_rate=0.0)(x, jax.random.key(0)), still)
+
+
+def test_the_two_performers_drop_on_their_own_and_dropping_is_a_tenth():
+  seen = []
+  module = performer()
+  module.proj.kernel[...] = jnp.zeros_like(module.proj.kernel[...])
+  module.proj.bias[...] = jnp.ones_like(module.proj.bias[...])
+  module.mlp.fc2.kernel[...] = jnp.zeros_like(module.mlp.fc2.kernel[...])
+  module.kqv.kernel[...] = jnp.zeros_like(module.kqv.kernel[...])
+  for seed in range(4):
+    # Values and MLP are zero, so what is left is the dropped projection of ones.
+    seen.append(np.asarray(module(jnp.ones((8, 49, 27)), jax.random.key(seed))))
+  np.testing.assert_allclose(np.unique(np.stack(seen)), [0.0, 1 / 0.9], rtol=1e-6)
+  assert abs(np.mean(np.stack(seen) == 0.0) - 0.1) < 0.01
+
+
+def test_an_unknown_tokens_type_is_refused():
+  with pytest.raises(ValueError, match="'performer' or 'transformer', got 'convolution'"):
+    TokensToToken(
+      tokens_type="convolution",
+      embed_dim=8,
+      token_dim=8,
+      drop_rate=0.1,
+      remat=False,
+      dtype=jnp.float32,
+      param_dtype=jnp.float32,
+      rngs=nnx.Rngs(0),
+    )
