@@ -3,7 +3,7 @@
 Everything starts from one confusion matrix of counts. Matrices add up over batches, processes and
 cross-validation folds; scores do not, so no function here averages scores. The score of a
 cross-validation is that of the summed matrix ("pooled"), as the challenge asks (See et al., "MEGC
-2019 - the second facial micro-expressions grand challenge", FG 2019, section III):
+2019 - the second facial micro-expressions grand challenge", FG 2019):
 
   UF1 = mean over classes of F1_c,      F1_c = 2 TP_c / (2 TP_c + FP_c + FN_c)
   UAR = mean over classes of recall_c,  recall_c = TP_c / n_c
