@@ -1,7 +1,7 @@
 """Scores of a classifier from its confusion matrix, by the rules of MEGC2019.
 
 Everything starts from one confusion matrix of counts. Matrices add up over batches, processes and
-cross-validation folds; scores do not, so no function here averages scores. The score of a
+cross-validation folds; scores do not (`mean_of_scores` says what it is for). The score of a
 cross-validation is that of the summed matrix ("pooled"), as the challenge asks (See et al., "MEGC
 2019 - the second facial micro-expressions grand challenge", FG 2019):
 
