@@ -44,7 +44,7 @@ def main(_: list[str]) -> None:
     absl_logging.set_verbosity(absl_logging.WARNING)  # Orbax tells of every file it writes.
     logging.getLogger("jax_me").setLevel(logging.INFO)
 
-  recipe = flags.FLAGS["config"].config_filename
+  recipe = settings.recipe_of(sys.argv)
   workdir = WORKDIR.value or f"runs/{pathlib.Path(recipe.partition(':')[0]).stem}"
   sys.exit(run_experiment(CONFIG.value, workdir=workdir, mode=MODE.value))
 

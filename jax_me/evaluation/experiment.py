@@ -13,7 +13,8 @@ import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
 
-from jax_me.data import builders, folds
+from jax_me.data import builders
+from jax_me.data import folds as division
 from jax_me.data.augment import Augmentation, make_augmentation
 from jax_me.data.pipeline import channel_statistics, eval_batches, train_batches
 from jax_me.data.store import ImageStore
@@ -23,6 +24,7 @@ from jax_me.evaluation.predictions import Predictions
 from jax_me.evaluation.reconstruction import make_reconstructor
 from jax_me.models import saved
 from jax_me.models.catalog import create_model
+from jax_me.models.transfer import initialise_from
 from jax_me.training import loop, sharding
 from jax_me.training.optim import make_optimizer
 from jax_me.training.schedule import peak_learning_rate
@@ -49,7 +51,7 @@ class Experiment:
   builder: Any
   read: ImageStore
   shown: ImageStore
-  folds: list[folds.Fold]
+  folds: list[division.Fold]
   program: loop.Program
   graphdef: Any
 
@@ -72,7 +74,7 @@ class Experiment:
   def model_arguments(self) -> dict[str, Any]:
     return model_arguments(self.config, len(self.labels))
 
-  def constants(self, fold: folds.Fold) -> Constants:
+  def constants(self, fold: division.Fold) -> Constants:
     """Statistics and schedule of a fold; from its training side only."""
     config = self.config
     mean, std = config.data.mean, config.data.std
@@ -93,7 +95,7 @@ class Experiment:
       total_steps=cadence.total,
     )
 
-  def cadence(self, fold: folds.Fold) -> loop.Cadence:
+  def cadence(self, fold: division.Fold) -> loop.Cadence:
     config = self.config
     epoch = len(fold.train) / config.batch_size
     total = config.steps or max(1, round(config.epochs * epoch))
@@ -105,7 +107,7 @@ class Experiment:
       epoch=epoch,
     )
 
-  def predict(self, fold: folds.Fold, state: State) -> Predictions:
+  def predict(self, fold: division.Fold, state: State) -> Predictions:
     """Every test example of the fold exactly once."""
     batches = eval_batches(
       self.shown,
@@ -128,7 +130,7 @@ class Experiment:
       fold=[fold.name] * len(positions),
     )
 
-  def reconstruct(self, fold: folds.Fold, state: State) -> dict[str, np.ndarray]:
+  def reconstruct(self, fold: division.Fold, state: State) -> dict[str, np.ndarray]:
     """Some faces masked and painted again: of the test side where there is one."""
     positions = fold.test if len(fold.test) else fold.train
     picks = positions[np.linspace(0, len(positions) - 1, RECONSTRUCTED).astype(int)]
@@ -140,7 +142,7 @@ class Experiment:
       jax.random.key(self.config.seed),
     )
 
-  def train(self, fold: folds.Fold, workdir: pathlib.Path) -> loop.Result:
+  def train(self, fold: division.Fold, workdir: pathlib.Path) -> loop.Result:
     """Trains one fold in its own folder, or goes on with it."""
     constants = self.constants(fold)
     card = saved.model_card(
@@ -171,14 +173,172 @@ class Experiment:
         cadence=self.cadence(fold),
         workdir=workdir,
         evaluator=None if self.pretraining else self._evaluator(fold),
-        initialise=self._initialiser(),
+        initialise=self._initialiser(workdir),
         keep_checkpoints=self.config.keep_checkpoints,
         description=fold.name,
       )
     finally:
       batches.close()
 
-  def _evaluator(self, fold: folds.Fold) -> loop.Evaluator:
+  def _evaluator(self, fold: division.Fold) -> loop.Evaluator:
+    def evaluate(state: State, step: int) -> Mapping[str, float]:
+      del step
+      predictions = self.predict(fold, state)
+      confusion = confusion_matrix(
+        predictions.truth, predictions.prediction, len(predictions.labels)
+      )
+      result = scores(confusion, predictions.labels)
+      return {f"test/{name}": float(result[name]) for name in ("uf1", "uar", "accuracy")}
+
+    return evaluate
+
+  def _initialiser(self, workdir: pathlib.Path) -> Callable[[State], State] | None:
+    """Weights of `init_from` for a fresh state; what was taken goes into init_from.json."""
+    if not self.config.init_from:
+      return None
+
+    def initialise(state: State) -> State:
+      source = saved.load_model(self.config.init_from)
+      _, params, model_state = saved.split_model(source.model)
+      transfer = initialise_from(
+        state["params"],
+        params,
+        source_name=source.name,
+        target_name=self.config.model.name,
+        model_state=state["model_state"],
+        source_model_state=model_state,
+        labels=None if self.pretraining else self.labels,
+        source_labels=source.labels,
+      )
+      saved.write_json(workdir / "init_from.json", transfer.report)
+      return {
+        **state,
+        "params": _placed(transfer.params, state["params"]),
+        "model_state": _placed(transfer.model_state, state["model_state"]),
+        # An average starts from the loaded weights, in buffers of its own: the step donates both.
+        **({"ema": _placed(transfer.params, state["params"])} if "ema" in state else {}),
+      }
+
+    return initialise
+
+
+def _placed(values: Any, like: Any) -> Any:
+  """Copies of arrays, sharded like others."""
+  return jax.tree.map(
+    lambda value, old: jax.device_put(np.asarray(value), old.sharding), values, like
+  )
+
+
+def model_arguments(self) -> dict[str, Any]:
+    return model_arguments(self.config, len(self.labels))
+
+  def constants(self, fold: division.Fold) -> Constants:
+    """Statistics and schedule of a fold; from its training side only."""
+    config = self.config
+    mean, std = config.data.mean, config.data.std
+    if not mean:
+      mean, std = channel_statistics(self.read, fold.train)
+    cadence = self.cadence(fold)
+    warmup = min(config.optimizer.warmup_epochs * cadence.epoch, cadence.total / 4)
+    peak = peak_learning_rate(
+      config.optimizer.learning_rate, config.optimizer.base_learning_rate, config.batch_size
+    )
+    return Constants(
+      seed=config.seed,
+      mean=tuple(float(m) for m in mean),
+      std=tuple(max(float(s), 1e-3) for s in std),
+      peak=peak,
+      minimum=config.optimizer.min_learning_rate,
+      warmup_steps=round(warmup),
+      total_steps=cadence.total,
+    )
+
+  def cadence(self, fold: division.Fold) -> loop.Cadence:
+    config = self.config
+    epoch = len(fold.train) / config.batch_size
+    total = config.steps or max(1, round(config.epochs * epoch))
+    return loop.Cadence(
+      total=total,
+      log=config.log_steps,
+      evaluate=round(config.evaluate_epochs * epoch),
+      checkpoint=config.checkpoint_steps,
+      epoch=epoch,
+    )
+
+  def predict(self, fold: division.Fold, state: State) -> Predictions:
+    """Every test example of the fold exactly once."""
+    batches = eval_batches(
+      self.shown,
+      batch_size=_evaluation_batch(self.config.batch_size, self.program.mesh.size),
+      indices=fold.test,
+    )
+    positions, probabilities = class_probabilities(
+      self.classifier, evaluation_weights(state), state["constants"], batches, self.program.mesh
+    )
+    index = self.shown.index
+    return Predictions(
+      labels=index.label_names,
+      truth=index.label[positions],
+      prediction=probabilities.argmax(1),
+      scores=probabilities,
+      database=index.database[positions],
+      subject=index.subject[positions],
+      clip=index.clip[positions],
+      file=index.file[positions],
+      fold=[fold.name] * len(positions),
+    )
+
+  def reconstruct(self, fold: division.Fold, state: State) -> dict[str, np.ndarray]:
+    """Some faces masked and painted again: of the test side where there is one."""
+    positions = fold.test if len(fold.test) else fold.train
+    picks = positions[np.linspace(0, len(positions) - 1, RECONSTRUCTED).astype(int)]
+    picks = np.unique(picks)
+    return self.reconstructor(
+      evaluation_weights(state),
+      state["constants"],
+      self.shown.images(picks),
+      jax.random.key(self.config.seed),
+    )
+
+  def train(self, fold: division.Fold, workdir: pathlib.Path) -> loop.Result:
+    """Trains one fold in its own folder, or goes on with it."""
+    constants = self.constants(fold)
+    card = saved.model_card(
+      name=self.config.model.name,
+      arguments=self.model_arguments(),
+      labels=None if self.pretraining else self.labels,
+      image_size=self.config.model.image_size,
+      mean=list(constants.mean),
+      std=list(constants.std),
+      source={"trained_on": self.read.name, "fold": fold.name, "seed": self.config.seed},
+    )
+    workdir.mkdir(parents=True, exist_ok=True)
+    saved.write_json(workdir / saved.MODEL_FILE, card)
+    batches = train_batches(
+      self.read,
+      batch_size=self.config.batch_size,
+      seed=self.config.seed,
+      indices=fold.train,
+      workers=self.config.data.workers,
+      process_index=jax.process_index(),
+      process_count=jax.process_count(),
+    )
+    try:
+      return loop.train(
+        self.program,
+        batches=batches,
+        constants=constants,
+        cadence=self.cadence(fold),
+        workdir=workdir,
+        evaluator=None if self.pretraining else self._evaluator(fold),
+        initialise=self._initialiser(workdir),
+        keep_checkpoints=self.config.keep_checkpoints,
+        description=fold.name,
+      )
+    finally:
+      batches.close()
+
+  def _evaluator(self, fold: division.Fold) -> loop.Evaluator:
     def evaluate(state: State, step: int) -> Mapping[str, float]:
       del step
       predictions = self.predict(fold, state)
@@ -206,7 +366,7 @@ def model_arguments(config: ConfigDict, classes: int) -> dict[str, Any]:
   return arguments
 
 
-def divide(config: ConfigDict, index: Any) -> list[folds.Fold]:
+def divide(config: ConfigDict, index: Any) -> list[division.Fold]:
   """The folds of `data.split`; with `data.fold` only that one.
 
   Raises:
@@ -214,11 +374,11 @@ def divide(config: ConfigDict, index: Any) -> list[folds.Fold]:
   """
   data = config.data
   makers = {
-    "kfold": lambda: folds.k_folds(index, data.folds, seed=config.seed),
-    "holdout": lambda: [folds.holdout(index, data.holdout, seed=config.seed)],
-    "loso": lambda: folds.leave_one_subject_out(index),
-    "official": lambda: [folds.official_fold(index)],
-    "none": lambda: [folds.Fold("all", np.arange(len(index)), np.empty(0, np.int64))],
+    "kfold": lambda: division.k_folds(index, data.folds, seed=config.seed),
+    "holdout": lambda: [division.holdout(index, data.holdout, seed=config.seed)],
+    "loso": lambda: division.leave_one_subject_out(index),
+    "official": lambda: [division.official_fold(index)],
+    "none": lambda: [division.Fold("all", np.arange(len(index)), np.empty(0, np.int64))],
   }
   made = makers[data.split]()
   if data.fold < 0:

@@ -2,37 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Row = dict[str, Any]
-
-
-def read_history(path: str | os.PathLike[str]) -> list[Row]:
-  """The rows of a metrics log: one JSON object a line, each with a "step".
-
-  A process that is killed leaves its last line torn, and the next one appends behind it; lines that
-  are not such objects are passed over. A missing file is an empty history.
-  """
-  rows = []
-  try:
-    with open(path, encoding="utf-8", errors="replace") as file:
-      for line in file:
-        try:
-          row = json.loads(line)
-        except ValueError:
-          continue
-        if isinstance(row, dict) and _number(row.get("step")) is not None:
-          rows.append(row)
-  except FileNotFoundError:
-    return []
-  return rows
+from jax_me.training.history import Row
 
 
 def merge_history(rows: Iterable[Mapping[str, Any]]) -> list[Row]:

@@ -24,13 +24,14 @@ from jax_me.evaluation.document import (
   to_markdown,
 )
 from jax_me.evaluation.files import write_whole
-from jax_me.evaluation.history import merge_history, non_finite, read_history, series
+from jax_me.evaluation.history import merge_history, non_finite, series
 from jax_me.evaluation.parts import Parts, save_parts
 from jax_me.evaluation.plots import Panel, curve_panels, draw_curves
 from jax_me.evaluation.predictions import Predictions
 from jax_me.evaluation.samples import reconstructions_section, samples_section
 from jax_me.evaluation.score_tables import headline, score_sections
 from jax_me.evaluation.summary import summarize
+from jax_me.training.history import read_history
 
 PARTS_FOLDER = "report"
 SCORES = "scores.json"
@@ -53,7 +54,7 @@ def write_report(
       and `report/` with the pictures, `predictions.csv`, `scores.json` and the other parts.
     title: heading of the page.
     predictions: every prediction; None for a run without labels, such as MAE pre-training.
-    history: the metrics log (a path, or its rows); see `history.read_history`.
+    history: the metrics log (a path, or its rows); see `training.history.read_history`.
     samples, reconstructions, facts: see `parts.Parts`.
 
   Returns:

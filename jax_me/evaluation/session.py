@@ -13,13 +13,13 @@ from ml_collections import ConfigDict
 import jax_me
 from jax_me.data.folds import Fold
 from jax_me.evaluation.experiment import Experiment, prepare
-from jax_me.evaluation.history import read_history
 from jax_me.evaluation.predictions import Predictions, concatenate
 from jax_me.evaluation.report import write_report
 from jax_me.evaluation.samples import choose_samples
 from jax_me.models import saved
 from jax_me.training import settings
 from jax_me.training.checkpoint import Checkpoints, changed_settings
+from jax_me.training.history import read_history
 from jax_me.training.loop import TrainingDiverged
 from jax_me.training.state import State, abstract_state
 from jax_me.training.tracking import METRICS_FILE

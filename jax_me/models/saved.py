@@ -66,7 +66,7 @@ def _with_positions(tree: Any) -> Any:
 
 def split_model(model: nnx.Module) -> tuple[Any, dict[str, Any], dict[str, Any]]:
   """Splits a module into graph definition, trainable params and everything else (nested dicts)."""
-  graphdef, params, rest = nnx.split(model, nnx.Param, ...)
+  graphdef, params, rest = nnx.split(model, nnx.Param, ...)  # type: ignore[misc]
   return graphdef, _nested(params), _nested(rest)
 
 

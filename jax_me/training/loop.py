@@ -5,7 +5,7 @@ import math
 import pathlib
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import jax
@@ -164,7 +164,7 @@ def train(
 def _steps(
   program: Program,
   state: State,
-  batches: Iterator,
+  batches: ResumableIterator,
   cadence: Cadence,
   checkpoints: Checkpoints,
   tracker: Tracker,
@@ -184,15 +184,15 @@ def _steps(
     if previous is not None:
       _note(previous, meter, cadence, tracker, progress, checkpoints)
     meter.count(len(batch["image"]))
-    evaluating = evaluator is not None and cadence.due(cadence.evaluate, step)
+    judge = evaluator if cadence.due(cadence.evaluate, step) else None
     saving = cadence.due(cadence.checkpoint, step) or stop.received is not None
-    if evaluating or saving:
+    if judge is not None or saving:
       # What is evaluated or saved must be known to be finite.
       _note(pending, meter, cadence, tracker, progress, checkpoints)
       pending = None
-    if evaluating:
+    if judge is not None:
       with meter.paused():
-        scores = dict(evaluator(state, step))
+        scores = dict(judge(state, step))
       tracker.write(step, {"epoch": step / cadence.epoch, **scores})
       shown = "  ".join(f"{k} {v:.4f}" for k, v in scores.items())
       progress.say(f"step {step}: {shown}")

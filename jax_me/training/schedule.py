@@ -1,5 +1,6 @@
 """Learning rate as a function of the step; written so that its settings may be traced arrays."""
 
+import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
@@ -11,7 +12,7 @@ def warmup_cosine(
   minimum: ArrayLike,
   warmup_steps: ArrayLike,
   total_steps: ArrayLike,
-) -> ArrayLike:
+) -> jax.Array:
   """Linear warm-up from 0, then half a cosine down to `minimum` (MAE, arXiv:2111.06377, app. A).
 
   With step / steps_per_epoch for the epoch this is the per-step schedule of MAE and ConvNeXt V2.
@@ -23,10 +24,12 @@ def warmup_cosine(
     warmup_steps: steps of linear growth; 0 starts at the peak.
     total_steps: length of the whole run, warm-up included.
   """
+  step, peak, minimum = jnp.asarray(step), jnp.asarray(peak), jnp.asarray(minimum)
+  warmup_steps, total_steps = jnp.asarray(warmup_steps), jnp.asarray(total_steps)
   warm = peak * step / jnp.maximum(warmup_steps, 1)
   progress = (step - warmup_steps) / jnp.maximum(total_steps - warmup_steps, 1)
   cosine = minimum + (peak - minimum) * 0.5 * (1.0 + jnp.cos(jnp.pi * jnp.clip(progress, 0.0, 1.0)))
-  return jnp.where(jnp.asarray(step) < warmup_steps, warm, cosine)
+  return jnp.where(step < warmup_steps, warm, cosine)
 
 
 def peak_learning_rate(learning_rate: float, base_learning_rate: float, batch_size: int) -> float:

@@ -10,21 +10,9 @@ from typing import Any, TextIO
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
+from jax_me.training.history import read_history
+
 METRICS_FILE = "metrics.jsonl"
-
-
-def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
-  """Rows of a metrics file; a line that a killed process left half-written is passed over."""
-  rows = []
-  if path.exists():
-    for line in path.read_text(encoding="utf-8").splitlines():
-      try:
-        row = json.loads(line)
-      except json.JSONDecodeError:
-        continue
-      if isinstance(row, dict) and "step" in row:
-        rows.append(row)
-  return rows
 
 
 class Tracker:
@@ -35,7 +23,7 @@ class Tracker:
 
   def __init__(self, workdir: pathlib.Path, *, resume_step: int = 0):
     self._path = pathlib.Path(workdir) / METRICS_FILE
-    kept = [row for row in read_metrics(self._path) if row["step"] <= resume_step]
+    kept = [row for row in read_history(self._path) if row["step"] <= resume_step]
     temporary = self._path.with_name(f".{METRICS_FILE}.new")
     temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
     os.replace(temporary, self._path)

@@ -3,7 +3,8 @@ import json
 import numpy as np
 import pytest
 
-from jax_me.evaluation.history import merge_history, non_finite, numeric_keys, read_history, series
+from jax_me.evaluation.history import merge_history, non_finite, numeric_keys, series
+from jax_me.training.history import read_history
 
 
 def test_torn_and_foreign_lines_are_passed_over(tmp_path):

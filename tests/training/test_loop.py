@@ -1,0 +1,130 @@
+"""The loop: resuming gives the same bits, a non-finite loss stops it, signals save."""
+
+import json
+import os
+import signal
+
+import jax
+import numpy as np
+import pytest
+from tiny import CONSTANTS, Batches, cadence, make_program
+
+from jax_me.training import loop
+from jax_me.training.checkpoint import CheckpointError, Checkpoints
+from jax_me.training.history import read_history
+from jax_me.training.param_groups import parameter_paths
+from jax_me.training.sharding import make_mesh
+
+
+@pytest.fixture(scope="module")
+def program():
+  return make_program(make_mesh(1, jax.devices()[:1]), ema=0.9)
+
+
+def train(program, workdir, *, total=8, batches=None, evaluator=None, **options):
+  return loop.train(
+    program,
+    batches=batches or Batches(),
+    constants=CONSTANTS,
+    cadence=cadence(total, **options),
+    workdir=workdir,
+    evaluator=evaluator,
+  )
+
+
+def same_bits(left, right):
+  left, right = parameter_paths(jax.device_get(left)), parameter_paths(jax.device_get(right))
+  assert left.keys() == right.keys()
+  for path in left:
+    assert np.array_equal(left[path], right[path]), path
+
+
+class Stop(Exception):
+  pass
+
+
+def fail_at(number):
+  """An evaluator that ends the process's work at a step, after its metrics were noted."""
+
+  def evaluate(state, step):
+    if step == number:
+      raise Stop
+    return {"test/uf1": 0.5}
+
+  return evaluate
+
+
+def test_resumed_run_has_the_same_bits(program, tmp_path):
+  whole = train(program, tmp_path / "whole")
+  with pytest.raises(Stop):
+    train(program, tmp_path / "cut", evaluator=fail_at(6), evaluate=1)
+  resumed = train(program, tmp_path / "cut", evaluator=fail_at(-1), evaluate=1)
+  assert whole.step == resumed.step == 8
+  for part in ("params", "ema"):
+    same_bits(whole.state[part], resumed.state[part])
+  # Steps 5 and 6 were logged twice; the file tells each once.
+  steps = [r["step"] for r in read_history(tmp_path / "cut/metrics.jsonl") if "train/loss" in r]
+  assert steps == list(range(1, 9))
+  losses = [
+    [r["train/loss"] for r in read_history(tmp_path / f"{n}/metrics.jsonl") if "train/loss" in r]
+    for n in ("whole", "cut")
+  ]
+  assert losses[0] == losses[1]
+
+
+def test_finished_run_is_not_trained_again(program, tmp_path):
+  first = train(program, tmp_path)
+  again = train(program, tmp_path)
+  assert again.step == 8
+  same_bits(first.state["params"], again.state["params"])
+
+
+def test_non_finite_loss_stops_with_its_step_and_keeps_the_checkpoint(program, tmp_path):
+  with pytest.raises(loop.TrainingDiverged, match="step 6: loss nan.*checkpoint is step 4"):
+    train(program, tmp_path, batches=Batches(spoil=5))
+  assert Checkpoints(tmp_path).latest_step() == 4
+
+
+def test_interrupt_finishes_the_step_and_saves(program, tmp_path):
+  class Interrupting(Batches):
+    def __next__(self):
+      if self.number == 2:
+        os.kill(os.getpid(), signal.SIGINT)
+      return super().__next__()
+
+  stopped = train(program, tmp_path / "cut", batches=Interrupting())
+  assert stopped.interrupted and stopped.step == 3
+  assert Checkpoints(tmp_path / "cut").latest_step() == 3
+  whole, resumed = train(program, tmp_path / "whole"), train(program, tmp_path / "cut")
+  same_bits(whole.state["params"], resumed.state["params"])
+
+
+def test_torn_metrics_line_is_passed_over(program, tmp_path):
+  train(program, tmp_path, total=4)
+  with (tmp_path / "metrics.jsonl").open("a") as file:
+    file.write('{"step": 4, "train/lo')
+  train(program, tmp_path)
+  for line in (tmp_path / "metrics.jsonl").read_text().splitlines():
+    json.loads(line)
+
+
+def test_damaged_checkpoint_is_named_with_a_remedy(program, tmp_path):
+  train(program, tmp_path, total=4)
+  for file in (tmp_path / "checkpoints/4/weights").rglob("*"):
+    if file.is_file():
+      file.write_bytes(b"")
+  with pytest.raises(CheckpointError, match="checkpoints/4 cannot be read"):
+    train(program, tmp_path)
+
+
+def test_checkpoint_of_another_model_is_refused(program, tmp_path):
+  train(program, tmp_path, total=4)
+  without_average = make_program(make_mesh(1, jax.devices()[:1]))
+  with pytest.raises(CheckpointError, match="cannot be read"):
+    train(without_average, tmp_path)
+
+
+def test_cadence_includes_the_last_step():
+  plan = cadence(10, checkpoint=4)
+  assert [s for s in range(1, 11) if plan.due(plan.checkpoint, s)] == [4, 8, 10]
+  assert [s for s in range(1, 11) if plan.due(0, s)] == [10]

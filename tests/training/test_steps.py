@@ -1,0 +1,89 @@
+"""Properties of the training step: devices, accumulation, moving average, one compilation."""
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec
+from tiny import CONSTANTS, make_batch, make_program
+
+from jax_me.data.augment import Augmentation
+from jax_me.training.param_groups import parameter_paths
+from jax_me.training.sharding import make_mesh, parameter_sharding, shard_batch
+from jax_me.training.state import initial_key
+
+
+def run(devices: int, fsdp: int = 1, steps: int = 3, **options):
+  mesh = make_mesh(fsdp, jax.devices()[:devices])
+  program = make_program(mesh, **options)
+  state = program.create(initial_key(0))
+  state["constants"] = CONSTANTS.arrays()
+  losses = []
+  for number in range(steps):
+    state, metrics = program.step(state, shard_batch(make_batch(number), mesh))
+    losses.append(float(metrics["loss"]))
+  return program, jax.device_get(state), losses
+
+
+def close(left, right, tolerance=1e-5):
+  for path, value in parameter_paths(left).items():
+    np.testing.assert_allclose(
+      value, parameter_paths(right)[path], atol=tolerance, rtol=tolerance, err_msg=path
+    )
+
+
+@pytest.fixture(scope="module")
+def one_device():
+  return run(1)
+
+
+def test_four_devices_equal_one(one_device):
+  _, state, losses = run(4)
+  np.testing.assert_allclose(losses, one_device[2], rtol=1e-5)
+  close(state["params"], one_device[1]["params"])
+
+
+def test_split_parameters_equal_whole_ones(one_device, monkeypatch):
+  monkeypatch.setattr("jax_me.training.sharding.FSDP_MIN_SIZE", 64)
+  mesh = make_mesh(2, jax.devices()[:4])
+  assert parameter_sharding((24, 72), mesh).spec == PartitionSpec(None, "fsdp")
+  _, state, losses = run(4, fsdp=2)
+  np.testing.assert_allclose(losses, one_device[2], rtol=1e-5)
+  close(state["params"], one_device[1]["params"])
+
+
+def test_the_step_compiles_once(one_device):
+  assert one_device[0].step._cache_size() == 1
+
+
+def test_accumulated_gradients_equal_those_of_the_whole_batch():
+  # Without randomness (each part has keys of its own) the two must agree.
+  still = dict(augment=Augmentation(), drop_path_rate=0.0)
+  whole = run(1, **still)
+  parts = run(1, accum_steps=4, **still)
+  np.testing.assert_allclose(parts[2], whole[2], rtol=1e-5)
+  close(parts[1]["params"], whole[1]["params"])
+
+
+def test_moving_average_follows_its_formula():
+  mesh = make_mesh(1, jax.devices()[:1])
+  program = make_program(mesh, ema=0.9)
+  state = program.create(initial_key(0))
+  state["constants"] = CONSTANTS.arrays()
+  average = {k: np.asarray(v) for k, v in parameter_paths(state["params"]).items()}
+  for number in range(2):
+    state, _ = program.step(state, shard_batch(make_batch(number), mesh))
+    for path, value in parameter_paths(state["params"]).items():
+      average[path] = 0.9 * average[path] + 0.1 * np.asarray(value)
+  for path, value in parameter_paths(state["ema"]).items():
+    np.testing.assert_allclose(value, average[path], rtol=1e-5, atol=1e-7, err_msg=path)
+
+
+def test_mesh_refuses_an_axis_that_does_not_divide():
+  with pytest.raises(ValueError, match="must divide the number of devices"):
+    make_mesh(3, jax.devices()[:4])
+
+
+def test_batch_refuses_rows_that_cannot_be_split():
+  mesh = make_mesh(1, jax.devices()[:4])
+  with pytest.raises(ValueError, match="6 rows cannot be split over 4 devices"):
+    shard_batch(make_batch(0, rows=6), mesh)
