@@ -6,8 +6,8 @@ which *movements* play: the labelled expression, a blink, a small unrelated acti
 drift of the head. Frames are 100 per second.
 
 How strong an expression is, is its intensity: the distance that the leading point of its leading
-action unit moves at the apex. Clips draw it from INTENSITY, 0.02 to 0.07 interocular distances,
-which is 2 to 7 pixels on a face 224 pixels wide.
+action unit moves at the apex. Clips draw it from INTENSITY, 0.012 to 0.06 interocular distances,
+which is 1.3 to 6.3 pixels on a face 224 pixels wide.
 """
 
 import dataclasses
@@ -21,7 +21,8 @@ from jax_me.data.action_units import LABELS
 from jax_me.data.demo_portrait import CANVAS, FRAME, IOD, MARGIN
 
 FPS = 100
-INTENSITY = (0.02, 0.07)  # Interocular distances.
+INTENSITY = (0.012, 0.06)  # Interocular distances.
+DURATION = (22, 49)  # Frames from onset to offset: at most half a second.
 _FURROW_DEPTH = 5.0  # Darkening of a furrow for each interocular distance of its unit's strength.
 _TAGS = {"identity": 1, "order": 2, "clip": 3, "video": 4, "noise": 5}
 
@@ -258,13 +259,13 @@ class _Camera:
         rng.normal(0, 2.0),
       ]
     )
-    amplitude = np.array([0.5, 0.5, 0.2, 0.0015, 0.35, 0.35])
+    amplitude = np.array([1.0, 1.0, 0.4, 0.003, 0.7, 0.7])
     waves = np.zeros((6, 2, 3))
     waves[..., 0] = rng.normal(0, 1, (6, 2)) * amplitude[:, None]
     waves[..., 1] = rng.uniform([0.001, 0.004], [0.004, 0.012], (6, 2))
     waves[..., 2] = rng.uniform(0, 2 * np.pi, (6, 2))
     gain = np.exp(rng.normal(0, 0.08) + rng.normal(0, 0.02, 3))
-    return _Camera(still, waves, gain, rng.uniform(0.3, 0.9), rng.uniform(0.5, 2.5), key)
+    return _Camera(still, waves, gain, rng.uniform(0.3, 1.0), rng.uniform(1.0, 4.0), key)
 
   def at(self, index: int) -> np.ndarray:
     size, rate, phase = np.moveaxis(self.waves, -1, 0)
@@ -299,7 +300,7 @@ def _draw_event(
   rng: np.random.Generator, onset: int, label: str
 ) -> tuple[Event, list[Movement], int]:
   """An expression from `onset` on: the event, its movement and the frame where it is over."""
-  duration = int(rng.integers(22, 50))  # 0.22 to 0.49 s.
+  duration = int(rng.integers(*DURATION, endpoint=True))
   rise = int(round(duration * rng.uniform(0.35, 0.6)))
   intensity = float(rng.uniform(*INTENSITY))
   units = action_units.draw_expression(label, intensity, rng)
@@ -307,13 +308,16 @@ def _draw_event(
   return event, [Movement(event.onset, event.apex, event.offset, units)], event.offset
 
 
-def _draw_distractors(rng: np.random.Generator, length: int, rate: float) -> list[Movement]:
+def _draw_distractors(
+  rng: np.random.Generator, length: int, rate: float, intensity: float
+) -> list[Movement]:
   """Blinks and small unrelated action units that say nothing about the label.
 
   Args:
     rng: generator.
     length: frames of the video.
     rate: mean number of each kind in the video.
+    intensity: of the labelled expression; an unrelated unit reaches 20 to 60 % of it.
   """
   movements = []
   for _ in range(rng.poisson(rate)):
@@ -324,13 +328,11 @@ def _draw_distractors(rng: np.random.Generator, length: int, rate: float) -> lis
   for _ in range(rng.poisson(rate)):
     start = int(rng.integers(-20, length))
     duration = int(rng.integers(20, 120))
-    strength = rng.uniform(0.1, 0.3) * INTENSITY[1]
     name = str(rng.choice(action_units.NAMES_OF_UNITS))
-    sides = strength * rng.uniform(0.2, 1.0, 2)
+    left, right = intensity * rng.uniform(0.2, 0.6) * rng.uniform(0.3, 1.0, 2)
     peak = start + duration // 2
-    movements.append(
-      Movement(start, peak, start + duration, {name: (float(sides[0]), float(sides[1]))})
-    )
+    units = {name: (float(left), float(right))}
+    movements.append(Movement(start, peak, start + duration, units))
   return movements
 
 
@@ -356,7 +358,7 @@ def demo_clip(seed: int, subject: int | DemoSubject, index: int) -> DemoClip:
   label = clip_label(seed, person.subject, index)
   event, movements, end = _draw_event(rng, int(rng.integers(8, 30)), label)
   length = end + int(rng.integers(8, 30))
-  movements += _draw_distractors(rng, length, 0.35)
+  movements += _draw_distractors(rng, length, 0.7, event.intensity)
   camera = _Camera.draw(rng, (seed, person.subject, _TAGS["clip"], index))
   name = f"{person.name}_{index:02d}"
   return DemoClip(name, person, length, (event,), tuple(movements), camera)
@@ -384,7 +386,7 @@ def demo_video(seed: int, subject: int | DemoSubject, index: int, seconds: float
     events.append(event)
     movements += moving
     onset = end + int(rng.integers(FPS, 3 * FPS))
-  movements += _draw_distractors(rng, length, 0.25 * seconds)
+  movements += _draw_distractors(rng, length, 0.4 * seconds, float(np.mean(INTENSITY)))
   camera = _Camera.draw(rng, (seed, person.subject, _TAGS["video"], index))
   name = f"{person.name}_v{index:02d}"
   return DemoVideo(name, person, length, tuple(events), tuple(movements), camera)

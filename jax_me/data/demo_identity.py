@@ -20,7 +20,8 @@ _SKIN_TONES = np.array(
     [0.22, 0.15, 0.12],
   ]
 )
-# Mean linear-light colour of hair: black, dark brown, brown, auburn, dark blond, blond, grey, white.
+# Mean linear-light colour of hair: black, dark brown, brown, auburn, dark blond, blond, grey and
+# white.
 _HAIR_COLOURS = np.array(
   [
     [0.012, 0.010, 0.010],

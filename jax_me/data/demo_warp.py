@@ -1,4 +1,4 @@
-"""Smooth warps of the demo canvas: thin-plate splines through control points, and their inverses."""
+"""Smooth warps of the demo canvas: thin-plate splines through control points and their inverses."""
 
 import cv2
 import numpy as np
@@ -25,8 +25,10 @@ def frame_border(count: int = 7) -> np.ndarray:
 
 
 def _kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-  square = ((a[:, None] - b[None]) ** 2).sum(-1) / demo_portrait.CANVAS**2
-  return square * np.log(np.maximum(square, 1e-12))
+  a, b = a / demo_portrait.CANVAS, b / demo_portrait.CANVAS
+  square = (a**2).sum(1)[:, None] + (b**2).sum(1)[None] - 2 * (a @ b.T)
+  square = np.maximum(square, 1e-12)
+  return square * np.log(square)
 
 
 def cardinal_fields(points: np.ndarray, pinned: np.ndarray, smoothing: float = 1e-4) -> np.ndarray:
@@ -77,7 +79,7 @@ def inverse(field: np.ndarray, rounds: int = 5) -> np.ndarray:
 
 
 def jacobian(field: np.ndarray) -> np.ndarray:
-  """Determinant of d(x + field)/dx on the grid [GRID - 1, GRID - 1]; above 0 where nothing folds."""
+  """Determinant of d(x + field)/dx [GRID - 1, GRID - 1]; above 0 where nothing folds."""
   along_x = np.diff(field, axis=1)[:-1] / STEP
   along_y = np.diff(field, axis=0)[:, :-1] / STEP
   return (1 + along_x[..., 0]) * (1 + along_y[..., 1]) - along_x[..., 1] * along_y[..., 0]

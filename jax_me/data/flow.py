@@ -51,40 +51,6 @@ def optical_flow(onset: np.ndarray, apex: np.ndarray, method: str = "dis") -> np
   raise ValueError(f"optical_flow knows the methods {', '.join(METHODS)}; got {method!r}")
 
 
-def steady(flow: np.ndarray, rounds: int = 5) -> np.ndarray:
-  """Takes the motion of the whole head out of a flow.
-
-  Fits shift, rotation and zoom (4 numbers) to the flow by least squares, reweighted so that the
-  parts that move by themselves count less (Geman-McClure weights), and subtracts the fit.
-
-  Args:
-    flow: float32 [H, W, 2], pixels.
-    rounds: reweighting rounds.
-
-  Returns:
-    float32 [H, W, 2], pixels.
-  """
-  height, width = flow.shape[:2]
-  x = np.linspace(-1, 1, width, dtype=np.float64)[None, :] * np.ones((height, 1))
-  y = np.linspace(-1, 1, height, dtype=np.float64)[:, None] * (height / width) * np.ones((1, width))
-  zero, one = np.zeros_like(x), np.ones_like(x)
-  # u = a + c x - d y, v = b + d x + c y.
-  rows = np.stack([np.stack([one, zero, x, -y], -1), np.stack([zero, one, y, x], -1)], -2).reshape(
-    -1, 2, 4
-  )
-  target = flow.reshape(-1, 2).astype(np.float64)
-  weight = np.ones(len(target))
-  fit = np.zeros_like(target)
-  for _ in range(rounds):
-    weighted = rows * weight[:, None, None]
-    system = np.einsum("nik,nil->kl", weighted, rows)
-    fit = rows @ np.linalg.solve(system, np.einsum("nik,ni->k", weighted, target))
-    squared = ((target - fit) ** 2).sum(1)
-    scale = max(float(np.median(squared)), 1e-8)
-    weight = 1 / (1 + squared / scale) ** 2
-  return (target - fit).reshape(flow.shape).astype(np.float32)
-
-
 def optical_strain(flow: np.ndarray) -> np.ndarray:
   """Magnitude of the optical strain of a flow.
 
@@ -109,10 +75,11 @@ def flow_image(flow: np.ndarray, scale: float) -> np.ndarray:
 
   Args:
     flow: float [H, W, 2], pixels.
-    scale: the motion in pixels that saturates, > 0. u and v map [-scale, scale] to [0, 255] with
-      no motion at 128 (1 step is scale / 127 pixels); strain maps [0, scale / 8] to [0, 255], a
-      displacement by `scale` over 8 pixels. Larger values are clipped. One fixed scale for a
-      dataset keeps the strength of an expression readable; a scale for each clip would hide it.
+    scale: the motion in pixels that saturates, > 0. u and v map [-scale, scale] to [0, 255], no
+      motion lying in the middle (127.5), so that a mirrored u is 255 - u; strain maps
+      [0, scale / 8] to [0, 255], a displacement that changes by `scale` within 8 pixels. Larger
+      values are clipped. One fixed scale for a dataset keeps the strength of an expression
+      readable; a scale for each clip would hide it.
 
   Returns:
     uint8 [H, W, 3].
@@ -124,7 +91,7 @@ def flow_image(flow: np.ndarray, scale: float) -> np.ndarray:
     raise ValueError(f"flow_image needs a flow [H, W, 2], got {list(flow.shape)}")
   if not scale > 0:
     raise ValueError(f"flow_image needs a scale above 0 pixels, got {scale}")
-  motion = 128 + flow * (127 / scale)
+  motion = 127.5 + flow * (127.5 / scale)
   strain = optical_strain(flow) * (8 * 255 / scale)
   channels = np.concatenate([motion, strain[..., None]], -1)
   return np.clip(np.rint(channels), 0, 255).astype(np.uint8)

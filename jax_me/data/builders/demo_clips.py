@@ -1,0 +1,141 @@
+"""`demo_clips`: synthetic micro-expression clips of people who do not exist.
+
+Made from one public-domain portrait by `jax_me.data.demo_faces`; needs no download and no files of
+the user's. A clip is aligned with one transform, that of its onset frame, as real clips are.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Iterator
+
+import numpy as np
+
+from jax_me.data import action_units, demo_faces
+from jax_me.data.builders import demo_tasks
+from jax_me.data.builders.base import Example, FaceDataset, Split
+from jax_me.data.builders.parallel import map_in_processes
+
+SHORTEST = demo_faces.DURATION[0] + 1  # Frames from onset to offset, both counted.
+
+
+@dataclasses.dataclass(frozen=True)
+class DemoOptions:
+  """What changes the content of the demo clips.
+
+  Attributes:
+    input: what one example shows:
+      "flow": the motion from onset to apex, as an image of u, v and optical strain (see
+        `jax_me.data.flow.flow_image`); motion of size / 40 pixels saturates. One a clip.
+      "apex": the aligned face in the apex frame. One a clip.
+      "frames": the aligned face in one of several frames, evenly spaced from onset to offset.
+    subjects: number of people, at least 1.
+    clips: clips of each person, at least 1; multiples of 3 show every label equally often.
+    frames: examples a clip for the input "frames", 2 to 23; without meaning for the others.
+    size: side of the aligned face in pixels, 32 to 512. The rendered faces have about 190 pixels
+      where this many are shown; a larger size only enlarges.
+    seed: at least 0; another seed gives other people and other clips.
+  """
+
+  input: str = "flow"
+  subjects: int = 60
+  clips: int = 12
+  frames: int = 8
+  size: int = 128
+  seed: int = 0
+
+  def __post_init__(self):
+    if self.input not in demo_tasks.INPUTS:
+      raise ValueError(f"input must be one of {', '.join(demo_tasks.INPUTS)}: {self.input!r}")
+    ranges = {
+      "subjects": (1, 1_000_000),
+      "clips": (1, 1_000_000),
+      "frames": (2, SHORTEST),
+      "size": (32, 512),
+      "seed": (0, 2**31 - 1),
+    }
+    for name, (low, high) in ranges.items():
+      if not low <= getattr(self, name) <= high:
+        raise ValueError(f"{name} must be in [{low}, {high}], got {getattr(self, name)}")
+    if self.input != "frames":
+      # The number of frames then changes nothing, so it must not make another dataset.
+      object.__setattr__(self, "frames", type(self).__dataclass_fields__["frames"].default)
+
+
+class DemoClips(FaceDataset):
+  """See the module's text, and `DemoOptions`."""
+
+  name = "demo_clips"
+  DESCRIPTION = (
+    "Synthetic micro-expressions (negative, positive, surprise) of people who do not exist, with "
+    "true subject, onset, apex and offset, at 100 frames per second. Faces are warps of the "
+    "portrait in scikit-image; expressions are random mixes of FACS action units between 1 and 6 "
+    "pixels strong on a face of 224, among blinks, unrelated action units and head motion. For "
+    "trying programs out: scores on it say nothing about real faces."
+  )
+  CITATION = (
+    "The portrait: NASA, S93-42975, astronaut Eileen M. Collins (public domain), as "
+    "skimage.data.astronaut in scikit-image, doi:10.7717/peerj.453"
+  )
+  Options = DemoOptions
+
+  @classmethod
+  def label_names(cls, options: DemoOptions, manual_dir: pathlib.Path | None) -> tuple[str, ...]:
+    del options, manual_dir
+    return action_units.LABELS
+
+  @classmethod
+  def config_title(cls, options: DemoOptions) -> str:
+    return f"{options.input}_{options.size}"
+
+  def splits(self) -> dict[str, Split]:
+    options = self.options
+    images = options.subjects * options.clips
+    return {"train": Split(self._examples(), images * self._images_per_clip())}
+
+  def face(self, file: str) -> np.ndarray | None:
+    """The aligned face behind an example: what a flow image shows the motion of.
+
+    Renders the frame again (tens of milliseconds), so it is for reports, not for training.
+
+    Args:
+      file: the example's `file`.
+
+    Returns:
+      uint8 [size, size, 3] RGB; None where the example was left out for want of a face.
+
+    Raises:
+      ValueError: not the name of an example of this dataset.
+    """
+    try:
+      _, name, frame = pathlib.PurePosixPath(file).with_suffix("").parts
+      subject, index = (int(part) for part in name.removeprefix("p").split("_"))
+      clip = demo_faces.demo_clip(self.options.seed, subject, index)
+      numbers = [clip.onset, int(frame)]
+      faces, _ = demo_tasks.aligned_frames(clip, numbers, self.options.size)
+    except (ValueError, IndexError) as error:
+      raise ValueError(f"{file!r} is no example of dataset {self.name}") from error
+    return faces[1]
+
+  def _images_per_clip(self) -> int:
+    return self.options.frames if self.options.input == "frames" else 1
+
+  def _examples(self) -> Iterator[Example]:
+    options = self.options
+    tasks = [
+      demo_tasks.Task(
+        seed=options.seed,
+        subject=subject,
+        clips=options.clips,
+        input=options.input,
+        frames=options.frames,
+        size=options.size,
+      )
+      for subject in range(options.subjects)
+    ]
+    # A worker takes about two seconds to start, as long as two subjects.
+    workers = min(self.config.workers, len(tasks) // 2)
+    for outcomes in map_in_processes(demo_tasks.run_task, tasks, workers=workers):
+      for outcome in outcomes:
+        self.report(outcome.fields["file"], outcome.status)
+        if outcome.image is not None:
+          yield Example(image=outcome.image, **outcome.fields)
