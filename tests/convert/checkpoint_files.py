@@ -129,3 +129,33 @@ def rewrite_zip(source: pathlib.Path, target: pathlib.Path, changes: dict[str, b
       for ending, replacement in changes.items():
         data = replacement if entry.filename.endswith(ending) else data
       new.writestr(zipfile.ZipInfo(entry.filename), data)
+
+
+def random_model_arrays(name: str, *, seed: int = 0, **arguments) -> dict[str, np.ndarray]:
+  """Random weights of any model in torch's names and layouts; the model is not computed."""
+  from convert.arrays import abstract_model
+  from convert.families import FAMILIES, family_of
+
+  _, variables = abstract_model(name, arguments)
+  table = FAMILIES[family_of(name)].rules(variables)
+  shapes = {}
+  for path, variable in variables.items():
+    key, transform = table.key_of(path)
+    shapes[key] = transform.torch_shape(variable.get_value().shape)
+  return random_arrays(shapes, seed)
+
+
+# A small model of every family: name and sizes.
+TINY_MODELS = {
+  "vit": ("vit_tiny_patch16", TINY_VIT),
+  "mae": ("mae_vit_tiny_patch16", TINY_MAE),
+  "t2t": ("t2t_vit_7", dict(embed_dim=32, depth=2, num_heads=2, num_classes=5, image_size=32)),
+  "convnextv2": (
+    "convnextv2_atto",
+    dict(depths=(1, 1, 2, 1), dims=(4, 8, 12, 16), num_classes=5, image_size=64),
+  ),
+  "fcmae": (
+    "fcmae_convnextv2_atto",
+    dict(depths=(1, 1, 2, 1), dims=(4, 8, 12, 16), decoder_embed_dim=8, image_size=64),
+  ),
+}

@@ -3,7 +3,14 @@
 import jax
 import numpy as np
 import pytest
-from checkpoint_files import TINY_MAE, TINY_VIT, mae_arrays, vit_arrays
+from checkpoint_files import (
+  TINY_MAE,
+  TINY_MODELS,
+  TINY_VIT,
+  mae_arrays,
+  random_model_arrays,
+  vit_arrays,
+)
 from flax import nnx
 from golden_cases import (
   expected,
@@ -18,7 +25,6 @@ from convert.detection import CLASSIFIER, FCMAE_DENSE, FCMAE_SPARSE, MAE_ENCODER
 from convert.errors import ConversionError
 from convert.flax_to_torch import torch_arrays
 from convert.torch_to_flax import convert, convert_arrays
-from jax_me.models import create_model
 from jax_me.models.positions import resize_positions
 
 # One case per kind of layer that a family has; sizes do not matter here.
@@ -287,13 +293,9 @@ def test_pooling_is_taken_from_the_file():
     assert conversion.arguments["global_pool"] is pooled
 
 
-def tiny_t2t(**more) -> dict[str, np.ndarray]:
-  sizes = dict(embed_dim=32, depth=2, num_heads=2, num_classes=5, image_size=32)
-  return torch_arrays(create_model("t2t_vit_7", rngs=nnx.Rngs(3), **sizes | more), "t2t_vit_7")
-
-
 def test_token_labeling_head_is_kept_or_dropped_on_purpose():
-  arrays = tiny_t2t(token_labeling=True)
+  name, tiny = TINY_MODELS["t2t"]
+  arrays = random_model_arrays(name, token_labeling=True, **tiny)
   assert {"aux_head.weight", "aux_head.bias"} <= set(arrays)
   sizes = dict(embed_dim=32, depth=2, num_heads=2)
   kept = convert_arrays(arrays, "t2t_vit_7", **sizes)

@@ -1,0 +1,88 @@
+"""Flipped bytes: every damaged file is refused or shows another checksum; nothing else happens."""
+
+import time
+
+import numpy as np
+import pytest
+from checkpoint_files import (
+  TINY_VIT,
+  random_arrays,
+  save_safetensors,
+  save_torch,
+  state_dict,
+  training_arguments,
+  vit_arrays,
+)
+
+from convert.errors import ConversionError
+from convert.torch_files import read_checkpoint
+from convert.torch_to_flax import convert_checkpoint
+
+FLIPS = 500
+MAKERS = {
+  "zip": lambda content, path: save_torch(content, path),
+  "legacy": lambda content, path: save_torch(content, path, legacy=True),
+  "safetensors": lambda content, path: save_safetensors(vit_arrays(), path),
+}
+
+
+def outcome(path):
+  """The checksums of file and weights, or None when the file is refused."""
+  start = time.perf_counter()
+  try:
+    report = convert_checkpoint(read_checkpoint(path), "vit_tiny_patch16", **TINY_VIT).report
+    result = report.source["sha256"], report.weights_sha256
+  except ConversionError as error:
+    assert path.name in str(error)
+    result = None
+  assert time.perf_counter() - start < 5
+  return result
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_flipped_bytes(tmp_path, kind):
+  pytest.importorskip("torch", reason="the checkpoints are written by torch")
+  content = {
+    "model": state_dict(vit_arrays()),
+    "optimizer": {"state": {0: state_dict(random_arrays({"m": (3,)}, 0))}},
+    "args": training_arguments(),
+  }
+  path = MAKERS[kind](content, tmp_path / "good.pth")
+  good = path.read_bytes()
+  file_sum, weights_sum = outcome(path)
+  rng = np.random.default_rng(7)
+  # Half of the flips where the structure is: at the ends of the file and around the pickle.
+  ends = np.concatenate([np.arange(2000), np.arange(len(good) - 2000, len(good))])
+  places = np.concatenate([rng.integers(0, len(good), FLIPS // 2), rng.choice(ends, FLIPS // 2)])
+  refused = changed = unchanged = 0
+  for place in places:
+    damaged = bytearray(good)
+    damaged[place] ^= int(rng.integers(1, 256))
+    path.write_bytes(damaged)
+    result = outcome(path)
+    if result is None:
+      refused += 1
+      continue
+    assert result[0] != file_sum
+    changed += result[1] != weights_sum
+    unchanged += result[1] == weights_sum
+  assert refused + changed + unchanged == FLIPS
+  assert refused > 0
+  assert unchanged > 0 or kind == "safetensors"  # where every byte matters
+  if kind == "zip":  # every stored array has a checksum of its own
+    assert changed == 0
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_replaced_and_missing_stretches(tmp_path, kind):
+  pytest.importorskip("torch", reason="the checkpoints are written by torch")
+  path = MAKERS[kind](state_dict(vit_arrays()), tmp_path / "good.pth")
+  good = path.read_bytes()
+  file_sum, _ = outcome(path)
+  rng = np.random.default_rng(8)
+  for _ in range(60):
+    start, length = int(rng.integers(0, len(good))), int(rng.integers(1, 3000))
+    for middle in (b"", bytes(rng.integers(0, 256, length, np.uint8)), b"\xff" * length):
+      path.write_bytes(good[:start] + middle + good[start + length :])
+      result = outcome(path)
+      assert result is None or result[0] != file_sum
