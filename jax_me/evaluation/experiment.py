@@ -298,16 +298,10 @@ def prepare(config: ConfigDict) -> Experiment:
     else classification_loss(graphdef, augment, label_smoothing=config.label_smoothing)
   )
   build = state_builder(make_model, optimizer, ema=config.ema_decay > 0)
-  shapes = jax.eval_shape(build, jax.random.key(0))
   step = make_train_step(
     loss, optimizer, accum_steps=config.accum_steps, ema_decay=config.ema_decay
   )
-  program = loop.Program(
-    build=build,
-    create=jax.jit(build, out_shardings=sharding.state_sharding(shapes, mesh)),
-    step=jax.jit(step, donate_argnums=0),
-    mesh=mesh,
-  )
+  program = loop.Program.compile(build, step, mesh)
   return Experiment(
     config=config,
     builder=builder,

@@ -100,7 +100,7 @@ def restore(experiment: Experiment, fold: Fold, home: pathlib.Path) -> State:
     )
   finally:
     checkpoints.close()
-  state["constants"] = experiment.constants(fold).arrays()
+  state["constants"] = experiment.program.place(experiment.constants(fold))
   return state
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jax_me.training.checkpoint import Checkpoints
-from jax_me.training.sharding import shard_batch
+from jax_me.training.sharding import replicated, shard_batch, state_sharding
 from jax_me.training.state import Constants, State, abstract_state, initial_key
 from jax_me.training.steps import Metrics
 from jax_me.training.tracking import Progress, Tracker
@@ -50,6 +50,29 @@ class Program:
   create: Callable[[jax.Array], State]
   step: Callable[[State, dict[str, jax.Array]], tuple[State, Metrics]]
   mesh: Mesh
+
+  @classmethod
+  def compile(
+    cls,
+    build: Callable[[jax.Array], State],
+    step: Callable[[State, dict[str, jax.Array]], tuple[State, Metrics]],
+    mesh: Mesh,
+  ) -> "Program":
+    """Jits both. The state keeps its shardings from step to step, so the step compiles once."""
+    shardings = state_sharding(jax.eval_shape(build, jax.random.key(0)), mesh)
+    whole = replicated(mesh)
+    return cls(
+      build=build,
+      create=jax.jit(build, out_shardings=shardings),
+      step=jax.jit(
+        step, donate_argnums=0, out_shardings=({**shardings, "constants": whole}, whole)
+      ),
+      mesh=mesh,
+    )
+
+  def place(self, constants: Constants) -> dict[str, jax.Array]:
+    """The constants of a run, on every device."""
+    return jax.device_put(constants.arrays(), replicated(self.mesh))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,7 +164,7 @@ def train(
     state = program.create(initial_key(constants.seed))
     if initialise is not None:
       state = initialise(state)
-  state["constants"] = constants.arrays()
+  state["constants"] = program.place(constants)
 
   tracker = Tracker(workdir, resume_step=resume_step)
   progress = Progress(cadence.total, start=resume_step, description=description)

@@ -16,7 +16,7 @@ def run(devices: int, fsdp: int = 1, steps: int = 3, **options):
   mesh = make_mesh(fsdp, jax.devices()[:devices])
   program = make_program(mesh, **options)
   state = program.create(initial_key(0))
-  state["constants"] = CONSTANTS.arrays()
+  state["constants"] = program.place(CONSTANTS)
   losses = []
   for number in range(steps):
     state, metrics = program.step(state, shard_batch(make_batch(number), mesh))
@@ -68,7 +68,7 @@ def test_moving_average_follows_its_formula():
   mesh = make_mesh(1, jax.devices()[:1])
   program = make_program(mesh, ema=0.9)
   state = program.create(initial_key(0))
-  state["constants"] = CONSTANTS.arrays()
+  state["constants"] = program.place(CONSTANTS)
   average = {k: np.asarray(v) for k, v in parameter_paths(state["params"]).items()}
   for number in range(2):
     state, _ = program.step(state, shard_batch(make_batch(number), mesh))

@@ -2,7 +2,6 @@
 
 import functools
 
-import jax
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
@@ -10,7 +9,6 @@ from jax.sharding import Mesh
 from jax_me.data.augment import Augmentation, make_augmentation
 from jax_me.models.catalog import create_model
 from jax_me.models.saved import split_model
-from jax_me.training import sharding
 from jax_me.training.loop import Cadence, Program
 from jax_me.training.optim import make_optimizer
 from jax_me.training.state import Constants, state_builder
@@ -56,14 +54,8 @@ def make_program(
   settings = augment or Augmentation(crop_scale=(0.5, 1.0), flip=0.5, brightness=0.2)
   loss = classification_loss(graphdef, make_augmentation(settings, SIZE))
   build = state_builder(make, optimizer, ema=ema > 0)
-  shapes = jax.eval_shape(build, jax.random.key(0))
   step = make_train_step(loss, optimizer, accum_steps=accum_steps, ema_decay=ema)
-  return Program(
-    build=build,
-    create=jax.jit(build, out_shardings=sharding.state_sharding(shapes, mesh)),
-    step=jax.jit(step, donate_argnums=0),
-    mesh=mesh,
-  )
+  return Program.compile(build, step, mesh)
 
 
 def make_batch(number: int, rows: int = 8) -> dict[str, np.ndarray]:

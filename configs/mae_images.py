@@ -1,0 +1,45 @@
+"""Masked-autoencoder pre-training on your own photographs, no labels needed for learning.
+
+  python run.py --config configs/mae_images.py --config.data.manual_dir=FOLDER --workdir runs/mae
+
+Then fine-tune from it with the same model size:
+
+  python run.py --config configs/finetune_images.py --config.data.manual_dir=FOLDER \
+      --config.init_from=runs/mae
+
+The report shows faces masked, painted by the model, and as they were. Another size by argument,
+for example `configs/mae_images.py:small`.
+"""
+
+from configs.common import common
+
+
+def get_config(size: str = "tiny"):
+  c = common()
+  c.task = "mae"
+  c.batch_size = 32
+  c.epochs = 200.0
+  c.model.name = f"mae_vit_{size}_patch16"
+  c.model.image_size = 64
+  with c.model.arguments.unlocked():
+    # The encoder is that of finetune_images; a small decoder is enough for small pictures.
+    c.model.arguments.patch_size = 8
+    c.model.arguments.depth = 4
+    c.model.arguments.decoder_embed_dim = 128
+    c.model.arguments.decoder_depth = 2
+    c.model.arguments.decoder_num_heads = 4
+    c.model.arguments.norm_pix_loss = False
+  c.data.name = "labeled_images"
+  c.data.split = "none"
+  with c.data.options.unlocked():
+    c.data.options.align = True
+    c.data.options.size = 128
+  c.data.read_size = 72
+  c.augment.crop_scale = (0.6, 1.0)
+  c.augment.flip = 0.5
+  c.mae.mask_ratio = 0.75
+  c.optimizer.base_learning_rate = 0.0
+  c.optimizer.learning_rate = 1e-3
+  c.optimizer.b2 = 0.95
+  c.optimizer.warmup_epochs = 20.0
+  return c
