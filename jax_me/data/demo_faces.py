@@ -23,7 +23,7 @@ from jax_me.data.demo_portrait import CANVAS, FRAME, IOD, MARGIN
 FPS = 100
 INTENSITY = (0.012, 0.06)  # Interocular distances.
 DURATION = (22, 49)  # Frames from onset to offset: at most half a second.
-_FURROW_DEPTH = 5.0  # Darkening of a furrow for each interocular distance of its unit's strength.
+_FURROW_DEPTH = 3.0  # Darkening of a furrow for each interocular distance of its unit's strength.
 _TAGS = {"identity": 1, "order": 2, "clip": 3, "video": 4, "noise": 5}
 
 
@@ -59,11 +59,11 @@ class DemoSubject:
     return flat.reshape(demo_warp.GRID, demo_warp.GRID, 2)
 
   def blink(self, amount: float) -> np.ndarray:
-    """Control point motion [P, 2] of lids closing by `amount` (1 = shut)."""
+    """Control point motion [P, 2] of lids closing by `amount` (1 = all but shut)."""
     points = self.identity.points
     moved = np.zeros_like(points)
     for upper, lower in ((37, 41), (38, 40), (43, 47), (44, 46)):
-      moved[upper] = 0.9 * amount * (points[lower] - points[upper])
+      moved[upper] = 0.72 * amount * (points[lower] - points[upper])
       moved[lower] = -0.07 * amount * (points[lower] - points[upper])
     return moved
 
@@ -155,8 +155,8 @@ class DemoVideo:
       raise IndexError(f"clip {self.name} has frames 0 to {self.length - 1}, got {index}")
     texture = self._furrowed(index)
     at = self._sampling(index)
-    linear = cv2.remap(texture, at, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
-    return self.camera.expose(linear, index)
+    image = cv2.remap(texture, at, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+    return self.camera.expose(image, index)
 
   def control_points(self, index: int) -> np.ndarray:
     """Where the control points lie in a frame [P, 2], pixels; the first 68 are the landmarks."""
@@ -192,8 +192,9 @@ class DemoVideo:
       back, to_grid, (FRAME, FRAME), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
       borderMode=cv2.BORDER_REPLICATE,
     )  # fmt: skip
-    pixels = np.stack(np.meshgrid(*[np.arange(FRAME, dtype=np.float32)] * 2), -1)
-    canvas = pixels @ pose[:, :2].T.astype(np.float32) + pose[:, 2].astype(np.float32)
+    canvas = demo_portrait.pixel_centres(FRAME) @ pose[:, :2].T.astype(np.float32) + pose[
+      :, 2
+    ].astype(np.float32)
     return canvas - shift
 
   def _furrowed(self, index: int) -> np.ndarray:
@@ -264,7 +265,7 @@ class _Camera:
     waves[..., 0] = rng.normal(0, 1, (6, 2)) * amplitude[:, None]
     waves[..., 1] = rng.uniform([0.001, 0.004], [0.004, 0.012], (6, 2))
     waves[..., 2] = rng.uniform(0, 2 * np.pi, (6, 2))
-    gain = np.exp(rng.normal(0, 0.08) + rng.normal(0, 0.02, 3))
+    gain = np.exp(rng.normal(0, 0.04) + rng.normal(0, 0.01, 3)).astype(np.float32)
     return _Camera(still, waves, gain, rng.uniform(0.3, 1.0), rng.uniform(1.0, 4.0), key)
 
   def at(self, index: int) -> np.ndarray:
@@ -287,10 +288,9 @@ class _Camera:
     depth = np.exp(-0.5 * ((offset / np.array([0.8, 1.0], np.float32)) ** 2).sum(-1))
     return depth[..., None] * np.array([yaw, pitch], np.float32)
 
-  def expose(self, linear: np.ndarray, index: int) -> np.ndarray:
-    """Linear light -> uint8 sRGB with this camera's gain, blur and sensor noise."""
-    image = demo_portrait.to_srgb(linear * self.gain.astype(np.float32))
-    image = demo_portrait.blurred(image, self.blur)
+  def expose(self, image: np.ndarray, index: int) -> np.ndarray:
+    """sRGB float -> uint8 with this camera's gain, blur and sensor noise."""
+    image = demo_portrait.blurred(image * self.gain, self.blur)
     rng = np.random.default_rng([*self.key, _TAGS["noise"], index])
     image += self.noise * rng.standard_normal(image.shape, np.float32)
     return np.clip(np.rint(image), 0, 255).astype(np.uint8)

@@ -41,7 +41,7 @@ _IRIS_TINTS = np.array([[1.0, 1.0, 1.0], [0.9, 1.6, 2.6], [1.0, 1.7, 1.2], [0.6,
 class Identity:
   """A resting face on the canvas.
 
-  texture: float32 [CANVAS, CANVAS, 3], linear light, lit.
+  texture: float32 [CANVAS, CANVAS, 3], the lit face in sRGB; 255 is white, highlights go beyond.
   points: [P, 2] where the control points lie on it, canvas pixels (rows as in demo_portrait.NAMES).
   fields: float32 [GRID * GRID, P], the splines that carry the points (demo_warp.cardinal_fields).
   """
@@ -133,7 +133,7 @@ def shape_displacement(rng: np.random.Generator) -> np.ndarray:
 
 def _rest_the_mouth(move: np.ndarray, u: np.ndarray, v: np.ndarray, rng: np.random.Generator):
   """Undoes part of the smile and closes the lips by a drawn amount; lips get their thickness."""
-  unsmile = rng.uniform(0.5, 1.1)
+  unsmile = rng.uniform(0.8, 1.4)
   corners = _rows("48", "60")
   move[corners] += unsmile * np.stack([-0.10 * np.sign(u[corners]), 0.10 + 0 * u[corners]], 1)
   beside = _rows("49", "59")
@@ -208,7 +208,9 @@ def _painted(rng: np.random.Generator) -> np.ndarray:
   mottle = 1 + rng.uniform(0.01, 0.05) * _noise(rng, 9.0) + rng.uniform(0, 0.05) * _noise(rng, 1.5)
   image *= 1 + skin_here * (mottle[..., None] - 1)
   if rng.random() < 0.25:  # Freckles.
-    spots = np.clip(_noise(rng, 1.1) - 1.6, 0, 1.5) * _bump(POINTS[57, 1] - _rows_y(), 0, 60)
+    spots = np.clip(_noise(rng, 1.1) - 1.6, 0, 1.5) * _bump(
+      POINTS[57, 1] - np.arange(CANVAS)[:, None], 0, 60
+    )
     image *= 1 - skin_here * 0.35 * spots[..., None] * np.array([0.6, 1.0, 1.1])
   if rng.random() < 0.35:  # Shadow of a beard.
     jaw = np.concatenate([POINTS[2:15], POINTS[[35, 33, 31]]])
@@ -249,15 +251,10 @@ def _painted(rng: np.random.Generator) -> np.ndarray:
   return np.clip(image, 0, None).astype(np.float32)
 
 
-def _rows_y() -> np.ndarray:
-  return np.arange(CANVAS, dtype=np.float32)[:, None]
-
-
 def _light(points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
   """Gain [CANVAS, CANVAS, 3] of a soft lamp beside the camera on a head-shaped ellipsoid."""
   centre = (points[36:48].mean(0) + points[33]) / 2
-  cells = np.stack(np.meshgrid(*[np.arange(CANVAS, dtype=np.float32)] * 2), -1)
-  offset = (cells - centre) / (IOD * np.array([1.7, 2.1]))
+  offset = (demo_portrait.pixel_centres(CANVAS) - centre) / (IOD * np.array([1.7, 2.1]))
   normal = offset / np.sqrt(1 + (offset**2).sum(-1, keepdims=True))
   angle, strength = rng.uniform(0, 2 * np.pi), rng.uniform(0.1, 0.75)
   side = normal @ np.array([np.cos(angle), 0.7 * np.sin(angle)])
@@ -266,29 +263,36 @@ def _light(points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
   return gain.astype(np.float32)
 
 
-def draw_identity(rng: np.random.Generator) -> Identity:
-  """Draws one person.
+def fitted_shape(
+  shape: np.ndarray, least_jacobian: float = 0.1
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Splines for a face shape, drawn closer to the portrait as long as its warp (nearly) folds.
 
   Args:
-    rng: the subject's own generator; the identity depends on nothing else.
+    shape: [P, 2] wanted displacement of the portrait's points, canvas pixels.
+    least_jacobian: determinant that the warp back to the portrait keeps everywhere.
 
   Returns:
-    The resting face. Its warp from the portrait has no folds: a shape that would fold is drawn
-    closer to the portrait until it does not.
+    points [P, 2], the splines on them (demo_warp.cardinal_fields), and the warp's backward field
+    [GRID, GRID, 2]: what to add to a canvas position to find its place in the portrait.
   """
-  image, mirrored = _painted(rng), rng.random() < 0.5
-  shape = shape_displacement(rng)
   border = demo_warp.frame_border()
   while True:
     points = POINTS + shape
     fields = demo_warp.cardinal_fields(points, border)
-    # The splines sit on the new points, so that this is the exact way back to the portrait.
+    # The splines sit on the new points, so this is the exact way back to the portrait.
     back = (fields @ (-shape).astype(np.float32)).reshape(demo_warp.GRID, demo_warp.GRID, 2)
-    if demo_warp.jacobian(back).min() > 0.1:
-      break
+    if demo_warp.jacobian(back).min() >= least_jacobian:
+      return points, fields, back
     shape = 0.85 * shape
+
+
+def draw_identity(rng: np.random.Generator) -> Identity:
+  """Draws one person: a resting face that depends on nothing but the generator."""
+  image, mirrored = _painted(rng), rng.random() < 0.5
+  points, fields, back = fitted_shape(shape_displacement(rng))
   dense = cv2.resize(back, (CANVAS, CANVAS), interpolation=cv2.INTER_LINEAR)
-  at = dense + np.stack(np.meshgrid(*[np.arange(CANVAS, dtype=np.float32)] * 2), -1)
+  at = dense + demo_portrait.pixel_centres(CANVAS)
   texture = cv2.remap(image, at, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
   texture = np.clip(texture, 0, 1)
   if mirrored:
@@ -296,4 +300,4 @@ def draw_identity(rng: np.random.Generator) -> Identity:
     points = points[MIRROR] * [-1, 1] + [CANVAS - 1, 0]
     grid = fields.reshape(demo_warp.GRID, demo_warp.GRID, -1)
     fields = np.ascontiguousarray(grid[:, ::-1][..., MIRROR]).reshape(fields.shape)
-  return Identity(texture * _light(points, rng), points, fields)
+  return Identity(demo_portrait.to_srgb(texture * _light(points, rng)), points, fields)

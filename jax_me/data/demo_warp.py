@@ -11,8 +11,7 @@ GRID = demo_portrait.CANVAS // STEP
 
 def grid_points() -> np.ndarray:
   """Canvas coordinates of the grid's cells [GRID, GRID, 2], the centres `cv2.resize` assumes."""
-  axis = (np.arange(GRID) + 0.5) * STEP - 0.5
-  return np.stack(np.meshgrid(axis, axis), -1).astype(np.float32)
+  return (demo_portrait.pixel_centres(GRID) + 0.5) * STEP - 0.5
 
 
 def frame_border(count: int = 7) -> np.ndarray:
@@ -70,7 +69,7 @@ def inverse(field: np.ndarray, rounds: int = 5) -> np.ndarray:
     field: float32 [GRID, GRID, 2], displacement of each grid cell in canvas pixels.
     rounds: iterations.
   """
-  cells = np.stack(np.meshgrid(*[np.arange(GRID, dtype=np.float32)] * 2), -1)
+  cells = demo_portrait.pixel_centres(GRID)
   back = field
   for _ in range(rounds):
     at = cells - back * np.float32(1 / STEP)

@@ -31,8 +31,8 @@ class DemoOptions:
     subjects: number of people, at least 1.
     clips: clips of each person, at least 1; multiples of 3 show every label equally often.
     frames: examples a clip for the input "frames", 2 to 23; without meaning for the others.
-    size: side of the aligned face in pixels, 32 to 512. The rendered faces have about 190 pixels
-      where this many are shown; a larger size only enlarges.
+    size: side of the aligned face in pixels, 32 to 512. Clips are rendered so that about 170
+      pixels hold all their detail.
     seed: at least 0; another seed gives other people and other clips.
   """
 
