@@ -44,8 +44,9 @@ def _metadata(content: dict) -> dict[str, Any]:
   args = content.get("args")
   if isinstance(args, Namespace):
     found["args.model"] = args.get("model")
-  plain = {k: v for k, v in found.items() if isinstance(v, (str, int, float))}
-  return {k: v[:100] if isinstance(v, str) else v for k, v in plain.items() if v != ""}
+  texts = {k: v[:100] for k, v in found.items() if isinstance(v, str) and v}
+  counts = {k: v for k, v in found.items() if type(v) is int and abs(v) < 2**53}
+  return texts | counts
 
 
 def _strip_prefixes(tensors: dict[str, Any], notes: list[str]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ Nothing in a file is executed: the pickle inside is read by convert.torch_pickle
 only. Whatever is wrong with a file comes out as one ConversionError that names it.
 """
 
+import collections
 import dataclasses
 import io
 import pathlib
@@ -304,6 +305,7 @@ def _materialise(
   problems: list[str] = []
   changed: dict[str, int] = {}
   loaded: dict[Storage, np.ndarray] = {}
+  uses = collections.Counter(tensor.storage for tensor in tensors.values())
   for key, tensor in tensors.items():
     if key in counters:
       continue
@@ -322,6 +324,9 @@ def _materialise(
     )
     with np.errstate(over="ignore"):  # a double beyond float32 becomes inf, reported below
       array = np.array(view, np.float32, order="C")
+    uses[tensor.storage] -= 1
+    if not uses[tensor.storage]:  # a large file is not held in memory twice
+      del loaded[tensor.storage]
     if not np.isfinite(array).all():
       bad = array.size - int(np.isfinite(array).sum())
       problems.append(f"{key}: {bad} of {array.size} values are not finite (NaN or infinity)")

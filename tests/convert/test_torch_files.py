@@ -335,9 +335,9 @@ def test_endless_work_is_cut_short(tmp_path):
   refused(path)
   path.write_bytes(b"\x80\x02N" + b"2" * 20_000_000)
   refused(path, "larger")
-  path.write_bytes(b"\x80\x02)" + b"\x85" * 1_000_000 + b"}q\x00h\x00Ns.")  # deep, but harmless
+  path.write_bytes(b"\x80\x02)" + b"\x85" * 500_000 + b"}q\x00h\x00Ns.")  # deep, but harmless
   refused(path)
-  path.write_bytes(b"\x80\x02})" + b"\x85" * 1_000_000 + b"Ns.")  # a deep tuple as a key
+  path.write_bytes(b"\x80\x02})" + b"\x85" * 500_000 + b"Ns.")  # a deep tuple as a key
   refused(path, "key")
 
 
