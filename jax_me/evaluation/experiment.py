@@ -152,7 +152,13 @@ class Experiment:
       image_size=self.config.model.image_size,
       mean=list(constants.mean),
       std=list(constants.std),
-      source={"trained_on": self.read.name, "fold": fold.name, "seed": self.config.seed},
+      source={
+        "trained_on": self.read.name,
+        "options": dataclasses.asdict(self.builder.options),
+        "fold": fold.name,
+        "seed": self.config.seed,
+        "init_from": self.config.init_from,
+      },
     )
     workdir.mkdir(parents=True, exist_ok=True)
     saved.write_json(workdir / saved.MODEL_FILE, card)

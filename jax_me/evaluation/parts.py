@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jax_me.evaluation.files import write_whole
 from jax_me.evaluation.history import Row
 from jax_me.evaluation.predictions import Predictions
+from jax_me.files import write_whole
 from jax_me.training.history import read_history
 
 FACTS, HISTORY, PREDICTIONS = "facts.json", "history.jsonl", "predictions.csv"

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from jax_me.evaluation.files import write_whole
 from jax_me.evaluation.metrics import confusion_matrix
+from jax_me.files import write_whole
 
 TEXT_COLUMNS = ("database", "subject", "clip", "file", "fold")
 SCORE_PREFIX = "score_"

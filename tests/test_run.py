@@ -1,0 +1,188 @@
+"""`run.py` as a user runs it: to the report, after kill -9, with mistakes in the command."""
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import cv2
+import numpy as np
+import pytest
+
+import jax_me.models.saved as saved
+from jax_me.training.param_groups import parameter_paths
+
+TINY = [
+  "--config.data.options.align=False",
+  "--config.data.options.size=16",
+  "--config.data.read_size=16",
+  "--config.data.split=holdout",
+  "--config.batch_size=8",
+  "--config.steps=14",
+  "--config.checkpoint_steps=3",
+  "--config.model.image_size=16",
+  "--config.model.arguments.patch_size=8",
+  "--config.model.arguments.embed_dim=24",
+  "--config.model.arguments.num_heads=2",
+  "--config.model.arguments.depth=1",
+]
+
+
+@pytest.fixture(scope="module")
+def drawings(tmp_path_factory):
+  """12 people, each with a light and a dark drawing; a labels.csv names them."""
+  folder = tmp_path_factory.mktemp("drawings")
+  rng = np.random.default_rng(0)
+  with (folder / "labels.csv").open("w", newline="") as file:
+    table = csv.writer(file)
+    table.writerow(["file", "subject", "label"])
+    for person in range(12):
+      for label, level in (("dark", 60), ("light", 190)):
+        name = f"{person:02}_{label}.png"
+        picture = np.clip(rng.normal(level, 20, (20, 20, 3)), 0, 255).astype(np.uint8)
+        cv2.imwrite(str(folder / name), picture)
+        table.writerow([name, f"p{person}", label])
+  return folder
+
+
+def command(repository, drawings, workdir, *extra):
+  return [
+    sys.executable,
+    str(repository / "run.py"),
+    f"--config={repository}/configs/finetune_images.py",
+    f"--config.data.manual_dir={drawings}",
+    f"--config.data.data_dir={drawings.parent / 'built'}",
+    f"--workdir={workdir}",
+    *TINY,
+    *extra,
+  ]
+
+
+def environment(devices):
+  return {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}
+
+
+def run(repository, drawings, workdir, *extra, devices=1):
+  return subprocess.run(
+    command(repository, drawings, workdir, *extra),
+    env=environment(devices),
+    cwd=repository,
+    capture_output=True,
+    text=True,
+    timeout=300,
+  )
+
+
+def weights(workdir):
+  loaded = saved.load_model(workdir)
+  return parameter_paths(saved.split_model(loaded.model)[1])
+
+
+@pytest.mark.parametrize("devices", [1, 4])
+def test_killed_run_ends_with_the_same_bits(repository, drawings, tmp_path, devices):
+  whole = run(repository, drawings, tmp_path / "whole", devices=devices)
+  assert whole.returncode == 0, whole.stderr
+  assert f"report: {tmp_path / 'whole'}" in whole.stdout
+  assert (tmp_path / "whole/report.html").stat().st_size > 10_000
+
+  killed = subprocess.Popen(
+    command(repository, drawings, tmp_path / "cut"),
+    env=environment(devices),
+    cwd=repository,
+    stdout=subprocess.DEVNULL,
+    stderr=subprocess.DEVNULL,
+  )
+  log = tmp_path / "cut/metrics.jsonl"
+  stop_at = random.Random(devices).randrange(4, 12)
+  deadline = time.monotonic() + 200
+  while killed.poll() is None and time.monotonic() < deadline:
+    saves = tmp_path / "cut/checkpoints"
+    done = [int(p.name) for p in saves.iterdir() if p.name.isdigit()] if saves.is_dir() else []
+    if max(done, default=0) >= stop_at - 3 and log.exists():
+      break
+    time.sleep(0.005)
+  killed.send_signal(signal.SIGKILL)
+  assert killed.wait() == -signal.SIGKILL, "the run ended before it could be killed"
+
+  resumed = run(repository, drawings, tmp_path / "cut", devices=devices)
+  assert resumed.returncode == 0, resumed.stderr
+  left, right = weights(tmp_path / "whole"), weights(tmp_path / "cut")
+  for path, value in left.items():
+    assert np.array_equal(value, right[path]), path
+  predictions = [(tmp_path / n / "predictions.csv").read_bytes() for n in ("whole", "cut")]
+  assert predictions[0] == predictions[1]
+
+
+@pytest.fixture(scope="module")
+def folds(repository, drawings, tmp_path_factory):
+  workdir = tmp_path_factory.mktemp("folds") / "run"
+  done = run(
+    repository,
+    drawings,
+    workdir,
+    "--config.data.split=kfold",
+    "--config.data.folds=3",
+    "--config.steps=4",
+  )
+  assert done.returncode == 0, done.stderr
+  return workdir
+
+
+def test_every_example_is_predicted_once_over_all_folds(folds):
+  rows = list(csv.DictReader((folds / "predictions.csv").open()))
+  assert len({row["file"] for row in rows}) == len(rows) == 24
+  people = {}
+  for row in rows:
+    people.setdefault(row["subject"], set()).add(row["fold"])
+  assert all(len(own) == 1 for own in people.values())
+
+
+def test_each_fold_is_a_model_that_knows_its_labels(folds):
+  loaded = saved.load_model(folds / "fold2")
+  assert loaded.labels == ["dark", "light"] and loaded.image_size == 16
+  assert loaded.model(np.zeros((1, 16, 16, 3), np.float32)).shape == (1, 2)
+
+
+def test_eval_mode_gives_the_same_predictions(repository, drawings, folds):
+  before = (folds / "predictions.csv").read_bytes()
+  done = run(
+    repository,
+    drawings,
+    folds,
+    "--config.data.split=kfold",
+    "--config.data.folds=3",
+    "--config.steps=4",
+    "--mode=eval",
+  )
+  assert done.returncode == 0, done.stderr
+  assert (folds / "predictions.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+  "extra, code, message",
+  [
+    (["--config.optimizer.lerning_rate=1"], 1, "did you mean optimizer.learning_rate"),
+    (["--config.model.name=vit_tny_patch16"], 2, "vit_tiny_patch16"),
+    (["--config.data.manual_dir=/nowhere/at/all"], 2, "/nowhere/at/all"),
+    (["--config.batch_size=7", "--config.accum_steps=2"], 2, "must divide batch_size=7"),
+    (["--config.task=segment"], 2, "task must be one of"),
+    (["--mode=eval"], 2, "holds no run to evaluate"),
+  ],
+)
+def test_a_mistake_ends_with_one_clear_line(repository, drawings, tmp_path, extra, code, message):
+  failed = run(repository, drawings, tmp_path / "run", *extra)
+  assert failed.returncode == code
+  assert message in failed.stderr
+  assert "Traceback" not in failed.stderr
+  assert not (tmp_path / "run/checkpoints").exists()
+
+
+def test_other_settings_in_a_used_workdir_are_refused(repository, drawings, folds):
+  failed = run(repository, drawings, folds, "--config.seed=5")
+  assert failed.returncode == 2
+  assert "was started with other settings" in failed.stderr and "seed was 0, is 5" in failed.stderr
+  assert json.loads((folds / "config.json").read_text())["seed"] == 0
