@@ -53,3 +53,11 @@ def test_mae_parameter_counts(name):
 )
 def test_vit_parameter_counts(name, total):
   assert counts(lambda: create_model(name, rngs=nnx.Rngs(0))) == (total, total)
+
+
+@pytest.mark.parametrize("name", sorted(golden_cases("t2t")))
+def test_t2t_parameter_counts(name):
+  case = golden_cases("t2t")[name]
+  overrides = {"image_size" if k == "img_size" else k: v for k, v in case["kwargs"].items()}
+  expected = case["n_params_total"], case["n_params_trainable"]
+  assert counts(lambda: create_model(case["model"], rngs=nnx.Rngs(0), **overrides)) == expected

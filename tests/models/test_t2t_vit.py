@@ -61,3 +61,136 @@ def test_golden(name):
     assert value.dtype == jnp.float32
     assert max_difference(exact[output], desired) < 1e-9
     assert max_difference(value, desired) < 1e-5
+
+
+TINY = dict(image_size=32, embed_dim=24, depth=2, num_heads=3, token_dim=8, num_classes=5)
+
+
+def tiny(name="t2t_vit_7", **overrides):
+  return create_model(name, rngs=nnx.Rngs(0), **{**TINY, **overrides})
+
+
+def tiny_images(batch=2):
+  return np.random.default_rng(0).standard_normal((batch, 32, 32, 3)).astype(np.float32)
+
+
+def test_training_differs_by_the_performers_dropout_even_without_drop_rate():
+  images = tiny_images()
+
+  @nnx.jit
+  def jitted(model, key):
+    return model(images, deterministic=False, rngs=nnx.Rngs(dropout=key))
+
+  def call(model, seed):
+    return jitted(model, jax.random.key(seed))
+
+  model = tiny()
+  first, again, other = call(model, 1), call(model, 1), call(model, 2)
+  np.testing.assert_array_equal(first, again)
+  assert max_difference(first, other) > 1e-6
+  plain = tiny(token_drop_rate=0.0)
+  np.testing.assert_allclose(call(plain, 1), plain(images), atol=1e-6)
+  # The transformer's token module has no dropout.
+  attention = tiny(tokens_type="transformer")
+  np.testing.assert_allclose(call(attention, 1), attention(images), atol=1e-6)
+
+
+def test_the_stages_of_the_dense_backbone_have_the_originals_rates_and_widths():
+  model = nnx.eval_shape(
+    lambda: create_model("t2t_vit_dense", drop_path_rate=1.1, rngs=nnx.Rngs(0))
+  )
+  rates = [getattr(block, "drop_path_rate", None) for block in model.blocks]
+  stages = [[0.0] * 3, [None], [0.1] * 6, [None], [0.2] * 6, [None], [0.3] * 4]
+  expected_rates = [rate for stage in stages for rate in stage]
+  assert [rate is None for rate in rates] == [rate is None for rate in expected_rates]
+  np.testing.assert_allclose(
+    [rate for rate in rates if rate is not None],
+    [rate for rate in expected_rates if rate is not None],
+  )
+  assert model.head.kernel.shape == (584, 1000)
+
+
+def test_token_labeling_adds_half_the_largest_token_score():
+  model, images = tiny(token_labeling=True), tiny_images()
+  logits, aux = model.token_logits(images)
+  assert logits.shape == (2, 5) and aux.shape == (2, 4, 5)
+  tokens = model.tokens(images)
+  scores = np.asarray(tokens[:, 1:]) @ np.asarray(model.aux_head.kernel[...])
+  want = np.asarray(model.head(tokens[:, 0])) + 0.5 * scores.max(axis=1)
+  np.testing.assert_allclose(model(images), want, atol=1e-5)
+  with pytest.raises(ValueError, match="token_labeling=True"):
+    tiny().token_logits(images)
+
+
+def test_the_auxiliary_head_of_t2t_vit_24_has_half_a_million_parameters():
+  def size(**overrides):
+    model = nnx.eval_shape(lambda: create_model("t2t_vit_24", rngs=nnx.Rngs(0), **overrides))
+    return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model)))
+
+  assert size(token_labeling=True) - size() == 513_000
+
+
+@pytest.mark.parametrize(
+  ("name", "overrides"),
+  [
+    ("t2t_vit_7", {}),
+    ("t2t_vit_t_14", {}),
+    ("t2t_vit_14_se", dict(embed_dim=48)),
+    ("t2t_vit_16_ghost", dict(mlp_ratio=3.0)),
+    ("t2t_vit_dense", dict(block_config=(1, 1), growth_rate=12, num_heads=6)),
+  ],
+)
+def test_bfloat16_gradients_are_finite_for_large_inputs(name, overrides):
+  model = tiny(name, dtype=jnp.bfloat16, depth=1, **overrides)
+  graphdef, params, rest = nnx.split(model, nnx.Param, ...)
+
+  @jax.jit
+  def gradients(params):
+    def loss(params):
+      rebuilt = nnx.merge(graphdef, params, rest)
+      return jnp.mean(
+        jnp.square(rebuilt(100 * tiny_images(), deterministic=False, rngs=nnx.Rngs(dropout=0)))
+      )
+
+    return jax.grad(loss)(params)
+
+  for grad in jax.tree.leaves(gradients(params)):
+    assert grad.dtype == jnp.float32 and np.isfinite(grad).all()
+
+
+def test_remat_keeps_the_gradients():
+  def gradients(model):
+    graphdef, params, rest = nnx.split(model, nnx.Param, ...)
+
+    def loss(params):
+      rebuilt = nnx.merge(graphdef, params, rest)
+      logits = rebuilt(tiny_images(), deterministic=False, rngs=nnx.Rngs(dropout=0))
+      return jnp.sum(jnp.square(logits))
+
+    return jax.tree.leaves(jax.jit(jax.grad(loss))(params))
+
+  for a, b in zip(gradients(tiny(depth=1)), gradients(tiny(depth=1, remat=True)), strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_initial_values_are_the_originals():
+  model = tiny(embed_dim=384, num_heads=6)
+  kernel = np.asarray(model.blocks[0].mlp.fc1.kernel[...])
+  assert abs(kernel.std() - 0.02) < 5e-4 and abs(kernel.mean()) < 5e-4
+  assert not np.any(model.blocks[0].mlp.fc1.bias[...]) and not np.any(model.head.bias[...])
+  np.testing.assert_array_equal(model.norm.scale[...], 1.0)
+  ghost = tiny("t2t_vit_16_ghost").blocks[0].mlp.cheap_operation2.kernel[...]
+  assert np.abs(ghost).max() <= 1.0 and np.abs(ghost).max() > 0.5  # torch's Conv1d: U(-1, 1)
+
+
+@pytest.mark.parametrize(
+  ("overrides", "message"),
+  [
+    (dict(image_size=40), "image_size 40 must be a multiple of patch_size 16"),
+    (dict(backbone="wide"), r"backbone must be one of \['dense', 'ghost', 'plain', 'se'\]"),
+    (dict(backbone="ghost"), "ghost backbone needs mlp_ratio 3, got 2"),
+  ],
+)
+def test_impossible_settings_are_refused(overrides, message):
+  with pytest.raises(ValueError, match=message):
+    tiny(**overrides)
