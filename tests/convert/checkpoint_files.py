@@ -8,6 +8,7 @@ import struct
 import zipfile
 
 import numpy as np
+import pytest
 
 # A small ViT: 28-pixel images, patches of 14, so 2 x 2 patches and a class token.
 TINY_VIT = dict(patch_size=14, embed_dim=8, depth=2, num_heads=2, image_size=28)
@@ -76,15 +77,13 @@ def random_arrays(shapes: dict[str, tuple[int, ...]], seed: int) -> dict[str, np
 
 def state_dict(arrays: dict[str, np.ndarray], prefix: str = ""):
   """The arrays as torch.nn.Module.state_dict() would give them."""
-  import torch
-
+  torch = pytest.importorskip("torch", reason="the checkpoint is written by torch")
   pairs = ((prefix + key, torch.from_numpy(np.array(a))) for key, a in arrays.items())
   return collections.OrderedDict(pairs)
 
 
 def save_torch(content, path: pathlib.Path, *, legacy: bool = False) -> pathlib.Path:
-  import torch
-
+  torch = pytest.importorskip("torch", reason="the checkpoint is written by torch")
   torch.save(content, path, _use_new_zipfile_serialization=not legacy)
   return path
 

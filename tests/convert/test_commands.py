@@ -24,8 +24,6 @@ from convert.arrays import model_arrays
 from convert.torch_files import read_torch_checkpoint
 from jax_me.models.saved import load_model
 
-pytest.importorskip("torch", reason="the checkpoints are written by torch")
-
 
 def flags(sizes: dict) -> list[str]:
   def text(value):

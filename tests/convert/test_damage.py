@@ -19,35 +19,36 @@ from convert.torch_files import read_checkpoint
 from convert.torch_to_flax import convert_checkpoint
 
 FLIPS = 500
-MAKERS = {
-  "zip": lambda content, path: save_torch(content, path),
-  "legacy": lambda content, path: save_torch(content, path, legacy=True),
-  "safetensors": lambda content, path: save_safetensors(vit_arrays(), path),
-}
+KINDS = ["zip", "legacy", "safetensors"]
+
+
+def good_file(kind, path):
+  if kind == "safetensors":
+    return save_safetensors(vit_arrays(), path)
+  content = {
+    "model": state_dict(vit_arrays()),
+    "optimizer": {"state": {0: state_dict(random_arrays({"m": (3,)}, 0))}},
+    "args": training_arguments(),
+  }
+  return save_torch(content, path, legacy=kind == "legacy")
 
 
 def outcome(path):
   """The checksums of file and weights, or None when the file is refused."""
-  start = time.perf_counter()
+  start = time.process_time()
   try:
     report = convert_checkpoint(read_checkpoint(path), "vit_tiny_patch16", **TINY_VIT).report
     result = report.source["sha256"], report.weights_sha256
   except ConversionError as error:
     assert path.name in str(error)
     result = None
-  assert time.perf_counter() - start < 5
+  assert time.process_time() - start < 5
   return result
 
 
-@pytest.mark.parametrize("kind", MAKERS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_flipped_bytes(tmp_path, kind):
-  pytest.importorskip("torch", reason="the checkpoints are written by torch")
-  content = {
-    "model": state_dict(vit_arrays()),
-    "optimizer": {"state": {0: state_dict(random_arrays({"m": (3,)}, 0))}},
-    "args": training_arguments(),
-  }
-  path = MAKERS[kind](content, tmp_path / "good.pth")
+  path = good_file(kind, tmp_path / "good.pth")
   good = path.read_bytes()
   file_sum, weights_sum = outcome(path)
   rng = np.random.default_rng(7)
@@ -73,10 +74,9 @@ def test_flipped_bytes(tmp_path, kind):
     assert changed == 0
 
 
-@pytest.mark.parametrize("kind", MAKERS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_replaced_and_missing_stretches(tmp_path, kind):
-  pytest.importorskip("torch", reason="the checkpoints are written by torch")
-  path = MAKERS[kind](state_dict(vit_arrays()), tmp_path / "good.pth")
+  path = good_file(kind, tmp_path / "good.pth")
   good = path.read_bytes()
   file_sum, _ = outcome(path)
   rng = np.random.default_rng(8)

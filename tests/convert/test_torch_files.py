@@ -179,10 +179,10 @@ def test_all_unusable_arrays_are_listed_at_once(tmp_path):
 
 
 def refused(path: pathlib.Path, *words: str) -> ConversionError:
-  start = time.perf_counter()
+  start = time.process_time()
   with pytest.raises(ConversionError) as error:
     read_torch_checkpoint(path)
-  assert time.perf_counter() - start < 5
+  assert time.process_time() - start < 5
   for word in (str(path), *words):
     assert word in str(error.value)
   return error.value
