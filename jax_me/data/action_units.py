@@ -26,8 +26,8 @@ _UNITS: dict[str, dict[str, tuple[float, float]]] = {
   # Cheek raiser (orbicularis oculi, orbital part).
   "AU6": {"cheek": (0.1, -1), "under_eye": (0.05, -0.85), "40": (0, -0.35), "41": (0, -0.4),
           "36": (0.15, -0.1), "17": (0.05, 0.1), "fold": (0, -0.4), "nose_side": (0, -0.2)},
-  # Lid tightener: the slit narrows.
-  "AU7": {"37": (0, 0.75), "38": (0, 0.75), "40": (0, -0.85), "41": (0, -0.85),
+  # Lid tightener: the slit narrows. It is short itself, so the lids move less than other points.
+  "AU7": {"37": (0, 0.5), "38": (0, 0.5), "40": (0, -0.65), "41": (0, -0.65),
           "under_eye": (0, -0.35)},
   # Nose wrinkler (levator labii superioris alaeque nasi).
   "AU9": {"nose_side": (0.15, -0.85), "nose_wing": (0.1, -1), "31": (-0.1, -0.8), "32": (0, -0.6),

@@ -24,7 +24,9 @@ FPS = 100
 INTENSITY = (0.012, 0.06)  # Interocular distances.
 DURATION = (22, 49)  # Frames from onset to offset: at most half a second.
 _FURROW_DEPTH = 3.0  # Darkening of a furrow for each interocular distance of its unit's strength.
-_TAGS = {"identity": 1, "order": 2, "clip": 3, "video": 4, "noise": 5}
+# Points that meet when eyes and mouth close: the upper ones, the lower ones.
+_LIDS_AND_LIPS = np.array([[37, 38, 43, 44, 61, 62, 63], [41, 40, 47, 46, 67, 66, 65]])
+_TAGS = {"identity": 1, "order": 2, "clip": 3, "video": 4, "noise": 5, "units": 6}
 
 
 def _generator(seed: int, subject: int, tag: str, *rest: int) -> np.random.Generator:
@@ -62,9 +64,19 @@ class DemoSubject:
     """Control point motion [P, 2] of lids closing by `amount` (1 = all but shut)."""
     points = self.identity.points
     moved = np.zeros_like(points)
-    for upper, lower in ((37, 41), (38, 40), (43, 47), (44, 46)):
-      moved[upper] = 0.72 * amount * (points[lower] - points[upper])
-      moved[lower] = -0.07 * amount * (points[lower] - points[upper])
+    upper, lower = _LIDS_AND_LIPS[:, :4]
+    slit = points[lower] - points[upper]
+    moved[upper] = 0.72 * amount * slit
+    moved[lower] = -0.07 * amount * slit
+    return moved
+
+  def keep_apart(self, moved: np.ndarray) -> np.ndarray:
+    """The motion [P, 2], lids and lips pushed apart where they would pass through each other."""
+    upper, lower = _LIDS_AND_LIPS
+    gap = self.identity.points[lower, 1] - self.identity.points[upper, 1]
+    excess = np.maximum(0, moved[upper, 1] - moved[lower, 1] - 0.8 * gap)
+    moved[upper, 1] -= excess / 2
+    moved[lower, 1] += excess / 2
     return moved
 
   def furrow(self, unit: str, side: int) -> np.ndarray:
@@ -175,7 +187,7 @@ class DemoVideo:
         moved += share * self.subject.iod * action_units.displacement(movement.units)
         if movement.blink:
           moved += self.subject.blink(share * movement.blink)
-    return moved
+    return self.subject.keep_apart(moved)
 
   def _sampling(self, index: int) -> np.ndarray:
     """Canvas position behind every pixel of the frame: float32 [FRAME, FRAME, 2]."""
@@ -260,7 +272,7 @@ class _Camera:
         rng.normal(0, 2.0),
       ]
     )
-    amplitude = np.array([1.0, 1.0, 0.4, 0.003, 0.7, 0.7])
+    amplitude = np.array([0.7, 0.7, 0.3, 0.002, 0.5, 0.5])
     waves = np.zeros((6, 2, 3))
     waves[..., 0] = rng.normal(0, 1, (6, 2)) * amplitude[:, None]
     waves[..., 1] = rng.uniform([0.001, 0.004], [0.004, 0.012], (6, 2))
@@ -297,15 +309,19 @@ class _Camera:
 
 
 def _draw_event(
-  rng: np.random.Generator, onset: int, label: str
-) -> tuple[Event, list[Movement], int]:
-  """An expression from `onset` on: the event, its movement and the frame where it is over."""
+  rng: np.random.Generator, units_rng: np.random.Generator, onset: int, label: str
+) -> tuple[Event, Movement]:
+  """An expression from `onset` on.
+
+  The action units have a generator of their own: how many numbers they draw depends on the label,
+  and nothing drawn later may.
+  """
   duration = int(rng.integers(*DURATION, endpoint=True))
-  rise = int(round(duration * rng.uniform(0.35, 0.6)))
+  apex = onset + int(round(duration * rng.uniform(0.35, 0.6)))
   intensity = float(rng.uniform(*INTENSITY))
-  units = action_units.draw_expression(label, intensity, rng)
-  event = Event(onset, onset + rise, onset + duration, label, intensity)
-  return event, [Movement(event.onset, event.apex, event.offset, units)], event.offset
+  units = action_units.draw_expression(label, intensity, units_rng)
+  event = Event(onset, apex, onset + duration, label, intensity)
+  return event, Movement(event.onset, event.apex, event.offset, units)
 
 
 def _draw_distractors(
@@ -356,9 +372,10 @@ def demo_clip(seed: int, subject: int | DemoSubject, index: int) -> DemoClip:
   person = subject if isinstance(subject, DemoSubject) else _subject(seed, subject)
   rng = _generator(seed, person.subject, "clip", index)
   label = clip_label(seed, person.subject, index)
-  event, movements, end = _draw_event(rng, int(rng.integers(8, 30)), label)
-  length = end + int(rng.integers(8, 30))
-  movements += _draw_distractors(rng, length, 0.7, event.intensity)
+  units_rng = _generator(seed, person.subject, "units", index)
+  event, expression = _draw_event(rng, units_rng, int(rng.integers(8, 30)), label)
+  length = event.offset + int(rng.integers(8, 30))
+  movements = [expression, *_draw_distractors(rng, length, 0.7, event.intensity)]
   camera = _Camera.draw(rng, (seed, person.subject, _TAGS["clip"], index))
   name = f"{person.name}_{index:02d}"
   return DemoClip(name, person, length, (event,), tuple(movements), camera)
@@ -380,12 +397,12 @@ def demo_video(seed: int, subject: int | DemoSubject, index: int, seconds: float
   movements: list[Movement] = []
   onset = int(rng.integers(FPS // 2, 2 * FPS))
   while True:
-    event, moving, end = _draw_event(rng, onset, LABELS[rng.integers(len(LABELS))])
-    if end >= length:
+    event, expression = _draw_event(rng, rng, onset, LABELS[rng.integers(len(LABELS))])
+    if event.offset >= length:
       break
     events.append(event)
-    movements += moving
-    onset = end + int(rng.integers(FPS, 3 * FPS))
+    movements.append(expression)
+    onset = event.offset + int(rng.integers(FPS, 3 * FPS))
   movements += _draw_distractors(rng, length, 0.4 * seconds, float(np.mean(INTENSITY)))
   camera = _Camera.draw(rng, (seed, person.subject, _TAGS["video"], index))
   name = f"{person.name}_v{index:02d}"
