@@ -10,8 +10,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2
 
-from jax_me.data.builders.parallel import available_cores
 from jax_me.data.index import read_index
+from jax_me.faces.cores import available_cores
 
 DEFAULT_CACHE_BYTES = 2**30
 MAX_THREADS = 8

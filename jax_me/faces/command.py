@@ -3,7 +3,8 @@
 import argparse
 import sys
 
-from jax_me.faces import alignment, detector, pool, tree
+from jax_me.faces import alignment, detector, tree
+from jax_me.faces.cores import available_cores
 
 EPILOG = f"""\
 What becomes of each file is in OUTPUT/report.jsonl, counts and the mean and standard deviation of
@@ -29,7 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     type=int,
     default=None,
     help=f"processes, each with its own models, 75 MB (default: one per core, "
-    f"here {pool.available_cores()})",
+    f"here {available_cores()})",
   )
   add(
     "--on-no-face",

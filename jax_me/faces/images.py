@@ -1,4 +1,4 @@
-"""Photographs and frames: any file a user may have -> uint8 RGB, and pictures written whole."""
+"""Photographs and frames: any file a user may have -> uint8 RGB, and back into a file's bytes."""
 
 import io
 import os
@@ -149,23 +149,3 @@ def encode_image(image: np.ndarray, image_format: str = "png") -> bytes:
     raise ValueError(f"image_format must be 'png' or 'jpg', got {image_format!r}")
   _, data = cv2.imencode(f".{image_format}", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
   return data.tobytes()
-
-
-def write_whole(path: str | os.PathLike, data: bytes, *, scratch: str | os.PathLike) -> None:
-  """Writes a file so that it is there whole or not at all, even after kill -9.
-
-  Args:
-    path: where the file is to be; its folder must exist.
-    data: its content.
-    scratch: a folder on the same file system for the half-written file.
-
-  Raises:
-    OSError: disk full, no permission; nothing is left behind.
-  """
-  partial = pathlib.Path(scratch) / f"{os.getpid()}.partial"
-  try:
-    partial.write_bytes(data)
-    os.replace(partial, path)
-  except OSError:
-    partial.unlink(missing_ok=True)
-    raise

@@ -22,13 +22,6 @@ import jax_me.faces
 from jax_me.faces import listing, tasks
 
 
-def available_cores() -> int:
-  """Cores that this process may use; containers and `taskset` give fewer than the machine has."""
-  if hasattr(os, "sched_getaffinity"):
-    return len(os.sched_getaffinity(0))
-  return os.cpu_count() or 1
-
-
 def run_tasks(
   work: Iterable[listing.Task], settings: tasks.Settings, *, workers: int
 ) -> Generator[dict]:

@@ -2,8 +2,12 @@
 
 import sys
 import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 import tqdm
+
+T = TypeVar("T")
 
 LINE_SECONDS = 10.0
 
@@ -11,20 +15,21 @@ LINE_SECONDS = 10.0
 class Progress:
   """Counts pictures. On a terminal a bar with pictures/s and time left, else a line every 10 s."""
 
-  def __init__(self, total: int, *, done: int = 0, quiet: bool = False):
+  def __init__(self, what: str, total: int | None, *, done: int = 0, quiet: bool = False):
     """Starts counting.
 
     Args:
-      total: number of pictures.
+      what: the name shown, for example "faces".
+      total: number of pictures, None when unknown.
       done: how many an earlier run has finished; they do not count towards the speed.
       quiet: show nothing.
     """
-    self._total, self._done, self._first = total, done, done
+    self._what, self._total, self._done, self._first = what, total, done, done
     self._started = self._shown = time.monotonic()
     self._bar: tqdm.tqdm | None = None
     self._quiet = quiet
     if not quiet and sys.stderr.isatty():
-      self._bar = tqdm.tqdm(total=total, initial=done, unit="image", desc="faces")
+      self._bar = tqdm.tqdm(total=total, initial=done, unit="image", desc=what, dynamic_ncols=True)
 
   def advance(self) -> None:
     """Counts one more picture."""
@@ -34,14 +39,30 @@ class Progress:
     elif not self._quiet and time.monotonic() - self._shown >= LINE_SECONDS:
       self._shown = time.monotonic()
       speed = (self._done - self._first) / (self._shown - self._started)
-      left = (self._total - self._done) / speed
-      print(
-        f"faces: {self._done}/{self._total} images, {speed:.1f}/s, {left:.0f} s left",
-        file=sys.stderr,
-        flush=True,
-      )
+      line = f"{self._done} images, {speed:.1f}/s"
+      if self._total is not None:
+        left = max(self._total - self._done, 0) / speed
+        line = f"{self._done}/{self._total} images, {speed:.1f}/s, {left:.0f} s left"
+      self._print(line)
 
   def close(self) -> None:
-    """Ends the bar."""
+    """Ends the bar; the last line tells how many there were."""
     if self._bar is not None:
       self._bar.close()
+    elif not self._quiet:
+      seconds = time.monotonic() - self._started
+      self._print(f"{self._done - self._first} images in {seconds:.1f} s")
+
+  def _print(self, line: str) -> None:
+    print(f"{self._what}: {line}", file=sys.stderr, flush=True)
+
+
+def show_progress(items: Iterable[T], what: str, total: int | None) -> Iterator[T]:
+  """Passes items through and shows their number; see `Progress` for the arguments."""
+  progress = Progress(what, total)
+  try:
+    for item in items:
+      yield item
+      progress.advance()
+  finally:
+    progress.close()

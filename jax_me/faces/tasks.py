@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
+from jax_me import files
 from jax_me.faces import alignment, detector, images, listing
 
 
@@ -127,8 +128,7 @@ def _write(name: str, output: str, aligned: alignment.Aligned, settings: Setting
   data = images.encode_image(aligned.image, settings.image_format)
   path = pathlib.Path(settings.output, output)
   try:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    images.write_whole(path, data, scratch=settings.scratch)
+    files.write_whole(path, data, scratch=settings.scratch)
   except OSError as error:
     raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
   row["output"] = output

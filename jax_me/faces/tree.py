@@ -7,10 +7,12 @@ import pathlib
 import shutil
 from collections.abc import Iterator
 
-from jax_me.faces import alignment, detector, images, listing, pool, tasks
+from jax_me.faces import alignment, detector, listing, pool, tasks
+from jax_me.faces.cores import available_cores
 from jax_me.faces.progress import Progress
 from jax_me.faces.report import Report
 from jax_me.faces.tasks import OutputError
+from jax_me.files import write_whole
 
 SUMMARY_NAME = "summary.json"
 SCRATCH_NAME = ".faces-partial"
@@ -67,7 +69,7 @@ def align_tree(
   alignment.check_settings(size, on_no_face)
   if image_format not in ("png", "jpg"):
     raise ValueError(f"image_format must be 'png' or 'jpg', got {image_format!r}")
-  workers = pool.available_cores() if workers is None else workers
+  workers = available_cores() if workers is None else workers
   if workers < 1:
     raise ValueError(f"workers must be at least 1, got {workers}")
   detector.landmark_model_path()
@@ -152,7 +154,8 @@ def _align(
     work = _unfinished(report, files, work, target, redo_faceless=redo_faceless)
     sources = {file.name: file for file in files}
     total = sum(file.is_image for file in files)
-    progress = Progress(total, done=total - sum(len(task.names) for task in work), quiet=quiet)
+    done = total - sum(len(task.names) for task in work)
+    progress = Progress("faces", total, done=done, quiet=quiet)
     for file in files:
       if not file.is_image and file.name not in report:
         report.append(_with_source(tasks.empty_row(file.name, "not_an_image"), file))
@@ -186,7 +189,7 @@ def _with_source(row: dict, file: listing.SourceFile) -> dict:
 
 def _write_summary(target: pathlib.Path, summary: dict, scratch: pathlib.Path) -> None:
   data = json.dumps(summary, indent=2).encode() + b"\n"
-  images.write_whole(target / SUMMARY_NAME, data, scratch=scratch)
+  write_whole(target / SUMMARY_NAME, data, scratch=scratch)
 
 
 def _earlier_settings(target: pathlib.Path, settings: dict) -> dict | None:

@@ -13,6 +13,7 @@ import jax
 import orbax.checkpoint as ocp
 from flax import nnx
 
+from jax_me.files import write_whole
 from jax_me.models.catalog import create_model
 
 MODEL_FILE = "model.json"
@@ -77,17 +78,7 @@ def merge_model(graphdef: Any, params: Mapping, model_state: Mapping) -> Any:
 
 def write_json(path: str | os.PathLike, content: Any) -> None:
   """Writes JSON so that a reader finds the old file or the new one, never half of it."""
-  path = pathlib.Path(path)
-  handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-  try:
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-      json.dump(content, file, indent=2)
-      file.write("\n")
-    os.chmod(temporary, 0o644)
-    os.replace(temporary, path)
-  except BaseException:
-    pathlib.Path(temporary).unlink(missing_ok=True)
-    raise
+  write_whole(path, (json.dumps(content, indent=2) + "\n").encode())
 
 
 def model_card(

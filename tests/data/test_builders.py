@@ -275,13 +275,6 @@ def test_dead_worker_is_an_error_that_says_what_to_do():
     list(parallel.map_in_processes(os._exit, [1], workers=2))
 
 
-def test_progress_logs_when_there_is_no_terminal(caplog, monkeypatch):
-  monkeypatch.setattr(parallel, "LOG_SECONDS", 0.0)
-  with caplog.at_level("INFO"):
-    assert list(parallel.show_progress([1, 2], total=2, what="toy")) == [1, 2]
-  assert "toy: 1/2 images" in caplog.text and "toy: 2 images in" in caplog.text
-
-
 def test_index_of_nothing_and_of_partial_rows():
   assert len(make_index(("a",), [])) == 0
   index = make_index(("a",), [{"label": 0, "file": "x"}])

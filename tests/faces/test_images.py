@@ -164,13 +164,3 @@ def test_encode_image(scenery):
   assert np.abs(jpeg.astype(int) - scenery).mean() < 2
   with pytest.raises(ValueError, match="'png' or 'jpg', got 'gif'"):
     images.encode_image(scenery, "gif")
-
-
-def test_write_whole_leaves_nothing_behind_when_it_fails(tmp_path):
-  scratch = tmp_path / "scratch"
-  scratch.mkdir()
-  images.write_whole(tmp_path / "a", b"one", scratch=scratch)
-  assert (tmp_path / "a").read_bytes() == b"one"
-  with pytest.raises(OSError):
-    images.write_whole(tmp_path / "missing" / "a", b"two", scratch=scratch)
-  assert list(scratch.iterdir()) == []

@@ -7,6 +7,7 @@ import os
 import numpy as np
 import pytest
 
+from jax_me import files
 from jax_me.faces import alignment, images, pool, tasks, tree
 from jax_me.faces.report import read_report
 
@@ -231,7 +232,7 @@ def test_disk_full_is_one_clear_error_and_can_be_resumed(
 ):
   for number in range(3):
     save(tmp_path / "in" / f"{number}.png", variants(number))
-  write_whole = images.write_whole
+  write_whole = files.write_whole
 
   def full(path, data, *, scratch):
     if path.name == "1.png":
@@ -239,7 +240,7 @@ def test_disk_full_is_one_clear_error_and_can_be_resumed(
     write_whole(path, data, scratch=scratch)
 
   with monkeypatch.context() as patch:
-    patch.setattr(images, "write_whole", full)
+    patch.setattr(files, "write_whole", full)
     with pytest.raises(tree.OutputError, match=r"cannot write .*1\.png: No space left on device"):
       run()
   assert {"0.png", "report.jsonl", "summary.json"} == set(results(tmp_path))

@@ -31,13 +31,15 @@ from jax_me.data.builders.identity import (
   identity_hash,
   make_options,
 )
-from jax_me.data.builders.parallel import available_cores, show_progress
+from jax_me.data.builders.known_counts import compare_counts, log_counts
+from jax_me.data.builders.report import BuildReport
 from jax_me.data.builders.writer import ShardWriter, explain_full_disk
 from jax_me.data.index import index_path
+from jax_me.faces.cores import available_cores
+from jax_me.faces.progress import show_progress
 
 logger = logging.getLogger(__name__)
 
-REPORT_FILE = "report.jsonl"
 SUMMARY_FILE = "summary.json"
 
 
@@ -128,6 +130,17 @@ class FaceDataset(tfds.core.GeneratorBasedBuilder):
     return fingerprint_folder(manual_dir)
 
   @classmethod
+  def settle_options(cls, options: Any, manual_dir: pathlib.Path) -> Any:
+    """Replaces options that mean "see what is there" by what the user's files are."""
+    del manual_dir
+    return options
+
+  @classmethod
+  def is_answer(cls, built: dict[str, Any], options: Any) -> bool:
+    """Whether a build with these options (as JSON values) is one that `options` ask for."""
+    return built == json.loads(json.dumps(dataclasses.asdict(options)))
+
+  @classmethod
   def config_title(cls, options: Any) -> str:
     """Readable first part of the folder name, for example "aligned_224"."""
     del options
@@ -153,7 +166,7 @@ class FaceDataset(tfds.core.GeneratorBasedBuilder):
       config = FaceDatasetConfig(
         name=found["config_name"],
         version=cls.VERSION,
-        options=checked,
+        options=make_options(cls, found["options"]),
         labels=tuple(found["labels"]),
         fingerprint=found["fingerprint"],
       )
@@ -166,6 +179,7 @@ class FaceDataset(tfds.core.GeneratorBasedBuilder):
           f"manual_dir {source} of dataset {cls.name} is not a folder. "
           f"{cls.MANUAL_DOWNLOAD_INSTRUCTIONS}"
         )
+      checked = cls.settle_options(checked, source)
     config = FaceDatasetConfig(
       name="",
       version=cls.VERSION,
@@ -188,7 +202,8 @@ class FaceDataset(tfds.core.GeneratorBasedBuilder):
     return builder
 
   def __init__(self, *, config: FaceDatasetConfig, **kwargs: Any):
-    self._report: list[dict[str, Any]] = []
+    self._report: BuildReport | None = None
+    self._found: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
     kwargs.setdefault("file_format", "array_record")
     super().__init__(config=config, **kwargs)
 
@@ -216,7 +231,16 @@ class FaceDataset(tfds.core.GeneratorBasedBuilder):
 
   def report(self, file: str, status: str, **details: Any) -> None:
     """Adds one row to the report beside the dataset; status "ok" means stored unharmed."""
-    self._report.append({"file": file, "status": status, **details})
+    assert self._report is not None, "only while generating"
+    self._report.add(file, status, **details)
+
+  def known_counts(self) -> dict[str, dict[str, int]]:
+    """Published numbers of images, split -> class -> number, to compare this copy with."""
+    return {}
+
+  def count_found(self, split: str, label: str) -> None:
+    """Counts an annotation for that comparison, also where its image cannot be stored."""
+    self._found[split][label] += 1
 
   def _info(self) -> tfds.core.DatasetInfo:
     features = tfds.features
@@ -280,42 +304,37 @@ class FaceDataset(tfds.core.GeneratorBasedBuilder):
 
   def _generate_splits(self, dl_manager: Any, download_config: Any) -> list[Any]:
     del download_config
-    self._report.clear()
+    self._found.clear()
     folder = pathlib.Path(self.data_path)  # the temporary one, renamed by TFDS at the end
-    infos, counts = [], {}
-    classes = collections.Counter({label: 0 for label in self.labels})
-    for name, split in self._split_generators(dl_manager).items():
-      watched = show_progress(
-        self._generate_examples(split), total=split.total, what=f"{self.name} {name}"
-      )
-      with explain_full_disk(folder):
-        info = self._write_split(name, watched, folder, classes)
-      counts[name] = info.num_examples
-      if info.num_examples:
-        infos.append(info)
-      else:
-        index_path(folder, name).unlink()
-        self.report(name, "empty_split")
-    if not infos:
-      raise ValueError(f"dataset {self.name}: no usable image was found. {self._problems()}")
-    with explain_full_disk(folder):
+    with explain_full_disk(folder), BuildReport(folder) as self._report:
+      infos, stored = [], {}
+      for name, split in self._split_generators(dl_manager).items():
+        stored[name] = collections.Counter({label: 0 for label in self.labels})
+        watched = show_progress(self._generate_examples(split), f"{self.name} {name}", split.total)
+        info = self._write_split(name, watched, folder, stored[name])
+        if info.num_examples:
+          infos.append(info)
+        else:
+          index_path(folder, name).unlink()
+          self.report(name, "empty_split")
+      if not infos:
+        problems = self._report.problems() or "No file was listed."
+        raise ValueError(f"dataset {self.name}: no usable image was found. {problems}")
+      known = compare_counts(self.known_counts(), self._found or stored, stored)
       _write_json(folder / IDENTITY_FILE, identity(type(self), self.config))
-      with (folder / REPORT_FILE).open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in self._report)
       _write_json(
         folder / SUMMARY_FILE,
-        {"examples": counts, "classes": classes, "files": _count_statuses(self._report)},
+        {
+          "examples": {name: sum(classes.values()) for name, classes in stored.items()},
+          "classes": {label: sum(c[label] for c in stored.values()) for label in self.labels},
+          "files": self._report.counts,
+          "known_counts": known,
+        },
       )
-    if _count_statuses(self._report).keys() - {"ok"}:
-      logger.warning("dataset %s: %s", self.name, self._problems())
+    if problems := self._report.problems():
+      logger.warning("dataset %s: %s", self.name, problems)
+    log_counts(self.name, known)
     return infos
-
-  def _problems(self) -> str:
-    """Counts of everything that is not "ok", and the first few names."""
-    bad = [row for row in self._report if row["status"] != "ok"]
-    counts = ", ".join(f"{count} {status}" for status, count in _count_statuses(bad).items())
-    first = "; ".join(f"{row['file']}: {row['status']}" for row in bad[:3])
-    return f"Problems: {counts} ({first}); see {REPORT_FILE}" if bad else "No file was listed."
 
   def _write_split(
     self,
@@ -370,10 +389,6 @@ def _remove_leftovers(folder: pathlib.Path) -> None:
   for leftover in folder.parent.glob(f"incomplete.*_{folder.name}"):
     logger.info("removing what an interrupted build left: %s", leftover)
     shutil.rmtree(leftover)
-
-
-def _count_statuses(rows: list[dict[str, Any]]) -> dict[str, int]:
-  return dict(collections.Counter(row["status"] for row in rows))
 
 
 def _write_json(path: pathlib.Path, value: Any) -> None:

@@ -107,11 +107,10 @@ def find_prepared(cls: "type[FaceDataset]", data_dir: pathlib.Path, options: Any
   Raises:
     ValueError: there is none, or more than one (then only manual_dir can tell which is meant).
   """
-  wanted = json.loads(json.dumps(dataclasses.asdict(options)))
   found = []
   for path in sorted((data_dir / cls.name).glob(f"*/{cls.VERSION}/{IDENTITY_FILE}")):
     record = json.loads(path.read_text(encoding="utf-8"))
-    if record["options"] == wanted and record["version"] == str(cls.VERSION):
+    if record["version"] == str(cls.VERSION) and cls.is_answer(record["options"], options):
       found.append({**record, "config_name": path.parent.parent.name})
   if not found:
     raise ValueError(

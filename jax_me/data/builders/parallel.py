@@ -1,4 +1,4 @@
-"""Work spread over processes, results in order, memory bounded; and progress that suits the place.
+"""Work spread over processes, results in order, memory bounded.
 
 dlib holds Python's lock while it looks for faces, so threads would not help.
 """
@@ -6,29 +6,12 @@ dlib holds Python's lock while it looks for faces, so threads would not help.
 import collections
 import concurrent.futures
 import itertools
-import logging
 import multiprocessing
-import os
-import sys
-import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
-import tqdm
-
 T = TypeVar("T")
 R = TypeVar("R")
-
-logger = logging.getLogger(__name__)
-
-LOG_SECONDS = 10.0
-
-
-def available_cores() -> int:
-  """Cores that this process may use (containers and `taskset` give fewer than the machine has)."""
-  if hasattr(os, "sched_getaffinity"):
-    return len(os.sched_getaffinity(0))
-  return os.cpu_count() or 1
 
 
 def map_in_processes(
@@ -72,28 +55,3 @@ def map_in_processes(
     ) from error
   finally:
     pool.shutdown(wait=True, cancel_futures=True)
-
-
-def show_progress(items: Iterable[T], *, total: int | None, what: str) -> Iterator[T]:
-  """Passes items through; a bar on a terminal, else a log line every ten seconds.
-
-  Args:
-    items: anything iterable.
-    total: how many there are, when known.
-    what: the name shown, for example "labeled_images train".
-  """
-  if sys.stderr.isatty():
-    yield from tqdm.tqdm(items, total=total, desc=what, unit="image", dynamic_ncols=True)
-    return
-  started = logged = time.monotonic()
-  count = 0
-  for item in items:
-    yield item
-    count += 1
-    now = time.monotonic()
-    if now - logged >= LOG_SECONDS:
-      logged = now
-      of_total = "" if total is None else f"/{total}"
-      logger.info("%s: %d%s images, %.1f/s", what, count, of_total, count / (now - started))
-  seconds = time.monotonic() - started
-  logger.info("%s: %d images in %.1f s", what, count, seconds)

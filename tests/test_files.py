@@ -1,0 +1,40 @@
+"""Files written whole or not at all."""
+
+import os
+
+import pytest
+
+from jax_me.files import write_whole
+
+
+@pytest.mark.parametrize("use_scratch", [False, True])
+def test_write_whole_replaces_and_makes_folders(tmp_path, use_scratch):
+  scratch = None
+  if use_scratch:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+  path = tmp_path / "new" / "folder" / "a.txt"
+  for content in (b"one", b"two"):
+    write_whole(path, content, scratch=scratch)
+    assert path.read_bytes() == content
+  assert os.listdir(path.parent) == ["a.txt"]
+  assert scratch is None or not os.listdir(scratch)
+  plain = tmp_path / "plain"
+  plain.touch()
+  assert path.stat().st_mode == plain.stat().st_mode
+
+
+def test_failed_write_leaves_the_old_content_and_nothing_else(tmp_path, monkeypatch):
+  path = tmp_path / "a.txt"
+  write_whole(path, b"one")
+
+  def fail(source, target):
+    raise OSError("no space")
+
+  with monkeypatch.context() as patch:
+    patch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="no space"):
+      write_whole(path, b"two")
+  assert path.read_bytes() == b"one" and os.listdir(tmp_path) == ["a.txt"]
+  with pytest.raises(OSError):
+    write_whole(path / "below a file", b"three")
