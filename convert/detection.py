@@ -98,36 +98,53 @@ class Detection:
     return f"{named}give the sizes that the file shows: {' '.join(differ)}"
 
 
-class _Shapes:
-  """Shapes by key, with errors that say which key a family cannot do without."""
+class _Unknown(Exception):
+  """The array that would show a size is missing or misshapen; matching will list it."""
 
-  def __init__(self, arrays: Mapping[str, np.ndarray], family: str):
-    self.arrays, self.family = arrays, family
+
+def _known(**arguments: Callable[[], Any]) -> dict[str, Any]:
+  """The arguments that the file does show."""
+  known = {}
+  for name, look in arguments.items():
+    try:
+      known[name] = look()
+    except _Unknown:
+      continue
+  return known
+
+
+class _Shapes:
+  """Looks sizes up in a state dict."""
+
+  def __init__(self, arrays: Mapping[str, np.ndarray]):
+    self.arrays = arrays
 
   def of(self, key: str, rank: int) -> tuple[int, ...]:
-    if key not in self.arrays:
-      raise ConversionError(f"the file looks like {FAMILY_NAMES[self.family]} but has no {key}")
-    shape = np.shape(self.arrays[key])
+    shape = np.shape(self.arrays[key]) if key in self.arrays else ()
     if len(shape) != rank or 0 in shape:
-      raise ConversionError(
-        f"the file looks like {FAMILY_NAMES[self.family]} but {key} has the shape {shape}"
-      )
+      raise _Unknown
     return shape
 
+  def any(self, pattern: str) -> bool:
+    """Whether some key begins like the regular expression."""
+    return any(re.match(pattern, key) for key in self.arrays)
+
   def count(self, pattern: str) -> int:
-    """How many numbers follow each other from 0 in the keys matched by `pattern`."""
+    """How many numbers follow each other from 0 in the keys that begin like `pattern`."""
     numbers = {int(m.group(1)) for key in self.arrays if (m := re.match(pattern, key))}
     return next(i for i in range(len(numbers) + 1) if i not in numbers)
 
-  def classes(self) -> dict[str, int]:
-    return {"num_classes": self.of("head.weight", 2)[0]} if "head.weight" in self.arrays else {}
+  def classes(self) -> int:
+    if "head.weight" in self.arrays:
+      return self.of("head.weight", 2)[0]
+    return self.of("head.bias", 1)[0]
 
   def grid(self) -> int:
     """Patches along a side, from the position table; the class token has a row of its own."""
     tokens = self.of("pos_embed", 3)[1] - 1
-    side = round(tokens**0.5)
+    side = round(max(tokens, 0) ** 0.5)
     if side < 1 or side * side != tokens:
-      raise ConversionError(f"pos_embed has {tokens + 1} rows, not a square grid and a class token")
+      raise _Unknown
     return side
 
   def mlp_ratio(self) -> float:
@@ -143,14 +160,13 @@ def detect(arrays: Mapping[str, np.ndarray]) -> Detection:
     arrays: {torch key: array in torch's layout}.
 
   Raises:
-    ConversionError: no family of ours, with what it may be instead; or a family of ours that
-      lacks the arrays which show its sizes.
+    ConversionError: no family of ours, with what it may be instead.
   """
-  keys = set(arrays)
-  for family, is_it, describe in _FAMILIES:
-    if is_it(keys):
-      return describe(_Shapes(arrays, family))
-  seems = next((n for p, n in _STRANGERS if any(re.match(rf"{p}\Z", k) for k in keys)), "")
+  shapes = _Shapes(arrays)
+  for sign, describe in _FAMILIES:
+    if shapes.any(sign):
+      return describe(shapes)
+  seems = next((name for sign, name in _STRANGERS if shapes.any(rf"{sign}\Z")), "")
   shown = ", ".join(k[:60] for k in list(arrays)[:4]) or "no keys at all"
   raise ConversionError(
     "the file is none of T2T-ViT, ViT, MAE, ConvNeXt V2 or FCMAE"
@@ -161,100 +177,100 @@ def detect(arrays: Mapping[str, np.ndarray]) -> Detection:
 
 
 def _describe_vit(shapes: _Shapes) -> Detection:
-  dim, _, patch, _ = shapes.of("patch_embed.proj.weight", 4)
-  arguments: dict[str, Any] = {
-    "patch_size": patch,
-    "embed_dim": dim,
-    "depth": shapes.count(r"blocks\.(\d+)\."),
-    "mlp_ratio": shapes.mlp_ratio(),
-    "image_size": shapes.grid() * patch,
-  }
-  if "decoder_pred.weight" in shapes.arrays or "decoder_embed.weight" in shapes.arrays:
-    arguments |= {
-      "decoder_embed_dim": shapes.of("decoder_embed.weight", 2)[0],
-      "decoder_depth": shapes.count(r"decoder_blocks\.(\d+)\."),
-    }
+  arguments = _known(
+    patch_size=lambda: shapes.of("patch_embed.proj.weight", 4)[2],
+    embed_dim=lambda: shapes.of("patch_embed.proj.weight", 4)[0],
+    depth=lambda: shapes.count(r"blocks\.(\d+)\."),
+    mlp_ratio=shapes.mlp_ratio,
+    image_size=lambda: shapes.grid() * shapes.of("patch_embed.proj.weight", 4)[2],
+  )
+  if shapes.any(r"decoder_|mask_token"):
+    arguments |= _known(
+      decoder_embed_dim=lambda: shapes.of("decoder_embed.weight", 2)[0],
+      decoder_depth=lambda: shapes.count(r"decoder_blocks\.(\d+)\."),
+    )
     return _named("mae", MAE_FULL, arguments)
-  if "head.weight" in shapes.arrays or "head.bias" in shapes.arrays:
-    arguments |= shapes.classes() | {"global_pool": "fc_norm.weight" in shapes.arrays}
-    return _named("vit", CLASSIFIER, arguments)
-  return _named("vit", MAE_ENCODER, arguments)
+  if not shapes.any(r"head\.|fc_norm\."):
+    return _named("vit", MAE_ENCODER, arguments)
+  arguments |= _known(num_classes=shapes.classes)
+  if shapes.any(r"(fc_)?norm\."):
+    arguments["global_pool"] = shapes.any(r"fc_norm\.")
+  return _named("vit", CLASSIFIER, arguments)
 
 
 def _describe_t2t(shapes: _Shapes) -> Detection:
-  arguments: dict[str, Any] = {
-    "embed_dim": shapes.of("cls_token", 3)[2],
-    "mlp_ratio": shapes.mlp_ratio(),
-    "image_size": shapes.grid() * 16,
-  }
   module = "tokens_to_token.attention1"
-  if f"{module}.kqv.weight" in shapes.arrays:
-    arguments |= {"tokens_type": "performer", "token_dim": shapes.of(f"{module}.w", 2)[1]}
-  else:
-    wide = shapes.of(f"{module}.attn.qkv.weight", 2)[0]
-    arguments |= {"tokens_type": "transformer", "token_dim": wide // 3}
-  backbone = next((name for part, name in _BACKBONES if _has(shapes, part)), "plain")
+  performer = shapes.any(r"tokens_to_token\.attention\d\.(w\Z|kqv\.)")
+  arguments = _known(
+    embed_dim=lambda: shapes.of("cls_token", 3)[2],
+    mlp_ratio=shapes.mlp_ratio,
+    image_size=lambda: shapes.grid() * 16,
+    tokens_type=lambda: "performer" if performer else "transformer",
+    token_dim=lambda: (
+      shapes.of(f"{module}.proj.weight", 2)[0]
+      if performer
+      else shapes.of(f"{module}.attn.proj.weight", 2)[0]
+    ),
+    num_classes=shapes.classes,
+  )
+  backbones = (("se_layer", "se"), ("cheap_operation", "ghost"), ("dense_linear", "dense"))
+  backbone = next((name for part, name in backbones if shapes.any(rf"blocks\..*{part}")), "plain")
   arguments["backbone"] = backbone
   if backbone == "dense":
-    arguments |= _dense_stages(shapes)
+    arguments |= _known(
+      block_config=lambda: _dense_stages(shapes),
+      growth_rate=lambda: shapes.of("blocks.0.dense_linear.weight", 2)[0],
+    )
   else:
     arguments["depth"] = shapes.count(r"blocks\.(\d+)\.")
-  arguments |= shapes.classes()
-  arguments |= {"token_labeling": True} if "aux_head.weight" in shapes.arrays else {}
+  arguments |= {"token_labeling": True} if shapes.any(r"aux_head\.") else {}
   return _named("t2t_vit", CLASSIFIER, arguments)
 
 
-_BACKBONES = ((".se_layer.", "se"), (".cheap_operation", "ghost"), (".dense_linear.", "dense"))
-
-
-def _has(shapes: _Shapes, part: str) -> bool:
-  return any(part in key for key in shapes.arrays)
-
-
-def _dense_stages(shapes: _Shapes) -> dict[str, Any]:
-  """Blocks between the transitions of a dense backbone, and what each block appends."""
+def _dense_stages(shapes: _Shapes) -> list[int]:
+  """How many blocks stand between the transitions of a dense backbone."""
   stages = [0]
   for number in range(shapes.count(r"blocks\.(\d+)\.")):
     if f"blocks.{number}.linear.weight" in shapes.arrays:
       stages.append(0)
     else:
       stages[-1] += 1
-  growth = shapes.of("blocks.0.dense_linear.weight", 2)[0]
-  return {"block_config": stages, "growth_rate": growth}
+  return stages
 
 
 def _convnext_sizes(shapes: _Shapes, prefix: str, pointwise: str) -> dict[str, Any]:
-  depths = [shapes.count(rf"{re.escape(prefix)}stages\.{i}\.(\d+)\.") for i in range(4)]
-  dims = [shapes.of(f"{prefix}stages.{i}.0.{pointwise}.weight", 2)[1] for i in range(4)]
-  return {"depths": depths, "dims": dims}
+  return _known(
+    depths=lambda: [shapes.count(rf"{re.escape(prefix)}stages\.{i}\.(\d+)\.") for i in range(4)],
+    dims=lambda: [shapes.of(f"{prefix}stages.{i}.0.{pointwise}.weight", 2)[1] for i in range(4)],
+  )
 
 
 def _describe_convnext(shapes: _Shapes) -> Detection:
-  if not any(key.endswith("grn.gamma") for key in shapes.arrays):
+  if not shapes.any(r".*\.grn\."):
     raise ConversionError(
       "the file seems to be ConvNeXt V1 (it has no global response normalisation)",
       remedy="take the ConvNeXt V2 checkpoint of the same size",
     )
-  arguments = _convnext_sizes(shapes, "", "pwconv1") | shapes.classes()
-  classifier = {"head.weight", "head.bias", "norm.weight", "norm.bias"} & set(shapes.arrays)
-  return _named("convnextv2", CLASSIFIER if classifier else FCMAE_DENSE, arguments)
+  arguments = _convnext_sizes(shapes, "", "pwconv1")
+  if not shapes.any(r"(head|norm)\."):
+    return _named("convnextv2", FCMAE_DENSE, arguments)
+  return _named("convnextv2", CLASSIFIER, arguments | _known(num_classes=shapes.classes))
 
 
 def _describe_fcmae(shapes: _Shapes) -> Detection:
-  arguments = _convnext_sizes(shapes, "encoder.", "pwconv1.linear")
-  return _named("fcmae", FCMAE_SPARSE, arguments)
+  sizes = _convnext_sizes(shapes, "encoder.", "pwconv1.linear") | _known(
+    decoder_embed_dim=lambda: shapes.of("proj.weight", 4)[0],
+    decoder_depth=lambda: shapes.count(r"decoder\.(\d+)\."),
+  )
+  return _named("fcmae", FCMAE_SPARSE, sizes)
 
 
-# Asked in this order; the first that says yes describes the file.
-_FAMILIES: tuple[tuple[str, Callable[[set[str]], bool], Callable[[_Shapes], Detection]], ...] = (
-  ("t2t_vit", lambda keys: any(k.startswith("tokens_to_token.") for k in keys), _describe_t2t),
-  ("fcmae", lambda keys: "encoder.downsample_layers.0.0.weight" in keys, _describe_fcmae),
-  ("convnextv2", lambda keys: "downsample_layers.0.0.weight" in keys, _describe_convnext),
-  (
-    "vit",
-    lambda keys: "patch_embed.proj.weight" in keys and "blocks.0.attn.qkv.weight" in keys,
-    _describe_vit,
-  ),
+# How some key begins, asked in this order, and who describes the file.
+_FAMILIES: tuple[tuple[str, Callable[[_Shapes], Detection]], ...] = (
+  (r"tokens_to_token\.", _describe_t2t),
+  (r"encoder\.downsample_layers\.", _describe_fcmae),
+  (r"downsample_layers\.", _describe_convnext),
+  (r"blocks\.\d+\.attn\.qkv\.", _describe_vit),
 )
 
 

@@ -28,19 +28,6 @@ class Match:
   fresh: list[dict[str, Any]]
 
 
-def check_arrays(arrays: Mapping[str, Any]) -> list[str]:
-  """Problems of the arrays by themselves: no array, not floating point, not finite."""
-  problems = []
-  for key, array in arrays.items():
-    if not isinstance(key, str) or not isinstance(array, np.ndarray):
-      problems.append(f"{key!r}: {type(array).__name__} where a numpy array is expected")
-    elif array.dtype.kind != "f":
-      problems.append(f"{key}: {array.dtype} where weights are floating-point numbers")
-    elif not np.isfinite(array).all():
-      problems.append(f"{key}: has values that are not finite (NaN or infinity)")
-  return problems
-
-
 def match_arrays(
   arrays: Mapping[str, np.ndarray],
   targets: Mapping[str, Sequence[int]],
@@ -50,23 +37,25 @@ def match_arrays(
   *,
   new_head: str = "",
   resize: bool = False,
+  problems: Sequence[str] = (),
 ) -> Match:
   """Settles every key of the file and every array of the model.
 
   Args:
-    arrays: {torch key: array}, checked.
+    arrays: {torch key: array}.
     targets: {path: shape} of the model's arrays.
     family: of the model.
     rules: from the file's names to the model's.
     way: what the file's content leaves out and lacks on purpose.
     new_head: why the head starts afresh; empty when the file's head is to be loaded.
     resize: whether position tables may be resized to the model's image size.
+    problems: found before; listed with those found here.
 
   Raises:
     ConversionError: all that is missing, unexpected or of the wrong shape, in one list.
   """
   match = Match({}, [], [], [])
-  problems: list[str] = []
+  problems = list(problems)
   settled: set[str] = set()
   for path, shape in targets.items():
     rule = rules.key_of(path)
@@ -100,7 +89,7 @@ def match_arrays(
       problems.append(f"{key} {list(array.shape)}: unexpected, the model has no place for it")
   if problems:
     raise ConversionError(
-      f"{len(problems)} keys do not fit the model",
+      f"{len(problems)} problems between the file and the model",
       problems=problems,
       remedy="choose the model the file was made for (--model), with its sizes",
     )

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from convert.binary_file import BinaryFile
+from convert.check import check_arrays
 from convert.containers import select_state_dict
 from convert.errors import ConversionError
 from convert.safetensors_file import looks_like_safetensors, read_safetensors
@@ -55,7 +56,7 @@ class TorchCheckpoint:
   """What a checkpoint file held.
 
   Attributes:
-    arrays: {key: float32 array in torch's layout}, container unwrapped, prefixes removed.
+    arrays: {key: array in torch's layout}, container unwrapped, prefixes removed.
     file: the file's name (without folders).
     sha256: of the whole file.
     format: "torch zip", "torch legacy" or "safetensors".
@@ -79,15 +80,16 @@ def read_checkpoint(path: str | pathlib.Path, *, prefer: str = "ema") -> TorchCh
   """Reads a checkpoint file with everything the load report says about it.
 
   Half-precision and double arrays become float32 (noted). Counters of batch normalisation
-  (`num_batches_tracked`) are left out (noted); no other integer array belongs to a supported model.
+  (`num_batches_tracked`) are left out (noted). Other integer arrays, and values that are not
+  finite, are left to `convert` and `read_torch_checkpoint`, which refuse them.
 
   Args:
     path: torch file (zip or legacy format) or safetensors file.
     prefer: which weights to take when the file has both averaged and raw ones, "ema" or "raw".
 
   Raises:
-    ConversionError: the file is missing, damaged, of another kind, asks to execute something, has
-      no weights, or has arrays that are not finite floating-point numbers.
+    ConversionError: the file is missing, damaged, of another kind, asks to execute something, or
+      has no weights.
   """
   path = pathlib.Path(path)
   try:
@@ -113,9 +115,21 @@ def read_torch_checkpoint(path: str | pathlib.Path) -> dict[str, np.ndarray]:
   """The arrays of a checkpoint file: {key: float32 array in torch's layout}.
 
   The container is unwrapped (averaged weights are preferred), `module.` prefixes are removed and
-  nothing in the file is executed. See read_checkpoint for the rest, and for the errors.
+  nothing in the file is executed. See read_checkpoint for the rest.
+
+  Raises:
+    ConversionError: as read_checkpoint, and for arrays that are not finite floating-point numbers.
   """
-  return read_checkpoint(path).arrays
+  arrays = read_checkpoint(path).arrays
+  problems = check_arrays(arrays)
+  if problems:
+    raise ConversionError(
+      "the file holds arrays that cannot be weights",
+      problems=problems,
+      remedy="take a checkpoint from before the training went wrong, or fetch the file again",
+      file=str(path),
+    )
+  return arrays
 
 
 def _read(file: BinaryFile, prefer: str) -> TorchCheckpoint:
@@ -295,14 +309,13 @@ def _materialise(
   notes: list[str],
   limit: int,
 ) -> dict[str, np.ndarray]:
-  """The tensors as float32 arrays of their own memory; all problems in one error."""
+  """The tensors as arrays of their own memory, floating-point ones as float32."""
   if sum(4 * tensor.size for tensor in tensors.values()) > limit:
     raise ConversionError("the tensors would need far more memory than the file has bytes")
   counters = [k for k in tensors if k.rpartition(".")[2] == "num_batches_tracked"]
   if counters:
     notes.append(f"{len(counters)} counters of batch normalisation left out")
   arrays: dict[str, np.ndarray] = {}
-  problems: list[str] = []
   changed: dict[str, int] = {}
   loaded: dict[Storage, np.ndarray] = {}
   uses = collections.Counter(tensor.storage for tensor in tensors.values())
@@ -310,9 +323,6 @@ def _materialise(
     if key in counters:
       continue
     kind = tensor.storage.dtype
-    if kind not in ("float32", "float64", "float16", "bfloat16"):
-      problems.append(f"{key}: {kind} where weights are floating-point numbers")
-      continue
     if tensor.storage not in loaded:
       loaded[tensor.storage] = load(tensor.storage)
     flat = loaded[tensor.storage]
@@ -322,22 +332,13 @@ def _materialise(
       [step * flat.itemsize for step in tensor.stride],
       writeable=False,
     )
-    with np.errstate(over="ignore"):  # a double beyond float32 becomes inf, reported below
-      array = np.array(view, np.float32, order="C")
+    floating = flat.dtype.kind == "f"
+    with np.errstate(over="ignore"):  # a double beyond float32 becomes inf, which is not finite
+      arrays[key] = np.array(view, np.float32 if floating else flat.dtype.newbyteorder("="))
     uses[tensor.storage] -= 1
     if not uses[tensor.storage]:  # a large file is not held in memory twice
       del loaded[tensor.storage]
-    if not np.isfinite(array).all():
-      bad = array.size - int(np.isfinite(array).sum())
-      problems.append(f"{key}: {bad} of {array.size} values are not finite (NaN or infinity)")
-    if kind != "float32":
+    if floating and kind != "float32":
       changed[kind] = changed.get(kind, 0) + 1
-    arrays[key] = array
-  if problems:
-    raise ConversionError(
-      "the file holds arrays that cannot be weights",
-      problems=problems,
-      remedy="take a checkpoint from before the training went wrong, or fetch the file again",
-    )
   notes += [f"{count} arrays changed from {kind} to float32" for kind, count in changed.items()]
   return arrays

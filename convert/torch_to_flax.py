@@ -12,12 +12,14 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from convert.check import check_arrays
 from convert.errors import ConversionError
 from convert.model_folder import REPORT_FILE, check_output, save_conversion
 from convert.torch_files import TorchCheckpoint, read_checkpoint, read_torch_checkpoint
 
 if TYPE_CHECKING:
-  import numpy as np
   from flax import nnx
 
   from convert.report import LoadReport
@@ -81,12 +83,12 @@ def convert_arrays(
   from convert import detection
   from convert.arrays import abstract_model, filled_model, initial_arrays, model_arrays
   from convert.families import FAMILIES, family_of, passage, rules_for, sizes
-  from convert.matching import check_arrays, match_arrays
+  from convert.matching import match_arrays
   from convert.report import LoadReport, weights_sha256
 
-  problems = check_arrays(arrays)
-  if problems:
-    raise ConversionError("the arrays cannot be weights", problems=problems)
+  foreign = [str(key) for key, value in arrays.items() if not isinstance(value, np.ndarray)]
+  if foreign:
+    raise ConversionError("these are not numpy arrays", problems=foreign)
   detected = detection.detect(arrays)
   name = name or detected.only_name()
   family_name = family_of(name)
@@ -114,6 +116,7 @@ def convert_arrays(
       way,
       new_head=_new_head(arrays, detected, family.head, overrides),
       resize="image_size" in overrides,
+      problems=check_arrays(arrays),
     )
   except ConversionError as error:
     error.reason += f" {name} with {arguments}; the file seems to be {detected}"
@@ -157,8 +160,11 @@ def _new_head(
   classes = overrides.get("num_classes")
   if classes is None or not head:
     return ""
-  if not any(key.startswith(head) for key in arrays):
+  parts = [key for key in arrays if key.startswith(head)]
+  if not parts:
     return f"the file has no head; a new one for {classes} classes"
+  if len(parts) % 2:  # weight without bias: the file is incomplete, which matching will say
+    return ""
   held = detected.arguments.get("num_classes")
   if held is None or held == classes:
     return ""

@@ -227,11 +227,33 @@ def test_unusable_arrays_come_at_once():
   arrays = vit_arrays()
   arrays["norm_nan"] = np.array([np.nan], np.float32)
   arrays["head.bias"] = np.arange(7)
-  arrays["cls_token"] = [1.0, 2.0]
   arrays["pos_embed"] = np.full((1, 5, 8), np.inf, np.float32)
+  del arrays["cls_token"]
   with pytest.raises(ConversionError) as error:
     convert(arrays, "vit_tiny_patch16", **TINY_VIT)
-  assert len(error.value.problems) == 4
+  problems = "\n".join(error.value.problems)
+  for words in (
+    "norm_nan: 1 of 1 values are not finite",
+    "norm_nan [1]: unexpected",
+    "head.bias: int64",
+    "pos_embed: 40 of 40",
+    "cls_token [1, 1, 8]: missing",
+  ):
+    assert words in problems
+  assert len(error.value.problems) == 5
+  with pytest.raises(ConversionError, match="not numpy arrays"):
+    convert(vit_arrays() | {"head.bias": [1.0] * 7}, "vit_tiny_patch16", **TINY_VIT)
+
+
+@pytest.mark.parametrize("family", TINY_MODELS)
+def test_any_missing_key_is_named(family):
+  name, sizes = TINY_MODELS[family]
+  arrays = random_model_arrays(name, **sizes)
+  for key in arrays:
+    rest = {k: v for k, v in arrays.items() if k != key}
+    with pytest.raises(ConversionError) as error:
+      convert(rest, name, **sizes)
+    assert any(p.startswith(f"{key} [") and "missing" in p for p in error.value.problems), key
 
 
 def test_num_classes_replaces_the_head_and_says_so():
@@ -267,8 +289,9 @@ def test_image_size_resizes_the_position_table_as_torch_does():
     expected_table[0, 1:], resized.permute(0, 2, 3, 1).reshape(16, 8), atol=1e-6
   )
   odd = arrays | {"pos_embed": np.zeros((1, 7, 8), np.float32)}
-  with pytest.raises(ConversionError, match="square grid"):
-    convert(odd, "vit_tiny_patch16", **TINY_VIT)
+  for size in (28, 56):
+    with pytest.raises(ConversionError, match=r"pos_embed: shape \[1, 7, 8\]"):
+      convert(odd, "vit_tiny_patch16", **TINY_VIT | {"image_size": size})
 
 
 def test_mae_files_start_classifiers_with_either_pooling():
