@@ -49,11 +49,11 @@ def drawings(tmp_path_factory):
   return folder
 
 
-def command(repository, drawings, workdir, *extra):
+def command(repository, drawings, workdir, *extra, recipe="finetune_images"):
   return [
     sys.executable,
     str(repository / "run.py"),
-    f"--config={repository}/configs/finetune_images.py",
+    f"--config={repository}/configs/{recipe}.py",
     f"--config.data.manual_dir={drawings}",
     f"--config.data.data_dir={drawings.parent / 'built'}",
     f"--workdir={workdir}",
@@ -66,9 +66,9 @@ def environment(devices):
   return {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}
 
 
-def run(repository, drawings, workdir, *extra, devices=1):
+def run(repository, drawings, workdir, *extra, devices=1, **options):
   return subprocess.run(
-    command(repository, drawings, workdir, *extra),
+    command(repository, drawings, workdir, *extra, **options),
     env=environment(devices),
     cwd=repository,
     capture_output=True,
@@ -186,3 +186,33 @@ def test_other_settings_in_a_used_workdir_are_refused(repository, drawings, fold
   assert failed.returncode == 2
   assert "was started with other settings" in failed.stderr and "seed was 0, is 5" in failed.stderr
   assert json.loads((folds / "config.json").read_text())["seed"] == 0
+
+
+def test_masked_pretraining_shows_faces_and_starts_fine_tuning(repository, drawings, tmp_path):
+  pretrained = tmp_path / "mae"
+  done = run(repository, drawings, pretrained, "--config.data.split=none", recipe="mae_images")
+  assert done.returncode == 0, done.stderr
+  assert "reconstructed" in (pretrained / "report.md").read_text().lower()
+  with np.load(pretrained / "report/reconstructions.npz") as sheets:
+    visible = (sheets["masked"] == sheets["original"]).all(axis=(1, 2, 3))
+    assert not visible.any() and sheets["original"].shape == (8, 16, 16, 3)
+
+  tuned = tmp_path / "tuned"
+  done = run(repository, drawings, tuned, f"--config.init_from={pretrained}")
+  assert done.returncode == 0, done.stderr
+  passed = json.loads((tuned / "init_from.json").read_text())
+  taken = {row["path"] for row in passed["taken"]}
+  assert "blocks.0.attn.qkv.kernel" in taken and "patch_embed.proj.kernel" in taken
+  assert {row["path"].split(".")[0] for row in passed["fresh"]} == {"head", "fc_norm"}
+
+
+def test_weights_of_another_size_are_refused(repository, drawings, folds, tmp_path):
+  failed = run(
+    repository,
+    drawings,
+    tmp_path / "run",
+    f"--config.init_from={folds / 'fold1'}",
+    "--config.model.arguments.depth=2",
+  )
+  assert failed.returncode == 1
+  assert "cannot start from" in failed.stderr and "Traceback" not in failed.stderr
