@@ -11,6 +11,7 @@ if typing.TYPE_CHECKING:
   from jax_me.data.builders.base import FaceDataset
 
 BUILDERS: dict[str, str] = {
+  "affectnet": "jax_me.data.builders.affectnet:AffectNet",
   "demo_clips": "jax_me.data.builders.demo_clips:DemoClips",
   "labeled_images": "jax_me.data.builders.labeled_images:LabeledImages",
 }
