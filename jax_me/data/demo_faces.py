@@ -16,9 +16,9 @@ import functools
 import cv2
 import numpy as np
 
-from jax_me.data import action_units, demo_identity, demo_portrait, demo_warp
+from jax_me.data import action_units, demo_camera, demo_identity, demo_portrait, demo_warp
 from jax_me.data.action_units import LABELS
-from jax_me.data.demo_portrait import CANVAS, FRAME, IOD, MARGIN
+from jax_me.data.demo_portrait import CANVAS, FRAME
 
 FPS = 100
 INTENSITY = (0.012, 0.06)  # Interocular distances.
@@ -26,7 +26,15 @@ DURATION = (22, 49)  # Frames from onset to offset: at most half a second.
 _FURROW_DEPTH = 3.0  # Darkening of a furrow for each interocular distance of its unit's strength.
 # Points that meet when eyes and mouth close: the upper ones, the lower ones.
 _LIDS_AND_LIPS = np.array([[37, 38, 43, 44, 61, 62, 63], [41, 40, 47, 46, 67, 66, 65]])
-_TAGS = {"identity": 1, "order": 2, "clip": 3, "video": 4, "noise": 5, "units": 6}
+_TAGS = {
+  "identity": 1,
+  "order": 2,
+  "clip": 3,
+  "units": 4,
+  "clip_noise": 5,
+  "video": 6,
+  "video_noise": 7,
+}
 
 
 def _generator(seed: int, subject: int, tag: str, *rest: int) -> np.random.Generator:
@@ -80,7 +88,7 @@ class DemoSubject:
     return moved
 
   def furrow(self, unit: str, side: int) -> np.ndarray:
-    """Darkness in [0, 1] [CANVAS, CANVAS] of the furrows that one side of a unit casts."""
+    """Darkness [CANVAS, CANVAS] of the furrows of one side of a unit; below 0 where lighter."""
     if (unit, side) not in self._furrows:
       drawn = np.zeros((CANVAS, CANVAS), np.float32)
       for here, line in action_units.furrows(unit, self.identity.points, self.iod):
@@ -88,8 +96,8 @@ class DemoSubject:
           fixed = np.round(line * 16).astype(np.int32)
           cv2.polylines(drawn, [fixed], False, 1.0, 2, cv2.LINE_8, 4)
       # A dark line with a lighter shoulder, as a fold of skin shows under soft light.
-      drawn = demo_portrait.blurred(drawn, 1.3) - 0.5 * demo_portrait.blurred(drawn, 3.0)
-      self._furrows[unit, side] = drawn
+      fold = demo_portrait.blurred(drawn, 1.3) - 0.5 * demo_portrait.blurred(drawn, 3.0)
+      self._furrows[unit, side] = fold
     return self._furrows[unit, side]
 
 
@@ -154,7 +162,7 @@ class DemoVideo:
   length: int
   events: tuple[Event, ...]
   movements: tuple[Movement, ...]
-  camera: "_Camera"
+  camera: demo_camera.Camera
   fps: int = FPS
 
   def frame(self, index: int) -> np.ndarray:
@@ -167,15 +175,15 @@ class DemoVideo:
       raise IndexError(f"clip {self.name} has frames 0 to {self.length - 1}, got {index}")
     texture = self._furrowed(index)
     at = self._sampling(index)
-    image = cv2.remap(texture, at, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+    image = demo_warp.sampled(texture, at, cv2.INTER_CUBIC)
     return self.camera.expose(image, index)
 
   def control_points(self, index: int) -> np.ndarray:
     """Where the control points lie in a frame [P, 2], pixels; the first 68 are the landmarks."""
     points = self.subject.identity.points + self._displacement(index)
     grid = ((points + 0.5) / demo_warp.STEP - 0.5).astype(np.float32)
-    drift = self.camera.turn(self.subject, index)
-    turned = cv2.remap(drift, grid[:, None], None, cv2.INTER_LINEAR)[:, 0]
+    drift = self.camera.turn(self.subject.identity.points, index)
+    turned = demo_warp.sampled(drift, grid[:, None])[:, 0]
     pose = self.camera.pose(index)
     return (points + turned) @ pose[:, :2].T + pose[:, 2]
 
@@ -192,7 +200,7 @@ class DemoVideo:
   def _sampling(self, index: int) -> np.ndarray:
     """Canvas position behind every pixel of the frame: float32 [FRAME, FRAME, 2]."""
     moved = self._displacement(index)
-    field = self.camera.turn(self.subject, index)
+    field = self.camera.turn(self.subject.identity.points, index)
     if moved.any():
       field = field + self.subject.field(moved)
     back = demo_warp.inverse(field)
@@ -243,69 +251,6 @@ class DemoClip(DemoVideo):
   @property
   def label(self) -> str:
     return self.events[0].label
-
-
-@dataclasses.dataclass(frozen=True)
-class _Camera:
-  """Pose of the head and the look of the pictures, with a slow drift of the head.
-
-  still: (shift x, shift y in pixels, roll in degrees, scale, yaw, pitch in canvas pixels).
-  waves: [6, 2 waves, (amplitude, cycles a frame, phase)], the drift of each of the six.
-  """
-
-  still: np.ndarray
-  waves: np.ndarray
-  gain: np.ndarray
-  blur: float
-  noise: float
-  key: tuple[int, ...]
-
-  @staticmethod
-  def draw(rng: np.random.Generator, key: tuple[int, ...]) -> "_Camera":
-    still = np.array(
-      [
-        rng.uniform(-8, 8),
-        rng.uniform(-6, 6),
-        rng.normal(0, 2.5),
-        rng.uniform(0.92, 1.06),
-        rng.normal(0, 2.5),
-        rng.normal(0, 2.0),
-      ]
-    )
-    amplitude = np.array([0.7, 0.7, 0.3, 0.002, 0.5, 0.5])
-    waves = np.zeros((6, 2, 3))
-    waves[..., 0] = rng.normal(0, 1, (6, 2)) * amplitude[:, None]
-    waves[..., 1] = rng.uniform([0.001, 0.004], [0.004, 0.012], (6, 2))
-    waves[..., 2] = rng.uniform(0, 2 * np.pi, (6, 2))
-    gain = np.exp(rng.normal(0, 0.04) + rng.normal(0, 0.01, 3)).astype(np.float32)
-    return _Camera(still, waves, gain, rng.uniform(0.3, 1.0), rng.uniform(1.0, 4.0), key)
-
-  def at(self, index: int) -> np.ndarray:
-    size, rate, phase = np.moveaxis(self.waves, -1, 0)
-    return self.still + (size * np.sin(2 * np.pi * rate * index + phase)).sum(1)
-
-  def pose(self, index: int) -> np.ndarray:
-    """Canvas -> frame, 2x3."""
-    x, y, roll, scale = self.at(index)[:4]
-    middle = (CANVAS / 2, CANVAS / 2)
-    pose = cv2.getRotationMatrix2D(middle, roll, scale)
-    pose[:, 2] += [x - MARGIN, y - MARGIN]
-    return pose
-
-  def turn(self, subject: DemoSubject, index: int) -> np.ndarray:
-    """Parallax of small yaw and pitch: near parts of the head shift against far ones."""
-    yaw, pitch = self.at(index)[4:]
-    points = subject.identity.points
-    offset = (demo_warp.grid_points() - points[29].astype(np.float32)) / np.float32(IOD)
-    depth = np.exp(-0.5 * ((offset / np.array([0.8, 1.0], np.float32)) ** 2).sum(-1))
-    return depth[..., None] * np.array([yaw, pitch], np.float32)
-
-  def expose(self, image: np.ndarray, index: int) -> np.ndarray:
-    """sRGB float -> uint8 with this camera's gain, blur and sensor noise."""
-    image = demo_portrait.blurred(image * self.gain, self.blur)
-    rng = np.random.default_rng([*self.key, _TAGS["noise"], index])
-    image += self.noise * rng.standard_normal(image.shape, np.float32)
-    return np.clip(np.rint(image), 0, 255).astype(np.uint8)
 
 
 def _draw_event(
@@ -376,7 +321,7 @@ def demo_clip(seed: int, subject: int | DemoSubject, index: int) -> DemoClip:
   event, expression = _draw_event(rng, units_rng, int(rng.integers(8, 30)), label)
   length = event.offset + int(rng.integers(8, 30))
   movements = [expression, *_draw_distractors(rng, length, 0.7, event.intensity)]
-  camera = _Camera.draw(rng, (seed, person.subject, _TAGS["clip"], index))
+  camera = demo_camera.Camera.draw(rng, (seed, person.subject, _TAGS["clip_noise"], index))
   name = f"{person.name}_{index:02d}"
   return DemoClip(name, person, length, (event,), tuple(movements), camera)
 
@@ -404,6 +349,6 @@ def demo_video(seed: int, subject: int | DemoSubject, index: int, seconds: float
     movements.append(expression)
     onset = event.offset + int(rng.integers(FPS, 3 * FPS))
   movements += _draw_distractors(rng, length, 0.4 * seconds, float(np.mean(INTENSITY)))
-  camera = _Camera.draw(rng, (seed, person.subject, _TAGS["video"], index))
+  camera = demo_camera.Camera.draw(rng, (seed, person.subject, _TAGS["video_noise"], index))
   name = f"{person.name}_v{index:02d}"
   return DemoVideo(name, person, length, tuple(events), tuple(movements), camera)

@@ -293,7 +293,7 @@ def draw_identity(rng: np.random.Generator) -> Identity:
   points, fields, back = fitted_shape(shape_displacement(rng))
   dense = cv2.resize(back, (CANVAS, CANVAS), interpolation=cv2.INTER_LINEAR)
   at = dense + demo_portrait.pixel_centres(CANVAS)
-  texture = cv2.remap(image, at, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+  texture = demo_warp.sampled(image, at, cv2.INTER_CUBIC)
   texture = np.clip(texture, 0, 1)
   if mirrored:
     texture = np.ascontiguousarray(texture[:, ::-1])

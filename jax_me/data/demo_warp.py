@@ -59,6 +59,13 @@ def cardinal_fields(points: np.ndarray, pinned: np.ndarray, smoothing: float = 1
   return (basis.astype(np.float32) @ weights.astype(np.float32)).astype(np.float32)
 
 
+def sampled(image: np.ndarray, at: np.ndarray, interpolation: int = cv2.INTER_LINEAR) -> np.ndarray:
+  """What a picture [H, W, ...] shows at the positions `at`, float32 [h, w, 2]; mirrored outside."""
+  border = cv2.BORDER_REFLECT_101
+  # OpenCV's stubs do not know that the second map may be missing.
+  return cv2.remap(image, at, None, interpolation, borderMode=border)  # type: ignore[call-overload]
+
+
 def inverse(field: np.ndarray, rounds: int = 5) -> np.ndarray:
   """Backward field of a forward one: where a point came from instead of where it goes.
 
@@ -73,7 +80,7 @@ def inverse(field: np.ndarray, rounds: int = 5) -> np.ndarray:
   back = field
   for _ in range(rounds):
     at = cells - back * np.float32(1 / STEP)
-    back = cv2.remap(field, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    back = sampled(field, at)
   return back
 
 

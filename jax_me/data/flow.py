@@ -40,14 +40,15 @@ def optical_flow(onset: np.ndarray, apex: np.ndarray, method: str = "dis") -> np
       "optical_flow needs two frames of one size, at least 16x16; got "
       f"{list(before.shape)} and {list(after.shape)}"
     )
+  start = np.zeros((*before.shape, 2), np.float32)
   if method == "dis":
-    engine = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    engine = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     # The preset stops at half resolution, too coarse for motion of a pixel.
     engine.setFinestScale(0)
-    return engine.calc(before, after, None)
+    return np.asarray(engine.calc(before, after, start), np.float32)
   if method == "farneback":
-    start = np.zeros((*before.shape, 2), np.float32)
-    return cv2.calcOpticalFlowFarneback(before, after, start, 0.5, 4, 15, 5, 5, 1.1, 0)
+    found = cv2.calcOpticalFlowFarneback(before, after, start, 0.5, 4, 15, 5, 5, 1.1, 0)
+    return np.asarray(found, np.float32)
   raise ValueError(f"optical_flow knows the methods {', '.join(METHODS)}; got {method!r}")
 
 
