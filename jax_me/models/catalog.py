@@ -8,6 +8,8 @@ from typing import Any
 
 from flax import nnx
 
+from jax_me.models.convnext_v2 import CONVNEXTV2_MODELS
+from jax_me.models.fcmae import FCMAE_MODELS
 from jax_me.models.mae import MAE_MODELS
 from jax_me.models.t2t_vit import T2T_MODELS
 from jax_me.models.vit import VIT_MODELS
@@ -16,6 +18,8 @@ MODELS: dict[str, Callable[..., nnx.Module]] = {
   **VIT_MODELS,
   **MAE_MODELS,
   **T2T_MODELS,
+  **CONVNEXTV2_MODELS,
+  **FCMAE_MODELS,
 }
 
 
