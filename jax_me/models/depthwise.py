@@ -85,10 +85,11 @@ def _shifted_products(x, kernel):
   height, width = x.shape[1:3]
   size = kernel.shape[0]
   padded = _padded(x, size)
+  kernel = lax.optimization_barrier(kernel.astype(padded.dtype))
   total = jnp.zeros((), padded.dtype)
   for i in range(size):
     for j in range(size):
-      total = total + padded[:, i : i + height, j : j + width] * kernel[i, j].astype(padded.dtype)
+      total = total + padded[:, i : i + height, j : j + width] * kernel[i, j]
   return total.astype(x.dtype)
 
 
@@ -106,7 +107,7 @@ def _shifted_kernel_gradient(x, gradient, size):
   """
   batch, height, width, channels = x.shape
   padded = _padded(x, size)
-  gradient = gradient.astype(padded.dtype)
+  gradient = lax.optimization_barrier(gradient.astype(padded.dtype))
   folds = _largest_divisor(width, _TERMS)
   rows = _largest_divisor(height, _TERMS // folds)
   pixels = width // folds

@@ -1,0 +1,205 @@
+"""ConvNeXt V2 against the original's outputs, and its behaviour in training."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from golden_cases import (
+  expected,
+  filled,
+  golden_cases,
+  max_difference,
+  model_input,
+  step_input,
+  step_labels,
+  torch_weights,
+  trajectories,
+)
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from random_weights import randomly_filled
+from trajectory import check_run, repeat_run, smoothed_cross_entropy
+
+from jax_me.models.convnext_v2 import CONVNEXTV2_MODELS, GlobalResponseNorm
+
+CASES = golden_cases("convnextv2")
+TINY = dict(depths=(1, 2, 1, 1), dims=(4, 6, 8, 10), num_classes=5)
+
+
+def build(size, dtype, **overrides):
+  constructor = CONVNEXTV2_MODELS[f"convnextv2_{size}"]
+  return lambda: constructor(dtype=dtype, param_dtype=dtype, rngs=nnx.Rngs(0), **overrides)
+
+
+def outputs(graphdef, state, images):
+  """The arrays that golden/ keeps, under the names it gives them."""
+  model = nnx.merge(graphdef, state)
+  stem = images
+  for layer in model.downsample_layers[0]:
+    stem = layer(stem)
+  means = {"stem_mean": stem.mean((1, 2))}
+  for number, x in enumerate(model.run_stages(images)):
+    means[f"stage{number}_mean"] = x.mean((1, 2))
+  features = model.features(images)
+  return {"features": features, "logits": model.head(features), **means}
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-9), (np.float32, 1e-5)])
+def test_golden(name, dtype, tolerance):
+  case = CASES[name]
+  size = case["model"].split("_")[1]
+  with jax.enable_x64(dtype == np.float64):
+    model = build(size, dtype, num_classes=case["num_classes"])
+    graphdef, state = filled(model, torch_weights(case), dtype=dtype)
+    images = jnp.asarray(model_input(case), dtype)
+    actual = jax.jit(outputs, static_argnums=0)(graphdef, state, images)
+  for output, desired in expected("convnextv2", name).items():
+    if output.endswith("_f64"):
+      assert max_difference(actual[output.removesuffix("_f64")], desired) < tolerance, output
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_parameter_counts_are_the_originals(name):
+  case = CASES[name]
+  model = build(case["model"].split("_")[1], np.float32, num_classes=case["num_classes"])
+  leaves = jax.tree.leaves(nnx.state(nnx.eval_shape(model), nnx.Param))
+  assert sum(leaf.size for leaf in leaves) == case["n_params_total"]
+
+
+def test_finetuning_repeats_the_originals_run():
+  name = "convnextv2_atto_finetune"
+  with jax.enable_x64(True):
+    run = repeat_run(
+      name,
+      build("atto", jnp.float64, num_classes=7),
+      lambda model, batch: smoothed_cross_entropy(model(batch["image"]), batch["label"], 0.1),
+      lambda case, step: {"image": step_input(case, step), "label": step_labels(case, step)},
+    )
+    images = model_input(golden_cases("trajectories")[name]).astype(np.float64)
+    final = nnx.jit(lambda model: model(images))(run.model)
+  check_run(run, name)
+  assert max_difference(final, trajectories()[name]["float64"]["final_eval"]["logits"]) < 1e-8
+
+
+def tiny(**overrides):
+  constructor = CONVNEXTV2_MODELS["convnextv2_atto"]
+  return randomly_filled(lambda: constructor(rngs=nnx.Rngs(0), **{**TINY, **overrides}))
+
+
+def tiny_images(batch=4, side=64):
+  return np.random.default_rng(0).standard_normal((batch, side, side, 3)).astype(np.float32)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def step(graphdef, params, images):
+  """(loss, gradients)"""
+
+  def loss(params):
+    logits = nnx.merge(graphdef, params)(images)
+    assert logits.dtype == jnp.promote_types(images.dtype, jnp.float32)
+    return jnp.mean(jnp.square(logits - 1))
+
+  return jax.value_and_grad(loss)(params)
+
+
+def test_initial_weights_are_the_originals():
+  arguments = TINY | dict(dims=(32, 48, 64, 96), head_init_scale=0.001)
+  constructor = CONVNEXTV2_MODELS["convnextv2_atto"]
+  drawn = jax.jit(lambda: nnx.state(constructor(rngs=nnx.Rngs(0), **arguments), nnx.Param))()
+  for path, variable in nnx.to_flat_state(drawn):
+    value = np.asarray(variable.get_value())
+    if path[-1] == "kernel":
+      std = 0.02 * (0.001 if path[0] == "head" else 1.0)
+      assert abs(value.std() / std - 1) < 5 / np.sqrt(2 * value.size), path
+    else:
+      assert np.all(value == (1.0 if path[-1] == "scale" else 0.0)), path
+
+
+def test_stochastic_depth_rises_over_the_blocks_and_each_has_its_own_key():
+  model = tiny(drop_path_rate=0.4)
+  blocks = [block for stage in model.stages for block in stage]
+  np.testing.assert_allclose([b.drop_path_rate for b in blocks], [0, 0.1, 0.2, 0.3, 0.4])
+  seen = []
+  for stage in model.stages:
+    for number in range(len(stage)):
+      stage[number] = Probe(seen)
+  list(model.run_stages(tiny_images(1, 32), jax.random.key(0)))
+  assert len(set(seen)) == 5
+
+
+class Probe(nnx.Module):
+  def __init__(self, seen):
+    self.note = seen.append
+
+  def __call__(self, x, key, visible, grn_over_batch):
+    self.note(tuple(jax.random.key_data(key).tolist()))
+    return x
+
+
+def test_stochastic_depth_drops_whole_branches_of_samples_in_training_only():
+  block = tiny(drop_path_rate=0.5).stages[3][0]
+  run = nnx.jit(lambda block, x, key: block(x, key))
+  x = np.random.default_rng(1).standard_normal((64, 2, 2, 10)).astype(np.float32)
+  branch = run(block, x, None) - x
+  moved = run(block, x, jax.random.key(1)) - x
+  dropped = np.abs(moved).max((1, 2, 3)) == 0
+  assert 16 < dropped.sum() < 48
+  np.testing.assert_allclose(moved[~dropped], 2 * branch[~dropped], rtol=1e-4, atol=1e-5)
+
+
+def test_training_draws_from_rngs_and_says_so_when_they_are_missing():
+  model, images = tiny(drop_path_rate=0.9), tiny_images()
+  train = nnx.jit(lambda model, rngs: model(images, deterministic=False, rngs=rngs))
+  first, again, other = (train(model, nnx.Rngs(dropout=seed)) for seed in (1, 1, 2))
+  np.testing.assert_array_equal(first, again)
+  assert max_difference(first, other) > 1e-6
+  with pytest.raises(ValueError, match="rngs=nnx.Rngs"):
+    model(images, deterministic=False)
+
+
+def test_bfloat16_gradients_are_finite_for_large_inputs():
+  model = tiny(dtype=jnp.bfloat16, remat=True)
+  value, grads = step(*nnx.split(model), 100 * tiny_images(2))
+  assert np.isfinite(value)
+  for grad in jax.tree.leaves(grads):
+    assert grad.dtype == jnp.float32 and np.isfinite(grad).all()
+
+
+def test_grn_of_a_silent_channel_has_finite_gradients():
+  grn = GlobalResponseNorm(3, dtype=jnp.float32, param_dtype=jnp.float32)
+  grn.gamma[...] = jnp.ones((1, 1, 1, 3))
+  x = np.array([0.0, 1.0, 2.0], np.float32) * np.ones((1, 2, 2, 3), np.float32)
+  grad = jax.grad(lambda x: jnp.sum(grn(x) ** 2))(x)
+  assert np.isfinite(grad).all()
+  # Responses are 0, 2, 4: shares 0, 1, 2 of their mean, up to the epsilon.
+  np.testing.assert_allclose(grn(x)[0, 0, 0], [0.0, 2.0, 6.0], rtol=1e-5)
+
+
+def test_neither_remat_nor_four_devices_change_the_gradients():
+  mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
+  with jax.enable_x64(True):
+    plain, remat = (
+      tiny(remat=on, dtype=np.float64, param_dtype=np.float64) for on in (False, True)
+    )
+    images = tiny_images().astype(np.float64)
+    spread = jax.device_put(images, NamedSharding(mesh, PartitionSpec("data")))
+    value, grads = step(*nnx.split(plain), images)
+    other_value, other_grads = step(*nnx.split(remat), spread)
+  np.testing.assert_allclose(value, other_value, rtol=1e-12)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-12),
+    nnx.to_pure_dict(grads),
+    nnx.to_pure_dict(other_grads),
+  )
+
+
+def test_other_image_sizes_work_and_impossible_ones_are_refused():
+  call = nnx.jit(lambda model, images: model(images))
+  assert call(tiny(image_size=32), tiny_images(1, 100)).shape == (1, 5)
+  with pytest.raises(ValueError, match="at least 32 pixels"):
+    tiny()(tiny_images(1, 31))
+  with pytest.raises(ValueError, match="four stages"):
+    tiny(depths=(1, 1, 1))

@@ -1,0 +1,314 @@
+"""FCMAE against the original's outputs, against its plain form, and its behaviour."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from fcmae_oracle import masked_dense_loss
+from flax import nnx
+from golden_cases import (
+  expected,
+  filled,
+  flax_location,
+  golden_cases,
+  mask_noise,
+  max_difference,
+  model_input,
+  step_input,
+  step_noise,
+  torch_weights,
+  trajectories,
+)
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from random_weights import randomly_filled
+from trajectory import check_run, repeat_run
+
+from jax_me.models.convnext_v2 import CONVNEXTV2_MODELS
+from jax_me.models.fcmae import FCMAE_MODELS, VisiblePatches
+from jax_me.models.mae import random_masking
+
+CASES = golden_cases("fcmae")
+TINY = dict(depths=(1, 1, 1, 1), dims=(4, 6, 8, 10), decoder_embed_dim=12, image_size=128)
+
+
+def build(name, dtype, **overrides):
+  constructor = FCMAE_MODELS[name]
+  return lambda: constructor(dtype=dtype, param_dtype=dtype, rngs=nnx.Rngs(0), **overrides)
+
+
+def sparse_location(key, value):
+  """Path and layout of a key of the original's FCMAE, whose encoder has sparse kernels.
+
+  Sparse: kernel [k * k, in, out] (depthwise [k * k, C]) with flat index row + k * column, biases
+  [1, C], GRN [1, C], and an extra level `ln` or `linear` in the names.
+  """
+  if key == "mask_token":
+    return (key,), value.transpose(0, 2, 3, 1)
+  if not key.startswith("encoder."):
+    return flax_location(key, value)
+  key = key.replace(".ln.", ".").replace(".linear.", ".")
+  if key.endswith(".kernel"):
+    size = round(len(value) ** 0.5)
+    value = value.reshape(size, size, -1, value.shape[-1]).swapaxes(0, 1)
+  elif value.shape[0] == 1:
+    value = value[0] if key.endswith("bias") else value[:, None, None]
+  return flax_location(key, value)
+
+
+def outputs(graphdef, state, images, noise):
+  """The arrays that golden/ keeps, under the names it gives them, channels last."""
+  model = nnx.merge(graphdef, state)
+  out = model(images, noise=noise)
+  patches = model.patchify(images)
+  model.norm_pix_loss = False
+  visible = VisiblePatches(*random_masking(noise, 0.6)[:2])
+  seen = visible.take(patches).reshape(len(images), -1, 32, 32, 3)
+  stages = model.encoder.run_stages(seen, None, visible, model.grn == "batch")
+  return {
+    "loss_norm_pix": out.loss,
+    "loss": model.reconstruction_loss(patches, out.pred, out.mask),
+    "encoder": out.latent[..., :: out.latent.shape[-1] // 32],
+    "encoder_mean": out.latent.mean((1, 2)),
+    "pred": out.pred.reshape(len(images), 7, 7, -1)[..., ::96],
+    "pred_mean": out.pred.reshape(len(images), 7, 7, -1).mean(-1),
+    "mask": out.mask,
+    **{f"stage{number}_active_mean": x.mean((1, 2, 3)) for number, x in enumerate(stages)},
+  }
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("grn", ["sample", "batch"])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-9), (np.float32, 1e-5)])
+def test_golden(name, grn, dtype, tolerance):
+  case, reference = CASES[name], expected("fcmae", name)
+  with jax.enable_x64(dtype == np.float64):
+    weights = torch_weights(case)
+    graphdef, state = filled(
+      build(name, dtype, grn=grn), weights, dtype=dtype, locate=sparse_location
+    )
+    images = jnp.asarray(model_input(case), dtype)
+    actual = jax.jit(outputs, static_argnums=0)(graphdef, state, images, mask_noise(case))
+  np.testing.assert_array_equal(actual.pop("mask"), reference["mask"])
+  for output, value in actual.items():
+    desired = reference[f"grn_{grn}/{output}_f64"]
+    if desired.ndim == 4:
+      desired = desired.transpose(0, 2, 3, 1)
+    assert max_difference(value, desired) < tolerance, output
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_encoder_is_the_classifiers(name):
+  """Fine-tuning takes `encoder.*` by name and layout; only norm and head are its own."""
+  case = CASES[name]
+  dim = case["dims"][-1]
+  own = {
+    "norm.weight": np.ones(dim),
+    "norm.bias": np.zeros(dim),
+    "head.weight": np.zeros((2, dim)),
+    "head.bias": np.zeros(2),
+  }
+  encoder = {key: v for key, v in torch_weights(case).items() if key.startswith("encoder.")}
+
+  def locate(key, value):
+    path, value = sparse_location(key, value)
+    return path[path[0] == "encoder" :], value
+
+  constructor = CONVNEXTV2_MODELS[name.removeprefix("fcmae_")]
+  exact = dict(dtype=np.float64, param_dtype=np.float64)
+  with jax.enable_x64(True):
+    model = nnx.merge(
+      *filled(
+        lambda: constructor(num_classes=2, rngs=nnx.Rngs(0), **exact),
+        encoder | own,
+        dtype=np.float64,
+        locate=locate,
+      )
+    )
+    features = nnx.jit(lambda m, x: m.features(x))(model, model_input(case).astype(np.float64))
+  assert max_difference(features, expected("fcmae", name)["finetune_features_f64"]) < 1e-9
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_parameter_counts_are_the_originals(name):
+  leaves = jax.tree.leaves(nnx.state(nnx.eval_shape(build(name, np.float32)), nnx.Param))
+  assert sum(leaf.size for leaf in leaves) == CASES[name]["n_params_total"]
+
+
+def test_pretraining_repeats_the_originals_run():
+  name = "fcmae_atto_pretrain"
+  with jax.enable_x64(True):
+    run = repeat_run(
+      name,
+      build("fcmae_convnextv2_atto", jnp.float64),
+      lambda model, batch: model(batch["image"], noise=batch["noise"]).loss,
+      lambda case, step: {"image": step_input(case, step), "noise": step_noise(case, step)},
+      locate=sparse_location,
+    )
+    case = golden_cases("trajectories")[name]
+    images = model_input(case).astype(np.float64)
+    final = nnx.jit(lambda model: model(images, noise=mask_noise(case)).loss)(run.model)
+  check_run(run, name)
+  assert max_difference(final, trajectories()[name]["float64"]["final_eval"]["loss"]) < 1e-8
+
+
+def tiny(**overrides):
+  constructor = FCMAE_MODELS["fcmae_convnextv2_atto"]
+  return randomly_filled(lambda: constructor(rngs=nnx.Rngs(0), **{**TINY, **overrides}))
+
+
+def tiny_images(batch=4):
+  return np.random.default_rng(0).standard_normal((batch, 128, 128, 3)).astype(np.float32)
+
+
+def tiny_noise(batch=4):
+  return np.random.default_rng(1).standard_normal((batch, 16)).astype(np.float32)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def step(graphdef, params, images, noise):
+  """((loss, MaskedOutput), gradients)"""
+
+  def loss(params):
+    out = nnx.merge(graphdef, params)(images, noise=noise)
+    return out.loss, out
+
+  return jax.value_and_grad(loss, has_aux=True)(params)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def plain_step(graphdef, params, images, noise):
+  """((loss, (pred, latent)), gradients) of the masked dense form."""
+
+  def loss(params):
+    value, *rest = masked_dense_loss(nnx.merge(graphdef, params), images, noise)
+    return value, rest
+
+  return jax.value_and_grad(loss, has_aux=True)(params)
+
+
+def assert_gradients_agree(actual, desired, rtol, atol):
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol, atol), actual, desired)
+
+
+@pytest.mark.parametrize(("grn", "remat"), [("sample", False), ("batch", True)])
+def test_visible_sites_give_what_the_masked_dense_form_gives(grn, remat):
+  with jax.enable_x64(True):
+    model = tiny(grn=grn, remat=remat, dtype=np.float64, param_dtype=np.float64)
+    batch = *nnx.split(model), tiny_images().astype(np.float64), tiny_noise()
+    (loss, out), grads = step(*batch)
+    (plain_loss, (pred, latent)), plain_grads = plain_step(*batch)
+  assert max_difference(loss, plain_loss) < 1e-12
+  assert max_difference(out.pred, pred) < 1e-11
+  assert max_difference(out.latent, latent) < 1e-11
+  assert_gradients_agree(grads, plain_grads, rtol=1e-8, atol=1e-11)
+
+
+@pytest.mark.parametrize(("grn", "remat"), [("sample", False), ("batch", True)])
+def test_one_device_and_four_agree(grn, remat):
+  mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
+  sharding = NamedSharding(mesh, PartitionSpec("data"))
+  with jax.enable_x64(True):
+    model = nnx.split(tiny(grn=grn, remat=remat, dtype=np.float64, param_dtype=np.float64))
+    batch = tiny_images().astype(np.float64), tiny_noise()
+    (loss, _), grads = step(*model, *batch)
+    (split_loss, _), split_grads = step(*model, *jax.device_put(batch, sharding))
+  np.testing.assert_allclose(loss, split_loss, rtol=1e-12)
+  assert_gradients_agree(grads, split_grads, rtol=1e-8, atol=1e-11)
+
+
+def test_bfloat16_gradients_are_finite_for_large_inputs():
+  model, images = tiny(dtype=jnp.bfloat16, remat=True), 100 * tiny_images()[:2]
+  (_, out), grads = step(*nnx.split(model), images, tiny_noise()[:2])
+  assert out.loss.dtype == out.pred.dtype == jnp.float32 and out.latent.dtype == jnp.bfloat16
+  for grad in jax.tree.leaves(grads):
+    assert grad.dtype == jnp.float32 and np.isfinite(grad).all()
+
+
+@functools.partial(jax.jit, static_argnums=(0, 4))
+def forward(graphdef, params, images, noise, mask_ratio=0.6):
+  return nnx.merge(graphdef, params)(images, mask_ratio, noise=noise)
+
+
+def test_removed_patches_do_not_reach_the_encoder():
+  model, images, noise = tiny(), tiny_images(), tiny_noise()
+  before = forward(*nnx.split(model), images, noise)
+  patches = np.array(model.patchify(images))
+  patches[np.asarray(before.mask) == 1] = 7.0
+  after = forward(*nnx.split(model), model.unpatchify(patches), noise)
+  np.testing.assert_array_equal(before.latent, after.latent)
+  removed = np.asarray(before.mask).reshape(4, 4, 4) == 1
+  assert removed.sum() == 4 * (16 - 6) and np.all(np.asarray(before.latent)[removed] == 0)
+
+
+def test_grn_per_sample_keeps_images_apart_and_per_batch_does_not():
+  images, noise = tiny_images(), tiny_noise()
+  changed = np.concatenate([images[:1], 5 * images[1:] + 1])
+  for grn, apart in (("sample", True), ("batch", False)):
+    model = tiny(grn=grn)
+    before, after = (forward(*nnx.split(model), x, noise).latent[0] for x in (images, changed))
+    assert (max_difference(before, after) < 1e-5) == apart, grn
+
+
+def test_patches_go_back_to_the_image_row_by_row():
+  model, images = tiny(), tiny_images()
+  patches = model.patchify(images)
+  np.testing.assert_array_equal(patches[:, 5].reshape(-1, 32, 32, 3), images[:, 32:64, 32:64])
+  np.testing.assert_array_equal(model.unpatchify(patches), images)
+
+
+def test_a_key_gives_one_mask_per_image_and_is_repeatable():
+  draw = nnx.jit(lambda model, images, key: model(images, key=key).mask)
+  model, images = tiny(), tiny_images()
+  first = draw(model, images, jax.random.key(0))
+  np.testing.assert_array_equal(first, draw(model, images, jax.random.key(0)))
+  assert len({tuple(row) for row in np.asarray(first).tolist()}) == 4
+  np.testing.assert_array_equal(first.sum(1), 16 - 6)
+  from_rngs = nnx.jit(lambda model, rngs: model(images, 0.75, rngs=rngs).mask)
+  np.testing.assert_array_equal(from_rngs(model, nnx.Rngs(dropout=0)).sum(1), 12)
+
+
+def test_initial_weights_are_the_originals():
+  """Std 1 cut at 2 leaves 0.88; the halvings have .02, the decoder's linear layers torch's own."""
+  arguments = TINY | dict(dims=(24, 32, 40, 48), decoder_embed_dim=64)
+  constructor = FCMAE_MODELS["fcmae_convnextv2_atto"]
+  drawn = jax.jit(lambda: nnx.state(constructor(rngs=nnx.Rngs(0), **arguments), nnx.Param))()
+  for path, variable in nnx.to_flat_state(drawn):
+    value, name = np.asarray(variable.get_value()), ".".join(map(str, path))
+    if ".pwconv" in name and name.startswith("decoder"):
+      bound = (64 if "pwconv1" in name else 256) ** -0.5
+      assert np.abs(value).max() <= bound and abs(value.std() * 3**0.5 / bound - 1) < 0.2, name
+    elif path[-1] == "kernel":
+      halving = name.startswith("encoder.downsample_layers") and ".0.0." not in name
+      std = 0.02 if halving else 0.8796
+      assert abs(value.std() / std - 1) < 0.1 and np.abs(value).max() <= 2, name
+    elif name == "mask_token":
+      assert 0.01 < value.std() < 0.03
+    else:
+      assert np.all(value == (1.0 if path[-1] == "scale" else 0.0)), name
+
+
+@pytest.mark.parametrize(
+  ("overrides", "message"),
+  [
+    (dict(image_size=100), "image_size 100 must be a multiple of patch_size 32"),
+    (dict(grn="layer"), 'grn must be "sample" or "batch"'),
+  ],
+)
+def test_impossible_arguments_are_refused(overrides, message):
+  with pytest.raises(ValueError, match=message):
+    tiny(**overrides)
+
+
+def test_impossible_calls_are_refused():
+  model, images = tiny(), tiny_images()
+  with pytest.raises(ValueError, match="mask_ratio"):
+    model(images, 0.99, noise=tiny_noise())
+  with pytest.raises(ValueError, match=r"noise must be \[4, 16\]"):
+    model(images, noise=tiny_noise()[:, :15])
+  with pytest.raises(ValueError, match="rngs"):
+    model(images)
+  for shape in ((2, 100, 100, 3), (2, 64, 32, 3), (2, 64, 64, 1)):
+    with pytest.raises(ValueError, match="square images"):
+      model(np.zeros(shape, np.float32), noise=tiny_noise())
