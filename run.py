@@ -16,7 +16,9 @@ from ml_collections import config_flags
 from jax_me.training import settings
 
 CONFIG = config_flags.DEFINE_config_file("config", help_string="Recipe, e.g. configs/quickstart.py")
-WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default: runs/<recipe's name>.")
+WORKDIR = flags.DEFINE_string(
+  "workdir", None, "Folder of the run; default: runs/<recipe>_<argument>."
+)
 MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "Train and evaluate, or evaluate.")
 
 
@@ -45,7 +47,9 @@ def main(_: list[str]) -> None:
     logging.getLogger("jax_me").setLevel(logging.INFO)
 
   recipe = settings.recipe_of(sys.argv)
-  workdir = WORKDIR.value or f"runs/{pathlib.Path(recipe.partition(':')[0]).stem}"
+  path, _, variant = recipe.partition(":")
+  name = "_".join(filter(None, [pathlib.Path(path).stem, variant]))
+  workdir = WORKDIR.value or f"runs/{name}"
   sys.exit(run_experiment(CONFIG.value, workdir=workdir, mode=MODE.value))
 
 

@@ -49,8 +49,9 @@ def run_experiment(config: ConfigDict, *, workdir: str, mode: str = "train") -> 
   started = time.monotonic()
   try:
     settings.check(config)
-    _claim(folder, config, mode)
+    _check_claim(folder, config, mode)
     experiment = prepare(config)
+    _claim(folder, config)
   except (ValueError, OSError) as error:
     return _failed(error, code=2)
   _say(_plan(experiment))
@@ -104,23 +105,25 @@ def restore(experiment: Experiment, fold: Fold, home: pathlib.Path) -> State:
   return state
 
 
-def _claim(folder: pathlib.Path, config: ConfigDict, mode: str) -> None:
-  """Makes the workdir this recipe's, or refuses one that was started with other settings."""
+def _check_claim(folder: pathlib.Path, config: ConfigDict, mode: str) -> None:
+  """Refuses a workdir that was started with other settings, or has nothing to evaluate."""
   path = folder / CONFIG_FILE
-  now = config.to_dict()
-  if path.exists():
-    changed = changed_settings(path, now)
-    bound = {key: pair for key, pair in changed.items() if key not in FREE_SETTINGS}
-    if bound and mode == "train":
-      listed = "; ".join(f"{key} was {old!r}, is {new!r}" for key, (old, new) in bound.items())
-      raise ValueError(
-        f"{folder} was started with other settings ({listed}). Use another --workdir"
-      )
+  if not path.exists():
+    if mode == "eval":
+      raise ValueError(f"{folder} holds no run to evaluate ({CONFIG_FILE} is missing)")
     return
-  if mode == "eval":
-    raise ValueError(f"{folder} holds no run to evaluate ({CONFIG_FILE} is missing)")
+  changed = changed_settings(path, config.to_dict())
+  bound = {key: pair for key, pair in changed.items() if key not in FREE_SETTINGS}
+  if bound and mode == "train":
+    listed = "; ".join(f"{key} was {old!r}, is {new!r}" for key, (old, new) in bound.items())
+    raise ValueError(f"{folder} was started with other settings ({listed}). Use another --workdir")
+
+
+def _claim(folder: pathlib.Path, config: ConfigDict) -> None:
+  """Makes a new workdir this recipe's."""
   folder.mkdir(parents=True, exist_ok=True)
-  saved.write_json(path, now)
+  if not (folder / CONFIG_FILE).exists():
+    saved.write_json(folder / CONFIG_FILE, config.to_dict())
 
 
 def _report(
