@@ -47,9 +47,8 @@ def main(_: list[str]) -> None:
     logging.getLogger("jax_me").setLevel(logging.INFO)
 
   recipe = settings.recipe_of(sys.argv)
-  path, _, variant = recipe.partition(":")
-  name = "_".join(filter(None, [pathlib.Path(path).stem, variant]))
-  workdir = WORKDIR.value or f"runs/{name}"
+  path, *variant = recipe.split(":", 1)
+  workdir = WORKDIR.value or "runs/" + "_".join([pathlib.Path(path).stem, *variant])
   sys.exit(run_experiment(CONFIG.value, workdir=workdir, mode=MODE.value))
 
 

@@ -1,11 +1,13 @@
 """The one training loop. Tasks differ by the step function and the evaluator that it is given."""
 
+import collections
+import contextlib
 import dataclasses
 import math
 import pathlib
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 import jax
@@ -95,6 +97,11 @@ class Cadence:
 
   def due(self, every: int, step: int) -> bool:
     return step == self.total or (every > 0 and step % every == 0)
+
+  def evaluates(self, step: int) -> bool:
+    """As `due`, but not when the evaluation at the end follows at once."""
+    near_the_end = 0 < self.total - step < self.evaluate / 2
+    return self.due(self.evaluate, step) and not near_the_end
 
 
 @dataclasses.dataclass
@@ -207,7 +214,7 @@ def _steps(
     if previous is not None:
       _note(previous, meter, cadence, tracker, progress, checkpoints)
     meter.count(len(batch["image"]))
-    judge = evaluator if cadence.due(cadence.evaluate, step) else None
+    judge = evaluator if cadence.evaluates(step) else None
     saving = cadence.due(cadence.checkpoint, step) or stop.received is not None
     if judge is not None or saving:
       # What is evaluated or saved must be known to be finite.
@@ -260,30 +267,27 @@ def _note(
 
 
 class _Meter:
-  """Images per second of training alone: compilation, evaluation and saving are left out."""
+  """Images per second of training alone, over the last steps; pauses are left out."""
 
-  def __init__(self):
-    self._seconds = 0.0
-    self._images = 0
+  def __init__(self, steps: int = 20):
+    self._steps: collections.deque[tuple[float, int]] = collections.deque(maxlen=steps)
     self._mark: float | None = None
 
   def count(self, images: int) -> None:
     """Called once a step; the time of the first, which compiles, is not counted."""
     now = time.monotonic()
     if self._mark is not None:
-      self._seconds += now - self._mark
-      self._images += images
+      self._steps.append((now - self._mark, images))
     self._mark = now
 
   def images_per_second(self) -> float:
-    return self._images / self._seconds if self._seconds > 0 else 0.0
+    seconds = sum(duration for duration, _ in self._steps)
+    return sum(images for _, images in self._steps) / seconds if seconds > 0 else 0.0
 
-  def paused(self) -> "_Meter":
-    return self
-
-  def __enter__(self):
-    self._entered = time.monotonic()
-
-  def __exit__(self, *_):
+  @contextlib.contextmanager
+  def paused(self) -> Iterator[None]:
+    """What happens inside (evaluation, saving) does not count."""
+    entered = time.monotonic()
+    yield
     if self._mark is not None:
-      self._mark += time.monotonic() - self._entered
+      self._mark += time.monotonic() - entered

@@ -128,3 +128,5 @@ def test_cadence_includes_the_last_step():
   plan = cadence(10, checkpoint=4)
   assert [s for s in range(1, 11) if plan.due(plan.checkpoint, s)] == [4, 8, 10]
   assert [s for s in range(1, 11) if plan.due(0, s)] == [10]
+  close = cadence(9, evaluate=4)
+  assert [s for s in range(1, 10) if close.evaluates(s)] == [4, 9]
