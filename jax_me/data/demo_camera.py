@@ -43,7 +43,7 @@ class Camera:
         rng.normal(0, 2.0),
       ]
     )
-    amplitude = np.array([0.7, 0.7, 0.3, 0.002, 0.5, 0.5])
+    amplitude = np.array([0.5, 0.5, 0.2, 0.0015, 0.35, 0.35])
     waves = np.zeros((6, 2, 3))
     waves[..., 0] = rng.normal(0, 1, (6, 2)) * amplitude[:, None]
     waves[..., 1] = rng.uniform([0.001, 0.004], [0.004, 0.012], (6, 2))

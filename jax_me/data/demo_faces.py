@@ -6,8 +6,8 @@ which *movements* play: the labelled expression, a blink, a small unrelated acti
 drift of the head. Frames are 100 per second.
 
 How strong an expression is, is its intensity: the distance that the leading point of its leading
-action unit moves at the apex. Clips draw it from INTENSITY, 0.012 to 0.06 interocular distances,
-which is 1.3 to 6.3 pixels on a face 224 pixels wide.
+action unit moves at the apex. Clips draw it from INTENSITY, 0.016 to 0.066 interocular distances,
+which is 1.7 to 7 pixels on a face 224 pixels wide.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ from jax_me.data.action_units import LABELS
 from jax_me.data.demo_portrait import CANVAS, FRAME
 
 FPS = 100
-INTENSITY = (0.012, 0.06)  # Interocular distances.
+INTENSITY = (0.016, 0.066)  # Interocular distances.
 DURATION = (22, 49)  # Frames from onset to offset: at most half a second.
 _FURROW_DEPTH = 3.0  # Darkening of a furrow for each interocular distance of its unit's strength.
 # Points that meet when eyes and mouth close: the upper ones, the lower ones.
@@ -82,7 +82,7 @@ class DemoSubject:
     """The motion [P, 2], lids and lips pushed apart where they would pass through each other."""
     upper, lower = _LIDS_AND_LIPS
     gap = self.identity.points[lower, 1] - self.identity.points[upper, 1]
-    excess = np.maximum(0, moved[upper, 1] - moved[lower, 1] - 0.8 * gap)
+    excess = np.maximum(0, moved[upper, 1] - moved[lower, 1] - 0.8 * np.maximum(gap, 0))
     moved[upper, 1] -= excess / 2
     moved[lower, 1] += excess / 2
     return moved
@@ -278,7 +278,7 @@ def _draw_distractors(
     rng: generator.
     length: frames of the video.
     rate: mean number of each kind in the video.
-    intensity: of the labelled expression; an unrelated unit reaches 20 to 60 % of it.
+    intensity: of the labelled expression; an unrelated unit reaches up to half of it.
   """
   movements = []
   for _ in range(rng.poisson(rate)):
@@ -290,7 +290,7 @@ def _draw_distractors(
     start = int(rng.integers(-20, length))
     duration = int(rng.integers(20, 120))
     name = str(rng.choice(action_units.NAMES_OF_UNITS))
-    left, right = intensity * rng.uniform(0.2, 0.6) * rng.uniform(0.3, 1.0, 2)
+    left, right = intensity * rng.uniform(0.15, 0.5) * rng.uniform(0.3, 1.0, 2)
     peak = start + duration // 2
     units = {name: (float(left), float(right))}
     movements.append(Movement(start, peak, start + duration, units))
@@ -320,7 +320,7 @@ def demo_clip(seed: int, subject: int | DemoSubject, index: int) -> DemoClip:
   units_rng = _generator(seed, person.subject, "units", index)
   event, expression = _draw_event(rng, units_rng, int(rng.integers(8, 30)), label)
   length = event.offset + int(rng.integers(8, 30))
-  movements = [expression, *_draw_distractors(rng, length, 0.7, event.intensity)]
+  movements = [expression, *_draw_distractors(rng, length, 0.5, event.intensity)]
   camera = demo_camera.Camera.draw(rng, (seed, person.subject, _TAGS["clip_noise"], index))
   name = f"{person.name}_{index:02d}"
   return DemoClip(name, person, length, (event,), tuple(movements), camera)

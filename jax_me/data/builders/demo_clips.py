@@ -68,13 +68,13 @@ class DemoClips(FaceDataset):
   DESCRIPTION = (
     "Synthetic micro-expressions (negative, positive, surprise) of people who do not exist, with "
     "true subject, onset, apex and offset, at 100 frames per second. Faces are warps of the "
-    "portrait in scikit-image; expressions are random mixes of FACS action units between 1 and 6 "
+    "portrait in scikit-image; expressions are random mixes of FACS action units between 2 and 7 "
     "pixels strong on a face of 224, among blinks, unrelated action units and head motion. For "
     "trying programs out: scores on it say nothing about real faces."
   )
   CITATION = (
-    "The portrait: NASA, S93-42975, astronaut Eileen M. Collins (public domain), as "
-    "skimage.data.astronaut in scikit-image, doi:10.7717/peerj.453"
+    "The portrait: NASA Great Images, astronaut Eileen Collins (https://flic.kr/p/r9qvLn, public "
+    "domain), as astronaut.png in scikit-image (doi:10.7717/peerj.453)"
   )
   Options = DemoOptions
 

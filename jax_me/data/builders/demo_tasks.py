@@ -13,8 +13,8 @@ from jax_me.faces.alignment import align_clip
 from jax_me.faces.images import encode_image
 
 INPUTS = ("flow", "apex", "frames")
-# Motion that saturates a flow image, as a share of the aligned face's side: 1.7 times the strongest
-# expression's leading point, with room for the head's own motion.
+# Motion that saturates a flow image, as a share of the aligned face's side: a fifth more than the
+# leading point of the strongest expressions, for the head moves too.
 FLOW_SCALE = 1 / 40
 
 
