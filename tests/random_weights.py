@@ -1,4 +1,4 @@
-"""Models with random weights, without compiling the initialisers op by op."""
+"""Models for tests: random weights without compiling the initialisers, and a look inside."""
 
 from collections.abc import Callable
 
@@ -24,3 +24,17 @@ def randomly_filled(build: Callable[[], nnx.Module], seed: int = 0) -> nnx.Modul
       values = 0.3 * values + (path[-1] == "scale")
     filled.append((path, variable.replace(jnp.asarray(values, like.dtype))))
   return nnx.merge(graphdef, nnx.from_flat_state(filled))
+
+
+def note_stages(encoder: nnx.Module) -> list:
+  """A list that fills with the stages' outputs when a ConvNeXt V2 encoder is next called."""
+  outputs: list = []
+  run_stages = encoder.run_stages
+
+  def run_and_note(*arguments, **keywords):
+    for x in run_stages(*arguments, **keywords):
+      outputs.append(x)
+      yield x
+
+  encoder.run_stages = run_and_note
+  return outputs

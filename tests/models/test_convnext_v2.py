@@ -19,7 +19,7 @@ from golden_cases import (
   trajectories,
 )
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from random_weights import randomly_filled
+from random_weights import note_stages, randomly_filled
 from trajectory import check_run, repeat_run, smoothed_cross_entropy
 
 from jax_me.models.convnext_v2 import CONVNEXTV2_MODELS, GlobalResponseNorm
@@ -39,26 +39,29 @@ def outputs(graphdef, state, images):
   stem = images
   for layer in model.downsample_layers[0]:
     stem = layer(stem)
-  means = {"stem_mean": stem.mean((1, 2))}
-  for number, x in enumerate(model.run_stages(images)):
-    means[f"stage{number}_mean"] = x.mean((1, 2))
+  stages = note_stages(model)
   features = model.features(images)
-  return {"features": features, "logits": model.head(features), **means}
+  means = {f"stage{number}_mean": x.mean((1, 2)) for number, x in enumerate(stages)}
+  return {
+    "stem_mean": stem.mean((1, 2)),
+    **means,
+    "features": features,
+    "logits": model.head(features),
+  }
 
 
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-9), (np.float32, 1e-5)])
-def test_golden(name, dtype, tolerance):
-  case = CASES[name]
+def test_golden(name):
+  case, weights, images = CASES[name], torch_weights(CASES[name]), model_input(CASES[name])
   size = case["model"].split("_")[1]
-  with jax.enable_x64(dtype == np.float64):
-    model = build(size, dtype, num_classes=case["num_classes"])
-    graphdef, state = filled(model, torch_weights(case), dtype=dtype)
-    images = jnp.asarray(model_input(case), dtype)
-    actual = jax.jit(outputs, static_argnums=0)(graphdef, state, images)
-  for output, desired in expected("convnextv2", name).items():
-    if output.endswith("_f64"):
-      assert max_difference(actual[output.removesuffix("_f64")], desired) < tolerance, output
+  for dtype, tolerance in ((np.float64, 1e-9), (np.float32, 1e-5)):
+    with jax.enable_x64(dtype == np.float64):
+      model = build(size, dtype, num_classes=case["num_classes"])
+      graphdef, state = filled(model, weights, dtype=dtype)
+      actual = jax.jit(outputs, static_argnums=0)(graphdef, state, jnp.asarray(images, dtype))
+    for output, value in actual.items():
+      desired = expected("convnextv2", name)[f"{output}_f64"]
+      assert max_difference(value, desired) < tolerance, output
 
 
 @pytest.mark.parametrize("name", CASES)
