@@ -5,32 +5,42 @@ the fifth, five times; the report pools all predictions.
 
   python run.py --config configs/finetune_images.py --config.data.manual_dir=FOLDER
 
-Another model by argument: `--config configs/finetune_images.py:vit_small_patch16`.
+Made for a few hundred pictures and a CPU: small inputs, and by default a ViT-Tiny cut to four
+blocks, which sees 4 x 4 patches. Another model by argument: `configs/finetune_images.py:t2t_vit_7`,
+`:convnextv2_atto`, `:vit_small_patch16`, ...; these see 112 x 112 pixels.
+
+Expected from random weights: 62 people of the Face Research Lab London Set, neutral against
+smiling: accuracy 0.89 over 5 subject-disjoint folds.
 """
 
 from configs.common import common
 
+DEFAULT_MODEL = "vit_tiny_patch16"
 
-def get_config(model: str = "vit_tiny_patch16"):
+
+def get_config(model: str = DEFAULT_MODEL):
   c = common()
-  c.batch_size = 32
-  c.epochs = 60.0
+  c.batch_size = 16
+  c.epochs = 100.0
   c.model.name = model
-  c.model.image_size = 112
+  if model == DEFAULT_MODEL:
+    c.model.image_size = 64
+    with c.model.arguments.unlocked():
+      c.model.arguments.depth = 4
+  else:
+    c.model.image_size = 112
   c.data.name = "labeled_images"
   c.data.split = "kfold"
   c.data.folds = 5
   with c.data.options.unlocked():
     c.data.options.align = True
     c.data.options.size = 128
-  c.data.read_size = 128
-  c.augment.crop_scale = (0.7, 1.0)
+  c.augment.crop_scale = (0.9, 1.0)
   c.augment.flip = 0.5
   c.augment.brightness = 0.25
   c.augment.contrast = 0.25
-  c.optimizer.learning_rate = 5e-4
+  c.optimizer.learning_rate = 1e-3
   c.optimizer.base_learning_rate = 0.0
   c.optimizer.warmup_epochs = 5.0
-  c.label_smoothing = 0.1
   c.evaluate_epochs = 0.0
   return c

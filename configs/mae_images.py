@@ -2,10 +2,10 @@
 
   python run.py --config configs/mae_images.py --config.data.manual_dir=FOLDER --workdir runs/mae
 
-Then fine-tune from it with the same model size:
+Then fine-tune from it with the same patches:
 
   python run.py --config configs/finetune_images.py --config.data.manual_dir=FOLDER \
-      --config.init_from=runs/mae
+      --config.model.arguments.patch_size=8 --config.init_from=runs/mae --workdir runs/finetuned
 
 The report shows faces masked, painted by the model, and as they were. Another size by argument,
 for example `configs/mae_images.py:small`.
@@ -22,7 +22,7 @@ def get_config(size: str = "tiny"):
   c.model.name = f"mae_vit_{size}_patch16"
   c.model.image_size = 64
   with c.model.arguments.unlocked():
-    # The encoder is that of finetune_images; a small decoder is enough for small pictures.
+    # Small patches, so that there is something to paint; a small decoder is enough for them.
     c.model.arguments.patch_size = 8
     c.model.arguments.depth = 4
     c.model.arguments.decoder_embed_dim = 128
