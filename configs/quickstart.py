@@ -14,7 +14,7 @@ from configs.common import common
 def get_config():
   c = common()
   c.batch_size = 64
-  c.epochs = 20.0
+  c.epochs = 12.0
   c.model.name = "vit_tiny_patch16"
   c.model.image_size = 112
   with c.model.arguments.unlocked():
