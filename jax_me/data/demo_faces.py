@@ -23,7 +23,7 @@ from jax_me.data.demo_portrait import CANVAS, FRAME
 FPS = 100
 INTENSITY = (0.016, 0.066)  # Interocular distances.
 DURATION = (22, 49)  # Frames from onset to offset: at most half a second.
-_FURROW_DEPTH = 3.0  # Darkening of a furrow for each interocular distance of its unit's strength.
+_FURROW_DEPTH = 6.5  # Darkening of a furrow for each interocular distance of its unit's strength.
 # Points that meet when eyes and mouth close: the upper ones, the lower ones.
 _LIDS_AND_LIPS = np.array([[37, 38, 43, 44, 61, 62, 63], [41, 40, 47, 46, 67, 66, 65]])
 _TAGS = {
@@ -96,7 +96,7 @@ class DemoSubject:
           fixed = np.round(line * 16).astype(np.int32)
           cv2.polylines(drawn, [fixed], False, 1.0, 2, cv2.LINE_8, 4)
       # A dark line with a lighter shoulder, as a fold of skin shows under soft light.
-      fold = demo_portrait.blurred(drawn, 1.3) - 0.5 * demo_portrait.blurred(drawn, 3.0)
+      fold = demo_portrait.blurred(drawn, 1.9) - 0.5 * demo_portrait.blurred(drawn, 4.0)
       self._furrows[unit, side] = fold
     return self._furrows[unit, side]
 
