@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jax_me.models.activations import gelu
 from jax_me.models.layers import dropout, split_or_none
 from jax_me.models.patches import torch_uniform
 from jax_me.models.transformer import Attention, Block, Mlp, stochastic_depth_rates
@@ -97,8 +98,7 @@ class GhostAttention(Attention):
 
   def heads(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     def complete(half: jax.Array, cheap: CheapOperation) -> jax.Array:
-      whole = jnp.concatenate([half, cheap(half)], axis=-1)
-      return whole.reshape(*x.shape[:2], self.num_heads, -1).swapaxes(1, 2)
+      return self._separate(jnp.concatenate([half, cheap(half)], axis=-1))
 
     return (
       complete(self.q(x), self.cheap_operation_q),
@@ -133,9 +133,9 @@ class GhostMlp(nnx.Module):
   def __call__(self, x: jax.Array, key: jax.Array | None = None) -> jax.Array:
     """[B, N, dim] -> [B, N, dim]; `key` None is deterministic."""
     hidden_key, output_key = split_or_none(key, 2)
-    first = jax.nn.gelu(self.fc1(x), approximate=False)
-    second = jax.nn.gelu(self.cheap_operation2(first), approximate=False)
-    third = jax.nn.gelu(self.cheap_operation3(first), approximate=False)
+    first = gelu(self.fc1(x))
+    second = gelu(self.cheap_operation2(first))
+    third = gelu(self.cheap_operation3(first))
     hidden = jnp.concatenate([first, second, third], axis=-1)
     hidden = dropout(hidden, self.drop_rate, hidden_key)
     return dropout(self.fc2(hidden), self.drop_rate, output_key)
@@ -163,7 +163,7 @@ class Transition(nnx.Module):
   def __call__(self, x: jax.Array, key: jax.Array | None = None) -> jax.Array:
     """[B, N, dim] -> [B, N, out_dim]; without dropout, so `key` is not used."""
     del key
-    return jax.nn.gelu(self.linear(x), approximate=False)
+    return gelu(self.linear(x))
 
 
 PARTS: dict[str, dict[str, Any]] = {
