@@ -15,6 +15,7 @@ import functools
 
 import cv2
 import numpy as np
+import threadpoolctl
 
 from jax_me.data import action_units, demo_camera, demo_identity, demo_portrait, demo_warp
 from jax_me.data.action_units import LABELS
@@ -53,7 +54,9 @@ class DemoSubject:
     if seed < 0 or subject < 0:
       raise ValueError(f"seed and subject must be >= 0, got {seed=}, {subject=}")
     self.seed, self.subject = seed, subject
-    self.identity = demo_identity.draw_identity(_generator(seed, subject, "identity"))
+    # Sums that BLAS divides among its threads depend on their number: one thread, one face.
+    with threadpoolctl.threadpool_limits(1, user_api="blas"):
+      self.identity = demo_identity.draw_identity(_generator(seed, subject, "identity"))
     points = self.identity.points
     self.iod = float(np.linalg.norm(points[36:42].mean(0) - points[42:48].mean(0)))
     self._furrows: dict[tuple[str, int], np.ndarray] = {}
@@ -65,7 +68,10 @@ class DemoSubject:
 
   def field(self, displacement: np.ndarray) -> np.ndarray:
     """Dense forward motion [GRID, GRID, 2] (canvas pixels) of moved control points [P, 2]."""
-    flat = self.identity.fields @ displacement.astype(np.float32)
+    # Without BLAS, whose last bits depend on the number of threads. Most points rest.
+    moving = displacement.any(1)
+    moves = displacement[moving].astype(np.float32)
+    flat = np.einsum("cp,pk->ck", self.identity.fields[:, moving], moves)
     return flat.reshape(demo_warp.GRID, demo_warp.GRID, 2)
 
   def blink(self, amount: float) -> np.ndarray:
@@ -212,9 +218,9 @@ class DemoVideo:
       back, to_grid, (FRAME, FRAME), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
       borderMode=cv2.BORDER_REPLICATE,
     )  # fmt: skip
-    canvas = demo_portrait.pixel_centres(FRAME) @ pose[:, :2].T.astype(np.float32) + pose[
-      :, 2
-    ].astype(np.float32)
+    across = np.arange(FRAME, dtype=np.float32)
+    down = across[:, None]
+    canvas = np.stack([a * across + b * down + c for a, b, c in pose.astype(np.float32)], -1)
     return canvas - shift
 
   def _furrowed(self, index: int) -> np.ndarray:

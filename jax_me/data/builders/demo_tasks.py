@@ -7,7 +7,6 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-import threadpoolctl
 
 from jax_me.data import demo_faces, flow
 from jax_me.faces.alignment import align_clip
@@ -42,12 +41,6 @@ class Outcome:
 
 def run_task(task: Task) -> list[Outcome]:
   """Renders and aligns what the input form asks of each clip."""
-  # The matrices are small: several BLAS threads in each worker only get into each other's way.
-  with threadpoolctl.threadpool_limits(1, user_api="blas"):
-    return _render(task)
-
-
-def _render(task: Task) -> list[Outcome]:
   person = demo_faces.DemoSubject(task.seed, task.subject)
   outcomes = []
   for index in range(task.clips):
