@@ -5,7 +5,7 @@ small ViT from scratch on it and scores it on subjects that it never saw.
 
   python run.py --config configs/quickstart.py
 
-Expected: UF1 about 0.9 on unseen synthetic subjects, under 5 minutes on 2 CPU cores.
+Expected: UF1 0.93 on unseen synthetic subjects, under 5 minutes on 2 CPU cores.
 """
 
 from configs.common import common
@@ -30,6 +30,7 @@ def get_config():
   c.optimizer.learning_rate = 1e-3
   c.optimizer.base_learning_rate = 0.0
   c.optimizer.warmup_epochs = 2.0
-  c.evaluate_epochs = 5.0
+  c.evaluate_epochs = 3.0
+  c.log_steps = 5
   c.checkpoint_steps = 50
   return c
