@@ -14,6 +14,7 @@ from golden_cases import (
   model_input,
   torch_weights,
 )
+from small_models import call, checkpointed, created, drawn, gradients, quick_jit
 
 from jax_me.models.catalog import create_model
 from jax_me.models.mae import random_masking
@@ -59,7 +60,7 @@ def test_golden(name):
   weights, images, noise = torch_weights(case), model_input(case), mask_noise(case)
   with jax.enable_x64(True):
     graphdef, state = filled(build(name, jnp.float64), weights, dtype=np.float64)
-    exact = jax.jit(outputs, static_argnums=0)(
+    exact = quick_jit(outputs, static_argnums=0)(
       graphdef, state, jnp.asarray(images, jnp.float64), noise
     )
   graphdef, state = filled(build(name, jnp.float32), weights)
@@ -74,7 +75,9 @@ def test_golden(name):
 
 
 def tiny(**overrides):
-  return create_model("mae_vit_tiny_patch16", rngs=nnx.Rngs(0), **{**TINY, **overrides})
+  return drawn(
+    lambda: create_model("mae_vit_tiny_patch16", rngs=nnx.Rngs(0), **{**TINY, **overrides})
+  )
 
 
 def tiny_images(batch=2):
@@ -101,10 +104,10 @@ def test_masking_refuses_ratios_that_leave_nothing(ratio):
 def test_removed_patches_do_not_reach_the_encoder():
   model, images = tiny(), tiny_images()
   noise = np.random.default_rng(1).random((2, 16)).astype(np.float32)
-  before = model(images, noise=noise)
+  before = call(model, images, noise=noise)
   patches = np.array(patchify(jnp.asarray(images), 8))
   patches[np.asarray(before.mask) == 1] = 7.0
-  after = model(unpatchify(jnp.asarray(patches), 8), noise=noise)
+  after = call(model, unpatchify(jnp.asarray(patches), 8), noise=noise)
   np.testing.assert_allclose(before.latent, after.latent, atol=1e-6)
   assert max_difference(before.loss, after.loss) > 1.0
 
@@ -116,28 +119,43 @@ def test_patches_go_back_to_the_image():
 
 def test_a_key_gives_one_mask_per_image_and_is_repeatable():
   model, images = tiny(), tiny_images(4)
-  first = model(images, key=jax.random.key(0)).mask
-  np.testing.assert_array_equal(first, model(images, key=jax.random.key(0)).mask)
+  first = call(model, images, key=jax.random.key(0)).mask
+  np.testing.assert_array_equal(first, call(model, images, rngs=Stream(jax.random.key(0))).mask)
   assert len({tuple(row) for row in np.asarray(first).tolist()}) == 4
   np.testing.assert_array_equal(first.sum(1), 12)
-  assert model(images, rngs=nnx.Rngs(dropout=0)).mask.shape == (4, 16)
   with pytest.raises(ValueError, match="rngs"):
     model(images)
   with pytest.raises(ValueError, match=r"noise must be \[4, 16\]"):
     model(images, noise=np.zeros((4, 15), np.float32))
 
 
-def test_remat_keeps_the_gradients_and_bfloat16_keeps_them_finite():
+class Stream:
+  """Stands for nnx.Rngs: its dropout stream gives one key."""
+
+  def __init__(self, key):
+    self.dropout = lambda: key
+
+
+def test_remat_recomputes_every_block():
+  noise = np.zeros((2, 16), np.float32)
+  assert checkpointed(lambda x: tiny(remat=True)(x, noise=noise), tiny_images()) == 3
+  assert checkpointed(lambda x: tiny()(x, noise=noise), tiny_images()) == 0
+
+
+def test_bfloat16_gradients_are_finite_for_large_inputs():
   noise = np.random.default_rng(1).random((2, 16)).astype(np.float32)
+  model = tiny(dtype=jnp.bfloat16, norm_pix_loss=True)
+  for grad in gradients(model, lambda model: model(100 * tiny_images(), noise=noise).loss):
+    assert grad.dtype == jnp.float32 and np.isfinite(grad).all()
 
-  def gradients(model, images):
-    graphdef, params, rest = nnx.split(model, nnx.Param, ...)
-    loss = lambda p: nnx.merge(graphdef, p, rest)(images, noise=noise).loss  # noqa: E731
-    return jax.tree.leaves(jax.jit(jax.grad(loss))(params))
 
-  plain = gradients(tiny(norm_pix_loss=True), tiny_images())
-  remat = gradients(tiny(norm_pix_loss=True, remat=True), tiny_images())
-  for a, b in zip(plain, remat, strict=True):
-    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
-  half = gradients(tiny(dtype=jnp.bfloat16, norm_pix_loss=True), 100 * tiny_images())
-  assert all(grad.dtype == jnp.float32 and np.isfinite(grad).all() for grad in half)
+def test_initial_values_are_the_originals():
+  model = created(lambda: create_model("mae_vit_tiny_patch16", rngs=nnx.Rngs(0), **TINY))
+  kernel = np.asarray(model.patch_embed.proj.kernel[...])
+  bound = (6 / (3 * 8 * 8 + 24)) ** 0.5  # Xavier uniform of the flat [192, 24] matrix
+  assert 0.95 * bound < np.abs(kernel).max() <= bound
+  qkv = np.asarray(model.blocks[0].attn.qkv.kernel[...])
+  bound = (6 / (24 + 72)) ** 0.5
+  assert 0.95 * bound < np.abs(qkv).max() <= bound
+  assert not np.any(model.blocks[0].attn.qkv.bias[...])
+  assert 0.005 < np.std(model.mask_token[...]) < 0.04

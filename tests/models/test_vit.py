@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 from golden_cases import expected, filled, golden_cases, max_difference, model_input, torch_weights
+from small_models import call, checkpointed, drawn, gradients, quick_jit
 
 from jax_me.models.catalog import create_model
 from jax_me.models.layers import FixedTable
@@ -45,7 +46,7 @@ def test_golden(name):
   weights, images = torch_weights(case), model_input(case)
   with jax.enable_x64(True):
     graphdef, state = filled(build(name, jnp.float64), weights, dtype=np.float64)
-    exact = jax.jit(outputs, static_argnums=0)(graphdef, state, jnp.asarray(images, jnp.float64))
+    exact = quick_jit(outputs, static_argnums=0)(graphdef, state, jnp.asarray(images, jnp.float64))
   for output, value in exact.items():
     assert max_difference(value, reference[f"{output}_f64"]) < 1e-9
   graphdef, state = filled(build(name, jnp.float32), weights)
@@ -55,8 +56,12 @@ def test_golden(name):
     assert max_difference(value, reference[f"{output}_f64"]) < 1e-5
 
 
-def tiny(**overrides):
+def create(**overrides):
   return create_model("vit_tiny_patch16", rngs=nnx.Rngs(0), **{**TINY, **overrides})
+
+
+def tiny(**overrides):
+  return drawn(lambda: create(**overrides))
 
 
 def tiny_images(batch=2):
@@ -64,13 +69,15 @@ def tiny_images(batch=2):
 
 
 def test_dropout_and_stochastic_depth_act_in_training_only():
-  model = tiny(drop_rate=0.2, attn_drop_rate=0.2, drop_path_rate=0.4)
-  images = tiny_images()
-  still = model(images)
-  np.testing.assert_array_equal(still, model(images))
-  first = model(images, deterministic=False, rngs=nnx.Rngs(dropout=1))
-  again = model(images, deterministic=False, rngs=nnx.Rngs(dropout=1))
-  other = model(images, deterministic=False, rngs=nnx.Rngs(dropout=2))
+  graphdef, state = nnx.split(tiny(drop_rate=0.2, attn_drop_rate=0.2, drop_path_rate=0.4))
+
+  @quick_jit
+  def both(state, key):
+    model, images = nnx.merge(graphdef, state), tiny_images()
+    return model(images), model(images, deterministic=False, rngs=nnx.Rngs(dropout=key))
+
+  still, first = both(state, jax.random.key(1))
+  again, other = both(state, jax.random.key(1))[1], both(state, jax.random.key(2))[1]
   np.testing.assert_array_equal(first, again)
   assert max_difference(first, other) > 1e-3 and max_difference(first, still) > 1e-3
 
@@ -92,7 +99,7 @@ def test_every_block_and_branch_drops_on_its_own():
   block.attn.proj.bias[...] = jnp.full_like(block.attn.proj.bias[...], 100.0)
   block.mlp.fc2.bias[...] = jnp.full_like(block.mlp.fc2.bias[...], 10000.0)
   x = jnp.zeros((64, 2, 24))
-  moved = np.rint(np.asarray(block(x, keys[1]))[:, 0, 0] / 200.0)  # survivors are doubled
+  moved = np.rint(np.asarray(call(block, x, keys[1]))[:, 0, 0] / 200.0)  # survivors are doubled
   assert {0.0, 1.0, 100.0, 101.0} <= set(moved.tolist())
 
 
@@ -103,35 +110,26 @@ def test_training_without_a_key_says_what_to_pass():
 
 def test_positions_are_trained_or_a_fixed_table():
   assert isinstance(tiny().pos_embed, nnx.Param)
-  table = tiny(train_positions=False).pos_embed
+  table = create(depth=1, train_positions=False).pos_embed
   assert isinstance(table, FixedTable)
   np.testing.assert_array_equal(table[...], sincos_2d(4, 24))
 
 
-def test_remat_changes_memory_but_no_gradient():
-  def gradients(model):
-    graphdef, params = nnx.split(model)
-    loss = lambda p: jnp.sum(jnp.square(nnx.merge(graphdef, p)(tiny_images())))  # noqa: E731
-    return nnx.to_pure_dict(jax.jit(jax.grad(loss))(params))
-
-  jax.tree.map(
-    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
-    gradients(tiny()),
-    gradients(tiny(remat=True)),
-  )
+def test_remat_recomputes_every_block():
+  assert checkpointed(tiny(remat=True), tiny_images()) == 3
+  assert checkpointed(tiny(), tiny_images()) == 0
 
 
 @pytest.mark.parametrize("global_pool", [True, False])
 def test_bfloat16_gradients_are_finite_for_large_inputs(global_pool):
-  model = tiny(dtype=jnp.bfloat16, global_pool=global_pool)
-  graphdef, params = nnx.split(model)
+  model = tiny(dtype=jnp.bfloat16, global_pool=global_pool, remat=global_pool)
 
-  def loss(params):
-    logits = nnx.merge(graphdef, params)(100 * tiny_images())
+  def loss(model):
+    logits = model(100 * tiny_images())
     assert logits.dtype == jnp.float32
     return jnp.mean(jnp.square(logits))
 
-  for grad in jax.tree.leaves(jax.jit(jax.grad(loss))(params)):
+  for grad in gradients(model, loss):
     assert grad.dtype == jnp.float32 and np.isfinite(grad).all()
 
 
@@ -149,7 +147,7 @@ def test_global_pool_ignores_the_class_token_output_and_the_other_head_uses_it()
 )
 def test_impossible_sizes_are_refused(overrides, message):
   with pytest.raises(ValueError, match=message):
-    tiny(**overrides)
+    create(**overrides)
 
 
 def test_images_of_another_size_are_refused():
