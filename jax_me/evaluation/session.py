@@ -6,6 +6,7 @@ import sys
 import time
 from typing import Any
 
+import cv2
 import jax
 import numpy as np
 from ml_collections import ConfigDict
@@ -168,7 +169,7 @@ def _samples(experiment: Experiment, predictions: Predictions) -> list[dict[str,
     score = None if predictions.scores is None else float(predictions.scores[row].max())
     samples.append(
       {
-        "image": experiment.shown.image(places[predictions.file[row]]),
+        "image": _picture(experiment, places[predictions.file[row]]),
         "truth": int(predictions.truth[row]),
         "prediction": int(predictions.prediction[row]),
         "score": score,
@@ -176,6 +177,19 @@ def _samples(experiment: Experiment, predictions: Predictions) -> list[dict[str,
       }
     )
   return samples
+
+
+def _picture(experiment: Experiment, place: int) -> np.ndarray:
+  """What the model saw; where that is motion, the face that moved stands above it."""
+  image = experiment.shown.image(place)
+  face_of = getattr(experiment.builder, "face", None)
+  if face_of is None or not experiment.config.augment.flow:
+    return image
+  face = face_of(experiment.shown.index.file[place])
+  if face is None:
+    return image
+  size = image.shape[0]
+  return np.concatenate([cv2.resize(face, (size, size), interpolation=cv2.INTER_AREA), image])
 
 
 def _facts(experiment: Experiment, seconds: float) -> dict[str, Any]:
