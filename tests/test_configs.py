@@ -14,6 +14,9 @@ RECIPES = sorted(p.name for p in CONFIGS.glob("*.py") if p.stem not in ("__init_
 VARIANTS = [
   *RECIPES,
   "finetune_images.py:vit_small_patch16",
+  "finetune_images.py:t2t_vit_7",
+  "finetune_images.py:convnextv2_atto",
+  "mae_images.py:fcmae_convnextv2_atto",
   "mae_affectnet.py:tiny",
   "mae_affectnet.py:demo",
 ]
