@@ -44,7 +44,6 @@ class Experiment:
     shown: images at the model's size, as evaluation sees them.
     folds: the divisions to run.
     program: compiled initialisation and step.
-    constants: of a fold (statistics of its training side, schedule).
   """
 
   config: ConfigDict

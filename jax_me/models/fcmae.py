@@ -17,7 +17,7 @@ from flax import nnx
 
 from jax_me.models.convnext_v2 import NORMAL_INIT, SIZES, Block, ConvNeXtV2Encoder
 from jax_me.models.layers import MaskedOutput
-from jax_me.models.mae import normalized_patches, random_masking
+from jax_me.models.mae import masked_patch_loss, random_masking
 from jax_me.models.patches import patch_grid, patchify, unpatchify
 from jax_me.models.transformer import exact_dtype
 from jax_me.models.vit import required_key
@@ -174,21 +174,8 @@ class FCMAE(nnx.Module):
     return x.reshape(x.shape[0], -1, x.shape[-1]).astype(exact_dtype(x.dtype))
 
   def reconstruction_loss(self, patches: jax.Array, pred: jax.Array, mask: jax.Array) -> jax.Array:
-    """Mean squared error over the removed patches.
-
-    Args:
-      patches: [B, L, P] pixels, see `patchify`.
-      pred: [B, L, P] predictions.
-      mask: [B, L], 1 = counts.
-
-    Returns:
-      [] at least float32; 0 when nothing counts.
-    """
-    target = patches.astype(pred.dtype)
-    if self.norm_pix_loss:
-      target = normalized_patches(target)
-    error = jnp.mean(jnp.square(pred - target), axis=-1)
-    return jnp.sum(error * mask) / jnp.maximum(jnp.sum(mask), 1)
+    """See `masked_patch_loss`."""
+    return masked_patch_loss(patches, pred, mask, normalize=self.norm_pix_loss)
 
   def __call__(
     self,

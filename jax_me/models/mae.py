@@ -200,21 +200,29 @@ class MaskedAutoencoder(nnx.Module):
     return pred.astype(exact_dtype(pred.dtype))
 
   def reconstruction_loss(self, patches: jax.Array, pred: jax.Array, mask: jax.Array) -> jax.Array:
-    """Mean squared error over the removed patches.
+    """See `masked_patch_loss`."""
+    return masked_patch_loss(patches, pred, mask, normalize=self.norm_pix_loss)
 
-    Args:
-      patches: [B, N, P] pixels, see `patchify`.
-      pred: [B, N, P] predictions.
-      mask: [B, N], 1 = counts.
 
-    Returns:
-      [] at least float32; 0 when nothing counts.
-    """
-    target = patches.astype(pred.dtype)
-    if self.norm_pix_loss:
-      target = normalized_patches(target)
-    error = jnp.mean(jnp.square(pred - target), axis=-1)
-    return jnp.sum(error * mask) / jnp.maximum(jnp.sum(mask), 1)
+def masked_patch_loss(
+  patches: jax.Array, pred: jax.Array, mask: jax.Array, *, normalize: bool
+) -> jax.Array:
+  """Mean squared error over the removed patches, of MAE and FCMAE alike.
+
+  Args:
+    patches: [B, N, P] pixels, see `patchify`.
+    pred: [B, N, P] predictions.
+    mask: [B, N], 1 = counts.
+    normalize: compare with `normalized_patches` (norm_pix_loss).
+
+  Returns:
+    [] at least float32; 0 when nothing counts.
+  """
+  target = patches.astype(pred.dtype)
+  if normalize:
+    target = normalized_patches(target)
+  error = jnp.mean(jnp.square(pred - target), axis=-1)
+  return jnp.sum(error * mask) / jnp.maximum(jnp.sum(mask), 1)
 
 
 def normalized_patches(patches: jax.Array) -> jax.Array:
