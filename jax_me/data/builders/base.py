@@ -22,6 +22,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import tensorflow_datasets as tfds
 
+from jax_me.data.builders.example import Example
 from jax_me.data.builders.identity import (
   IDENTITY_FILE,
   build_lock,
@@ -41,33 +42,6 @@ from jax_me.faces.progress import show_progress
 logger = logging.getLogger(__name__)
 
 SUMMARY_FILE = "summary.json"
-
-
-@dataclasses.dataclass(frozen=True)
-class Example:
-  """One image of a dataset, ready to store.
-
-  Attributes:
-    image: encoded bytes, JPEG or PNG.
-    label: class name, one of the builder's label names.
-    file: relative name of the source, unique in the split.
-    subject: the person, "" unknown.
-    clip: the recording, "" for a single photograph.
-    frame: position in the clip, -1 unknown.
-    onset, apex, offset: frame numbers of the expression in its clip, -1 unknown.
-    database: source dataset, "" when there is only one.
-  """
-
-  image: bytes
-  label: str
-  file: str
-  subject: str = ""
-  clip: str = ""
-  frame: int = -1
-  onset: int = -1
-  apex: int = -1
-  offset: int = -1
-  database: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
