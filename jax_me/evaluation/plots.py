@@ -1,37 +1,38 @@
 """The pictures of a report, each drawn to PNG bytes.
 
-Figures are made without pyplot, so nothing global is touched and threads may draw at once. Colours
-are those of Okabe & Ito ("Color universal design", 2008), told apart by people with colour-blind
-eyes; whatever a colour says, a line style, a sign or a word says too. Texts that come from data are
-drawn as they are: a "$" in a label starts no formula.
+Texts that come from data are drawn as they are: a "$" in a label starts no formula.
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
+from jax_me.drawing import (
+  BLUE,
+  GREEN,
+  INK,
+  ORANGE,
+  PURPLE,
+  QUIET,
+  RULE,
+  SKY,
+  VERMILION,
+  luminance,
+  new_figure,
+  quiet_frame,
+  shorten,
+  to_png,
+)
 from jax_me.evaluation.history import numeric_keys, series
 from jax_me.evaluation.metrics import SCORE_NAMES
 
-INK, QUIET, RULE = "#1c2530", "#5a6673", "#d5dbe1"
-BLUE, VERMILION, GREEN, PURPLE, SKY, ORANGE = (
-  "#0072b2",
-  "#d55e00",
-  "#009e73",
-  "#cc79a7",
-  "#56b4e9",
-  "#e69f00",
-)
 LINES = [(BLUE, "-"), (VERMILION, "--"), (GREEN, "-."), (PURPLE, ":"), (SKY, "-"), (ORANGE, "--")]
 SHADES = LinearSegmentedColormap.from_list("shades", ["#ffffff", "#9fcbe8", BLUE, "#00304f"])
 
@@ -49,16 +50,16 @@ def draw_confusion(confusion: ArrayLike, labels: Sequence[str]) -> bytes:
   classes = len(counts)
   support = counts.sum(axis=1)
   share = counts / np.maximum(support, 1)[:, None]
-  names = [_short(label, 22) for label in labels]
+  names = [shorten(label, 22) for label in labels]
   side = max(3.6, 0.62 * classes + 1.2)
   margin = 0.085 * max(map(len, names))
-  figure = _figure(side + margin + 1.1, side + margin + 0.4)
+  figure = new_figure(side + margin + 1.1, side + margin + 0.4)
   axes = figure.add_subplot()
   axes.imshow(share, cmap=SHADES, vmin=0, vmax=1)
   size = 11 if classes <= 8 else 8 if classes <= 16 else 5
   for row in range(classes):
     for column in range(classes):
-      colour = "white" if _luminance(SHADES(share[row, column])) < 0.2 else INK
+      colour = "white" if luminance(SHADES(share[row, column])) < 0.2 else INK
       if support[row] == 0:
         axes.text(column, row, "–", ha="center", va="center", color=QUIET, size=size)
         continue
@@ -95,7 +96,7 @@ def draw_confusion(confusion: ArrayLike, labels: Sequence[str]) -> bytes:
   axes.spines[:].set_visible(False)
   axes.set_xlabel("predicted", color=QUIET)
   axes.set_ylabel("true", color=QUIET)
-  return _png(figure)
+  return to_png(figure)
 
 
 def curve_panels(rows: Sequence[Mapping[str, Any]]) -> list[Panel]:
@@ -122,7 +123,7 @@ def draw_curves(rows: Sequence[Mapping[str, Any]], panels: Sequence[Panel]) -> b
   """
   columns = min(2, len(panels))
   lines = -(-len(panels) // columns)
-  figure = _figure(4.6 * columns, 3.0 * lines)
+  figure = new_figure(4.6 * columns, 3.0 * lines)
   last_step = max(row["step"] for row in rows)
   for place, panel in enumerate(panels):
     axes = figure.add_subplot(lines, columns, place + 1)
@@ -136,7 +137,7 @@ def draw_curves(rows: Sequence[Mapping[str, Any]], panels: Sequence[Panel]) -> b
     axes.set_xlabel(_step_label(rows), color=QUIET)
     axes.set_xlim(0, 1.02 * last_step or 1)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    _frame(axes)
+    quiet_frame(axes)
     drawn = np.concatenate([np.asarray(line.get_ydata(), float) for line in axes.lines])
     if panel.title == "score":
       axes.set_ylim(-0.02, 1.02)
@@ -149,7 +150,7 @@ def draw_curves(rows: Sequence[Mapping[str, Any]], panels: Sequence[Panel]) -> b
       axes.yaxis.set_major_formatter("{x:.1e}" if drawn.max() < 0.01 else "{x:g}")
     if len(panel.keys) > 1 or "/" in panel.keys[0]:
       axes.legend(frameon=False, fontsize=8, labelcolor=INK, handlelength=2.6)
-  return _png(figure)
+  return to_png(figure)
 
 
 def draw_samples(samples: Sequence[Mapping[str, Any]], columns: int = 6) -> bytes:
@@ -160,7 +161,7 @@ def draw_samples(samples: Sequence[Mapping[str, Any]], columns: int = 6) -> byte
   """
   columns = min(columns, len(samples))
   lines = -(-len(samples) // columns)
-  figure = _figure(1.75 * columns, 2.2 * lines)
+  figure = new_figure(1.75 * columns, 2.2 * lines)
   for place, sample in enumerate(samples):
     axes = figure.add_subplot(lines, columns, place + 1)
     axes.imshow(sample["image"])
@@ -171,10 +172,10 @@ def draw_samples(samples: Sequence[Mapping[str, Any]], columns: int = 6) -> byte
       spine.set(color=VERMILION if wrong else GREEN, linewidth=3 if wrong else 1.5)
       spine.set_linestyle((0, (4, 2)) if wrong else "-")
     score = "" if sample.get("score") is None else f" {100 * sample['score']:.0f}%"
-    text = f"{'✗' if wrong else '✓'} {_short(sample['prediction'], 14)}{score}"
-    below = f"truth: {_short(sample['truth'], 16)}" if wrong else ""
+    text = f"{'✗' if wrong else '✓'} {shorten(sample['prediction'], 14)}{score}"
+    below = f"truth: {shorten(sample['truth'], 16)}" if wrong else ""
     axes.set_xlabel(f"{text}\n{below}", parse_math=False, size=8.5, color=INK, linespacing=1.3)
-  return _png(figure)
+  return to_png(figure)
 
 
 def draw_reconstructions(
@@ -184,7 +185,7 @@ def draw_reconstructions(
   examples = len(original)
   across = min(2, examples)
   lines = -(-examples // across)
-  figure = _figure(1.7 * 3 * across, 1.75 * lines + 0.3)
+  figure = new_figure(1.7 * 3 * across, 1.75 * lines + 0.3)
   grid = figure.add_gridspec(lines, across, wspace=0.06)
   names = ("masked", "reconstructed", "original")
   for example in range(examples):
@@ -196,7 +197,7 @@ def draw_reconstructions(
       axes.set_axis_off()
       if line == 0:
         axes.set_title(names[column], size=9, color=INK)
-  return _png(figure)
+  return to_png(figure)
 
 
 def _draw_series(
@@ -243,34 +244,3 @@ def _step_label(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _score_order(key: str) -> tuple[int, str]:
   return (SCORE_NAMES.index(key.split("/")[-1]), key)
-
-
-def _luminance(colour: Sequence[float]) -> float:
-  """Relative luminance of WCAG 2; below 0.2 white text reads better on it than black."""
-  linear = ((c / 12.92) if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3])
-  return sum(part * weight for part, weight in zip(linear, (0.2126, 0.7152, 0.0722), strict=True))
-
-
-def _short(text: Any, length: int) -> str:
-  text = " ".join(str(text).split())
-  return text if len(text) <= length else text[: length - 1] + "…"
-
-
-def _figure(width: float, height: float) -> Figure:
-  figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
-  FigureCanvasAgg(figure)
-  return figure
-
-
-def _frame(axes: Axes) -> None:
-  axes.spines[["top", "right"]].set_visible(False)
-  axes.spines[["left", "bottom"]].set_color(RULE)
-  axes.tick_params(which="both", color=RULE, labelcolor=QUIET, labelsize=8)
-  axes.grid(axis="y", color=RULE, linewidth=0.6)
-  axes.set_axisbelow(True)
-
-
-def _png(figure: Figure) -> bytes:
-  buffer = io.BytesIO()
-  figure.savefig(buffer, format="png", dpi=150)
-  return buffer.getvalue()

@@ -11,7 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jax_me.evaluation.document import (
+from jax_me.evaluation.history import merge_history, non_finite, series
+from jax_me.evaluation.parts import Parts, save_parts
+from jax_me.evaluation.plots import Panel, curve_panels, draw_curves
+from jax_me.evaluation.predictions import Predictions
+from jax_me.evaluation.samples import reconstructions_section, samples_section
+from jax_me.evaluation.score_tables import headline, score_sections
+from jax_me.evaluation.summary import summarize
+from jax_me.files import write_whole
+from jax_me.page import (
   Block,
   Document,
   Gallery,
@@ -23,14 +31,6 @@ from jax_me.evaluation.document import (
   to_html,
   to_markdown,
 )
-from jax_me.evaluation.history import merge_history, non_finite, series
-from jax_me.evaluation.parts import Parts, save_parts
-from jax_me.evaluation.plots import Panel, curve_panels, draw_curves
-from jax_me.evaluation.predictions import Predictions
-from jax_me.evaluation.samples import reconstructions_section, samples_section
-from jax_me.evaluation.score_tables import headline, score_sections
-from jax_me.evaluation.summary import summarize
-from jax_me.files import write_whole
 from jax_me.training.history import read_history
 
 PARTS_FOLDER = "report"

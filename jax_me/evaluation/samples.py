@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from jax_me.evaluation.document import Gallery, Picture, Section, Tile
+from jax_me.drawing import thumbnail
 from jax_me.evaluation.parts import RECONSTRUCTION_IMAGES, Parts
 from jax_me.evaluation.plots import draw_reconstructions, draw_samples
 from jax_me.evaluation.predictions import Predictions
+from jax_me.page import Gallery, Picture, Section, Tile
 
 THUMBNAIL = 160  # pixels; the longer side of an image on the page
 
@@ -53,7 +52,7 @@ def samples_section(parts: Parts) -> Section:
     lines += [sample["caption"]] if sample["caption"] else []
     tiles.append(
       Tile(
-        [(_thumbnail(sample["image"]), alt)],
+        [(thumbnail(sample["image"], THUMBNAIL), alt)],
         f"{'✗ wrong:' if missed else '✓'} {sample['prediction']}{score}",
         lines,
         marked=missed,
@@ -75,7 +74,7 @@ def reconstructions_section(images: Mapping[str, NDArray[np.uint8]]) -> Section:
   tiles = [
     Tile(
       [
-        (_thumbnail(image), f"Example {i + 1}, {name}")
+        (thumbnail(image, THUMBNAIL), f"Example {i + 1}, {name}")
         for image, name in zip(triple, RECONSTRUCTION_IMAGES, strict=True)
       ],
       "",
@@ -101,11 +100,3 @@ def _spread(
     of_class = predictions.truth[rows] == label
     turn[of_class] = np.arange(of_class.sum())
   return [int(row) for row in rows[np.argsort(turn, kind="stable")]]
-
-
-def _thumbnail(image: NDArray[np.uint8]) -> bytes:
-  picture = Image.fromarray(image)
-  picture.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
-  buffer = io.BytesIO()
-  picture.save(buffer, "PNG", optimize=True)
-  return buffer.getvalue()

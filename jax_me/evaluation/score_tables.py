@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from jax_me.evaluation.document import Block, Figures, Picture, Section, Table, Text
 from jax_me.evaluation.metrics import SCORE_NAMES
 from jax_me.evaluation.plots import draw_confusion
 from jax_me.evaluation.predictions import Predictions
+from jax_me.page import Block, Figures, Picture, Section, Table, Text
 
 
 def headline(summary: Mapping[str, Any]) -> list[Block]:
