@@ -6,10 +6,14 @@ spotting in long videos using spatio-temporal strain", FG 2011; used as network 
 al., "Shallow Triple Stream Three-dimensional CNN (STSTNet)", FG 2019).
 """
 
+import logging
+
 import cv2
 import numpy as np
 
-METHODS = ("dis", "farneback")
+METHODS = ("dis", "farneback", "auto")
+
+logger = logging.getLogger(__name__)
 
 
 def optical_flow(onset: np.ndarray, apex: np.ndarray, method: str = "dis") -> np.ndarray:
@@ -18,7 +22,8 @@ def optical_flow(onset: np.ndarray, apex: np.ndarray, method: str = "dis") -> np
   Args:
     onset, apex: uint8 [H, W, 3] RGB or [H, W] grey, of one size, at least 16 pixels a side.
     method: "dis" (Kroeger et al. 2016, arXiv:1603.03590, with its variational refinement at full
-      resolution) or "farneback" (Farneback 2003; smoother, and needs no texture to follow).
+      resolution), "farneback" (Farneback 2003; smoother, and needs no texture to follow), or
+      "auto": "dis", but "farneback", with a warning, where this build of OpenCV lacks or fails it.
 
   Returns:
     float32 [H, W, 2], pixels: what is at (x, y) of the onset lies at (x + u, y + v) of the apex.
@@ -26,6 +31,8 @@ def optical_flow(onset: np.ndarray, apex: np.ndarray, method: str = "dis") -> np
   Raises:
     ValueError: frames that differ in size, are too small or are not uint8, or an unknown method.
   """
+  if method not in METHODS:
+    raise ValueError(f"optical_flow knows the methods {', '.join(METHODS)}; got {method!r}")
   frames = []
   for name, frame in (("onset", onset), ("apex", apex)):
     if frame.dtype != np.uint8 or frame.ndim not in (2, 3):
@@ -40,16 +47,26 @@ def optical_flow(onset: np.ndarray, apex: np.ndarray, method: str = "dis") -> np
       "optical_flow needs two frames of one size, at least 16x16; got "
       f"{list(before.shape)} and {list(after.shape)}"
     )
-  start = np.zeros((*before.shape, 2), np.float32)
-  if method == "dis":
-    engine = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    # The preset stops at half resolution, too coarse for motion of a pixel.
-    engine.setFinestScale(0)
-    return np.asarray(engine.calc(before, after, start), np.float32)
-  if method == "farneback":
-    found = cv2.calcOpticalFlowFarneback(before, after, start, 0.5, 4, 15, 5, 5, 1.1, 0)
-    return np.asarray(found, np.float32)
-  raise ValueError(f"optical_flow knows the methods {', '.join(METHODS)}; got {method!r}")
+  if method != "farneback":
+    try:
+      return _dis(before, after)
+    except (AttributeError, cv2.error) as error:
+      if method == "dis":
+        raise
+      logger.warning("optical flow by Farneback's method, for OpenCV's DIS failed: %s", error)
+  found = cv2.calcOpticalFlowFarneback(before, after, _rest(before), 0.5, 4, 15, 5, 5, 1.1, 0)
+  return np.asarray(found, np.float32)
+
+
+def _rest(frame: np.ndarray) -> np.ndarray:
+  return np.zeros((*frame.shape, 2), np.float32)
+
+
+def _dis(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+  engine = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+  # The preset stops at half resolution, too coarse for motion of a pixel.
+  engine.setFinestScale(0)
+  return np.asarray(engine.calc(before, after, _rest(before)), np.float32)
 
 
 def optical_strain(flow: np.ndarray) -> np.ndarray:
