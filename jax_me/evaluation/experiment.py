@@ -8,14 +8,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from ml_collections import ConfigDict
 
 from jax_me.data import builders
 from jax_me.data import folds as division
-from jax_me.data.augment import Augmentation, make_augmentation
 from jax_me.data.pipeline import channel_statistics, eval_batches, train_batches
 from jax_me.data.store import ImageStore
 from jax_me.evaluation.evaluate import class_probabilities, evaluation_weights, make_classifier
@@ -23,13 +20,11 @@ from jax_me.evaluation.metrics import confusion_matrix, scores
 from jax_me.evaluation.predictions import Predictions
 from jax_me.evaluation.reconstruction import make_reconstructor
 from jax_me.models import saved
-from jax_me.models.catalog import create_model
 from jax_me.models.transfer import initialise_from
 from jax_me.training import loop, sharding
-from jax_me.training.optim import make_optimizer
+from jax_me.training.recipe import make_program, model_arguments
 from jax_me.training.schedule import peak_learning_rate
-from jax_me.training.state import Constants, State, state_builder
-from jax_me.training.steps import classification_loss, make_train_step, masked_autoencoder_loss
+from jax_me.training.state import Constants, State
 
 RECONSTRUCTED = 8  # Faces in the sheet of reconstructions.
 
@@ -234,14 +229,6 @@ def _placed(values: Any, like: Any) -> Any:
   )
 
 
-def model_arguments(config: ConfigDict, classes: int) -> dict[str, Any]:
-  """Constructor keywords of the recipe's model, as JSON values."""
-  arguments = {"image_size": config.model.image_size, **config.model.arguments.to_dict()}
-  if config.task == "classify":
-    arguments["num_classes"] = classes
-  return arguments
-
-
 def divide(config: ConfigDict, index: Any) -> list[division.Fold]:
   """The folds of `data.split`; with `data.fold` only that one.
 
@@ -282,31 +269,7 @@ def prepare(config: ConfigDict) -> Experiment:
   shown = read if read.image_size == size else ImageStore(builder, split, image_size=size)
 
   mesh = sharding.make_mesh(config.mesh.fsdp)
-  check_batch(config, mesh.size)
-  arguments = model_arguments(config, len(read.index.label_names))
-
-  def make_model(rngs: nnx.Rngs) -> nnx.Module:
-    return create_model(
-      config.model.name, rngs=rngs, dtype=jnp.dtype(config.precision), **arguments
-    )
-
-  graphdef, params, _ = saved.split_model(nnx.eval_shape(lambda: make_model(nnx.Rngs(0))))
-  pretraining = config.task == "mae"
-  chosen = config.optimizer.to_dict()
-  for key in ("learning_rate", "base_learning_rate", "min_learning_rate", "warmup_epochs"):
-    chosen.pop(key)  # The schedule's, kept in the state's constants.
-  optimizer = make_optimizer(params, phase="pretrain" if pretraining else "finetune", **chosen)
-  augment = make_augmentation(Augmentation(**config.augment.to_dict()), size)
-  loss = (
-    masked_autoencoder_loss(graphdef, augment, mask_ratio=config.mae.mask_ratio)
-    if pretraining
-    else classification_loss(graphdef, augment, label_smoothing=config.label_smoothing)
-  )
-  build = state_builder(make_model, optimizer, ema=config.ema_decay > 0)
-  step = make_train_step(
-    loss, optimizer, accum_steps=config.accum_steps, ema_decay=config.ema_decay
-  )
-  program = loop.Program.compile(build, step, mesh)
+  program, graphdef = make_program(config, mesh, classes=len(read.index.label_names))
   return Experiment(
     config=config,
     builder=builder,
@@ -316,21 +279,6 @@ def prepare(config: ConfigDict) -> Experiment:
     program=program,
     graphdef=graphdef,
   )
-
-
-def check_batch(config: ConfigDict, devices: int) -> None:
-  """Refuses a batch that the devices cannot share.
-
-  Raises:
-    ValueError: names the nearest batch size that works.
-  """
-  part = devices * config.accum_steps
-  if config.batch_size % part:
-    fits = max(1, round(config.batch_size / part)) * part
-    raise ValueError(
-      f"batch_size={config.batch_size} cannot be divided over {devices} devices and "
-      f"accum_steps={config.accum_steps}; the nearest that can is {fits}"
-    )
 
 
 def _evaluation_batch(batch_size: int, devices: int) -> int:
