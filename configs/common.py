@@ -70,6 +70,7 @@ def common() -> ConfigDict:
   c.mae = ConfigDict()
   c.mae.mask_ratio = 0.75  # Share of patches removed in pre-training.
 
+  c.trackers = ("tensorboard",)  # Also "wandb", "trackio"; metrics.jsonl is always written.
   c.log_steps = 10  # Steps between rows of metrics.jsonl.
   c.evaluate_epochs = 5.0  # Epochs between evaluations; 0 = at the end only.
   c.checkpoint_steps = 200  # Steps between checkpoints.

@@ -25,6 +25,7 @@ from jax_me.training import loop, sharding
 from jax_me.training.recipe import make_program, model_arguments
 from jax_me.training.schedule import peak_learning_rate
 from jax_me.training.state import Constants, State
+from jax_me.training.writers import open_writers
 
 RECONSTRUCTED = 8  # Faces in the sheet of reconstructions.
 
@@ -175,6 +176,9 @@ class Experiment:
         evaluator=None if self.pretraining else self._evaluator(fold),
         initialise=self._initialiser(workdir),
         keep_checkpoints=self.config.keep_checkpoints,
+        make_writers=lambda step: open_writers(
+          self.config.trackers, workdir, self.config.to_dict(), step
+        ),
         description=fold.name,
       )
     finally:

@@ -3,11 +3,9 @@
 import collections
 import contextlib
 import dataclasses
-import math
 import pathlib
-import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -18,11 +16,17 @@ from jax_me.training.checkpoint import Checkpoints
 from jax_me.training.sharding import replicated, shard_batch, state_sharding
 from jax_me.training.state import Constants, State, abstract_state, initial_key
 from jax_me.training.steps import Metrics
-from jax_me.training.tracking import Progress, Tracker
+from jax_me.training.stopping import StopSignal
+from jax_me.training.tracking import Progress, Tracker, Writer
+
+# A single bad step happens (an overflow in bfloat16); this many in a row do not pass by themselves.
+SKIPPED_IN_A_ROW = 5
+# Times that a run goes back to its last checkpoint before it gives up.
+ROLLBACKS = 3
 
 
 class TrainingDiverged(RuntimeError):
-  """The loss or the gradient stopped being a finite number."""
+  """The loss or the gradient stopped being a finite number, and did not recover."""
 
 
 class ResumableIterator(Protocol):
@@ -113,31 +117,6 @@ class Result:
   interrupted: bool
 
 
-class _StopSignal:
-  """Notes the first SIGINT / SIGTERM, so that the step in flight finishes and is saved."""
-
-  def __init__(self):
-    self.received: int | None = None
-    self._previous: dict[int, Any] = {}
-
-  def __enter__(self):
-    for number in (signal.SIGINT, signal.SIGTERM):
-      try:
-        self._previous[number] = signal.signal(number, self._note)
-      except ValueError:  # Not the main thread: whoever runs us handles signals.
-        break
-    return self
-
-  def _note(self, number, _frame):
-    if self.received is not None:
-      raise KeyboardInterrupt  # A second request does not wait.
-    self.received = number
-
-  def __exit__(self, *_):
-    for number, handler in self._previous.items():
-      signal.signal(number, handler)
-
-
 def train(
   program: Program,
   *,
@@ -148,6 +127,7 @@ def train(
   evaluator: Evaluator | None = None,
   initialise: Callable[[State], State] | None = None,
   keep_checkpoints: int = 2,
+  make_writers: Callable[[int], Sequence[Writer]] | None = None,
   description: str = "training",
 ) -> Result:
   """Trains to `cadence.total` steps, from the newest checkpoint of `workdir` if there is one.
@@ -156,9 +136,11 @@ def train(
   (weights of a pre-training). After each step comes evaluation, then the checkpoint, then the
   next batch: a checkpoint's data position is that of its step.
 
+  A step that is not finite is not applied; after SKIPPED_IN_A_ROW of them the run goes back to
+  its last checkpoint.
+
   Raises:
-    TrainingDiverged: the loss or gradient norm is not finite; names the step and the checkpoint
-      that is left.
+    TrainingDiverged: there is no checkpoint to go back to, or going back did not help.
     CheckpointError: a checkpoint cannot be written or read.
   """
   workdir.mkdir(parents=True, exist_ok=True)
@@ -173,97 +155,175 @@ def train(
       state = initialise(state)
   state["constants"] = program.place(constants)
 
-  tracker = Tracker(workdir, resume_step=resume_step)
+  writers = make_writers(resume_step) if make_writers else ()
+  tracker = Tracker(workdir, resume_step=resume_step, writers=writers)
   progress = Progress(cadence.total, start=resume_step, description=description)
   if resume_step:
     progress.say(f"{description}: resumed at step {resume_step} of {cadence.total}")
   try:
-    with _StopSignal() as stop:
-      state, step = _steps(
-        program, state, batches, cadence, checkpoints, tracker, progress, evaluator, stop
-      )
+    with StopSignal() as stop:
+      run = _Run(program, constants, batches, cadence, checkpoints, tracker, progress, stop)
+      state, step = run.finish(state, evaluator)
       checkpoints.wait()
-      interrupted = stop.received is not None and step < cadence.total
   finally:
     progress.close()
     tracker.close()
     checkpoints.close()
-  return Result(state=state, step=step, interrupted=interrupted)
+  return Result(state=state, step=step, interrupted=run.stopping and step < cadence.total)
 
 
-def _steps(
-  program: Program,
-  state: State,
-  batches: ResumableIterator,
-  cadence: Cadence,
-  checkpoints: Checkpoints,
-  tracker: Tracker,
-  progress: Progress,
-  evaluator: Evaluator | None,
-  stop: _StopSignal,
-) -> tuple[State, int]:
-  step = int(state["step"])
-  meter = _Meter()
-  pending: tuple[int, Metrics] | None = None
-  while step < cadence.total and stop.received is None:
-    batch = next(batches)
-    state, metrics = program.step(state, shard_batch(batch, program.mesh))
-    step += 1
-    # Metrics of the step before are read while this one runs: the device never waits for us.
-    previous, pending = pending, (step, metrics)
-    if previous is not None:
-      _note(previous, meter, cadence, tracker, progress, checkpoints)
-    meter.count(len(batch["image"]))
-    judge = evaluator if cadence.evaluates(step) else None
-    saving = cadence.due(cadence.checkpoint, step) or stop.received is not None
-    if judge is not None or saving:
-      # What is evaluated or saved must be known to be finite.
-      _note(pending, meter, cadence, tracker, progress, checkpoints)
-      pending = None
-    if judge is not None:
-      with meter.paused():
-        scores = dict(judge(state, step))
-      tracker.write(step, {"epoch": step / cadence.epoch, **scores})
-      shown = "  ".join(f"{k} {v:.4f}" for k, v in scores.items())
-      progress.say(f"step {step}: {shown}")
-    if saving:
-      with meter.paused():
-        checkpoints.save(state, batches.get_state())
-  if pending is not None:
-    _note(pending, meter, cadence, tracker, progress, checkpoints)
-  if stop.received is not None:
-    checkpoints.save(state, batches.get_state())
-  return state, step
+class _RollBack(Exception):
+  """Too many steps in a row were not finite."""
 
 
-def _note(
-  pending: tuple[int, Metrics],
-  meter: "_Meter",
-  cadence: Cadence,
-  tracker: Tracker,
-  progress: Progress,
-  checkpoints: Checkpoints,
-) -> None:
-  """Reads a step's metrics, refuses non-finite ones, shows and logs them."""
-  step, metrics = pending
-  values = {key: float(value) for key, value in jax.device_get(metrics).items()}
-  if not (math.isfinite(values["loss"]) and math.isfinite(values["grad_norm"])):
-    raise TrainingDiverged(
-      f"step {step}: loss {values['loss']}, gradient norm {values['grad_norm']}. The last "
-      f"checkpoint is step {checkpoints.latest_step()}. Try a lower learning rate, "
-      "optimizer.clip_norm, or precision=float32"
+class _Run:
+  """The steps of one call of `train`."""
+
+  def __init__(
+    self,
+    program: Program,
+    constants: Constants,
+    batches: ResumableIterator,
+    cadence: Cadence,
+    checkpoints: Checkpoints,
+    tracker: Tracker,
+    progress: Progress,
+    stop: StopSignal,
+  ):
+    self._program, self._constants = program, constants
+    self._batches, self._cadence, self._checkpoints = batches, cadence, checkpoints
+    self._tracker, self._progress, self._stop = tracker, progress, stop
+    self._meter = _Meter()
+    self._pending: tuple[int, Metrics] | None = None
+    self._skipped = 0  # In a row, up to the last step that was read.
+    self._rollbacks = 0
+    self._asked = False
+
+  @property
+  def stopping(self) -> bool:
+    """Whether the run is to end early; several processes must agree, so they ask the step."""
+    if jax.process_count() > 1:
+      return self._asked
+    return self._stop.received is not None
+
+  def finish(self, state: State, evaluator: Evaluator | None) -> tuple[State, int]:
+    """Steps to the end, going back to a checkpoint when the numbers stop being finite."""
+    while True:
+      try:
+        return self._steps(state, evaluator)
+      except _RollBack:
+        state = self._roll_back()
+
+  def _steps(self, state: State, evaluator: Evaluator | None) -> tuple[State, int]:
+    cadence, step = self._cadence, int(state["step"])
+    while step < cadence.total and not self.stopping:
+      batch = next(self._batches)
+      state, metrics = self._program.step(state, self._placed(batch))
+      step += 1
+      # Metrics of the step before are read while this one runs: the device never waits for us.
+      previous, self._pending = self._pending, (step, metrics)
+      if previous is not None:
+        self._note(previous)
+      self._meter.count(len(batch["image"]))
+      judge = evaluator if cadence.evaluates(step) else None
+      saving = cadence.due(cadence.checkpoint, step)
+      if judge is not None or saving:
+        # What is evaluated or saved must be known to be finite.
+        self._note_pending()
+      if judge is not None:
+        with self._meter.paused():
+          scores = dict(judge(state, step))
+        self._tracker.write(step, {"epoch": step / cadence.epoch, **scores})
+        shown = "  ".join(f"{k} {v:.4f}" for k, v in scores.items())
+        self._progress.say(f"step {step}: {shown}")
+      # In a bad stretch the checkpoint before it must stay the newest.
+      if saving and not (self._skipped and step < cadence.total):
+        self._save(state)
+    self._note_pending()
+    if self.stopping:
+      self._save(state)
+    return state, step
+
+  def _placed(self, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+    if jax.process_count() > 1:
+      wish = self._stop.received is not None
+      batch = {**batch, "stop": np.full(len(batch["image"]), wish)}
+    return shard_batch(batch, self._program.mesh)
+
+  def _save(self, state: State) -> None:
+    with self._meter.paused():
+      self._checkpoints.save(state, self._batches.get_state())
+
+  def _note_pending(self) -> None:
+    pending, self._pending = self._pending, None
+    if pending is not None:
+      self._note(pending)
+
+  def _note(self, pending: tuple[int, Metrics]) -> None:
+    """Reads a step's metrics, shows and logs them.
+
+    Raises:
+      _RollBack: this was the last of SKIPPED_IN_A_ROW steps that were not applied.
+    """
+    step, metrics = pending
+    values = {key: float(value) for key, value in jax.device_get(metrics).items()}
+    self._asked |= bool(values.pop("stop", False))
+    step_of_epochs = step / self._cadence.epoch
+    if values.pop("skipped"):
+      self._skipped += 1
+      self._progress.say(
+        f"step {step}: loss {values['loss']}, gradient norm {values['grad_norm']}; the step was "
+        f"not applied ({self._skipped} in a row)"
+      )
+      self._tracker.write(step, {"epoch": step_of_epochs, "skipped": self._skipped})
+      if self._skipped >= SKIPPED_IN_A_ROW:
+        raise _RollBack
+      self._progress.advance({})
+      return
+    self._skipped = 0
+    rate = self._meter.images_per_second()
+    self._progress.advance({"loss": f"{values['loss']:.4f}", "images/s": f"{rate:.1f}"})
+    if self._cadence.due(self._cadence.log, step):
+      row = {
+        "epoch": step_of_epochs,
+        "learning_rate": values.pop("learning_rate"),
+        "grad_norm": values.pop("grad_norm"),
+        **{f"train/{key}": value for key, value in values.items()},
+        "images_per_second": rate,
+      }
+      self._tracker.write(step, row)
+
+  def _roll_back(self) -> State:
+    """The state of the last checkpoint; the data goes on behind the examples that failed.
+
+    Raises:
+      TrainingDiverged: there is no checkpoint, or going back did not help.
+    """
+    self._pending = None
+    self._checkpoints.wait()
+    latest = self._checkpoints.latest_step()
+    self._rollbacks += 1
+    if latest is None or self._rollbacks > ROLLBACKS:
+      remedy = "Try a lower learning rate, optimizer.clip_norm, or precision=float32"
+      if latest is None:
+        raise TrainingDiverged(
+          f"{self._skipped} steps in a row were not finite, and no checkpoint is there to go back "
+          f"to. {remedy}"
+        )
+      raise TrainingDiverged(
+        f"{self._skipped} steps in a row were not finite, again after going back "
+        f"{ROLLBACKS} times. The last checkpoint is step {latest}. {remedy}"
+      )
+    self._progress.say(
+      f"{self._skipped} steps in a row were not finite: going back to the checkpoint of step "
+      f"{latest}, and on with the examples that follow"
     )
-  rate = meter.images_per_second()
-  progress.advance({"loss": f"{values['loss']:.4f}", "images/s": f"{rate:.1f}"})
-  if cadence.due(cadence.log, step):
-    row = {
-      "epoch": step / cadence.epoch,
-      "learning_rate": values.pop("learning_rate"),
-      "grad_norm": values.pop("grad_norm"),
-      **{f"train/{key}": value for key, value in values.items()},
-      "images_per_second": rate,
-    }
-    tracker.write(step, row)
+    self._skipped = 0
+    self._tracker.rewind(latest)
+    self._progress.rewind(latest)
+    state, _ = self._checkpoints.restore(abstract_state(self._program.build, self._program.mesh))
+    state["constants"] = self._program.place(self._constants)
+    return state
 
 
 class _Meter:

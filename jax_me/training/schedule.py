@@ -1,8 +1,46 @@
 """Learning rate as a function of the step; written so that its settings may be traced arrays."""
 
+from collections.abc import Callable, Mapping
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
+
+SCHEDULES = ("cosine", "step", "constant")
+
+# (finished steps, constants of the state) -> learning rate
+Schedule = Callable[[ArrayLike, Mapping[str, jax.Array]], jax.Array]
+
+
+def make_schedule(name: str, *, gamma: float = 0.1) -> Schedule:
+  """A schedule that reads its numbers from the state's constants, so that folds share one step.
+
+  Args:
+    name: "cosine" (`warmup_cosine`), "step" (`warmup_steps_down`) or "constant" after the warm-up.
+    gamma: of "step": the factor at each milestone.
+
+  Raises:
+    ValueError: unknown name.
+  """
+  if name not in SCHEDULES:
+    raise ValueError(f"optimizer.schedule must be one of {', '.join(SCHEDULES)}, got {name!r}")
+
+  def rate(step: ArrayLike, constants: Mapping[str, jax.Array]) -> jax.Array:
+    peak, warmup_steps = constants["peak"], constants["warmup_steps"]
+    if name == "cosine":
+      return warmup_cosine(
+        step,
+        peak=peak,
+        minimum=constants["minimum"],
+        warmup_steps=warmup_steps,
+        total_steps=constants["total_steps"],
+      )
+    milestones = constants["milestones"] if name == "step" else ()
+    return warmup_steps_down(
+      step, peak=peak, warmup_steps=warmup_steps, milestones=milestones, gamma=gamma
+    )
+
+  return rate
 
 
 def warmup_cosine(
@@ -30,6 +68,32 @@ def warmup_cosine(
   progress = (step - warmup_steps) / jnp.maximum(total_steps - warmup_steps, 1)
   cosine = minimum + (peak - minimum) * 0.5 * (1.0 + jnp.cos(jnp.pi * jnp.clip(progress, 0.0, 1.0)))
   return jnp.where(step < warmup_steps, warm, cosine)
+
+
+def warmup_steps_down(
+  step: ArrayLike,
+  *,
+  peak: ArrayLike,
+  warmup_steps: ArrayLike,
+  milestones: ArrayLike | tuple[()],
+  gamma: float,
+) -> jax.Array:
+  """Linear warm-up from 0, then the peak times `gamma` for every milestone that was reached.
+
+  Without warm-up this is torch's MultiStepLR, with the milestones given in steps.
+
+  Args:
+    step: finished optimiser steps, 0 for the first update.
+    peak: learning rate before the first milestone.
+    warmup_steps: steps of linear growth; 0 starts at the peak.
+    milestones: [M] steps from which on the rate is lower; none for a constant rate.
+    gamma: factor at each milestone.
+  """
+  step, peak = jnp.asarray(step), jnp.asarray(peak)
+  warmup_steps = jnp.asarray(warmup_steps)
+  reached = jnp.sum(step >= jnp.asarray(milestones, float))
+  warm = peak * step / jnp.maximum(warmup_steps, 1)
+  return jnp.where(step < warmup_steps, warm, peak * jnp.power(gamma, reached))
 
 
 def peak_learning_rate(learning_rate: float, base_learning_rate: float, batch_size: int) -> float:

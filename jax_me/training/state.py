@@ -24,7 +24,8 @@ class Constants:
     seed: of augmentation, masking and dropout; each step folds its number in.
     mean, std: per RGB channel of images in [0, 1], from the training examples.
     peak, minimum: learning rates.
-    warmup_steps, total_steps: lengths in optimiser steps.
+    warmup_steps, total_steps: lengths in optimiser steps; the cosine ends at `total_steps`.
+    milestones: steps at which the schedule "step" lowers the rate.
   """
 
   seed: int
@@ -34,6 +35,7 @@ class Constants:
   minimum: float
   warmup_steps: int
   total_steps: int
+  milestones: tuple[int, ...] = ()
 
   def arrays(self) -> dict[str, jax.Array]:
     arrays = {

@@ -10,7 +10,7 @@ from flax import nnx
 
 from jax_me.models.saved import merge_model
 from jax_me.training.losses import masked_mean, softmax_cross_entropy
-from jax_me.training.schedule import warmup_cosine
+from jax_me.training.schedule import Schedule, make_schedule
 from jax_me.training.state import State, training_key
 
 Batch = dict[str, jax.Array]
@@ -76,29 +76,42 @@ def _microbatches(batch: Batch, count: int) -> Batch:
   )
 
 
+def _without_stop(batch: Batch) -> tuple[Batch, Metrics]:
+  """Splits off the wish to stop that any process may add to its rows; all read the answer."""
+  rest = {name: value for name, value in batch.items() if name != "stop"}
+  return rest, {"stop": jnp.any(batch["stop"]).astype(float)} if "stop" in batch else {}
+
+
 def make_train_step(
   loss_function: LossFunction,
   optimizer: optax.GradientTransformation,
   *,
   accum_steps: int = 1,
   ema_decay: float = 0.0,
+  schedule: Schedule | None = None,
 ) -> Callable[[State, Batch], tuple[State, Metrics]]:
   """One optimiser step.
+
+  A step whose loss or gradient is not finite changes nothing but the step's number: parameters,
+  optimiser and average stay what they were, and the metric `skipped` is 1.
 
   Args:
     loss_function: see `classification_loss`, `masked_autoencoder_loss`.
     optimizer: update direction for a learning rate of 1 (`make_optimizer`).
     accum_steps: the batch goes through in this many equal parts, their gradients averaged.
     ema_decay: exponential moving average of the parameters; 0 = none.
+    schedule: learning rate from step and constants; None is warm-up and cosine.
 
   Returns:
     step(state, batch): the metrics of the loss function, averaged over the parts, with
-    `grad_norm` (before clipping) and `learning_rate`.
+    `grad_norm` (before clipping), `learning_rate` and `skipped`.
   """
+  schedule = schedule or make_schedule("cosine")
 
   def step(state: State, batch: Batch) -> tuple[State, Metrics]:
     constants, params, model_state = state["constants"], state["params"], state["model_state"]
     key = jax.random.fold_in(training_key(constants["seed"]), state["step"])
+    batch, stop = _without_stop(batch)
     gradient = jax.grad(loss_function, has_aux=True)
 
     if accum_steps == 1:
@@ -111,37 +124,29 @@ def make_train_step(
         return jax.tree.map(jnp.add, total, got), None
 
       parts = _microbatches(batch, accum_steps)
-      first = gradient(
-        params,
-        model_state,
-        constants,
-        jax.tree.map(lambda x: x[0], parts),
-        jax.random.fold_in(key, 0),
+      # The sum starts from zeros rather than from the first part: the model is compiled once.
+      shapes = jax.eval_shape(
+        gradient, params, model_state, constants, jax.tree.map(lambda x: x[0], parts), key
       )
-      rest = jax.tree.map(lambda x: x[1:], parts)
-      total, _ = jax.lax.scan(add_part, first, (jnp.arange(1, accum_steps), rest))
+      zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
+      total, _ = jax.lax.scan(add_part, zeros, (jnp.arange(accum_steps), parts))
       grads, metrics = jax.tree.map(lambda x: x / accum_steps, total)
 
-    rate = warmup_cosine(
-      state["step"],
-      peak=constants["peak"],
-      minimum=constants["minimum"],
-      warmup_steps=constants["warmup_steps"],
-      total_steps=constants["total_steps"],
-    )
+    rate = schedule(state["step"], constants)
     updates, opt_state = optimizer.update(grads, state["opt_state"], params)
     new_params = jax.tree.map(lambda p, u: p - (rate * u).astype(p.dtype), params, updates)
-    new_state = {
-      **state,
-      "step": state["step"] + 1,
-      "params": new_params,
-      "opt_state": opt_state,
-    }
+    changed = {"params": new_params, "opt_state": opt_state}
     if ema_decay:
-      new_state["ema"] = jax.tree.map(
+      changed["ema"] = jax.tree.map(
         lambda old, new: ema_decay * old + (1.0 - ema_decay) * new, state["ema"], new_params
       )
-    metrics = {**metrics, "grad_norm": optax.tree.norm(grads), "learning_rate": rate}
-    return new_state, metrics
+    norm = optax.tree.norm(grads)
+    finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(norm)
+    kept = jax.tree.map(
+      lambda new, old: jnp.where(finite, new, old), changed, {key: state[key] for key in changed}
+    )
+    skipped = 1.0 - finite.astype(norm.dtype)
+    metrics = {**metrics, "grad_norm": norm, "learning_rate": rate, "skipped": skipped, **stop}
+    return {**state, **kept, "step": state["step"] + 1}, metrics
 
   return step

@@ -1,13 +1,13 @@
-"""What a run leaves to look at: `metrics.jsonl`, TensorBoard curves, and a progress line."""
+"""What a run leaves to look at: `metrics.jsonl`, learning curves elsewhere, and a progress line."""
 
 import json
 import os
 import pathlib
 import sys
 import time
-from typing import Any, TextIO
+from collections.abc import Sequence
+from typing import Any, Protocol, TextIO
 
-from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from jax_me.training.history import read_history
@@ -15,34 +15,50 @@ from jax_me.training.history import read_history
 METRICS_FILE = "metrics.jsonl"
 
 
+class Writer(Protocol):
+  """Somebody who draws learning curves: TensorBoard, Weights & Biases, ... (`writers.py`)."""
+
+  def write(self, step: int, scalars: dict[str, float]) -> None: ...
+  def close(self) -> None: ...
+
+
 class Tracker:
-  """Writes scalars to `metrics.jsonl` and TensorBoard; one process of a run should own it.
+  """Writes scalars to `metrics.jsonl` and to the writers; one process of a run owns it.
 
   Rows after `resume_step` are dropped first: a resumed run writes those steps again.
   """
 
-  def __init__(self, workdir: pathlib.Path, *, resume_step: int = 0):
+  def __init__(
+    self, workdir: pathlib.Path, *, resume_step: int = 0, writers: Sequence[Writer] = ()
+  ):
     self._path = pathlib.Path(workdir) / METRICS_FILE
-    kept = [row for row in read_history(self._path) if row["step"] <= resume_step]
+    self._writers = writers
+    self._file = self._shortened(resume_step)
+
+  def _shortened(self, last_step: int) -> TextIO:
+    kept = [row for row in read_history(self._path) if row["step"] <= last_step]
     temporary = self._path.with_name(f".{METRICS_FILE}.new")
     temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
     os.replace(temporary, self._path)
-    self._file = self._path.open("a", encoding="utf-8")
-    self._board = SummaryWriter(
-      str(pathlib.Path(workdir) / "tensorboard"), purge_step=resume_step + 1 if kept else None
-    )
+    return self._path.open("a", encoding="utf-8")
+
+  def rewind(self, step: int) -> None:
+    """Forgets the rows after `step`: the run went back to it."""
+    self._file.close()
+    self._file = self._shortened(step)
 
   def write(self, step: int, values: dict[str, Any]) -> None:
-    """Appends one row; scalars go to TensorBoard too."""
+    """Appends one row; its numbers go to the writers too."""
     self._file.write(json.dumps({"step": step, **values}) + "\n")
     self._file.flush()
-    for name, value in values.items():
-      if isinstance(value, int | float):
-        self._board.add_scalar(name, value, step)
+    scalars = {key: float(v) for key, v in values.items() if isinstance(v, int | float)}
+    for writer in self._writers:
+      writer.write(step, scalars)
 
   def close(self) -> None:
     self._file.close()
-    self._board.close()
+    for writer in self._writers:
+      writer.close()
 
 
 class Progress:
@@ -80,6 +96,14 @@ class Progress:
     left = (self._total - self._done) / rate
     shown = "  ".join(f"{key} {value}" for key, value in facts.items())
     self.say(f"{self._description}: step {self._done}/{self._total}  {shown}  ETA {left:.0f} s")
+
+  def rewind(self, step: int) -> None:
+    """Back to an earlier step."""
+    self._done = self._start = step
+    self._born = time.monotonic()
+    if self._bar is not None:
+      self._bar.n = step
+      self._bar.refresh()
 
   def say(self, line: str) -> None:
     """A line of its own, above the bar where there is one."""

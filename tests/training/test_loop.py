@@ -13,7 +13,7 @@ from jax_me.training import loop
 from jax_me.training.checkpoint import CheckpointError, Checkpoints
 from jax_me.training.history import read_history
 from jax_me.training.param_groups import parameter_paths
-from jax_me.training.sharding import make_mesh
+from jax_me.training.sharding import make_mesh, shard_batch
 
 
 @pytest.fixture(scope="module")
@@ -79,10 +79,46 @@ def test_finished_run_is_not_trained_again(program, tmp_path):
   same_bits(first.state["params"], again.state["params"])
 
 
-def test_non_finite_loss_stops_with_its_step_and_keeps_the_checkpoint(program, tmp_path):
-  with pytest.raises(loop.TrainingDiverged, match="step 6: loss nan.*checkpoint is step 4"):
-    train(program, tmp_path, batches=Batches(spoil=5))
+def test_bad_step_is_not_applied_and_counted(program, tmp_path):
+  done = train(program, tmp_path, batches=Batches(spoil=[5]))
+  assert done.step == 8
+  rows = read_history(tmp_path / "metrics.jsonl")
+  assert [row["skipped"] for row in rows if row["step"] == 6] == [1]
+  assert [r["step"] for r in rows if "train/loss" in r] == [1, 2, 3, 4, 5, 7, 8]
+  before = train(program, tmp_path / "before", total=5)
+  state = before.state
+  state, _ = program.step(state, spoilt(program))
+  after = jax.device_get(state)
+  again = train(program, tmp_path / "again", total=5).state
+  for part in ("params", "opt_state", "ema"):
+    for left, right in zip(*(jax.tree.leaves(s[part]) for s in (after, again)), strict=True):
+      assert np.array_equal(left, right)
+  assert int(after["step"]) == 6
+
+
+def spoilt(program):
+  batches = Batches(spoil=[0])
+  return shard_batch(next(batches), program.mesh)
+
+
+def test_many_bad_steps_go_back_to_the_checkpoint_and_on_with_other_data(program, tmp_path, capfd):
+  bad = Batches(spoil=range(5, 5 + loop.SKIPPED_IN_A_ROW))
+  done = train(program, tmp_path, total=12, batches=bad)
+  assert done.step == 12
+  assert "going back to the checkpoint of step 4" in capfd.readouterr().err
+  rows = read_history(tmp_path / "metrics.jsonl")
+  assert [r["step"] for r in rows if "train/loss" in r] == list(range(1, 13))
+
+
+def test_run_that_stays_bad_gives_up_and_keeps_the_good_checkpoint(program, tmp_path):
+  with pytest.raises(loop.TrainingDiverged, match="again after going back.*checkpoint is step 4"):
+    train(program, tmp_path, total=40, batches=Batches(spoil=range(5, 1000)))
   assert Checkpoints(tmp_path).latest_step() == 4
+
+
+def test_run_that_is_bad_from_the_start_says_so(program, tmp_path):
+  with pytest.raises(loop.TrainingDiverged, match="no checkpoint is there to go back to"):
+    train(program, tmp_path, total=40, batches=Batches(spoil=range(1000)))
 
 
 def test_interrupt_finishes_the_step_and_saves(program, tmp_path):

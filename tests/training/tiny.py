@@ -1,6 +1,7 @@
 """A run small enough for a test: a one-block ViT on drawn pictures."""
 
 import functools
+from collections.abc import Collection
 
 import numpy as np
 from flax import nnx
@@ -71,13 +72,13 @@ def make_batch(number: int, rows: int = 8) -> dict[str, np.ndarray]:
 class Batches:
   """Endless made-up batches with a position, like the real pipeline's."""
 
-  def __init__(self, spoil: int = -1):
+  def __init__(self, spoil: Collection[int] = ()):
     self.number = 0
     self.spoil = spoil
 
   def __next__(self):
     batch = make_batch(self.number)
-    if self.number == self.spoil:
+    if self.number in self.spoil:
       batch["image"] = batch["image"].astype(np.float32) * np.nan
     self.number += 1
     return batch
