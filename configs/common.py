@@ -56,7 +56,11 @@ def common() -> ConfigDict:
   c.optimizer.name = "adamw"  # "adamw", "adam" or "sgd".
   c.optimizer.learning_rate = 0.0  # Peak, absolute. Set this one or base_learning_rate.
   c.optimizer.base_learning_rate = 1e-3  # Peak for 256 images; scaled by batch_size / 256.
+  c.optimizer.schedule = "cosine"  # After the warm-up: "cosine", "step" or "constant".
   c.optimizer.min_learning_rate = 0.0  # At the end of the cosine.
+  c.optimizer.cosine_epochs = 0.0  # Epoch at which the cosine ends; 0 = at the end of the run.
+  c.optimizer.milestones = ()  # Of "step": epochs at which the rate is multiplied by gamma.
+  c.optimizer.gamma = 0.1
   c.optimizer.warmup_epochs = 5.0  # Linear growth from 0; at most a quarter of the run.
   c.optimizer.weight_decay = 0.05
   c.optimizer.b1 = 0.9

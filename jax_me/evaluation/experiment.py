@@ -87,7 +87,8 @@ class Experiment:
       peak=peak,
       minimum=config.optimizer.min_learning_rate,
       warmup_steps=round(warmup),
-      total_steps=cadence.total,
+      total_steps=round(config.optimizer.cosine_epochs * cadence.epoch) or cadence.total,
+      milestones=tuple(round(m * cadence.epoch) for m in config.optimizer.milestones),
     )
 
   def cadence(self, fold: division.Fold) -> loop.Cadence:

@@ -12,8 +12,19 @@ from jax_me.models import saved
 from jax_me.models.catalog import create_model
 from jax_me.training.loop import Program
 from jax_me.training.optim import make_optimizer
+from jax_me.training.schedule import make_schedule
 from jax_me.training.state import state_builder
 from jax_me.training.steps import classification_loss, make_train_step, masked_autoencoder_loss
+
+# Settings of `optimizer` that are the schedule's numbers, kept in the state's constants.
+IN_CONSTANTS = (
+  "learning_rate",
+  "base_learning_rate",
+  "min_learning_rate",
+  "warmup_epochs",
+  "cosine_epochs",
+  "milestones",
+)
 
 
 def model_arguments(config: ConfigDict, classes: int) -> dict[str, Any]:
@@ -49,8 +60,9 @@ def make_program(config: ConfigDict, mesh: Mesh, classes: int) -> tuple[Program,
   graphdef, params, _ = saved.split_model(nnx.eval_shape(lambda: make_model(nnx.Rngs(0))))
   pretraining = config.task == "mae"
   chosen = config.optimizer.to_dict()
-  for key in ("learning_rate", "base_learning_rate", "min_learning_rate", "warmup_epochs"):
-    chosen.pop(key)  # The schedule's, kept in the state's constants.
+  schedule = make_schedule(chosen.pop("schedule"), gamma=chosen.pop("gamma"))
+  for key in IN_CONSTANTS:
+    chosen.pop(key)
   optimizer = make_optimizer(params, phase="pretrain" if pretraining else "finetune", **chosen)
   augment = make_augmentation(
     Augmentation(**config.augment.to_dict()), size=config.model.image_size
@@ -62,7 +74,11 @@ def make_program(config: ConfigDict, mesh: Mesh, classes: int) -> tuple[Program,
   )
   build = state_builder(make_model, optimizer, ema=config.ema_decay > 0)
   step = make_train_step(
-    loss, optimizer, accum_steps=config.accum_steps, ema_decay=config.ema_decay
+    loss,
+    optimizer,
+    accum_steps=config.accum_steps,
+    ema_decay=config.ema_decay,
+    schedule=schedule,
   )
   return Program.compile(build, step, mesh), graphdef
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-SCHEDULES = ("cosine", "step", "constant")
+from jax_me.training.settings import SCHEDULES
 
 # (finished steps, constants of the state) -> learning rate
 Schedule = Callable[[ArrayLike, Mapping[str, jax.Array]], jax.Array]

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 TASKS = ("classify", "mae")
 PRECISIONS = ("float32", "bfloat16")
+SCHEDULES = ("cosine", "step", "constant")
 SPLITS = ("kfold", "loso", "holdout", "official", "none")
 
 # Sections whose keys depend on the model or dataset: the command line may add to them.
@@ -162,6 +163,14 @@ def check(config: ConfigDict) -> None:
   need(config.checkpoint_steps > 0, f"checkpoint_steps is positive, got {config.checkpoint_steps}")
   need(config.log_steps > 0, f"log_steps must be positive, got {config.log_steps}")
   need(config.keep_checkpoints > 0, "keep_checkpoints must be at least 1")
+  need(
+    config.optimizer.schedule in SCHEDULES,
+    f"optimizer.schedule must be one of {SCHEDULES}, got {config.optimizer.schedule!r}",
+  )
+  need(
+    (config.optimizer.schedule == "step") == bool(config.optimizer.milestones),
+    'optimizer.milestones belong to optimizer.schedule="step", which needs at least one',
+  )
   need(
     len(config.data.mean) in (0, 3) and len(config.data.std) == len(config.data.mean),
     "data.mean and data.std must both be empty or have three values",

@@ -6,7 +6,7 @@ import pytest
 from golden_cases import misc
 
 from jax_me.training.param_groups import decays, learning_rate_scales
-from jax_me.training.schedule import peak_learning_rate, warmup_cosine
+from jax_me.training.schedule import make_schedule, peak_learning_rate, warmup_cosine
 
 
 def our_path(key: str) -> str:
@@ -57,6 +57,24 @@ def test_schedule_equals_the_originals():
       for epoch in record["at_epoch"]
     ]
   np.testing.assert_allclose(rates, record["lr"], rtol=1e-9, atol=1e-18)
+
+
+def test_steps_down_at_milestones_after_the_warm_up():
+  constants = {
+    "peak": 1e-2,
+    "minimum": 0.0,
+    "warmup_steps": 4,
+    "total_steps": 100,
+    "milestones": np.array([10.0, 20.0]),
+  }
+  rate = make_schedule("step", gamma=0.1)
+  wanted = {0: 0.0, 2: 5e-3, 4: 1e-2, 9: 1e-2, 10: 1e-3, 19: 1e-3, 20: 1e-4, 99: 1e-4}
+  for step, value in wanted.items():
+    assert float(rate(step, constants)) == pytest.approx(value, rel=1e-5)
+  constant = make_schedule("constant")
+  assert float(constant(99, constants)) == pytest.approx(1e-2)
+  with pytest.raises(ValueError, match="optimizer.schedule"):
+    make_schedule("zigzag")
 
 
 @pytest.mark.parametrize("rates", [(0.0, 0.0), (1e-3, 1e-3)])
