@@ -4,10 +4,8 @@ import dataclasses
 import json
 import os
 import pathlib
-import signal
 import subprocess
 import sys
-import time
 
 import cv2
 import numpy as np
@@ -15,6 +13,7 @@ import pytest
 
 from jax_me.data import builders
 from jax_me.data.builders import base, parallel, writer
+from jax_me.data.builders.example import Example, Outcome, Row
 from jax_me.data.index import make_index, read_index
 
 
@@ -37,23 +36,25 @@ class Toy(base.FaceDataset, skip_registration=True):
     return ("calm", "glad")
 
   def splits(self):
-    def examples():
-      for number in range(self.options.count):
-        self.report(f"{number}.png", "ok")
-        yield base.Example(
-          image=b"GIF89a" if self.options.fault == "gif" else png(number),
-          label="cross" if self.options.fault == "label" else ("calm", "glad")[number % 2],
-          file="same" if self.options.fault == "name" else f"{number}.png",
-          subject=f"Zoë {number // 2}",
-          clip="c",
-          frame=number,
-          onset=0,
-          apex=2,
-          offset=5,
-          database="D",
-        )
+    tasks = [(number, self.options.fault) for number in range(self.options.count)]
+    return {"train": base.Split(run_toy, tasks, self.options.count)}
 
-    return {"train": base.Split(examples(), self.options.count)}
+
+def run_toy(task):
+  number, fault = task
+  example = Example(
+    image=b"GIF89a" if fault == "gif" else png(number),
+    label="cross" if fault == "label" else ("calm", "glad")[number % 2],
+    file="same" if fault == "name" else f"{number}.png",
+    subject=f"Zoë {number // 2}",
+    clip="c",
+    frame=number,
+    onset=0,
+    apex=2,
+    offset=5,
+    database="D",
+  )
+  return Outcome((example,), (Row(f"{number}.png", "ok"),))
 
 
 class Copies(Toy, skip_registration=True):
@@ -94,7 +95,8 @@ def test_second_call_reuses_and_other_options_do_not(tmp_path, monkeypatch):
 def test_folder_holds_report_summary_and_identity(tmp_path):
   folder = pathlib.Path(Toy.prepare(data_dir=tmp_path).data_path)
   rows = [json.loads(line) for line in (folder / "report.jsonl").read_text().splitlines()]
-  assert rows == [{"file": f"{number}.png", "status": "ok"} for number in range(6)]
+  expected = {"split": "train", "status": "ok"}
+  assert rows == [{"file": f"{number}.png", **expected} for number in range(6)]
   summary = json.loads((folder / "summary.json").read_text())
   assert summary["examples"] == {"train": 6}
   assert summary["classes"] == {"calm": 3, "glad": 3}
@@ -190,63 +192,6 @@ def test_incomplete_folder_is_never_taken_for_a_dataset(tmp_path):
   (folder / "dataset_info.json").unlink()
   with pytest.raises(ValueError, match="not a complete dataset"):
     Toy.prepare(data_dir=tmp_path)
-
-
-SLOW_BUILD = """
-import dataclasses, pathlib, sys, time
-import cv2, numpy as np
-from jax_me.data.builders import base
-
-class Slow(base.FaceDataset, skip_registration=True):
-  name = "slow"
-
-  @classmethod
-  def label_names(cls, options, manual_dir):
-    return ("one",)
-
-  def splits(self):
-    image = cv2.imencode(".png", np.zeros((8, 8, 3), np.uint8))[1].tobytes()
-    def examples():
-      for number in range(20):
-        time.sleep(float(sys.argv[2]))
-        with open(sys.argv[3], "a") as log:
-          log.write("x")
-        yield base.Example(image, "one", str(number))
-    return {"train": base.Split(examples())}
-
-builder = Slow.prepare(data_dir=sys.argv[1])
-assert len(builder.as_data_source("train")) == 20
-# Neither generating nor reading may need them.
-assert not {"tensorflow", "torch"} & set(sys.modules)
-"""
-
-
-def start_build(tmp_path, repository, seconds):
-  script = tmp_path / "build.py"
-  script.write_text(SLOW_BUILD)
-  command = [sys.executable, str(script), str(tmp_path / "data"), str(seconds), "log"]
-  environment = {**os.environ, "PYTHONPATH": str(repository)}
-  return subprocess.Popen(command, cwd=tmp_path, env=environment)
-
-
-def test_killed_build_is_begun_anew(tmp_path, repository):
-  process = start_build(tmp_path, repository, 0.2)
-  deadline = time.monotonic() + 30
-  while not (tmp_path / "log").exists() or (tmp_path / "log").stat().st_size < 3:
-    assert process.poll() is None and time.monotonic() < deadline
-    time.sleep(0.05)
-  process.send_signal(signal.SIGKILL)
-  process.wait()
-  leftovers = list((tmp_path / "data").rglob("incomplete.*"))
-  assert leftovers
-  assert start_build(tmp_path, repository, 0).wait(timeout=60) == 0
-  assert not list((tmp_path / "data").rglob("incomplete.*"))
-
-
-def test_two_processes_build_once(tmp_path, repository):
-  processes = [start_build(tmp_path, repository, 0.05) for _ in range(2)]
-  assert [process.wait(timeout=60) for process in processes] == [0, 0]
-  assert len((tmp_path / "log").read_text()) == 20
 
 
 def test_listing_the_builders_imports_none_of_them(repository):

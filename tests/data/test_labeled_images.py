@@ -11,6 +11,7 @@ from PIL import Image
 
 from jax_me.data import folds, store
 from jax_me.data.builders import image_tasks, prepare
+from jax_me.data.builders.folder_listing import Source
 from jax_me.data.index import read_index
 
 
@@ -277,14 +278,15 @@ def test_pictures_without_a_face_follow_the_policy(tmp_path):
 
 
 def test_photographs_share_tasks_and_clips_have_their_own():
-  task = image_tasks.Task("f", ("x",), False, True, 32, "skip", "png")
-  clip = image_tasks.Task("f", ("1", "2"), True, True, 32, "skip", "png")
+  x, one, two = (Source(file, "label") for file in ("x", "1", "2"))
+  task = image_tasks.Task("f", (x,), False, True, 32, "skip", "png")
+  clip = image_tasks.Task("f", (one, two), True, True, 32, "skip", "png")
   made = list(image_tasks.batched([task, task, task, clip, task], 2))
-  assert [(entry.files, entry.is_clip) for entry in made] == [
-    (("x", "x"), False),
-    (("x",), False),
-    (("1", "2"), True),
-    (("x",), False),
+  assert [(entry.sources, entry.is_clip) for entry in made] == [
+    ((x, x), False),
+    ((x,), False),
+    ((one, two), True),
+    ((x,), False),
   ]
 
 

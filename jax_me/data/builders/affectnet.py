@@ -5,21 +5,16 @@ There is no public test set: scores are reported on "validation".
 """
 
 import dataclasses
-import logging
 import pathlib
-from collections.abc import Iterator
 from typing import Any
 
 from jax_me.data.builders import affectnet_layout
 from jax_me.data.builders.affectnet_layout import RELEASES, Part
 from jax_me.data.builders.affectnet_lists import Entry, list_entries
-from jax_me.data.builders.affectnet_tasks import Outcome, Task, run_task
-from jax_me.data.builders.base import Example, FaceDataset, Split
-from jax_me.data.builders.parallel import map_in_processes
+from jax_me.data.builders.affectnet_tasks import Task, run_task
+from jax_me.data.builders.base import FaceDataset, Split
 from jax_me.data.labels import EMOTIONS
 from jax_me.faces.alignment import check_settings
-
-logger = logging.getLogger(__name__)
 
 ENCODINGS = ("jpg", "png")
 ENTRIES_PER_TASK = 32
@@ -121,63 +116,29 @@ class AffectNet(FaceDataset):
   def splits(self) -> dict[str, Split]:
     parts = affectnet_layout.find_release(self.manual_dir, self.options.release)
     splits: dict[str, Split] = {}
-    # (file, split) that first had these bytes.
-    digests: dict[bytes, tuple[str, str]] = {}
     for part in parts:
       entries, problems = list_entries(part, self.manual_dir)
       for problem in problems:
         self.report(problem.file, problem.status, detail=problem.detail)
-      splits[part.split] = Split(self._examples(part, entries, digests), len(entries))
-    for missing in set(affectnet_layout.SPLITS) - set(splits):
+      splits[part.split] = Split(
+        run_task, self._tasks(part, entries), len(entries), TASKS_PER_WORKER
+      )
+    for missing in sorted(set(affectnet_layout.SPLITS) - set(splits)):
       self.report(missing, "missing_split", detail=f"not in {self.manual_dir}")
     return splits
 
-  def _examples(
-    self, part: Part, entries: list[Entry], digests: dict[bytes, tuple[str, str]]
-  ) -> Iterator[Example]:
+  def _tasks(self, part: Part, entries: list[Entry]) -> list[Task]:
     options = self.options
-    tasks = (
+    return [
       Task(
         entries=tuple(entries[start : start + ENTRIES_PER_TASK]),
         images=tuple(str(folder) for folder in part.images),
         annotations=str(part.labels),
-        classes=options.classes,
+        labels=self.labels,
         align=options.align,
         size=options.size,
         on_no_face=options.on_no_face,
         encoding=options.encoding,
       )
       for start in range(0, len(entries), ENTRIES_PER_TASK)
-    )
-    count = -(-len(entries) // ENTRIES_PER_TASK)
-    workers = min(self.config.workers, count // TASKS_PER_WORKER)
-    same = {split: 0 for split in affectnet_layout.SPLITS}
-    for outcomes in map_in_processes(run_task, tasks, workers=workers):
-      for outcome in outcomes:
-        if outcome.code >= 0:
-          self.count_found(part.split, self.labels[outcome.code])
-        record = dict(outcome.record)
-        if earlier := _same_content(part.split, outcome, digests):
-          record["same_content_as"] = earlier[0]
-          same[earlier[1]] += 1
-        self.report(outcome.file, **record)
-        if outcome.image is not None:
-          yield Example(image=outcome.image, label=self.labels[outcome.code], file=outcome.file)
-    for split, number in same.items():
-      if number:
-        logger.warning(
-          "dataset %s: %d images of %s have the bytes of another in %s (same_content_as in the "
-          "report); they are kept",
-          *(self.name, number, part.split, split),
-        )
-
-
-def _same_content(
-  split: str, outcome: Outcome, digests: dict[bytes, tuple[str, str]]
-) -> tuple[str, str] | None:
-  """The earlier (file, split) with the same bytes; several faces of one picture do not count."""
-  if not outcome.digest:
-    return None
-  here = (outcome.file.partition("#")[0], split)
-  first = digests.setdefault(outcome.digest, here)
-  return None if first == here else first
+    ]

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 
 from jax_me.data.builders.affectnet_lists import Box, Entry
+from jax_me.data.builders.example import Example, Outcome, Row
 from jax_me.data.builders.image_tasks import is_plain
 from jax_me.faces.alignment import NoFaceError, align_image
 from jax_me.faces.images import UnreadableImage, encode_image, read_image
@@ -39,7 +40,7 @@ class Task:
     entries: the faces.
     images: folders in which the pictures may be.
     annotations: folder of the entries' annotation files.
-    classes: expressions that are kept: the codes below this number.
+    labels: names of the expressions that are kept, by their codes.
     align: whether dlib cuts out the face; else the release's own face is kept.
     size: side of aligned faces, largest side of faces cut by their box, in pixels.
     on_no_face: for faces that dlib does not find: "skip", "center" (unaligned) or "error".
@@ -49,30 +50,11 @@ class Task:
   entries: tuple[Entry, ...]
   images: tuple[str, ...]
   annotations: str
-  classes: int
+  labels: tuple[str, ...]
   align: bool
   size: int
   on_no_face: str
   encoding: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-  """What became of one face.
-
-  Attributes:
-    file: its name.
-    image: encoded bytes to store; None when there are none.
-    code: the expression, in [0, classes); -1 when it is none of these or unknown.
-    record: JSON-able row for the report, with at least "status".
-    digest: hash of the picture's bytes; b"" when it was not read.
-  """
-
-  file: str
-  image: bytes | None
-  code: int
-  record: dict[str, Any]
-  digest: bytes = b""
 
 
 class _LeftOut(ValueError):
@@ -80,36 +62,44 @@ class _LeftOut(ValueError):
 
   def __init__(self, status: str, detail: str):
     super().__init__(status, detail)
-    self.record = {"status": status, "detail": detail}
+    self.status, self.detail = status, detail
 
 
-def run_task(task: Task) -> list[Outcome]:
-  """Handles all faces of a task; one Outcome each, in order.
+def run_task(task: Task) -> Outcome:
+  """Handles all faces of a task, in order.
 
   Raises:
     ValueError: no face in a picture, and on_no_face is "error"; the message names the file.
   """
-  return [_handle(task, entry) for entry in task.entries]
+  examples, rows, found = [], [], []
+  for entry in task.entries:
+    label, image, row = _handle(task, entry)
+    rows.append(row)
+    if label:
+      found.append(label)
+    if image is not None:
+      examples.append(Example(image=image, label=label, file=entry.file))
+  return Outcome(tuple(examples), tuple(rows), tuple(found))
 
 
-def _handle(task: Task, entry: Entry) -> Outcome:
-  code, digest = -1, b""
+def _handle(task: Task, entry: Entry) -> tuple[str, bytes | None, Row]:
+  """The expression, "" where it is none of those kept or unknown; the bytes to store; the row."""
+  label, digest = "", ""
   try:
-    code = _expression(task, entry)
+    label = task.labels[_expression(task, entry)]
     if entry.box is not None and min(entry.box[2:]) <= 0:
       raise _LeftOut("no_box", "the width or height of the face is not positive")
     data = _read(task, entry)
-    digest = hashlib.blake2b(data, digest_size=16).digest()
-    stored, record = _face(task, entry, data, read_image(data))
+    digest = hashlib.sha256(data).hexdigest()
+    image, record = _face(task, entry, data, read_image(data))
   except _LeftOut as reason:
-    return Outcome(entry.file, None, code, reason.record, digest)
+    return label, None, Row(entry.file, reason.status, {"detail": reason.detail}, digest)
   except UnreadableImage as error:
-    known = entry.image in KNOWN_CORRUPT
-    status = "known_corrupt" if known else "unreadable"
-    return Outcome(entry.file, None, code, {"status": status, "detail": error.reason}, digest)
+    status = "known_corrupt" if entry.image in KNOWN_CORRUPT else "unreadable"
+    return label, None, Row(entry.file, status, {"detail": error.reason}, digest)
   except NoFaceError as error:
     raise ValueError(f"{entry.file}: {error}") from error
-  return Outcome(entry.file, stored, code, record, digest)
+  return label, image, Row(entry.file, record.pop("status"), record, digest)
 
 
 def _expression(task: Task, entry: Entry) -> int:
@@ -125,7 +115,7 @@ def _expression(task: Task, entry: Entry) -> int:
     raise _LeftOut("no_expression", NO_EXPRESSION[code])
   if not 0 <= code < 8:
     raise _LeftOut("bad_annotation", f"expression {code} is none of AffectNet's codes 0 to 10")
-  if code >= task.classes:
+  if code >= len(task.labels):
     raise _LeftOut("other_label", "contempt")
   return code
 

@@ -6,14 +6,12 @@ the user's. A clip is aligned with one transform, that of its onset frame, as re
 
 import dataclasses
 import pathlib
-from collections.abc import Iterator
 
 import numpy as np
 
 from jax_me.data import action_units, demo_faces
 from jax_me.data.builders import demo_tasks
-from jax_me.data.builders.base import Example, FaceDataset, Split
-from jax_me.data.builders.parallel import map_in_processes
+from jax_me.data.builders.base import FaceDataset, Split
 
 SHORTEST = demo_faces.DURATION[0] + 1  # Frames from onset to offset, both counted.
 
@@ -90,7 +88,7 @@ class DemoClips(FaceDataset):
   def splits(self) -> dict[str, Split]:
     options = self.options
     images = options.subjects * options.clips
-    return {"train": Split(self._examples(), images * self._images_per_clip())}
+    return {"train": Split(demo_tasks.run_task, self._tasks(), images * self._images_per_clip())}
 
   def face(self, file: str) -> np.ndarray | None:
     """The aligned face behind an example: what a flow image shows the motion of.
@@ -119,9 +117,9 @@ class DemoClips(FaceDataset):
   def _images_per_clip(self) -> int:
     return self.options.frames if self.options.input == "frames" else 1
 
-  def _examples(self) -> Iterator[Example]:
+  def _tasks(self) -> list[demo_tasks.Task]:
     options = self.options
-    tasks = [
+    return [
       demo_tasks.Task(
         seed=options.seed,
         subject=subject,
@@ -132,10 +130,3 @@ class DemoClips(FaceDataset):
       )
       for subject in range(options.subjects)
     ]
-    # A worker takes about two seconds to start, as long as two subjects.
-    workers = min(self.config.workers, len(tasks) // 2)
-    for outcomes in map_in_processes(demo_tasks.run_task, tasks, workers=workers):
-      for outcome in outcomes:
-        self.report(outcome.fields["file"], outcome.status)
-        if outcome.image is not None:
-          yield Example(image=outcome.image, **outcome.fields)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from jax_me.data import demo_faces, flow
+from jax_me.data.builders.example import Example, Outcome, Row
 from jax_me.faces.alignment import align_clip
 from jax_me.faces.images import encode_image
 
@@ -30,22 +31,13 @@ class Task:
   size: int
 
 
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-  """One image of a clip: its fields for an Example, `image` being None where no face was found."""
-
-  fields: dict[str, Any]
-  image: bytes | None
-  status: str
-
-
-def run_task(task: Task) -> list[Outcome]:
+def run_task(task: Task) -> Outcome:
   """Renders and aligns what the input form asks of each clip."""
   person = demo_faces.DemoSubject(task.seed, task.subject)
-  outcomes = []
+  examples, rows = [], []
   for index in range(task.clips):
     clip = demo_faces.demo_clip(task.seed, person, index)
-    fields = {
+    fields: dict[str, Any] = {
       "label": clip.label,
       "subject": person.name,
       "clip": clip.name,
@@ -57,14 +49,14 @@ def run_task(task: Task) -> list[Outcome]:
     faces, status = aligned_frames(clip, [clip.onset, *numbers], task.size)
     for number, face in zip(numbers, faces[1:], strict=True):
       file = f"{person.name}/{clip.name}/{number:03d}.png"
-      image = None
+      rows.append(Row(file, status))
       if face is not None and faces[0] is not None:
         if task.input == "flow":
           motion = flow.optical_flow(faces[0], face)
           face = flow.flow_image(motion, FLOW_SCALE * task.size)
         image = encode_image(face, "png")
-      outcomes.append(Outcome({**fields, "file": file, "frame": number}, image, status))
-  return outcomes
+        examples.append(Example(image=image, file=file, frame=number, **fields))
+  return Outcome(tuple(examples), tuple(rows))
 
 
 def frame_numbers(clip: demo_faces.DemoClip, count: int) -> list[int]:

@@ -12,6 +12,8 @@ from typing import Any
 
 from PIL import Image
 
+from jax_me.data.builders.example import Example, Outcome, Row
+from jax_me.data.builders.folder_listing import Source
 from jax_me.faces.alignment import NoFaceError, align_clip, align_image
 from jax_me.faces.images import UnreadableImage, encode_image, read_image
 
@@ -24,7 +26,7 @@ class Task:
 
   Attributes:
     folder: where the files lie.
-    files: relative names; the frames of a clip in their order.
+    sources: the images; the frames of a clip in their order.
     is_clip: whether one transform is shared.
     align: whether faces are cut out.
     size: side of aligned faces in pixels.
@@ -33,7 +35,7 @@ class Task:
   """
 
   folder: str
-  files: tuple[str, ...]
+  sources: tuple[Source, ...]
   is_clip: bool
   align: bool
   size: int
@@ -41,35 +43,35 @@ class Task:
   encoding: str
 
 
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-  """What became of one image.
-
-  Attributes:
-    file: its relative name.
-    image: encoded bytes to store; None when there are none.
-    record: JSON-able row for the report, with at least "status".
-    digest: hash of the source's bytes; "" when it cannot be read.
-  """
-
-  file: str
-  image: bytes | None
-  record: dict[str, Any]
-  digest: str = ""
+# The bytes to store, if there are any, and what became of the source.
+_Result = tuple[bytes | None, Row]
 
 
-def run_task(task: Task) -> list[Outcome]:
-  """Handles all images of a task; one Outcome each, in order.
+def run_task(task: Task) -> Outcome:
+  """Handles all images of a task, in order.
 
   Raises:
     ValueError: no face in an image, and on_no_face is "error"; the message names the file.
   """
   if task.align and task.is_clip:
-    return _align_frames(task)
-  return [_handle_photograph(task, file) for file in task.files]
+    results = _align_frames(task)
+  else:
+    results = [_handle_photograph(task, source.file) for source in task.sources]
+  examples = tuple(
+    _example(source, image)
+    for source, (image, _) in zip(task.sources, results, strict=True)
+    if image is not None
+  )
+  return Outcome(examples, tuple(row for _, row in results))
 
 
-def _handle_photograph(task: Task, file: str) -> Outcome:
+def _example(source: Source, image: bytes) -> Example:
+  fields = {field.name: getattr(source, field.name) for field in dataclasses.fields(Source)}
+  del fields["split"]
+  return Example(image=image, **fields)
+
+
+def _handle_photograph(task: Task, file: str) -> _Result:
   try:
     data = (pathlib.Path(task.folder) / file).read_bytes()
     image = read_image(data)
@@ -77,21 +79,21 @@ def _handle_photograph(task: Task, file: str) -> Outcome:
     return _unreadable(file, error)
   digest = hashlib.sha256(data).hexdigest()
   if not task.align:
-    stored = data if is_plain(data) else encode_image(image)
-    return Outcome(file, stored, {"status": "ok"}, digest)
+    return (data if is_plain(data) else encode_image(image)), Row(file, "ok", digest=digest)
   try:
     aligned = align_image(image, task.size, task.on_no_face)
   except NoFaceError as error:
     raise ValueError(f"{file}: {error}") from error
-  return _outcome(task, file, aligned, digest)
+  return _aligned(task, file, aligned, digest)
 
 
-def _align_frames(task: Task) -> list[Outcome]:
+def _align_frames(task: Task) -> list[_Result]:
   digests: dict[str, str] = {}
-  unreadable: dict[str, Outcome] = {}
+  unreadable: dict[str, _Result] = {}
+  files = [source.file for source in task.sources]
 
   def frames() -> Iterator[Any]:
-    for file in task.files:
+    for file in files:
       try:
         data = (pathlib.Path(task.folder) / file).read_bytes()
         image = read_image(data)
@@ -104,25 +106,24 @@ def _align_frames(task: Task) -> list[Outcome]:
   try:
     aligned = align_clip(frames(), task.size, task.on_no_face)
   except NoFaceError as error:
-    raise ValueError(f"{task.files[0]} and the frames after it: {error}") from error
+    raise ValueError(f"{files[0]} and the frames after it: {error}") from error
   done = {
-    file: _outcome(task, file, result, digest)
+    file: _aligned(task, file, result, digest)
     for (file, digest), result in zip(digests.items(), aligned, strict=True)
   }
-  return [done.get(file) or unreadable[file] for file in task.files]
+  return [done.get(file) or unreadable[file] for file in files]
 
 
-def _outcome(task: Task, file: str, aligned: Any, digest: str) -> Outcome:
+def _aligned(task: Task, file: str, aligned: Any, digest: str) -> _Result:
   # 68 landmarks an image would make the report larger than the images' index.
-  record = {key: value for key, value in aligned.record.items() if key != "landmarks"}
-  if aligned.image is None:
-    return Outcome(file, None, record, digest)
-  return Outcome(file, encode_image(aligned.image, task.encoding), record, digest)
+  details = {k: value for k, value in aligned.record.items() if k not in ("status", "landmarks")}
+  row = Row(file, aligned.record["status"], details, digest)
+  return (None if aligned.image is None else encode_image(aligned.image, task.encoding)), row
 
 
-def _unreadable(file: str, error: OSError | UnreadableImage) -> Outcome:
+def _unreadable(file: str, error: OSError | UnreadableImage) -> _Result:
   reason = error.reason if isinstance(error, UnreadableImage) else error.strerror or str(error)
-  return Outcome(file, None, {"status": "unreadable", "detail": reason})
+  return None, Row(file, "unreadable", {"detail": reason})
 
 
 def is_plain(data: bytes) -> bool:
@@ -152,4 +153,5 @@ def batched(tasks: Iterable[Task], files: int) -> Iterator[Task]:
 
 
 def _joined(tasks: list[Task]) -> Task:
-  return dataclasses.replace(tasks[0], files=tuple(file for task in tasks for file in task.files))
+  sources = tuple(source for task in tasks for source in task.sources)
+  return dataclasses.replace(tasks[0], sources=sources)

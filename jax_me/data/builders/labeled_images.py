@@ -5,9 +5,8 @@ import dataclasses
 import itertools
 import pathlib
 from collections.abc import Iterator
-from typing import Any
 
-from jax_me.data.builders.base import Example, FaceDataset, Split
+from jax_me.data.builders.base import FaceDataset, Split
 from jax_me.data.builders.folder_listing import (
   LABELS_FILE,
   LAYOUTS,
@@ -16,8 +15,7 @@ from jax_me.data.builders.folder_listing import (
   list_folder,
 )
 from jax_me.data.builders.identity import fingerprint_folder
-from jax_me.data.builders.image_tasks import Outcome, Task, batched, run_task
-from jax_me.data.builders.parallel import map_in_processes
+from jax_me.data.builders.image_tasks import Task, batched, run_task
 from jax_me.faces.alignment import ON_NO_FACE
 from jax_me.faces.images import is_image_name
 
@@ -116,27 +114,15 @@ class LabeledImages(FaceDataset):
         self.report(source.file, "other_label", detail=source.label)
     if len(by_split) == 1:  # without a division of its own, a dataset is one split
       by_split = {"train": next(iter(by_split.values()))}
-    digests: dict[str, str] = {}
     return {
-      name: Split(self._examples(sources, digests), len(sources))
+      name: Split(
+        run_task,
+        list(batched(self._tasks(sources), FILES_PER_TASK)),
+        len(sources),
+        TASKS_PER_WORKER,
+      )
       for name, sources in by_split.items()
     }
-
-  def _examples(self, sources: list[Source], digests: dict[str, str]) -> Iterator[Example]:
-    described = {source.file: source for source in sources}
-    tasks = list(batched(self._tasks(sources), FILES_PER_TASK))
-    workers = min(self.config.workers, len(tasks) // TASKS_PER_WORKER)
-    for outcomes in map_in_processes(run_task, tasks, workers=workers):
-      for outcome in outcomes:
-        self._report_outcome(outcome, digests)
-        if outcome.image is not None:
-          source = described[outcome.file]
-          fields = {
-            field.name: getattr(source, field.name)
-            for field in dataclasses.fields(Source)
-            if field.name != "split"
-          }
-          yield Example(image=outcome.image, **fields)
 
   def _tasks(self, sources: list[Source]) -> Iterator[Task]:
     def recording(source: Source) -> tuple[str, str, str]:
@@ -144,23 +130,15 @@ class LabeledImages(FaceDataset):
 
     # Sources are sorted, so the frames of a recording stand together.
     for (*_, clip), group in itertools.groupby(sources, recording):
-      names = [source.file for source in group]
+      together = list(group)
       shared = bool(clip) and self.options.align
-      for files in [names] if shared else [[name] for name in names]:
+      for some in [together] if shared else [[source] for source in together]:
         yield Task(
           folder=str(self.manual_dir),
-          files=tuple(files),
+          sources=tuple(some),
           is_clip=shared,
           align=self.options.align,
           size=self.options.size,
           on_no_face=self.options.on_no_face,
           encoding=self.options.encoding,
         )
-
-  def _report_outcome(self, outcome: Outcome, digests: dict[str, str]) -> None:
-    record: dict[str, Any] = dict(outcome.record)
-    if outcome.digest:
-      first = digests.setdefault(outcome.digest, outcome.file)
-      if first != outcome.file:
-        record["same_content_as"] = first
-    self.report(outcome.file, **record)
