@@ -21,6 +21,10 @@ EMOTIONS = (
   "contempt",
 )
 
+# What micro-expression datasets name beside neutral: suppressed expressions, and all that fits
+# nowhere else.
+MICRO_EMOTIONS = (*EMOTIONS[1:], "repression", "others")
+
 # Three classes of the micro-expression challenge MEGC 2019, in the order of its codes.
 GROUPS = ("negative", "positive", "surprise")
 
@@ -35,8 +39,8 @@ _ALIASES = {
   "contempt": ("contemptuous", "scorn", "con"),
   "repression": ("repressed", "repress"),
   "others": ("other", "else"),
-  "negative": ("neg",),
-  "positive": ("pos",),
+  "negative": ("neg", "ne"),
+  "positive": ("pos", "po"),
   "none": ("no emotion",),
   "uncertain": ("unknown", "unsure"),
   "non face": ("nonface", "nf", "no face"),

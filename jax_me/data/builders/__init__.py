@@ -12,8 +12,12 @@ if typing.TYPE_CHECKING:
 
 BUILDERS: dict[str, str] = {
   "affectnet": "jax_me.data.builders.affectnet:AffectNet",
+  "casme2": "jax_me.data.builders.casme2:Casme2",
   "demo_clips": "jax_me.data.builders.demo_clips:DemoClips",
   "labeled_images": "jax_me.data.builders.labeled_images:LabeledImages",
+  "megc2019": "jax_me.data.builders.megc2019:Megc2019",
+  "samm": "jax_me.data.builders.samm:Samm",
+  "smic": "jax_me.data.builders.smic:Smic",
 }
 
 

@@ -50,6 +50,7 @@ class Clip:
       or last frame stands for it.
     frames: (number, path below manual_dir) of each frame, ascending; () when none was found.
     database: source dataset, "" when there is only one.
+    note: what the report shall say about the clip, "" nothing.
   """
 
   file: str
@@ -61,6 +62,7 @@ class Clip:
   offset: int
   frames: tuple[tuple[int, str], ...]
   database: str = ""
+  note: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,10 +163,17 @@ def run_task(task: Task) -> Outcome:
   except NoFaceError as error:
     raise ValueError(f"clip {clip.file}: {error}") from error
   status, *others = remarks or {"ok": ""}
-  details = {"detail": remarks.get(status, ""), **details}
+  details = {"detail": remarks.get(status, ""), "note": clip.note, **details}
   details |= {other: remarks[other] for other in others}
   row = Row(clip.file, status, {k: v for k, v in details.items() if v != ""}, digest)
-  return Outcome(examples, (row,), (clip.label,))
+  # The published numbers are of clips: of this many examples, if all could be stored.
+  found = (clip.label,) * (examples_per_clip(task.input, task.frames) or len(examples))
+  return Outcome(examples, (row,), found)
+
+
+def examples_per_clip(input: str, frames: int) -> int:
+  """Examples that a clip gives; 0 where that differs from clip to clip."""
+  return {"key_frames": 3, "frames": frames}.get(input, 1)
 
 
 def _choose(task: Task, frames: _Frames) -> tuple[Moments, list[int]]:

@@ -8,10 +8,19 @@ import abc
 import dataclasses
 import hashlib
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 from jax_me.data.builders.base import FaceDataset, Split
-from jax_me.data.builders.clip_tasks import APEX_POLICIES, COMPUTED, MOMENTS, Clip, Task, run_task
+from jax_me.data.builders.clip_tasks import (
+  APEX_POLICIES,
+  COMPUTED,
+  MOMENTS,
+  Clip,
+  Task,
+  examples_per_clip,
+  run_task,
+)
 from jax_me.data.builders.example import Row
 from jax_me.data.builders.identity import walk_files
 from jax_me.data.clip_inputs import check_input
@@ -128,6 +137,10 @@ class ClipDataset(FaceDataset):
       )
       for clip in clips
     ]
-    each = {"key_frames": 3, "frames": options.frames}.get(options.input, 1)
-    total = each * len(clips) or None
+    total = examples_per_clip(options.input, options.frames) * len(clips) or None
     return {"train": Split(run_task, tasks, total, tasks_per_worker=TASKS_PER_WORKER)}
+
+  def counts_of_examples(self, clips: Mapping[str, int]) -> dict[str, dict[str, int]]:
+    """For `known_counts`: numbers of clips as numbers of this input's examples; {} if unknown."""
+    each = examples_per_clip(self.options.input, self.options.frames)
+    return {"train": {label: each * count for label, count in clips.items()}} if each else {}
