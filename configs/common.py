@@ -5,6 +5,7 @@ any key can be set as `--config.<key>=<value>`, for example `--config.optimizer.
 """
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import FieldReference
 
 
 def common() -> ConfigDict:
@@ -20,6 +21,9 @@ def common() -> ConfigDict:
   c.precision = "float32"  # Compute type, "float32" or "bfloat16"; parameters stay float32.
   c.init_from = ""  # Folder of a converted checkpoint or a workdir whose weights to start from.
   c.label_smoothing = 0.0  # In [0, 1): share of the target spread over all classes.
+  # Factor of each class in the loss, in the order of the labels; "balanced" = rarer classes count
+  # more, so that all count alike; empty = 1. The command line takes a tuple: "(1.0, 0.5, 2.0)".
+  c.class_weights = FieldReference((), field_type=object)
   c.ema_decay = 0.0  # Moving average of the weights, e.g. 0.9999, used for evaluation; 0 = none.
 
   c.model = ConfigDict()
@@ -47,10 +51,27 @@ def common() -> ConfigDict:
   c.augment.crop_scale = (1.0, 1.0)  # Area of the random crop as a share of the image.
   c.augment.crop_ratio = (1.0, 1.0)  # Width / height of the crop.
   c.augment.flip = 0.0  # Probability of mirroring left-right.
+  c.augment.jitter_prob = 1.0  # Probability of all colour and affine changes (else none of them).
   c.augment.brightness = 0.0  # Largest change of the factor, in [0, 1].
   c.augment.contrast = 0.0  # Likewise.
   c.augment.saturation = 0.0  # Likewise.
+  c.augment.hue = 0.0  # Largest turn of the hue, in [0, 0.5] of the colour circle.
+  c.augment.rotation = 0.0  # Largest turn either way, degrees.
+  c.augment.translate = 0.0  # Largest shift in each direction, as a share of the side.
+  c.augment.zoom = (1.0, 1.0)  # Factor of the size about the centre.
+  c.augment.fill = 0.0  # Value in [0, 1] of what rotation, shift and zoom bring in; 0 = black.
+  c.augment.erase_prob = 0.0  # Probability of erasing a random box, after normalisation.
+  c.augment.erase_area = (0.02, 1 / 3)  # Area of the box as a share of the image.
+  c.augment.erase_ratio = (0.3, 1 / 0.3)  # Height / width of the box.
+  c.augment.erase_mode = "pixel"  # Fill with "pixel" (normal noise) or "zero" (the mean colour).
+  c.augment.cutout = 0.0  # Side of a square hole as a share of the image's side; 0 = none.
   c.augment.flow = False  # Images are optical flow (u, v, strain), not RGB.
+
+  c.mixing = ConfigDict()  # Each training image with the one before it in the batch.
+  c.mixing.mixup_alpha = 0.0  # Of mixup's Beta distribution, e.g. 0.8; 0 = no mixup.
+  c.mixing.cutmix_alpha = 0.0  # Of cutmix's, e.g. 1.0; 0 = no cutmix.
+  c.mixing.prob = 1.0  # Probability that an image is mixed.
+  c.mixing.switch_prob = 0.5  # Probability of cutmix rather than mixup, where both are on.
 
   c.optimizer = ConfigDict()
   c.optimizer.name = "adamw"  # "adamw", "adam" or "sgd".

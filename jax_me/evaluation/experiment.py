@@ -22,6 +22,8 @@ from jax_me.evaluation.reconstruction import make_reconstructor
 from jax_me.models import saved
 from jax_me.models.transfer import initialise_from
 from jax_me.training import loop, sharding
+from jax_me.training.losses import balanced_class_weights
+from jax_me.training.processes import is_writer
 from jax_me.training.recipe import make_program, model_arguments
 from jax_me.training.schedule import peak_learning_rate
 from jax_me.training.state import Constants, State
@@ -64,7 +66,9 @@ class Experiment:
 
   @functools.cached_property
   def reconstructor(self):
-    return make_reconstructor(self.graphdef, mask_ratio=self.config.mae.mask_ratio)
+    return make_reconstructor(
+      self.graphdef, self.program.mesh, mask_ratio=self.config.mae.mask_ratio
+    )
 
   def model_arguments(self) -> dict[str, Any]:
     return model_arguments(self.config, len(self.labels))
@@ -89,7 +93,16 @@ class Experiment:
       warmup_steps=round(warmup),
       total_steps=round(config.optimizer.cosine_epochs * cadence.epoch) or cadence.total,
       milestones=tuple(round(m * cadence.epoch) for m in config.optimizer.milestones),
+      class_weights=self._class_weights(fold),
     )
+
+  def _class_weights(self, fold: division.Fold) -> tuple[float, ...]:
+    """One weight a class, from the fold's training side when they are to balance it."""
+    chosen = self.config.class_weights
+    if chosen == "balanced":
+      labels = self.read.index.label[fold.train]
+      chosen = balanced_class_weights(labels, len(self.labels))
+    return tuple(float(weight) for weight in chosen)
 
   def cadence(self, fold: division.Fold) -> loop.Cadence:
     config = self.config
@@ -109,6 +122,8 @@ class Experiment:
       self.shown,
       batch_size=_evaluation_batch(self.config.batch_size, self.program.mesh.size),
       indices=fold.test,
+      process_index=jax.process_index(),
+      process_count=jax.process_count(),
     )
     positions, probabilities = class_probabilities(
       self.classifier, evaluation_weights(state), state["constants"], batches, self.program.mesh
@@ -156,8 +171,9 @@ class Experiment:
         "init_from": self.config.init_from,
       },
     )
-    workdir.mkdir(parents=True, exist_ok=True)
-    saved.write_json(workdir / saved.MODEL_FILE, card)
+    if is_writer():
+      workdir.mkdir(parents=True, exist_ok=True)
+      saved.write_json(workdir / saved.MODEL_FILE, card)
     batches = train_batches(
       self.read,
       batch_size=self.config.batch_size,
@@ -215,7 +231,8 @@ class Experiment:
         labels=None if self.pretraining else self.labels,
         source_labels=source.labels,
       )
-      saved.write_json(workdir / "init_from.json", transfer.report)
+      if is_writer():
+        saved.write_json(workdir / "init_from.json", transfer.report)
       return {
         **state,
         "params": _placed(transfer.params, state["params"]),

@@ -7,7 +7,8 @@ from flax import nnx
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from jax_me.data.augment import Augmentation, make_augmentation
+from jax_me.data.augment import Augmentation, make_augmentation, make_erasing
+from jax_me.data.mixing import Mixing, make_mixing
 from jax_me.models import saved
 from jax_me.models.catalog import create_model
 from jax_me.training.loop import Program
@@ -50,6 +51,7 @@ def make_program(config: ConfigDict, mesh: Mesh, classes: int) -> tuple[Program,
     ValueError: the model, the optimiser or the batch cannot be as the recipe says.
   """
   check_batch(config, mesh.size)
+  check_class_weights(config, classes)
   arguments = model_arguments(config, classes)
 
   def make_model(rngs: nnx.Rngs) -> nnx.Module:
@@ -64,13 +66,18 @@ def make_program(config: ConfigDict, mesh: Mesh, classes: int) -> tuple[Program,
   for key in IN_CONSTANTS:
     chosen.pop(key)
   optimizer = make_optimizer(params, phase="pretrain" if pretraining else "finetune", **chosen)
-  augment = make_augmentation(
-    Augmentation(**config.augment.to_dict()), size=config.model.image_size
-  )
+  changes = Augmentation(**config.augment.to_dict())
+  augment = make_augmentation(changes, size=config.model.image_size)
   loss = (
     masked_autoencoder_loss(graphdef, augment, mask_ratio=config.mae.mask_ratio)
     if pretraining
-    else classification_loss(graphdef, augment, label_smoothing=config.label_smoothing)
+    else classification_loss(
+      graphdef,
+      augment,
+      erase=make_erasing(changes),
+      mix=make_mixing(Mixing(**config.mixing.to_dict())),
+      label_smoothing=config.label_smoothing,
+    )
   )
   build = state_builder(make_model, optimizer, ema=config.ema_decay > 0)
   step = make_train_step(
@@ -81,6 +88,17 @@ def make_program(config: ConfigDict, mesh: Mesh, classes: int) -> tuple[Program,
     schedule=schedule,
   )
   return Program.compile(build, step, mesh), graphdef
+
+
+def check_class_weights(config: ConfigDict, classes: int) -> None:
+  """Refuses a list of weights that does not fit the dataset's classes.
+
+  Raises:
+    ValueError: names both numbers.
+  """
+  weights = config.class_weights
+  if weights and weights != "balanced" and len(weights) != classes:
+    raise ValueError(f"class_weights has {len(weights)} values, the dataset {classes} classes")
 
 
 def check_batch(config: ConfigDict, devices: int) -> None:

@@ -175,7 +175,42 @@ def check(config: ConfigDict) -> None:
     len(config.data.mean) in (0, 3) and len(config.data.std) == len(config.data.mean),
     "data.mean and data.std must both be empty or have three values",
   )
+  problems += _change_problems(config)
   if config.data.split == "kfold":
     need(config.data.folds >= 2, f"data.folds must be at least 2, got {config.data.folds}")
   if problems:
     raise SettingsError("; ".join(problems))
+
+
+def _change_problems(config: ConfigDict) -> list[str]:
+  """What is wrong with augmentation, mixing and class weights."""
+  # Imported here: they load JAX, for which `run.py --help` need not wait.
+  from jax_me.data.augment import Augmentation
+  from jax_me.data.mixing import Mixing
+
+  problems = []
+  supervised = []
+  try:
+    supervised += ["augment.erase_prob and augment.cutout"] * Augmentation(**config.augment).erases
+  except (ValueError, TypeError) as error:
+    problems.append(str(error))
+  try:
+    supervised += ["mixing"] * Mixing(**config.mixing).active
+  except (ValueError, TypeError) as error:
+    problems.append(str(error))
+  weights = config.class_weights
+  if weights != "balanced":
+    if not isinstance(weights, tuple | list) or not all(_is_weight(w) for w in weights):
+      problems.append(
+        f'class_weights must be empty, "balanced" or one number a class, 0 or more; got {weights!r}'
+      )
+    elif weights and not any(weights):
+      problems.append("class_weights must not all be 0")
+  supervised += ["class_weights"] * bool(weights)
+  if config.task == "mae":
+    problems += [f"{name} must be off when task is mae" for name in supervised]
+  return problems
+
+
+def _is_weight(value: Any) -> bool:
+  return isinstance(value, int | float) and 0 <= value < float("inf")

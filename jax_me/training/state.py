@@ -26,6 +26,7 @@ class Constants:
     peak, minimum: learning rates.
     warmup_steps, total_steps: lengths in optimiser steps; the cosine ends at `total_steps`.
     milestones: steps at which the schedule "step" lowers the rate.
+    class_weights: factor of each class in the loss; empty = 1.
   """
 
   seed: int
@@ -36,6 +37,7 @@ class Constants:
   warmup_steps: int
   total_steps: int
   milestones: tuple[int, ...] = ()
+  class_weights: tuple[float, ...] = ()
 
   def arrays(self) -> dict[str, jax.Array]:
     arrays = {
@@ -43,6 +45,8 @@ class Constants:
       for field in dataclasses.fields(self)
     }
     arrays["seed"] = jnp.asarray(self.seed, jnp.int32)
+    if not self.class_weights:
+      del arrays["class_weights"]
     return arrays
 
 

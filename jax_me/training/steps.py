@@ -8,8 +8,10 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
+from jax_me.data.augment import RowChange, row_keys
+from jax_me.data.mixing import mix_targets
 from jax_me.models.saved import merge_model
-from jax_me.training.losses import masked_mean, softmax_cross_entropy
+from jax_me.training.losses import as_distributions, masked_mean, softmax_cross_entropy
 from jax_me.training.schedule import Schedule, make_schedule
 from jax_me.training.state import State, training_key
 
@@ -17,8 +19,8 @@ Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
 # (params, model_state, constants, batch, key) -> (loss, metrics)
 LossFunction = Callable[..., tuple[jax.Array, Metrics]]
-# (images uint8 [B, H, W, 3], key) -> float32 [B, S, S, 3] in [0, 1]
-Augmentation = Callable[[jax.Array, jax.Array], jax.Array]
+# (normalised images [B, S, S, 3], keys [B]) -> (mixed images, share of its own that each keeps [B])
+Mixing = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 
 
 def normalise(images: jax.Array, constants: dict[str, jax.Array]) -> jax.Array:
@@ -26,26 +28,68 @@ def normalise(images: jax.Array, constants: dict[str, jax.Array]) -> jax.Array:
   return (images - constants["mean"]) / constants["std"]
 
 
+def _augmentation_keys(key: jax.Array, rows: int) -> jax.Array:
+  """One key a row; of its own, for `key` itself is split further by the losses."""
+  return row_keys(jax.random.split(key)[0], rows)
+
+
+def _keys_of(batch: Batch, key: jax.Array) -> jax.Array:
+  """The keys that a part of a batch brings, else new ones."""
+  return batch["key"] if "key" in batch else _augmentation_keys(key, len(batch["image"]))
+
+
 def classification_loss(
-  graphdef: Any, augment: Augmentation, *, label_smoothing: float = 0.0
+  graphdef: Any,
+  augment: RowChange,
+  *,
+  erase: RowChange | None = None,
+  mix: Mixing | None = None,
+  label_smoothing: float = 0.0,
 ) -> LossFunction:
-  """Cross-entropy of an augmented batch; metrics `loss` and `accuracy`."""
+  """Cross-entropy of an augmented batch; metrics `loss` and `accuracy`.
+
+  The target is the batch's `targets` [B, C] (distributions, for example shares of votes) where it
+  has them, else its `label` [B]. An answer is right when it is the largest class of the target,
+  which after mixing is that of the image of which there is more. Constants may hold
+  `class_weights` [C].
+
+  Args:
+    graphdef: of the model.
+    augment: uint8 images -> images in [0, 1] (`make_augmentation`).
+    erase: changes normalised images (`make_erasing`).
+    mix: mixes normalised images, after that (`make_mixing`).
+    label_smoothing: see `softmax_cross_entropy`.
+  """
 
   def loss_function(params, model_state, constants, batch, key):
-    augment_key, model_key = jax.random.split(key)
-    images = normalise(augment(batch["image"], augment_key), constants)
+    _, model_key = jax.random.split(key)
+    keys = _keys_of(batch, key)
+    images = normalise(augment(batch["image"], keys), constants)
+    if erase is not None:
+      images = erase(images, keys)
+    if mix is not None:
+      images, kept = mix(images, keys)
     model = merge_model(graphdef, params, model_state)
     logits = model(images, deterministic=False, rngs=nnx.Rngs(model_key))
-    losses = softmax_cross_entropy(logits, batch["label"], label_smoothing=label_smoothing)
+    given = batch["targets"] if "targets" in batch else batch["label"]
+    targets = as_distributions(given, logits.shape[-1])
+    if mix is not None:
+      targets = mix_targets(targets, kept)
+    losses = softmax_cross_entropy(
+      logits,
+      targets,
+      label_smoothing=label_smoothing,
+      class_weights=constants.get("class_weights"),
+    )
     loss = masked_mean(losses, batch["mask"])
-    right = (jnp.argmax(logits, -1) == batch["label"]).astype(losses.dtype)
+    right = (jnp.argmax(logits, -1) == jnp.argmax(targets, -1)).astype(losses.dtype)
     return loss, {"loss": loss, "accuracy": masked_mean(right, batch["mask"])}
 
   return loss_function
 
 
 def masked_autoencoder_loss(
-  graphdef: Any, augment: Augmentation, *, mask_ratio: float
+  graphdef: Any, augment: RowChange, *, mask_ratio: float
 ) -> LossFunction:
   """Reconstruction loss over the removed patches (MAE, FCMAE); metric `loss`.
 
@@ -53,8 +97,8 @@ def masked_autoencoder_loss(
   """
 
   def loss_function(params, model_state, constants, batch, key):
-    augment_key, mask_key, model_key = jax.random.split(key, 3)
-    images = normalise(augment(batch["image"], augment_key), constants)
+    _, mask_key, model_key = jax.random.split(key, 3)
+    images = normalise(augment(batch["image"], _keys_of(batch, key)), constants)
     model = merge_model(graphdef, params, model_state)
     output = model(
       images,
@@ -98,7 +142,9 @@ def make_train_step(
   Args:
     loss_function: see `classification_loss`, `masked_autoencoder_loss`.
     optimizer: update direction for a learning rate of 1 (`make_optimizer`).
-    accum_steps: the batch goes through in this many equal parts, their gradients averaged.
+    accum_steps: the batch goes through in this many equal parts, their gradients averaged. Rows
+      are augmented as in the whole batch; masks, dropout and the partners of mixing are each
+      part's own.
     ema_decay: exponential moving average of the parameters; 0 = none.
     schedule: learning rate from step and constants; None is warm-up and cosine.
 
@@ -123,7 +169,8 @@ def make_train_step(
         got = gradient(params, model_state, constants, rows, jax.random.fold_in(key, index))
         return jax.tree.map(jnp.add, total, got), None
 
-      parts = _microbatches(batch, accum_steps)
+      keys = _augmentation_keys(key, len(batch["image"]))
+      parts = _microbatches({**batch, "key": keys}, accum_steps)
       # The sum starts from zeros rather than from the first part: the model is compiled once.
       shapes = jax.eval_shape(
         gradient, params, model_state, constants, jax.tree.map(lambda x: x[0], parts), key

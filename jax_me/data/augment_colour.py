@@ -1,0 +1,89 @@
+"""Colour jitter of one image: brightness, contrast, saturation, hue."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+LUMA = (0.299, 0.587, 0.114)  # Grey of an RGB pixel, ITU-R BT.601.
+
+
+class Colour(NamedTuple):
+  """Drawn changes: three factors (1 = none) and a turn of the hue in circles (0 = none)."""
+
+  brightness: jax.Array
+  contrast: jax.Array
+  saturation: jax.Array
+  hue: jax.Array
+
+  def where(self, chosen: jax.Array) -> "Colour":
+    """These changes where `chosen`, else none."""
+    none = (1.0, 1.0, 1.0, 0.0)
+    return Colour(*(jnp.where(chosen, v, n) for v, n in zip(self, none, strict=True)))
+
+
+def draw_colour(
+  key: jax.Array, brightness: float, contrast: float, saturation: float, hue: float
+) -> Colour:
+  """Factors uniform in 1 +- each amount, hue uniform in +- its amount (circles, at most 0.5)."""
+  keys = jax.random.split(key, 4)
+
+  def uniform(k, middle, amount):
+    return jax.random.uniform(k, minval=middle - amount, maxval=middle + amount)
+
+  return Colour(
+    brightness=uniform(keys[0], 1.0, brightness),
+    contrast=uniform(keys[1], 1.0, contrast),
+    saturation=uniform(keys[2], 1.0, saturation),
+    hue=uniform(keys[3], 0.0, hue),
+  )
+
+
+def jitter_colour(image: jax.Array, colour: Colour, *, hue: bool) -> jax.Array:
+  """Brightness, contrast about the mean grey, saturation about the grey of each pixel, hue.
+
+  The changes and their clipping are those of torchvision's ColorJitter, which however draws a new
+  order for each image; here the order is fixed.
+
+  Args:
+    image: [H, W, 3] RGB in [0, 1].
+    colour: what was drawn for this image.
+    hue: False leaves the hue alone, whatever `colour` says.
+
+  Returns:
+    [H, W, 3] in [0, 1].
+  """
+  luma = jnp.asarray(LUMA, image.dtype)
+  image = jnp.clip(image * colour.brightness, 0.0, 1.0)
+  grey = jnp.mean(image @ luma)
+  image = jnp.clip(grey + (image - grey) * colour.contrast, 0.0, 1.0)
+  grey_pixels = (image @ luma)[..., None]
+  image = jnp.clip(grey_pixels + (image - grey_pixels) * colour.saturation, 0.0, 1.0)
+  return turn_hue(image, colour.hue) if hue else image
+
+
+def turn_hue(image: jax.Array, turn: jax.Array) -> jax.Array:
+  """Turns the hue in HSV space; value and saturation stay.
+
+  Args:
+    image: [H, W, 3] RGB in [0, 1].
+    turn: scalar, circles: red becomes green at 1/3.
+
+  Returns:
+    [H, W, 3] in [0, 1].
+  """
+  red, green, blue = image[..., 0], image[..., 1], image[..., 2]
+  value = jnp.max(image, -1)
+  chroma = value - jnp.min(image, -1)
+  coloured = jnp.where(chroma > 0, chroma, 1.0)
+  # Hue in sixths of the circle.
+  sixths = jnp.where(
+    value == red,
+    (green - blue) / coloured,
+    jnp.where(value == green, 2.0 + (blue - red) / coloured, 4.0 + (red - green) / coloured),
+  )
+  sixths = sixths + 6.0 * turn
+  # Each channel falls by up to the chroma, as a trapezium of the hue, shifted by its own offset.
+  position = jnp.mod(sixths[..., None] + jnp.asarray([5.0, 3.0, 1.0], image.dtype), 6.0)
+  fall = jnp.clip(jnp.minimum(position, 4.0 - position), 0.0, 1.0)
+  return value[..., None] - chroma[..., None] * fall
