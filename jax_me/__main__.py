@@ -6,6 +6,7 @@ import sys
 
 # name -> (module with configure(parser) and main(args) -> exit code, what it does)
 COMMANDS = {
+  "data": ("jax_me.data.command", "build, list, check and preview datasets"),
   "faces": ("jax_me.faces.command", "find and align the faces of a folder of pictures or clips"),
   "report": ("jax_me.evaluation.command", "write a run's report again from its results"),
 }

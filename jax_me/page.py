@@ -61,11 +61,12 @@ class Tile:
 
 @dataclass(frozen=True)
 class Gallery:
-  """Tiles that flow into as many columns as fit. Markdown shows them as one sheet."""
+  """Tiles that flow into as many columns as fit. Markdown shows their `sheet`, if there is one."""
 
   tiles: Sequence[Tile]
-  sheet: Picture
+  sheet: Picture | None = None
   tile_width: int = 140  # CSS pixels, at least
+  heading: str = ""
 
 
 Block = Text | Figures | Table | Picture | Gallery
@@ -90,7 +91,7 @@ class Document:
     for block in [*self.lead, *(block for part in self.sections for block in part.blocks)]:
       if isinstance(block, Picture):
         found.append(block)
-      elif isinstance(block, Gallery):
+      elif isinstance(block, Gallery) and block.sheet is not None:
         found.append(block.sheet)
     return found
 
@@ -103,6 +104,7 @@ body{margin:0 auto;max-width:62rem;padding:1.2rem 1rem 3rem;background:#fff;colo
  overflow-wrap:anywhere}
 h1{font-size:1.6rem;line-height:1.25;margin:.4rem 0 1rem}
 h2{font-size:1.2rem;margin:2.4rem 0 .7rem;padding-top:.8rem;border-top:1px solid var(--rule)}
+h3{font-size:1rem;margin:1.4rem 0 0}
 p{margin:.6rem 0;max-width:44rem}
 p.warning{border-left:4px solid var(--bad);padding:.3rem .8rem;background:#fdf3ec}
 dl.figures{display:flex;flex-wrap:wrap;gap:.8rem;margin:1rem 0}
@@ -187,8 +189,11 @@ def _html_block(block: Block) -> str:
     return f"<figure>{_image(block.png, block.alt, width)}{caption}</figure>"
   columns = f"repeat(auto-fill,minmax(min({block.tile_width}px,100%),1fr))"
   tiles = "\n".join(_html_tile(tile) for tile in block.tiles)
-  caption = f"<p>{_text(block.sheet.caption)}</p>\n" if block.sheet.caption else ""
-  return f'{caption}<ul class="gallery" style="grid-template-columns:{columns}">\n{tiles}\n</ul>'
+  heading = f"<h3>{_text(block.heading)}</h3>\n" if block.heading else ""
+  told = block.sheet.caption if block.sheet is not None else ""
+  caption = f"<p>{_text(told)}</p>\n" if told else ""
+  style = f"grid-template-columns:{columns}"
+  return f'{heading}{caption}<ul class="gallery" style="{style}">\n{tiles}\n</ul>'
 
 
 def _html_table(table: Table) -> str:
@@ -243,9 +248,17 @@ def _markdown_block(block: Block, pictures: str) -> str:
     lines.append(f"|{' --- |' * len(block.header)}")
     lines += [f"| {' | '.join(map(_escape, row))} |" for row in block.rows]
     return "\n".join([*([f"{_escape(block.caption)}", ""] if block.caption else []), *lines])
-  picture = block if isinstance(block, Picture) else block.sheet
+  heading = ""
+  picture: Picture | None
+  if isinstance(block, Gallery):
+    heading, picture = f"### {_escape(block.heading)}" if block.heading else "", block.sheet
+  else:
+    picture = block
+  if picture is None:
+    return heading
   caption = f"\n\n{_escape(picture.caption)}" if picture.caption else ""
-  return f"![{_escape(picture.alt)}]({pictures}/{picture.name}){caption}"
+  image = f"![{_escape(picture.alt)}]({pictures}/{picture.name}){caption}"
+  return f"{heading}\n\n{image}" if heading else image
 
 
 def _text(text: str) -> str:

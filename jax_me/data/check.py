@@ -1,0 +1,297 @@
+"""Is a built dataset fit to be scored on? Records, counts, duplicates, folds, near-identical faces.
+
+A fault that would make scores wrong (a record that cannot be read, a person on both sides of a
+fold) is an error; what the reader of the scores must know (numbers other than published, one
+picture under two labels) is a warning.
+"""
+
+import collections
+import dataclasses
+import json
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from jax_me.data import folds as division
+from jax_me.data.builders.generation import SUMMARY_FILE
+from jax_me.data.builders.report import REPORT_FILE
+from jax_me.data.catalog import DamagedDataset
+from jax_me.data.index import ExampleIndex, read_index
+from jax_me.data.record_check import RecordCheck, check_records
+
+SPLIT_RULES = ("official", "loso", "lodo", "kfold", "holdout")
+NAMED = 5  # examples that a finding names
+
+Level = Literal["error", "warning", "note"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+  """One thing that was found.
+
+  Attributes:
+    topic: "records", "counts", "classes", "duplicates", "folds" or "faces".
+    level: "error" makes scores wrong, "warning" belongs beside them, "note" is as it should be.
+    text: one sentence.
+  """
+
+  topic: str
+  level: Level
+  text: str
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetCheck:
+  """All that was found.
+
+  Attributes:
+    dataset: name, variant and version.
+    folder: where it lies.
+    findings: in the order of the checks.
+    counts: rows "split", "class", "expected", "found", "stored"; [] when nothing was published.
+    classes: rows "split", "class", "examples", "subjects" (None where unknown).
+  """
+
+  dataset: str
+  folder: str
+  findings: list[Finding]
+  counts: list[dict[str, Any]]
+  classes: list[dict[str, Any]]
+
+  @property
+  def valid(self) -> bool:
+    """Whether nothing was found that makes scores wrong."""
+    return all(finding.level != "error" for finding in self.findings)
+
+  def as_json(self) -> dict[str, Any]:
+    """All of it as JSON values."""
+    return {"valid": self.valid, **dataclasses.asdict(self)}
+
+
+def check_dataset(
+  builder: Any, *, rule: str | None = None, folds: int = 5, seed: int = 0
+) -> DatasetCheck:
+  """Checks a built dataset.
+
+  Args:
+    builder: a prepared dataset.
+    rule: one of SPLIT_RULES, how it is to be divided. None takes "official" where the dataset has
+      several splits, "loso" where subjects are known, else "kfold".
+    folds: number of folds for "kfold"; "holdout" tests on one part of so many.
+    seed: of "kfold" and "holdout".
+
+  Raises:
+    ValueError: unknown rule.
+    DamagedDataset: its files cannot be read; the message says what to do.
+  """
+  if rule is not None and rule not in SPLIT_RULES:
+    raise ValueError(f"the rule of division must be one of {', '.join(SPLIT_RULES)}: {rule!r}")
+  folder = pathlib.Path(builder.data_path)
+  split = "+".join(sorted(builder.info.splits))
+  try:
+    index = read_index(builder, split)
+    summary = json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8"))
+    same_files = _count_same_files(folder / REPORT_FILE)
+    records = check_records(builder, split, index)
+    counts = list(summary["known_counts"])
+  except (OSError, ValueError, KeyError, TypeError) as error:
+    raise DamagedDataset(
+      f"{folder} is damaged ({error}); delete that folder and build it again"
+    ) from error
+  made, refused = make_folds(index, rule or default_rule(index), folds=folds, seed=seed)
+  findings = [
+    *_record_findings(records, index),
+    *_count_findings(counts),
+    *_class_findings(index),
+    *_duplicate_findings(records.digests, index, made, same_files),
+    *refused,
+    *_fold_findings(index, made),
+  ]
+  return DatasetCheck(
+    dataset=builder.info.full_name,
+    folder=str(folder),
+    findings=findings,
+    counts=counts,
+    classes=_class_rows(index),
+  )
+
+
+def default_rule(index: ExampleIndex) -> str:
+  """How a dataset is divided unless one says otherwise."""
+  if len(set(index.split)) > 1:
+    return "official"
+  return "loso" if len(set(index.subject) - {""}) > 1 else "kfold"
+
+
+def make_folds(
+  index: ExampleIndex, rule: str, *, folds: int, seed: int
+) -> tuple[list[division.Fold], list[Finding]]:
+  """The folds of a rule, or, where it cannot be followed, an error that says why."""
+  try:
+    if rule == "official":
+      tests = [name for name in ("validation", "test") if name in set(index.split)]
+      if len(tests) > 1:
+        made = [
+          dataclasses.replace(division.official_fold(index, test=name), name=f"official {name}")
+          for name in tests
+        ]
+      else:
+        made = [division.official_fold(index)]
+    elif rule == "loso":
+      made = division.leave_one_subject_out(index)
+    elif rule == "lodo":
+      made = division.leave_one_database_out(index)
+    elif rule == "kfold":
+      made = division.k_folds(index, folds, seed=seed)
+    else:
+      made = [division.holdout(index, 1 / folds, seed=seed)]
+    for fold in made:
+      division.check_disjoint(index, fold)
+  except ValueError as error:
+    return [], [Finding("folds", "error", f"{rule}: {error}")]
+  sizes = [len(fold.test) for fold in made]
+  size = f"{min(sizes)}" if min(sizes) == max(sizes) else f"{min(sizes)} to {max(sizes)}"
+  people = " and no subject" if (index.subject != "").all() else ""
+  number = "1 fold" if len(made) == 1 else f"{len(made)} folds"
+  text = f"{rule}: {number}, {size} examples tested; no example{people} stands on both sides"
+  findings = [Finding("folds", "note", text)]
+  if not people:
+    text = "no subjects are known: one person may be trained on and tested"
+    # Where the authors published the division, scores on it are what others report.
+    findings.append(Finding("folds", "note" if rule == "official" else "warning", text))
+  return made, findings
+
+
+def spanning(group: Sequence[int] | np.ndarray, folds: Sequence[division.Fold]) -> str:
+  """The name of the first fold with some of these examples on either side, "" when none is."""
+  for fold in folds:
+    if np.isin(group, fold.train).any() and np.isin(group, fold.test).any():
+      return fold.name
+  return ""
+
+
+def _record_findings(records: RecordCheck, index: ExampleIndex) -> Iterator[Finding]:
+  for position, why in records.unreadable[:NAMED]:
+    yield Finding("records", "error", f"record {position} ({index.file[position]}) {why}")
+  if len(records.unreadable) > NAMED:
+    yield Finding("records", "error", f"{len(records.unreadable)} records are unreadable in all")
+  if records.different:
+    position, fields = records.different[0]
+    yield Finding(
+      "records",
+      "error",
+      f"{len(records.different)} records say something else than the index (first: record "
+      f"{position}, {index.file[position]}: {fields})",
+    )
+  if not records.unreadable and not records.different:
+    yield Finding("records", "note", f"all {len(index)} records decode, {_sizes(records.sizes)}")
+
+
+def _sizes(sizes: collections.Counter[tuple[int, int]]) -> str:
+  if len(sizes) == 1:
+    ((height, width),) = sizes
+    return f"{width}x{height} pixels"
+  sides = [side for size in sizes for side in size]
+  return f"sides from {min(sides)} to {max(sides)} pixels"
+
+
+def _count_findings(counts: list[dict[str, Any]]) -> Iterator[Finding]:
+  if not counts:
+    yield Finding("counts", "note", "no numbers are published to compare this copy with")
+    return
+  differing = [row for row in counts if not row["expected"] == row["found"] == row["stored"]]
+  if differing:
+    yield Finding(
+      "counts",
+      "warning",
+      f"{len(differing)} of {len(counts)} classes differ from the published numbers (table)",
+    )
+  else:
+    yield Finding("counts", "note", f"all {len(counts)} classes have the published numbers")
+
+
+def _class_rows(index: ExampleIndex) -> list[dict[str, Any]]:
+  rows = []
+  for split in dict.fromkeys(index.split):
+    for code, name in enumerate(index.label_names):
+      chosen = (index.split == split) & (index.label == code)
+      people = set(zip(index.database[chosen], index.subject[chosen], strict=True))
+      rows.append(
+        {
+          "split": split,
+          "class": name,
+          "examples": int(chosen.sum()),
+          "subjects": None if any(not name for _, name in people) else len(people),
+        }
+      )
+  return rows
+
+
+def _class_findings(index: ExampleIndex) -> Iterator[Finding]:
+  empty = [name for name, number in index.class_counts().items() if not number]
+  if empty:
+    yield Finding("classes", "warning", f"no example of {', '.join(empty)}")
+  for row in _class_rows(index):
+    if row["subjects"] == 1:
+      yield Finding(
+        "classes",
+        "warning",
+        f"all {row['examples']} examples of {row['class']} show one person: the fold that tests "
+        "on that person trains without the class",
+      )
+
+
+def _duplicate_findings(
+  digests: np.ndarray, index: ExampleIndex, folds: list[division.Fold], same_files: int
+) -> Iterator[Finding]:
+  by_content = collections.defaultdict(list)
+  for position, digest in enumerate(digests):
+    if digest:
+      by_content[digest].append(position)
+  groups = [np.array(group) for group in by_content.values() if len(group) > 1]
+  if same_files:
+    text = f"{same_files} source files have the bytes of another (same_content_as in {REPORT_FILE})"
+    yield Finding("duplicates", "note", text)
+  if not groups:
+    yield Finding("duplicates", "note", "no two stored pictures are the same")
+    return
+  extra = sum(len(group) - 1 for group in groups)
+  yield Finding("duplicates", "note", f"{extra} stored pictures are copies of another")
+  official = any(fold.name.startswith("official") for fold in folds)
+  crossing = [group for group in groups if spanning(group, folds)]
+  if crossing:
+    text = f"{len(crossing)} pictures stand on both sides of a fold ({_named(crossing[0], index)})"
+    if official:
+      yield Finding("duplicates", "warning", f"{text}; the division is the published one")
+    else:
+      yield Finding("duplicates", "error", text)
+  unlike = [group for group in groups if len(set(index.label[group])) > 1]
+  if unlike:
+    text = f"{len(unlike)} pictures have two labels ({_named(unlike[0], index)})"
+    yield Finding("duplicates", "warning", text)
+
+
+def _fold_findings(index: ExampleIndex, folds: list[division.Fold]) -> Iterator[Finding]:
+  lacking = []
+  present = set(index.label)
+  for fold in folds:
+    lacking += [
+      f"{fold.name} ({index.label_names[code]})"
+      for code in sorted(present - set(index.label[fold.train]))
+    ]
+  if lacking:
+    more = f" and {len(lacking) - NAMED} more" if len(lacking) > NAMED else ""
+    text = f"folds that train without a class: {', '.join(lacking[:NAMED])}{more}"
+    yield Finding("folds", "warning", text)
+
+
+def _named(group: np.ndarray, index: ExampleIndex) -> str:
+  names = [f"{index.split[i]} {index.file[i]} {index.label_names[index.label[i]]}" for i in group]
+  return f"first: {' = '.join(names[:NAMED])}"
+
+
+def _count_same_files(report: pathlib.Path) -> int:
+  with report.open(encoding="utf-8") as lines:
+    return sum("same_content_as" in json.loads(line) for line in lines)
