@@ -7,6 +7,10 @@ import collections
 import concurrent.futures
 import itertools
 import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
@@ -38,7 +42,9 @@ def map_in_processes(
     return
   remaining = iter(items)
   context = multiprocessing.get_context("spawn")
-  pool = concurrent.futures.ProcessPoolExecutor(workers, mp_context=context)
+  pool = concurrent.futures.ProcessPoolExecutor(
+    workers, mp_context=context, initializer=_start_worker
+  )
   try:
     pending = collections.deque(
       pool.submit(function, item) for item in itertools.islice(remaining, 4 * workers)
@@ -55,3 +61,16 @@ def map_in_processes(
     ) from error
   finally:
     pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _start_worker() -> None:
+  signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C reaches all processes; the parent decides
+  threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+  # Otherwise the workers of a killed build would wait for tasks for ever.
+  parent = multiprocessing.parent_process()
+  assert parent is not None
+  multiprocessing.connection.wait([parent.sentinel])
+  os._exit(1)

@@ -81,7 +81,9 @@ class SplitFiles:
     self._seen.add(example.file)
     row = {field.name: getattr(example, field.name) for field in dataclasses.fields(example)}
     stored = {**row, "image": io.BytesIO(example.image)}
-    self.shards.write(self._serializer.serialize_example(self._features.encode_example(stored)))
+    record = self._serializer.get_tf_example(self._features.encode_example(stored))
+    # Without it the order of the fields would differ from process to process.
+    self.shards.write(record.SerializeToString(deterministic=True))
     row["label"] = self._labels.index(example.label)
     del row["image"]
     line = json.dumps(row, ensure_ascii=False).encode() + b"\n"
