@@ -3,6 +3,7 @@
 --config FILE[:ARGUMENT]   the recipe; any of its settings as --config.<key>=<value>
 --workdir DIR              where the run lives; the same command again resumes it
 --mode train|eval          train (and evaluate), or only evaluate the newest checkpoint
+--distributed auto|HOST:PORT   one run in several processes; see README, "TPU pod training"
 """
 
 import logging
@@ -19,6 +20,13 @@ CONFIG = config_flags.DEFINE_config_file("config", help_string="Recipe, e.g. con
 WORKDIR = flags.DEFINE_string(
   "workdir", None, "Folder of the run; default: runs/<recipe>_<argument>."
 )
+DISTRIBUTED = flags.DEFINE_string(
+  "distributed",
+  "",
+  "Several processes: auto (TPU pod, Slurm, Open MPI), or host:port of process 0.",
+)
+PROCESSES = flags.DEFINE_integer("processes", None, "Their number, where it is not found out.")
+PROCESS = flags.DEFINE_integer("process", None, "Number of this one, from 0.")
 MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "Train and evaluate, or evaluate.")
 
 
@@ -41,11 +49,16 @@ def parse(arguments: list[str]) -> list[str]:
 def main(_: list[str]) -> None:
   # Imported here, so that --help answers at once.
   from jax_me.evaluation.session import run_experiment
+  from jax_me.training.processes import DistributedError, connect
 
   if not any(a.lstrip("-").startswith("verbosity") for a in sys.argv):
     absl_logging.set_verbosity(absl_logging.WARNING)  # Orbax tells of every file it writes.
     logging.getLogger("jax_me").setLevel(logging.INFO)
 
+  try:
+    connect(DISTRIBUTED.value, PROCESSES.value, PROCESS.value)
+  except DistributedError as error:
+    sys.exit(f"run.py: {error}")
   recipe = settings.recipe_of(sys.argv)
   path, *variant = recipe.split(":", 1)
   workdir = WORKDIR.value or "runs/" + "_".join([pathlib.Path(path).stem, *variant])

@@ -9,6 +9,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jax_me.models.saved import merge_model
+from jax_me.training.processes import fetch
 from jax_me.training.sharding import shard_batch
 from jax_me.training.state import State
 from jax_me.training.steps import normalise
@@ -47,21 +48,24 @@ def class_probabilities(
     classifier: from `make_classifier`.
     weights: {"params", "model_state"}.
     constants: with `mean` and `std`.
-    batches: {"image" uint8 [B, S, S, 3], "index" [B], "mask" [B]}; mask is False on padding.
-    mesh: devices; B must be a multiple of their number.
+    batches: {"image" uint8 [B, S, S, 3], "index" [B], "mask" [B]}; mask is False on padding. Each
+      process gives its own rows of the global batches.
+    mesh: devices; the global B must be a multiple of their number.
 
   Returns:
-    indices [N] of the examples and probabilities [N, C], in the order of the batches.
+    indices [N] of the examples and probabilities [N, C], in the order of the batches; of all
+    processes, in each of them.
 
   Raises:
     ValueError: an example came twice, or none came.
   """
   indices, scores = [], []
   for batch in batches:
-    sharded = shard_batch({"image": batch["image"]}, mesh)
-    probabilities = np.asarray(classifier(weights, constants, sharded["image"]))
-    indices.append(batch["index"][batch["mask"]])
-    scores.append(probabilities[batch["mask"]])
+    sharded = shard_batch({name: batch[name] for name in ("image", "index", "mask")}, mesh)
+    probabilities = classifier(weights, constants, sharded.pop("image"))
+    whole = fetch({**sharded, "scores": probabilities}, mesh)
+    indices.append(whole["index"][whole["mask"]])
+    scores.append(whole["scores"][whole["mask"]])
   if not indices:
     raise ValueError("there is nothing to evaluate: the split holds no example")
   seen = np.concatenate(indices)

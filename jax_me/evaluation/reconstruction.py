@@ -6,9 +6,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from jax_me.models.patches import patchify, unpatchify
 from jax_me.models.saved import merge_model
+from jax_me.training.processes import fetch
 from jax_me.training.steps import normalise
 
 # (weights, constants, images uint8 [N, S, S, 3], key) -> dict of uint8 [N, S, S, 3]
@@ -17,7 +19,7 @@ Reconstructor = Callable[..., dict[str, np.ndarray]]
 GREY = 0.5  # Removed patches, in [0, 1].
 
 
-def make_reconstructor(graphdef: Any, *, mask_ratio: float) -> Reconstructor:
+def make_reconstructor(graphdef: Any, mesh: Mesh, *, mask_ratio: float) -> Reconstructor:
   """Jitted pictures: `original`, `masked` (removed patches grey) and `reconstructed`.
 
   In `reconstructed` the visible patches are the original ones. A model that predicts patches
@@ -54,9 +56,6 @@ def make_reconstructor(graphdef: Any, *, mask_ratio: float) -> Reconstructor:
     images: np.ndarray,
     key: jax.Array,
   ) -> dict[str, np.ndarray]:
-    return {
-      name: np.asarray(value)
-      for name, value in reconstruct(weights, constants, images, key).items()
-    }
+    return fetch(reconstruct(weights, constants, images, key), mesh)
 
   return run

@@ -1,7 +1,6 @@
 """A run from start to report: every fold trained or resumed, predictions pooled, pictures drawn."""
 
 import pathlib
-import platform
 import sys
 import time
 from typing import Any
@@ -11,7 +10,6 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-import jax_me
 from jax_me.data.folds import Fold
 from jax_me.evaluation.experiment import Experiment, prepare
 from jax_me.evaluation.predictions import Predictions, concatenate
@@ -20,8 +18,10 @@ from jax_me.evaluation.samples import choose_samples
 from jax_me.models import saved
 from jax_me.training import settings
 from jax_me.training.checkpoint import Checkpoints, changed_settings
+from jax_me.training.circumstances import circumstances
 from jax_me.training.history import read_history
 from jax_me.training.loop import TrainingDiverged
+from jax_me.training.processes import agree, is_writer, wait_for_all
 from jax_me.training.state import State, abstract_state
 from jax_me.training.tracking import METRICS_FILE
 
@@ -56,15 +56,16 @@ def run_experiment(config: ConfigDict, *, workdir: str, mode: str = "train") -> 
   except (ValueError, OSError) as error:
     return _failed(error, code=2)
   _say(_plan(experiment))
-  if mode == "train":
-    saved.write_json(folder / RUN_FILE, _circumstances())
+  if mode == "train" and is_writer():
+    saved.write_json(folder / RUN_FILE, circumstances(config.to_dict()))
 
   results: list[Predictions] = []
   state: State | None = None
   for fold in experiment.folds:
     home = folder if len(experiment.folds) == 1 and config.data.fold < 0 else folder / fold.name
     finished = home / PREDICTIONS_FILE
-    if mode == "train" and finished.exists() and not experiment.pretraining:
+    done = agree(mode == "train" and finished.exists() and not experiment.pretraining)
+    if done:
       results.append(Predictions.load(finished))
       _say(f"{fold.name}: finished before")
       continue
@@ -81,11 +82,18 @@ def run_experiment(config: ConfigDict, *, workdir: str, mode: str = "train") -> 
       return _failed(error, code=1)
     if not experiment.pretraining:
       predictions = experiment.predict(fold, state)
-      predictions.save(finished)
+      if is_writer():
+        predictions.save(finished)
       results.append(predictions)
 
-  page = _report(experiment, folder, results, state, time.monotonic() - started)
-  _say(f"report: {page}")
+  sheets = None
+  if experiment.pretraining:
+    assert state is not None
+    sheets = experiment.reconstruct(experiment.folds[0], state)
+  if is_writer():
+    page = _report(experiment, folder, results, sheets, time.monotonic() - started)
+    _say(f"report: {page}")
+  wait_for_all("report")
   return 0
 
 
@@ -122,8 +130,8 @@ def _check_claim(folder: pathlib.Path, config: ConfigDict, mode: str) -> None:
 
 def _claim(folder: pathlib.Path, config: ConfigDict) -> None:
   """Makes a new workdir this recipe's."""
-  folder.mkdir(parents=True, exist_ok=True)
-  if not (folder / CONFIG_FILE).exists():
+  if is_writer() and not (folder / CONFIG_FILE).exists():
+    folder.mkdir(parents=True, exist_ok=True)
     saved.write_json(folder / CONFIG_FILE, config.to_dict())
 
 
@@ -131,7 +139,7 @@ def _report(
   experiment: Experiment,
   folder: pathlib.Path,
   results: list[Predictions],
-  state: State | None,
+  sheets: dict[str, np.ndarray] | None,
   seconds: float,
 ) -> pathlib.Path:
   config = experiment.config
@@ -142,12 +150,11 @@ def _report(
     rows = read_history(home / METRICS_FILE)
     history += [{**row, "fold": fold.name} for row in rows] if several else rows
   if experiment.pretraining:
-    assert state is not None
     return write_report(
       folder,
       title=f"{config.model.name} pre-trained on {config.data.name}",
       history=history,
-      reconstructions=experiment.reconstruct(experiment.folds[0], state),
+      reconstructions=sheets,
       facts=_facts(experiment, seconds),
     )
   predictions = concatenate(results)
@@ -216,20 +223,6 @@ def _facts(experiment: Experiment, seconds: float) -> dict[str, Any]:
   }
 
 
-def _circumstances() -> dict[str, Any]:
-  return {
-    "command": sys.argv,
-    "versions": {
-      "jax_me": jax_me.__version__,
-      "jax": jax.__version__,
-      "python": platform.python_version(),
-    },
-    "platform": jax.default_backend(),
-    "devices": [str(device) for device in jax.devices()],
-    "processes": jax.process_count(),
-  }
-
-
 def _plan(experiment: Experiment) -> str:
   index = experiment.read.index
   counts = ", ".join(f"{name} {count}" for name, count in index.class_counts().items())
@@ -242,9 +235,11 @@ def _plan(experiment: Experiment) -> str:
 
 
 def _say(line: str) -> None:
-  print(line, flush=True)
+  if is_writer():
+    print(line, flush=True)
 
 
 def _failed(error: Exception, code: int) -> int:
-  print(f"run.py: {error}", file=sys.stderr, flush=True)
+  place = f" (process {jax.process_index()})" if jax.process_count() > 1 else ""
+  print(f"run.py{place}: {error}", file=sys.stderr, flush=True)
   return code

@@ -13,11 +13,12 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jax_me.training.checkpoint import Checkpoints
+from jax_me.training.processes import is_writer
 from jax_me.training.sharding import replicated, shard_batch, state_sharding
 from jax_me.training.state import Constants, State, abstract_state, initial_key
 from jax_me.training.steps import Metrics
 from jax_me.training.stopping import StopSignal
-from jax_me.training.tracking import Progress, Tracker, Writer
+from jax_me.training.tracking import Progress, Silent, Tracker, Writer
 
 # A single bad step happens (an overflow in bfloat16); this many in a row do not pass by themselves.
 SKIPPED_IN_A_ROW = 5
@@ -155,9 +156,12 @@ def train(
       state = initialise(state)
   state["constants"] = program.place(constants)
 
-  writers = make_writers(resume_step) if make_writers else ()
-  tracker = Tracker(workdir, resume_step=resume_step, writers=writers)
-  progress = Progress(cadence.total, start=resume_step, description=description)
+  tracker: Tracker | Silent = Silent()
+  progress: Progress | Silent = Silent()
+  if is_writer():
+    writers = make_writers(resume_step) if make_writers else ()
+    tracker = Tracker(workdir, resume_step=resume_step, writers=writers)
+    progress = Progress(cadence.total, start=resume_step, description=description)
   if resume_step:
     progress.say(f"{description}: resumed at step {resume_step} of {cadence.total}")
   try:
@@ -186,8 +190,8 @@ class _Run:
     batches: ResumableIterator,
     cadence: Cadence,
     checkpoints: Checkpoints,
-    tracker: Tracker,
-    progress: Progress,
+    tracker: Tracker | Silent,
+    progress: Progress | Silent,
     stop: StopSignal,
   ):
     self._program, self._constants = program, constants

@@ -32,4 +32,5 @@ class StopSignal:
 
   def __exit__(self, *_: Any) -> None:
     for number, handler in self._previous.items():
-      signal.signal(number, handler)
+      # None: a handler that was not set from Python (jax.distributed's), out of our reach now.
+      signal.signal(number, signal.SIG_DFL if handler is None else handler)

@@ -61,6 +61,16 @@ class Tracker:
       writer.close()
 
 
+class Silent:
+  """Stands in for Tracker and Progress in the processes of a run that do not write."""
+
+  def write(self, step: int, values: dict[str, Any]) -> None: ...
+  def advance(self, facts: dict[str, str]) -> None: ...
+  def say(self, line: str) -> None: ...
+  def rewind(self, step: int) -> None: ...
+  def close(self) -> None: ...
+
+
 class Progress:
   """A bar on a terminal; elsewhere a log line every `seconds`, so that logs stay short."""
 
