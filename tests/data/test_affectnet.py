@@ -1,123 +1,30 @@
-"""affectnet: its three releases as they are distributed, in drawn pictures, with every trap."""
+"""affectnet: what is read from each release, and what is said about the rest."""
 
-import io
 import json
 import pathlib
 
-import cv2
-import numpy as np
+import affectnet_files
 import pytest
-import tensorflow_datasets as tfds
-from PIL import Image
+from affectnet_files import CORRUPT, HEADER, annotate, build, row
+from built import draw, labels, problems, report, stored
 
-from jax_me.data import demo_faces
-from jax_me.data.builders import affectnet, affectnet_tasks, prepare
+from jax_me.data.builders import affectnet
 from jax_me.data.index import read_index
 from jax_me.data.labels import EMOTIONS
-from jax_me.faces.alignment import align_image
-
-HEADER = (
-  "subDirectory_filePath,face_x,face_y,face_width,face_height,facial_landmarks,"
-  "expression,valence,arousal\n"
-)
-LANDMARKS = ";".join(["10.5"] * 136)
-CORRUPT = "103/29a31ebf1567693f4644c8ba3476ca9a72ee07fe67a5860d98707a0a.jpg"
-
-
-def draw(path: pathlib.Path, seed: int, size: int = 40) -> bytes:
-  """A picture without a face, different for every seed, in the format that the name says."""
-  path.parent.mkdir(parents=True, exist_ok=True)
-  pixels = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), np.uint8)
-  picture = Image.fromarray(pixels).resize((size, size))
-  data = io.BytesIO()
-  picture.save(
-    data, {".tif": "tiff", ".png": "png", ".bmp": "bmp"}.get(path.suffix.lower(), "jpeg")
-  )
-  path.write_bytes(data.getvalue())
-  return data.getvalue()
-
-
-def row(image: str, expression: object, box: tuple = (5, 5, 20, 20)) -> str:
-  x, y, width, height = box
-  return f"{image},{x},{y},{width},{height},{LANDMARKS},{expression},-0.1,0.2\n"
-
-
-def build(folder: pathlib.Path, **options):
-  source = options.pop("manual_dir", folder / "source")
-  return prepare(
-    "affectnet",
-    data_dir=str(folder / "built"),
-    manual_dir=None if source is None else str(source),
-    workers=options.pop("workers", 0),
-    **options,
-  )
-
-
-def report(builder) -> list[dict]:
-  path = pathlib.Path(builder.data_path) / "report.jsonl"
-  return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def statuses(builder) -> list[tuple[str, str]]:
-  return sorted((r["file"], r["status"]) for r in report(builder) if r["status"] != "ok")
-
-
-def summary(builder) -> dict:
-  return json.loads((pathlib.Path(builder.data_path) / "summary.json").read_text())
-
-
-def stored(builder, split: str) -> dict[str, bytes]:
-  source = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
-  return {example["file"].decode(): example["image"] for example in source}
-
-
-def labels(builder, split: str) -> dict[str, str]:
-  index = read_index(builder, split)
-  names = [index.label_names[label] for label in index.label]
-  return dict(zip(index.file.tolist(), names, strict=True))
 
 
 @pytest.fixture
 def csv_release(tmp_path):
-  """The release of 2017, nested as some copies are, with one specimen of each trap."""
-  source = tmp_path / "source"
-  lists = source / "Manually_Annotated_file_lists"
-  images = source / "Manually_Annotated" / "Manually_Annotated_Images"
-  lists.mkdir(parents=True)
-  names = ["1/a.jpg", "1/b.JPG", "2/c.jpeg", "2/d.TIF", "2/e.png", "3/f.bmp", "3/g.jpg", "3/H.jpg"]
-  for number, name in enumerate(names):
-    draw(images / name, number)
-  draw(images / "103" / "v0.jpg", 50)
-  draw(images / "103" / "v7.jpg", 51)
-  (images / "103" / "copy.jpg").write_bytes((images / "1" / "a.jpg").read_bytes())
-  (images / CORRUPT).write_bytes((images / "103" / "v0.jpg").read_bytes()[:300])
-  (images / "3" / "broken.jpg").write_bytes(b"\xff\xd8\xff and no more")
-  training = [row(name, code) for code, name in enumerate(names[:7])]
-  training += [
-    row("3/h.JPG", 7),  # spelt in another case than the file
-    row("3\\g.jpg", 6),  # the same row again, as Windows writes it
-    row("1/b.JPG", 2, (1, 1, 30, 30)),  # another face of the same picture
-    *(row("2/e.png", code, (0, 0, 9, 9)) for code in (0, 1)),
-    *(row("1/none.jpg", code) for code in (8, 9, 10)),
-    row("1/nobox.jpg", 0, (-1, -1, -1, -1)),
-    row("1/a.jpg", 3, (400, 400, 20, 20)),
-    row("1/gone.jpg", 3),
-    row("3/broken.jpg", 3),
-    row("1/odd.jpg", 11),
-    row("1/odd.jpg", "happy"),
-    row("../outside.jpg", 1),
-    "1/short.jpg,3\n",
-    "\n",
-  ]
-  # One copy's header begins with "#", another's validation.csv has none.
-  (lists / "training.csv").write_text("#" + HEADER + "".join(training), "utf-8")
-  validation = [row("103/v0.jpg", 0), row("103/v7.jpg", "7"), row(CORRUPT, 1)]
-  validation.append(row("103/copy.jpg", "2.0"))
-  (lists / "validation.csv").write_text("".join(validation), "utf-8")
-  other = source / "Automatically_Annotated" / "Automatically_Annotated_file_lists"
-  other.mkdir(parents=True)
-  (other / "automatically_annotated.csv").write_text(HEADER + row("9/x.jpg", 1))
-  return tmp_path
+  return affectnet_files.csv_release(tmp_path)
+
+
+@pytest.fixture
+def npy_release(tmp_path):
+  return affectnet_files.npy_release(tmp_path)
+
+
+def summary(builder) -> dict:
+  return json.loads((pathlib.Path(builder.data_path) / "summary.json").read_text())
 
 
 def test_csv_release(csv_release):
@@ -140,7 +47,7 @@ def test_csv_release(csv_release):
     "103/copy.jpg": "sadness",
   }
   table = "Manually_Annotated_file_lists/training.csv"
-  bad = [(name, status) for name, status in statuses(builder) if status != "bad_row"]
+  bad = [(name, status) for name, status in problems(builder) if status != "bad_row"]
   assert bad == [
     ("1/a.jpg#2", "no_box"),
     ("1/gone.jpg", "missing"),
@@ -175,73 +82,7 @@ def test_faces_without_an_expression_are_counted_and_left_out(tmp_path):
   assert details == ["none", "uncertain", "non face"]
   seven = build(tmp_path, classes=7)
   assert seven.labels == EMOTIONS[:7] and labels(seven, "train") == {"1/0.jpg#2": "neutral"}
-  assert ("1/0.jpg", "other_label") in statuses(seven)
-
-
-def test_csv_crops_show_the_annotated_box_with_a_margin(tmp_path):
-  source = tmp_path / "source"
-  picture = np.zeros((300, 400, 3), np.uint8)
-  picture[100:180, 50:110] = 200  # a box of 60 x 80 at (50, 100): x, y, width, height
-  folder = source / "Manually_Annotated_Images" / "1"
-  folder.mkdir(parents=True)
-  Image.fromarray(picture).save(folder / "a.png")
-  (source / "training.csv").write_text(HEADER + row("1/a.png", 1, (50, 100, 60, 80)))
-  (builder, small) = (build(tmp_path, encoding="png"), build(tmp_path, size=48))
-  image = builder.as_data_source("train")[0]["image"]
-  np.testing.assert_array_equal(image, picture[92:188, 32:128])
-  data = stored(small, "train")["1/a.png"]
-  assert data.startswith(b"\xff\xd8") and Image.open(io.BytesIO(data)).size == (48, 48)
-
-
-@pytest.mark.parametrize(
-  ("box", "margin", "expected"),
-  [
-    ((2, 1, 4, 4), 0.0, (2, 1, 4, 0)),
-    ((0, 0, 4, 4), 0.25, (0, 0, 6, 0)),  # moved inwards at the corner
-    ((7, 4, 4, 4), 0.25, (4, 2, 6, 0)),  # what lies outside the picture does not count
-    ((-3, -3, 6, 6), 0.0, (0, 0, 3, 0)),
-    ((0, 0, 10, 8), 0.0, (0, 0, 10, 2)),  # larger than the picture: two black rows
-  ],
-)
-def test_cut_square(box, margin, expected):
-  image = np.random.default_rng(0).integers(1, 256, (8, 10, 3), np.uint8)
-  x, y, side, black = expected
-  cut = affectnet_tasks.cut_square(image, box, margin)
-  assert cut.shape == (side, side, 3)
-  assert (cut.max((1, 2)) == 0).sum() == black
-  shown = cut[black // 2 : side - black // 2]
-  np.testing.assert_array_equal(shown, image[y : y + side, x : x + side])
-
-
-def annotate(folder: pathlib.Path, number: int, value: object, **kinds: object) -> None:
-  folder.mkdir(parents=True, exist_ok=True)
-  for kind, content in {"exp": value, "val": "0.5", "aro": -2, **kinds}.items():
-    np.save(folder / f"{number}_{kind}.npy", np.asarray(content))
-  np.save(folder / f"{number}_lnd.npy", np.zeros(136))
-
-
-@pytest.fixture
-def npy_release(tmp_path):
-  """The release of March 2021, its train_set doubled."""
-  train = tmp_path / "source" / "train_set" / "train_set"
-  # Ids have gaps; labels are numbers or text, with or without an axis.
-  values = {0: "0", 2: 1, 9: np.array(["2"]), 10: 3.0, 11: b"4", 100: np.int64(7), 101: 8}
-  for seed, (number, value) in enumerate(values.items()):
-    annotate(train / "annotations", number, value)
-    draw(train / "images" / f"{number}.{'JPG' if number == 2 else 'jpg'}", seed)
-  annotate(train / "annotations", 200, 0)  # no image
-  draw(train / "images" / "201.jpg", 201)  # no annotation
-  for number in range(300, 304):
-    draw(train / "images" / f"{number}.jpg", number)
-    annotate(train / "annotations", number, "sad")
-  (train / "annotations" / "301_exp.npy").write_bytes(b"")
-  np.save(train / "annotations" / "302_exp.npy", np.array({"a": 1}), allow_pickle=True)
-  np.save(train / "annotations" / "303_exp.npy", np.arange(2))
-  (train / "annotations" / "._0_exp.npy").write_bytes(b"what macOS leaves")
-  validation = tmp_path / "source" / "val_set"
-  annotate(validation / "annotations", 0, "6")
-  draw(validation / "images" / "0.png", 500)
-  return tmp_path
+  assert ("1/0.jpg", "other_label") in problems(seven)
 
 
 def test_npy_release(npy_release):
@@ -257,7 +98,7 @@ def test_npy_release(npy_release):
     (f"{train}/100.jpg", "contempt"),
   ]
   assert labels(builder, "validation") == {"val_set/images/0.png": "anger"}
-  assert statuses(builder) == [
+  assert problems(builder) == [
     ("train_set/train_set/annotations/200_exp.npy", "missing"),
     (f"{train}/101.jpg", "no_expression"),
     (f"{train}/201.jpg", "not_listed"),
@@ -289,7 +130,7 @@ def test_plus_release(tmp_path):
   prefix = "AffectNet+/human_annotated/train_set/images"
   assert labels(builder, "train") == {f"{prefix}/{n}.jpg": "surprise" for n in range(4)}
   assert read_index(builder, "validation").class_counts()["neutral"] == 1
-  assert statuses(builder) == [
+  assert problems(builder) == [
     (f"{prefix}/4.jpg", "bad_annotation"),
     (f"{prefix}/5.jpg", "no_expression"),
     (f"{prefix}/6.jpg", "bad_annotation"),
@@ -400,50 +241,3 @@ def test_copies_are_held_against_the_published_numbers(npy_release, caplog, monk
   with caplog.at_level("INFO"):
     build(npy_release, align=True, on_no_face="center", size=32)
   assert "all 16 class counts are as published" in caplog.text
-
-
-def test_workers_change_nothing(csv_release, monkeypatch):
-  alone = build(csv_release)
-  files = {path.name: path.read_bytes() for path in pathlib.Path(alone.data_path).iterdir()}
-  monkeypatch.setattr(affectnet, "ENTRIES_PER_TASK", 4)
-  monkeypatch.setattr(affectnet, "TASKS_PER_WORKER", 2)
-  together = prepare(
-    "affectnet",
-    data_dir=str(csv_release / "again"),
-    manual_dir=str(csv_release / "source"),
-    workers=2,
-  )
-  for path in pathlib.Path(together.data_path).iterdir():
-    if path.suffix != ".json" or path.name in ("identity.json", "summary.json"):
-      assert path.read_bytes() == files[path.name], path.name
-
-
-def test_pictures_without_a_face_follow_the_policy(npy_release):
-  with pytest.raises(ValueError, match=r"images/0\.jpg: no face"):
-    build(npy_release, align=True, size=32, on_no_face="error")
-  with pytest.raises(ValueError, match="no usable image was found"):
-    build(npy_release, align=True, size=32)
-  builder = build(npy_release, align=True, size=32, on_no_face="center")
-  images = [example["image"] for example in builder.as_data_source("train")]
-  assert {image.shape for image in images} == {(32, 32, 3)}
-  assert summary(builder)["files"]["centered"] == 7
-
-
-def test_alignment_takes_the_annotated_person(tmp_path):
-  """Two synthetic people in one picture, of whom the smaller is annotated."""
-  people = [demo_faces.demo_clip(0, demo_faces.DemoSubject(0, n), 0) for n in range(2)]
-  large, other = (clip.frame(clip.onset) for clip in people)
-  small = cv2.resize(other, (250, 250), interpolation=cv2.INTER_AREA)
-  picture = np.full((336, 700, 3), 90, np.uint8)
-  picture[:, :336] = large
-  picture[40:290, 420:670] = small
-  folder = tmp_path / "source" / "Manually_Annotated_Images" / "7"
-  folder.mkdir(parents=True)
-  Image.fromarray(picture).save(folder / "two.png")
-  box = (420 + 70, 40 + 80, 112, 112)
-  (tmp_path / "source" / "training.csv").write_text(HEADER + row("7/two.png", 1, box))
-  builder = build(tmp_path, align=True, size=96, encoding="png")
-  face = builder.as_data_source("train")[0]["image"].astype(int)
-  right = align_image(small, 96).image
-  wrong = align_image(large, 96).image
-  assert np.abs(face - right).mean() < 5 < np.abs(face - wrong).mean()

@@ -95,12 +95,14 @@ def test_an_error_of_the_files_leaves_nothing(tmp_path):
   assert not unfinished(tmp_path)
 
 
-def test_other_options_do_not_meet_the_work(tmp_path):
+def test_other_options_do_not_meet_the_work(tmp_path, caplog):
   log = tmp_path / "log"
   with pytest.raises(KeyboardInterrupt):
     build(tmp_path / "data", log, 9, "interrupt")
   log.unlink()
-  builder = build(tmp_path / "data", log, seed=1)
+  with caplog.at_level(logging.INFO):
+    builder = build(tmp_path / "data", log, seed=1)
+  assert f"is unfinished in {unfinished(tmp_path)[0]}" in caplog.text
   assert log.read_text().split() == [str(n) for n in range(18)]
   assert len(unfinished(tmp_path)) == 1
   assert contents(builder) == contents(build(tmp_path / "other", seed=1))

@@ -119,6 +119,13 @@ def _open_build(dataset: "FaceDataset", splits: dict[str, Split], folder: pathli
   if folder.exists():
     shutil.rmtree(folder)
   folder.mkdir()
+  for other in sorted(folder.parent.parent.glob("*/incomplete.*")):
+    if other != folder:
+      logger.info(
+        "dataset %s: a build of other options or files is unfinished in %s; its command continues "
+        "it, or delete it",
+        *(dataset.name, other),
+      )
   build = _Build(dataset, splits, folder, new_journal(plan, tuple(splits)))
   for row in dataset.listed:
     build.report.add(row)
