@@ -13,9 +13,14 @@ if typing.TYPE_CHECKING:
 BUILDERS: dict[str, str] = {
   "affectnet": "jax_me.data.builders.affectnet:AffectNet",
   "casme2": "jax_me.data.builders.casme2:Casme2",
+  "casme3": "jax_me.data.builders.casme3:Casme3",
   "demo_clips": "jax_me.data.builders.demo_clips:DemoClips",
+  "fer2013": "jax_me.data.builders.fer2013:Fer2013",
+  "ferplus": "jax_me.data.builders.ferplus:FerPlus",
   "labeled_images": "jax_me.data.builders.labeled_images:LabeledImages",
   "megc2019": "jax_me.data.builders.megc2019:Megc2019",
+  "mmew": "jax_me.data.builders.mmew:Mmew",
+  "raf_db": "jax_me.data.builders.raf_db:RafDb",
   "samm": "jax_me.data.builders.samm:Samm",
   "smic": "jax_me.data.builders.smic:Smic",
 }
