@@ -210,11 +210,13 @@ def test_wrong_options_and_folders(source, tmp_path):
   for options in ({"part": "B"}, {"classes": 5}, {"part": "C", "classes": 7}):
     with pytest.raises(ValueError, match="CAS\\(ME\\)3"):
       Casme3Options(**options)
-  shutil.rmtree(source / "part_A")
-  with pytest.raises(ValueError, match="(?s)holds no frames of CAS.*part A.*Part_A_ME_clip"):
-    listed(source)
   (source / "annotation" / "partA" / TABLE).unlink()
   with pytest.raises(ValueError, match="(?s)Subject, Filename.*JpgIndex_v2.xlsx"):
+    listed(source)
+  with pytest.raises(ValueError, match="(?s)holds no table of CAS.*JpgIndex_v2.xlsx"):
+    listed(source / "part_A")
+  shutil.rmtree(source / "part_A")
+  with pytest.raises(ValueError, match="(?s)holds no frames of CAS.*part A.*Part_A_ME_clip"):
     listed(source)
 
 

@@ -151,6 +151,12 @@ class Casme3(ClipDataset):
     cls, options: Casme3Options, manual_dir: pathlib.Path
   ) -> tuple[list[Clip], list[Row]]:
     layout = Layout(manual_dir, options.part)
+    # Said here, for to describe what is there instead would take looking through all recordings.
+    for what, there in (("table", layout.tree.tables), ("frames", layout.has_frames)):
+      if not there:
+        raise ValueError(
+          f"manual_dir {manual_dir} holds no {what} of CAS(ME)3, part {options.part}.{INSTRUCTIONS}"
+        )
     columns = _COLUMNS[options.part]
     header = tuple(column for column in columns if column)
     path = find_table(
@@ -160,10 +166,6 @@ class Casme3(ClipDataset):
       chosen=options.table,
       instructions=INSTRUCTIONS,
     )
-    if not layout.has_frames:
-      raise ValueError(
-        f"manual_dir {manual_dir} holds no frames of CAS(ME)3, part {options.part}.{INSTRUCTIONS}"
-      )
     classes = {e: name for name, parts in CLASSES[options.classes].items() for e in parts}
     clips: dict[str, Clip] = {}
     problems = []
