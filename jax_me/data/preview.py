@@ -14,7 +14,7 @@ from jax_me.data.index import ExampleIndex
 from jax_me.data.option_flags import shown
 from jax_me.data.preview_plots import draw_counts, draw_durations, draw_flow_legend, draw_sheet
 from jax_me.data.store import ImageStore
-from jax_me.drawing import thumbnail
+from jax_me.drawing import shorten, thumbnail
 from jax_me.files import write_whole
 from jax_me.page import (
   Block,
@@ -31,7 +31,8 @@ from jax_me.page import (
 
 PER_CLASS = 8  # pictures on the contact sheet
 THUMBNAIL = 160  # pixels, longer side
-MEAN_SIDE = 128  # pixels
+NAME = 24  # letters of a file's name under a picture: some are hashes
+MEAN_SIDE = 160  # pixels
 MEAN_COUNT = 500  # at most so many pictures of a class go into its mean
 
 # What a picture made of several frames shows; see `jax_me.data.clip_inputs`.
@@ -97,7 +98,8 @@ def compose(builder: Any, seed: int = 0) -> tuple[Document, bytes]:
   facts += [(name, shown(value)) for name, value in vars(builder.options).items()]
   sections.append(Section("The dataset", [Table("", ("what", "value"), facts)]))
   lead: list[Block] = [Text(" ".join(builder.info.description.split())), _headline(index)]
-  return Document(f"{builder.name}: {builder.config.name}", lead, sections), draw_sheet(rows)
+  title = f"{builder.name}: {builder.config.name}"
+  return Document(title, lead, sections), draw_sheet(title, MEANINGS.get(kind, ""), rows)
 
 
 def choose(index: ExampleIndex, positions: np.ndarray, count: int, seed: int) -> np.ndarray:
@@ -114,8 +116,12 @@ def choose(index: ExampleIndex, positions: np.ndarray, count: int, seed: int) ->
     turns.append(turn)
   # Where subjects or clips are unknown, all count as one and the order stays as drawn.
   order = drawn[np.lexsort(turns)[:count]]
-  names = [(index.database[i], index.subject[i], index.clip[i], index.frame[i], i) for i in order]
-  return np.array([name[-1] for name in sorted(names)], np.int64)
+
+  def place(position: int) -> tuple[Any, ...]:
+    names = ("database", "subject", "clip", "frame")
+    return (*(getattr(index, name)[position] for name in names), position)
+
+  return np.array(sorted(order, key=place), np.int64)
 
 
 def _headline(index: ExampleIndex) -> Figures:
@@ -196,7 +202,7 @@ def _lines(index: ExampleIndex, position: int) -> list[str]:
     frame = int(index.frame[position])
     lines.append(f"{clip} frame {frame}" if frame >= 0 else clip)
   if not clip:
-    lines.append(pathlib.PurePosixPath(index.file[position]).name)
+    lines.append(shorten(pathlib.PurePosixPath(index.file[position]).stem, NAME))
   if len(set(index.split)) > 1:
     lines.append(index.split[position])
   return lines
@@ -217,7 +223,7 @@ def _means(store: ImageStore, seed: int) -> Gallery:
     of = f" of {len(members):,}" if len(drawn) < len(members) else ""
     alt = f"Mean of {len(drawn)} pictures of {label}"
     tiles.append(Tile([(thumbnail(mean, MEAN_SIDE), alt)], label, [f"mean of {len(drawn)}{of}"]))
-  return Gallery(tiles, tile_width=105)
+  return Gallery(tiles)
 
 
 def _durations(index: ExampleIndex) -> list[Block]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.ticker import MaxNLocator
@@ -37,7 +39,7 @@ def draw_counts(counts: Mapping[str, Mapping[str, int]]) -> bytes:
   names = [shorten(label, 24) for label in labels]
   thick = 0.8 / len(splits)
   bar = 0.36 if len(splits) == 1 else 0.24  # inches
-  figure = new_figure(7.2, 0.5 + bar * len(splits) * len(labels) + 0.3 * (len(splits) > 1))
+  figure = new_figure(5.2, 0.5 + bar * len(splits) * len(labels) + 0.3 * (len(splits) > 1))
   axes = figure.add_subplot()
   places = np.arange(len(labels))
   for number, split in enumerate(splits):
@@ -99,50 +101,51 @@ def draw_flow_legend() -> bytes:
     axes.set_title(title, size=10, color=INK)
     axes.set_xticks([-1, 0, 1], ["left", "still", "right"])
     axes.set_yticks([-1, 0, 1], ["up", "still", "down"] if place == 0 else ["", "", ""])
+    # Towards the middle, or the words of two axes would meet in the corners.
+    across, upwards = axes.get_xticklabels(), axes.get_yticklabels()
+    across[0].set_horizontalalignment("left")
+    across[2].set_horizontalalignment("right")
+    upwards[0].set_verticalalignment("top")
+    upwards[2].set_verticalalignment("bottom")
     axes.tick_params(length=0, labelsize=9, labelcolor=INK)
     axes.spines[:].set_visible(False)
   return to_png(figure)
 
 
-def draw_sheet(rows: Sequence[tuple[str, Sequence[tuple[NDArray[np.uint8], str]]]]) -> bytes:
+def draw_sheet(
+  title: str, note: str, rows: Sequence[tuple[str, Sequence[tuple[NDArray[np.uint8], str]]]]
+) -> bytes:
   """The contact sheet: a line of pictures for each class.
 
   Args:
+    title: stands above all.
+    note: what the pictures show, "" when that is plain.
     rows: (heading, [(image uint8 [H, W, 3], caption)]) of each class; captions of one or two lines.
   """
   columns = max(len(pictures) for _, pictures in rows)
   side, head, foot, gap, margin = 1.15, 0.3, 0.34, 0.08, 0.15  # inches
-  width = 2 * margin + columns * side + (columns - 1) * gap
+  width = max(5.0, 2 * margin + columns * side + (columns - 1) * gap)
+  note_lines = textwrap.wrap(note, int(14 * width))
+  start = margin + 0.3 + 0.16 * len(note_lines)
   line = head + side + foot
-  height = 2 * margin + len(rows) * line
+  height = start + len(rows) * line + margin
   # Placed by hand: a layout engine takes a minute for some hundred pictures.
   figure = new_figure(width, height, layout=None)
+
+  def write(text: str, left: float, top: float, **style: Any) -> None:
+    figure.text(left / width, 1 - top / height, text, parse_math=False, va="top", **style)
+
+  write(shorten(title, int(9 * width)), margin, margin, size=11, weight="bold", color=INK)
+  write("\n".join(note_lines), margin, margin + 0.28, size=8, color=QUIET)
   for row, (heading, pictures) in enumerate(rows):
-    top = height - margin - row * line
-    figure.text(
-      margin / width,
-      (top - 0.6 * head) / height,
-      shorten(heading, int(9 * width)),
-      parse_math=False,
-      size=10,
-      weight="bold",
-      color=INK,
-      va="center",
-    )
+    top = start + row * line
+    write(shorten(heading, int(10 * width)), margin, top + 0.1, size=9, weight="bold", color=INK)
     for column, (image, caption) in enumerate(pictures):
       left = margin + column * (side + gap)
-      place = (left / width, (top - head - side) / height, side / width, side / height)
-      axes = figure.add_axes(place)
+      bottom = top + head + side
+      axes = figure.add_axes((left / width, 1 - bottom / height, side / width, side / height))
       axes.imshow(image)
       axes.set_axis_off()
       text = "\n".join(shorten(part, 20) for part in caption.split("\n"))
-      figure.text(
-        left / width,
-        (top - head - side - 0.03) / height,
-        text,
-        parse_math=False,
-        size=6.5,
-        color=QUIET,
-        va="top",
-      )
+      write(text, left, bottom + 0.03, size=6.5, color=QUIET)
   return to_png(figure)
