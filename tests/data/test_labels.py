@@ -18,6 +18,8 @@ RAF_DB = ("Surprise", "Fear", "Disgust", "Happiness", "Sadness", "Anger", "Neutr
     ("Others", "others"),
     ("other", "others"),
     ("neg", "negative"),
+    ("po", "positive"),
+    ("Repressed", "repression"),
     ("Half_Smile", "half smile"),
   ],
 )

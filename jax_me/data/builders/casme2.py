@@ -94,8 +94,8 @@ class Casme2(TableClips):
 
   @classmethod
   def folder_key(cls, folder: ClipFolder) -> Key | None:
-    """Person and clip of .../sub01/EP02_01f."""
-    if len(folder.parts) < 2 or not re.fullmatch(r"ep\d+_\d+\w*", folder.parts[-1].lower()):
+    """Person and clip of .../sub01/EP02_01f; there are also EP09f and EP06_02_01."""
+    if len(folder.parts) < 2 or not re.fullmatch(r"ep\d+\w*", folder.parts[-1].lower()):
       return None
     if not re.fullmatch(r"(sub)?\d+", folder.parts[-2].lower()):
       return None

@@ -228,15 +228,15 @@ def find_moments(clip: Clip, available: Sequence[int], input: str, apex_policy: 
         remarks[status] = text
     apex = (onset + offset) // 2
   chosen = {}
+  moved = []
   for moment, number in (("onset", onset), ("apex", apex), ("offset", offset)):
-    near = min(available, key=lambda other, number=number: (abs(other - number), other))  # type: ignore[misc]
+    near = chosen[moment] = _nearest(available, number)
     if near != number and moment in MOMENTS[input] and (moment != "apex" or has_apex):
       if abs(near - number) > NEAREST:
         raise _LeftOut("missing_frames", f"{moment} frame {number}; the nearest is {near}")
-      remarks["nearest_frame"] = (
-        f"{remarks.get('nearest_frame', '')} {moment} {number}: {near}".strip()
-      )
-    chosen[moment] = near
+      moved.append(f"{moment} {number}: {near}")
+  if moved:
+    remarks["nearest_frame"] = ", ".join(moved)
   if input in ("pair", "flow") and chosen["onset"] == chosen["apex"]:
     remarks["apex_at_onset"] = f"both are frame {chosen['onset']}: the picture shows no motion"
   return Moments(**chosen, has_apex=has_apex, remarks=remarks)
@@ -312,6 +312,10 @@ def _examples(
       offset=clip.offset if clip.offset >= 0 else moments.offset,
       database=clip.database,
     )
+
+
+def _nearest(numbers: Sequence[int], wanted: int) -> int:
+  return min(numbers, key=lambda number: (abs(number - wanted), number))
 
 
 def _read(frames: _Frames, number: int) -> np.ndarray:
