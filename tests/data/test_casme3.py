@@ -63,6 +63,7 @@ def source(tmp_path):
   videos = top / "part_A" / "part_A"
   draw(videos / "spNO.1" / "a" / "color", range(340, 380))
   draw(videos / "spNO.1" / "a" / "depth", range(355, 360))
+  draw(top / "part_A_depth" / "spNO.1" / "a" / "depth", range(355, 360))
   draw(videos / "spNO.1" / "e" / "color", range(50, 110))
   draw(videos / "spNO.14" / "j" / "Color", range(1, 20))
   draw(videos / "SPno.2" / "J" / "color", [3, 5, 6, 9])

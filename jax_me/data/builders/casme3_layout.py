@@ -47,7 +47,8 @@ class Layout:
   def __init__(self, top: pathlib.Path, part: str):
     self._clips: dict[tuple[str, str, int], list[pathlib.Path]] = collections.defaultdict(list)
     self._people: dict[str, list[pathlib.Path]] = collections.defaultdict(list)
-    self._listed: dict[pathlib.Path, dict[int, str]] = {}
+    # Of the last folder only: rows of one recording stand together, and all would be a million.
+    self._listed: tuple[pathlib.Path, dict[int, str]] | None = None
     self._top = top
     closed = (_CLOSED, _CLIP, _PERSON["A"], _PERSON[part])
     tables = []
@@ -83,8 +84,10 @@ class Layout:
     """
     found = self._clips.get((person, recording.lower(), onset))
     if not found:
-      recordings = (_child(folder, recording) for folder in self._people.get(person, ()))
-      found = [_child(folder, "color") or folder for folder in recordings if folder]
+      people = self._people.get(person, ())
+      recordings = [place for folder in people if (place := _child(folder, recording))]
+      # Depth may lie in a tree of its own.
+      found = [place for folder in recordings if (place := _child(folder, "color"))] or recordings
     if not found:
       return {}
     if len(found) > 1:
@@ -92,9 +95,9 @@ class Layout:
       raise ValueError(
         f"manual_dir {self._top} holds a clip twice: {places}; give one copy's folder"
       )
-    if found[0] not in self._listed:
-      self._listed[found[0]] = _numbered_frames(found[0], self._top)
-    return self._listed[found[0]]
+    if self._listed is None or self._listed[0] != found[0]:
+      self._listed = (found[0], _numbered_frames(found[0], self._top))
+    return self._listed[1]
 
 
 def _child(folder: pathlib.Path, name: str) -> pathlib.Path | None:
