@@ -15,6 +15,7 @@ from flax import nnx
 from jax_me.models.depthwise import depthwise_conv
 from jax_me.models.layers import drop_path, split_or_none
 from jax_me.models.patches import torch_uniform
+from jax_me.models.stack import run_stack
 from jax_me.models.transformer import exact_dtype, layer_norm, stochastic_depth_rates
 from jax_me.models.vit import required_key
 
@@ -141,6 +142,7 @@ class ConvNeXtV2Encoder(nnx.Module):
     drop_path_rate: stochastic depth of the last block; rises linearly from 0 at the first.
     kernel_init: of all kernels except those that halve the image, which are normal .02.
     remat: recompute each block in the backward pass, to save memory.
+    scan: run the blocks of a stage as one loop that compiles once, see `run_stack`.
     dtype: compute type; norms take at least float32.
     param_dtype: type of the parameters.
     rngs: source of the initial values.
@@ -154,6 +156,7 @@ class ConvNeXtV2Encoder(nnx.Module):
     drop_path_rate: float = 0.0,
     kernel_init: Callable = NORMAL_INIT,
     remat: bool = False,
+    scan: bool = False,
     dtype: Any = jnp.float32,
     param_dtype: Any = jnp.float32,
     rngs: nnx.Rngs,
@@ -181,6 +184,7 @@ class ConvNeXtV2Encoder(nnx.Module):
       for depth, dim in zip(depths, dims, strict=True)
     )
     self.remat = remat
+    self.scan = scan
     self.dtype = dtype
 
   def run_stages(
@@ -199,17 +203,16 @@ class ConvNeXtV2Encoder(nnx.Module):
     Yields:
       The output of each stage: H and W divided by 4, 8, 16, 32 and dims[stage] channels.
     """
+
+    def call(block: Any, x: jax.Array, key: jax.Array | None) -> jax.Array:
+      return block(x, key, visible, grn_over_batch)
+
     keys = iter(split_or_none(key, sum(len(stage) for stage in self.stages)))
     for layers, stage in zip(self.downsample_layers, self.stages, strict=True):
       for layer in layers:
         x = layer(x).astype(self.dtype)
-      for block in stage:
-
-        def run(x, key, visible, block=block):
-          return block(x, key, visible, grn_over_batch)
-
-        # The closure over `block` makes its parameters inputs of the checkpointed function.
-        x = (jax.checkpoint(run) if self.remat else run)(x, next(keys), visible)
+      own_keys = [next(keys) for _ in stage]
+      x = run_stack(list(stage), x, own_keys, call=call, remat=self.remat, scan=self.scan)
       yield x
 
 
@@ -219,7 +222,7 @@ class ConvNeXtV2(ConvNeXtV2Encoder):
   Initialised as the original: weights normal .02, biases and GRN zero.
 
   Args:
-    depths, dims, drop_path_rate, remat, dtype, param_dtype, rngs: see `ConvNeXtV2Encoder`.
+    depths, dims, drop_path_rate, remat, scan, dtype, param_dtype, rngs: see `ConvNeXtV2Encoder`.
     image_size: side in pixels of the images it is meant for; a record, nothing depends on it.
     num_classes: width of the logits.
     head_init_scale: factor on the head's initial weights.
@@ -235,12 +238,15 @@ class ConvNeXtV2(ConvNeXtV2Encoder):
     drop_path_rate: float = 0.0,
     head_init_scale: float = 1.0,
     remat: bool = False,
+    scan: bool = False,
     dtype: Any = jnp.float32,
     param_dtype: Any = jnp.float32,
     rngs: nnx.Rngs,
   ):
     common: dict[str, Any] = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
-    super().__init__(depths=depths, dims=dims, drop_path_rate=drop_path_rate, remat=remat, **common)
+    super().__init__(
+      depths=depths, dims=dims, drop_path_rate=drop_path_rate, remat=remat, scan=scan, **common
+    )
     self.image_size = image_size
     self.norm = layer_norm(dims[-1], epsilon=EPSILON, **common)
     self.head = nnx.Linear(

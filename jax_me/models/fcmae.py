@@ -99,6 +99,7 @@ class FCMAE(nnx.Module):
       batch (one small all-reduce per block; the same result on any number of devices), under
       `jax.shard_map` one device's share, and with gradient accumulation the micro-batch.
     remat: recompute each encoder block in the backward pass, to save memory.
+    scan: run an encoder stage's blocks as one loop that compiles once, see `run_stack`.
     dtype: compute type; norms and the loss take at least float32.
     param_dtype: type of the parameters.
     rngs: source of the initial values.
@@ -117,6 +118,7 @@ class FCMAE(nnx.Module):
     norm_pix_loss: bool = True,
     grn: Literal["sample", "batch"] = "sample",
     remat: bool = False,
+    scan: bool = False,
     dtype: Any = jnp.float32,
     param_dtype: Any = jnp.float32,
     rngs: nnx.Rngs,
@@ -131,7 +133,7 @@ class FCMAE(nnx.Module):
     common: dict[str, Any] = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
     point: dict[str, Any] = dict(kernel_size=(1, 1), kernel_init=UNIT_INIT, **common)
     self.encoder = ConvNeXtV2Encoder(
-      depths=depths, dims=dims, kernel_init=UNIT_INIT, remat=remat, **common
+      depths=depths, dims=dims, kernel_init=UNIT_INIT, remat=remat, scan=scan, **common
     )
     self.proj = nnx.Conv(dims[-1], decoder_embed_dim, **point)
     shape = (1, 1, 1, decoder_embed_dim)

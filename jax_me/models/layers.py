@@ -28,18 +28,19 @@ class MaskedOutput:
   latent: Any
 
 
-def drop_path(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
+def drop_path(x: jax.Array, rate: float | jax.Array, key: jax.Array | None) -> jax.Array:
   """Stochastic depth (arXiv:1603.09382): drops whole residual branches, one draw per sample.
 
   Args:
     x: [B, ...] output of a residual branch.
-    rate: probability of dropping a sample's branch, in [0, 1).
+    rate: probability of dropping a sample's branch, in [0, 1); an array where a loop runs over
+      layers with different rates.
     key: PRNG key of this branch; None means deterministic (x is returned unchanged).
 
   Returns:
     [B, ...] x with dropped samples zeroed and the rest scaled by 1 / (1 - rate).
   """
-  if key is None or rate == 0.0:
+  if key is None or (not isinstance(rate, jax.Array) and rate == 0.0):
     return x
   keep = jax.random.bernoulli(key, 1.0 - rate, (x.shape[0],) + (1,) * (x.ndim - 1))
   return jnp.where(keep, x / jnp.asarray(1.0 - rate, x.dtype), jnp.zeros((), x.dtype))

@@ -66,6 +66,7 @@ class MaskedAutoencoder(nnx.Module):
     norm_pix_loss: compare with pixels normalised per patch (unbiased variance).
     image_size: side of the square input in pixels.
     remat: recompute each block in the backward pass, to save memory.
+    scan: run the blocks as one loop that compiles once, see `run_stack`.
     dtype: compute type; norms, softmax and the loss take at least float32.
     param_dtype: type of the parameters.
     rngs: source of the initial values.
@@ -85,6 +86,7 @@ class MaskedAutoencoder(nnx.Module):
     norm_pix_loss: bool = False,
     image_size: int = 224,
     remat: bool = False,
+    scan: bool = False,
     dtype: Any = jnp.float32,
     param_dtype: Any = jnp.float32,
     rngs: nnx.Rngs,
@@ -94,6 +96,7 @@ class MaskedAutoencoder(nnx.Module):
     self.patch_size = patch_size
     self.norm_pix_loss = norm_pix_loss
     self.remat = remat
+    self.scan = scan
     common: dict[str, Any] = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
     block: dict[str, Any] = dict(
       mlp_ratio=mlp_ratio,
@@ -184,7 +187,7 @@ class MaskedAutoencoder(nnx.Module):
     token = self.cls_token[...].astype(tokens.dtype) + positions[:, :1]
     token = jnp.broadcast_to(token, (tokens.shape[0], 1, tokens.shape[-1]))
     tokens = jnp.concatenate([token, tokens], axis=1)
-    return self.norm(run_blocks(self.blocks, tokens, None, remat=self.remat))
+    return self.norm(run_blocks(self.blocks, tokens, None, remat=self.remat, scan=self.scan))
 
   def decode(self, latent: jax.Array, restore: jax.Array) -> jax.Array:
     """[B, 1 + K, embed_dim] -> predicted patches [B, N, patch_size**2 * 3] in image order."""
@@ -195,7 +198,7 @@ class MaskedAutoencoder(nnx.Module):
     patches = _take_tokens(jnp.concatenate([visible[:, 1:], blank], axis=1), restore)
     tokens = jnp.concatenate([visible[:, :1], patches], axis=1)
     tokens = tokens + self.decoder_pos_embed[...].astype(tokens.dtype)
-    tokens = run_blocks(self.decoder_blocks, tokens, None, remat=self.remat)
+    tokens = run_blocks(self.decoder_blocks, tokens, None, remat=self.remat, scan=self.scan)
     pred = self.decoder_pred(self.decoder_norm(tokens))[:, 1:]
     return pred.astype(exact_dtype(pred.dtype))
 

@@ -41,6 +41,7 @@ class T2TViT(nnx.Module):
     drop_path_rate: stochastic depth of the last block; rises linearly from 0 at the first.
     token_drop_rate: two dropouts in each performer; like the original, on in every training.
     remat: recompute blocks and token attentions in the backward pass, to save memory.
+    scan: run the blocks as one loop that compiles once, see `run_stack`; not the dense backbone.
     dtype: compute type; norms, softmax, the performer's kernel and the heads take at least float32.
     param_dtype: type of the parameters.
     rngs: source of the initial values.
@@ -68,6 +69,7 @@ class T2TViT(nnx.Module):
     drop_path_rate: float = 0.0,
     token_drop_rate: float = 0.1,
     remat: bool = False,
+    scan: bool = False,
     dtype: Any = jnp.float32,
     param_dtype: Any = jnp.float32,
     rngs: nnx.Rngs,
@@ -76,6 +78,7 @@ class T2TViT(nnx.Module):
     self.image_size = image_size
     self.drop_rate = drop_rate
     self.remat = remat
+    self.scan = scan
     common: dict[str, Any] = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
     self.tokens_to_token = TokensToToken(
       tokens_type=tokens_type,
@@ -135,7 +138,7 @@ class T2TViT(nnx.Module):
     )
     tokens = jnp.concatenate([token, tokens], axis=1) + self.pos_embed[...].astype(tokens.dtype)
     tokens = dropout(tokens, self.drop_rate, positions_key)
-    return self.norm(run_blocks(self.blocks, tokens, blocks_key, remat=self.remat))
+    return self.norm(run_blocks(self.blocks, tokens, blocks_key, remat=self.remat, scan=self.scan))
 
   def features(
     self, images: jax.Array, *, deterministic: bool = True, rngs: nnx.Rngs | None = None

@@ -10,6 +10,7 @@ from flax import nnx
 from jax_me.models.activations import gelu
 from jax_me.models.fusion import stop_fusion
 from jax_me.models.layers import drop_path, dropout, split_or_none
+from jax_me.models.stack import run_stack
 
 
 def exact_dtype(dtype: Any) -> Any:
@@ -227,7 +228,7 @@ def stochastic_depth_rates(drop_path_rate: float, depth: int) -> list[float]:
 
 
 def run_blocks(
-  blocks: nnx.List, x: jax.Array, key: jax.Array | None, *, remat: bool = False
+  blocks: nnx.List, x: jax.Array, key: jax.Array | None, *, remat: bool = False, scan: bool = False
 ) -> jax.Array:
   """Applies the blocks in order, each with its own key.
 
@@ -236,9 +237,11 @@ def run_blocks(
     x: [B, N, D] tokens.
     key: PRNG key, None when deterministic.
     remat: recompute each block's activations in the backward pass instead of keeping them.
+    scan: one loop that compiles once instead of the blocks in a row, see `run_stack`.
   """
-  for block, block_key in zip(blocks, split_or_none(key, len(blocks)), strict=True):
-    # The closure over `block` makes its parameters inputs of the checkpointed function.
-    x = jax.checkpoint(block.__call__)(x, block_key) if remat else block(x, block_key)
-    x = stop_fusion(x)
-  return x
+
+  def call(block: Any, x: jax.Array, key: jax.Array | None) -> jax.Array:
+    return stop_fusion(block(x, key))
+
+  keys = split_or_none(key, len(blocks))
+  return run_stack(list(blocks), x, keys, call=call, remat=remat, scan=scan)

@@ -44,6 +44,7 @@ class VisionTransformer(nnx.Module):
     attn_drop_rate: dropout on the attention weights.
     drop_path_rate: stochastic depth of the last block; rises linearly from 0 at the first.
     remat: recompute each block in the backward pass, to save memory.
+    scan: run the blocks as one loop that compiles once, see `run_stack`.
     dtype: compute type; norms, softmax and the head take at least float32.
     param_dtype: type of the parameters.
     rngs: source of the initial values.
@@ -67,6 +68,7 @@ class VisionTransformer(nnx.Module):
     attn_drop_rate: float = 0.0,
     drop_path_rate: float = 0.0,
     remat: bool = False,
+    scan: bool = False,
     dtype: Any = jnp.float32,
     param_dtype: Any = jnp.float32,
     rngs: nnx.Rngs,
@@ -77,6 +79,7 @@ class VisionTransformer(nnx.Module):
     self.global_pool = global_pool
     self.drop_rate = drop_rate
     self.remat = remat
+    self.scan = scan
     self.dtype = dtype
     self.patch_embed = PatchEmbed(
       patch_size,
@@ -151,7 +154,7 @@ class VisionTransformer(nnx.Module):
     tokens = jnp.concatenate([token, tokens], axis=1)
     tokens = tokens + self.pos_embed[...].astype(tokens.dtype)
     tokens = dropout(tokens, self.drop_rate, positions_key)
-    tokens = run_blocks(self.blocks, tokens, blocks_key, remat=self.remat)
+    tokens = run_blocks(self.blocks, tokens, blocks_key, remat=self.remat, scan=self.scan)
     if self.global_pool:
       return self.fc_norm(tokens[:, 1:].mean(axis=1, dtype=exact_dtype(tokens.dtype)))
     return self.norm(tokens[:, 0])
