@@ -216,7 +216,8 @@ def test_wrong_options_and_folders(source, tmp_path):
     listed(source)
   with pytest.raises(ValueError, match="(?s)holds no table of CAS.*JpgIndex_v2.xlsx"):
     listed(source / "part_A")
-  shutil.rmtree(source / "part_A")
+  for folder in ("part_A", "part_A_depth"):
+    shutil.rmtree(source / folder)
   with pytest.raises(ValueError, match="(?s)holds no frames of CAS.*part A.*Part_A_ME_clip"):
     listed(source)
 
