@@ -16,6 +16,8 @@ from jax_me.data.builders.identity import IDENTITY_FILE, make_options
 # Sentences about who may have a dataset and where to ask for it.
 TERMS = re.compile(r"licen[cs]e|agreement|request|research|https?://|www\.", re.IGNORECASE)
 
+RECIPE_FLAG, FLAG = "--config.data.manual_dir=", "--manual-dir "
+
 
 class DamagedDataset(ValueError):
   """A folder of a dataset that cannot be read; the message says what to do."""
@@ -83,9 +85,10 @@ def describe(name: str) -> Description:
   """
   check_name(name)
   cls = builder_class(name)
-  instructions = " ".join((cls.MANUAL_DOWNLOAD_INSTRUCTIONS or "").split())
+  # They are written for recipes, whose flag has another name than the data command's.
+  instructions = (cls.MANUAL_DOWNLOAD_INSTRUCTIONS or "").strip().replace(RECIPE_FLAG, FLAG)
   description = " ".join(cls.DESCRIPTION.split())
-  sentences = [*_sentences(description), *_sentences(instructions)]
+  sentences = [*_sentences(description), *_sentences(" ".join(instructions.split()))]
   return Description(
     name=name,
     what=_sentences(description)[0],
@@ -191,7 +194,7 @@ def _read_build(name: str, variant: str, folder: pathlib.Path, version: str) -> 
       examples = {split: int(number) for split, number in summary["examples"].items()}
       json.loads((folder / "dataset_info.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-      problem = f"is damaged ({error}); {_remedy(folder)}"
+      problem = f"damaged ({error}); {_remedy(folder)}"
   return Build(name, variant, folder, options, examples, size, problem)
 
 

@@ -96,6 +96,8 @@ def check_dataset(
     same_files = _count_same_files(folder / REPORT_FILE)
     records = check_records(builder, split, index)
     counts = list(summary["known_counts"])
+    if len(records.unreadable) == len(index):
+      raise ValueError(f"no record can be read; the first {records.unreadable[0][1]}")
   except (OSError, ValueError, KeyError, TypeError) as error:
     raise DamagedDataset(
       f"{folder} is damaged ({error}); delete that folder and build it again"

@@ -146,7 +146,8 @@ def main(args: argparse.Namespace) -> int:
     print(f"error: {error}", file=sys.stderr)
     return 1
   except ValueError as error:
-    print(f"error: {error}", file=sys.stderr)
+    text = str(error).replace(catalog.RECIPE_FLAG, catalog.FLAG)
+    print(f"error: {text}", file=sys.stderr)
     return 2
   except OSError as error:
     print(f"error: {error}", file=sys.stderr)
@@ -190,13 +191,13 @@ def _list(args: argparse.Namespace) -> int:
     options = ", ".join(f"{key}={shown(value)}" for key, value in described.options.items())
     files = "needs --manual-dir" if described.needs_files else "needs no files of yours"
     lines = [described.what, f"{files}; options: {options or 'none'}"]
-    if args.name is not None and described.instructions:
-      lines.append(described.instructions)
-    elif described.terms:
+    if args.name is None and described.terms:
       lines.append(described.terms)
     print(f"\n{name}")
     for line in lines:
       print(textwrap.fill(line, 100, initial_indent="  ", subsequent_indent="    "))
+    if args.name is not None and described.instructions:
+      print(textwrap.indent(described.instructions, "  "))
   builds = catalog.list_builds(args.data_dir, args.name)
   print(f"\nBuilt in {args.data_dir}:" + ("" if builds else " nothing"))
   for build in builds:
