@@ -19,6 +19,8 @@ def common() -> ConfigDict:
   c.steps = 0  # Optimiser steps; when > 0, instead of epochs.
   c.accum_steps = 1  # Parts in which a batch goes through the device; divides batch_size.
   c.precision = "float32"  # Compute type, "float32" or "bfloat16"; parameters stay float32.
+  c.remat = False  # Recompute each block in the backward pass: less memory, about a third slower.
+  c.scan_layers = False  # Compile the blocks as one loop: quicker to compile, more memory a step.
   c.init_from = ""  # Folder of a converted checkpoint or a workdir whose weights to start from.
   c.label_smoothing = 0.0  # In [0, 1): share of the target spread over all classes.
   # Factor of each class in the loss, in the order of the labels; "balanced" = rarer classes count

@@ -52,12 +52,16 @@ def make_program(config: ConfigDict, mesh: Mesh, classes: int) -> tuple[Program,
   """
   check_batch(config, mesh.size)
   check_class_weights(config, classes)
-  arguments = model_arguments(config, classes)
+  # How the step is computed, not what: these stay out of the model's card.
+  computation = {
+    "dtype": jnp.dtype(config.precision),
+    "remat": config.remat,
+    "scan": config.scan_layers,
+  }
+  arguments = {**computation, **model_arguments(config, classes)}
 
   def make_model(rngs: nnx.Rngs) -> nnx.Module:
-    return create_model(
-      config.model.name, rngs=rngs, dtype=jnp.dtype(config.precision), **arguments
-    )
+    return create_model(config.model.name, rngs=rngs, **arguments)
 
   graphdef, params, _ = saved.split_model(nnx.eval_shape(lambda: make_model(nnx.Rngs(0))))
   pretraining = config.task == "mae"
