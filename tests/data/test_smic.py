@@ -63,6 +63,11 @@ def test_the_folder_of_one_camera(tmp_path):
   assert len(labels(build("smic", tmp_path))) == 1
   with pytest.raises(ValueError, match="no frames of SMIC-E, HS .it holds s1."):
     build("smic", tmp_path, extended=True)
+  # A folder that is named as one camera's is not another's.
+  draw_clip(tmp_path / "NIR/source/s11/micro/negative/s11_ne_01", NUMBERS, "reg_image{}.bmp")
+  assert len(labels(build("smic", tmp_path / "NIR", subset="nir"))) == 1
+  with pytest.raises(ValueError, match="no frames of SMIC, HS"):
+    build("smic", tmp_path / "NIR")
   with pytest.raises(ValueError, match="hs, vis, nir: 'he'"):
     build("smic", tmp_path, subset="he")
   # The table belongs to SMIC-E.

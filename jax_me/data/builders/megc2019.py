@@ -27,6 +27,7 @@ from jax_me.data.labels import GROUPS
 LIST_FILE = "megc2019.csv"
 DATABASES = ("smic", "casme2", "samm")
 COUNTS = {"negative": 250, "positive": 109, "surprise": 83}
+CROPPED_LACK = "copies of SMIC_all_cropped lack this clip; SMIC_all_raw has it"
 _NAMES = {"smic": ("s", 2), "casme2": ("sub", 2), "samm": ("", 3)}
 INSTRUCTIONS = """
 MEGC 2019 joins three datasets, each given to research groups on request: SMIC (HS), CASME II and
@@ -145,7 +146,8 @@ def _clip(sample: Sample, on_disk: dict[tuple[str, str, str], Clip]) -> Clip:
   file = f"{sample.database}/{sample.subject}/{sample.clip}"
   found = on_disk.get((sample.database, sample.subject, join_key(sample.clip)))
   if found is None:
-    found = Clip(file, sample.label, sample.subject, sample.clip, -1, -1, -1, ())
+    note = CROPPED_LACK if file == "smic/s18/s18_sur_03" else ""
+    found = Clip(file, sample.label, sample.subject, sample.clip, -1, -1, -1, (), note=note)
   return dataclasses.replace(
     found, file=file, label=sample.label, clip=sample.clip, database=sample.database
   )

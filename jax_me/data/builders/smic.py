@@ -3,11 +3,16 @@
 HS (100 fps) has 164 clips of 16 people; VIS and NIR (25 fps) 71 clips of 8 people each. SMIC holds
 the frames from onset to offset; SMIC-E longer recordings of the same, with a table that says where
 in them the expressions lie. No apex is annotated. Protocol: leave-one-subject-out.
+
+Copies of SMIC_all_cropped lack the clip s18_sur_03, which SMIC_all_raw has; SMIC-E lacks the
+recordings s3_ne_03, s3_ne_20, s4_ne_05, s4_ne_06 and s9_sur_02.
 """
 
 import dataclasses
+import os
 import pathlib
 import re
+from collections.abc import Sequence
 
 from jax_me.data.builders.clip_layout import (
   ClipFolder,
@@ -33,7 +38,7 @@ HEADER = ("Subject", "Filename", "OnsetF", "OffsetF", "Emotion")
 FURTHER = ("Onset2F", "Offset2F", "Onset3F", "Offset3F")
 # s1_ne_01, in some places s01_ne_01: person, class, number.
 _CLIP = re.compile(r"s\d+_(ne|po|sur)_\d+")
-_EXTENDED = re.compile(r"(hs|vis|nir|smic)[-_ ]?e(?![a-z])")
+_EXTENDED = re.compile(r"(hs|vis|nir|smic)[-_ ]?e(?![a-z])|(hs|vis|nir)[-_ ]?long")
 _SUBSET = re.compile(r"(?<![a-z])(hs|vis|nir)(?![a-z])")
 INSTRUCTIONS = """
 SMIC is given to research groups on request: see https://www.oulu.fi/cmvs/node/41319. Unpack what
@@ -97,9 +102,11 @@ class Smic(ClipDataset):
     cls, options: SmicOptions, manual_dir: pathlib.Path
   ) -> tuple[list[Clip], list[Row]]:
     tree = read_tree(manual_dir)
+    # The user may have named the folder of one camera.
+    above = pathlib.Path(os.path.abspath(manual_dir)).parts[-2:]
 
     def key(folder: ClipFolder) -> Key | None:
-      return folder_key(folder, options.subset, options.extended)
+      return folder_key(folder, options.subset, options.extended, above)
 
     release = f"SMIC{'-E' if options.extended else ''}, {options.subset.upper()}"
     folders, told = frame_folders(tree, key, options, dataset=release, instructions=INSTRUCTIONS)
@@ -109,18 +116,26 @@ class Smic(ClipDataset):
     return [_whole_clip(only_folder(tree, places)) for _, places in sorted(folders.items())], told
 
 
-def folder_key(folder: ClipFolder, subset: str, extended: bool) -> Key | None:
-  """Person and clip of .../s1/micro/negative/s1_ne_01; None for another camera or release."""
+def folder_key(
+  folder: ClipFolder, subset: str, extended: bool, above: Sequence[str] = ()
+) -> Key | None:
+  """Person and clip of .../s1/micro/negative/s1_ne_01; None for another camera or release.
+
+  Args:
+    folder: the folder.
+    subset, extended: which camera and release is wanted.
+    above: names of the folders in which all this lies.
+  """
   parts = [part.lower() for part in folder.parts]
   if not parts or not _CLIP.fullmatch(parts[-1]):
     return None
   if any(part.startswith(("non_micro", "non-micro", "nonmicro")) for part in parts):
     return None
-  above = parts[:-1]
-  if any(_EXTENDED.search(part) for part in above) != extended:
+  around = [*(part.lower() for part in above), *parts[:-1]]
+  if any(_EXTENDED.search(part) for part in around) != extended:
     return None
   # The innermost folder that names a camera decides; where none does, it is the one asked for.
-  cameras = [match[1] for part in above for match in _SUBSET.finditer(part.replace("_", " "))]
+  cameras = [match[1] for part in around for match in _SUBSET.finditer(part.replace("_", " "))]
   if cameras and cameras[-1] != subset:
     return None
   return padded(parts[-1].partition("_")[0], "s", 2) or "", join_key(parts[-1])
