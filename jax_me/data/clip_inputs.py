@@ -13,8 +13,10 @@ below, so that a stronger expression gives a stronger picture in every clip of e
                motion being 128, 128, 0. DIS, or where OpenCV's build lacks it, Farneback.
   frames       frames evenly spaced from onset to offset. Needs no apex.
 
-Mirrored left-right, a face gives the mirrored picture; only the first channel of `flow`, being
-the motion to the right, must also be negated (`augment.Augmentation.flow`).
+Augmentation: a mirrored clip gives the mirrored picture; only the first channel of `flow`, being
+the motion to the right, must also be negated (set `augment.Augmentation.flow`). `pair` and
+`dynamic` mirror like photographs, but are none in colour: leave brightness, contrast and
+saturation alone, which would move the middle that stands for "no change".
 """
 
 import bisect

@@ -64,6 +64,24 @@ def test_frames_run_from_onset_to_offset(folder):
   assert builder.as_data_source("train")[9]["image"].shape == (96, 96, 3)
 
 
+def test_key_frames_are_onset_apex_and_offset(folder):
+  builder = build(folder, subjects=1, clips=1, input="key_frames", size=48)
+  index = read_index(builder)
+  assert list(index.frame) == [index.onset[0], index.apex[0], index.offset[0]]
+  assert len({row["image"].tobytes() for row in builder.as_data_source("train")}) == 3
+
+
+@pytest.mark.parametrize(("input", "changing"), [("pair", np.s_[..., 2]), ("dynamic", np.s_[:])])
+def test_pictures_of_change(folder, input, changing):
+  builder = build(folder, subjects=1, clips=2, input=input, size=96)
+  index = read_index(builder)
+  np.testing.assert_array_equal(index.frame, index.apex)
+  for row in builder.as_data_source("train"):
+    change = row["image"][changing].astype(float) - 127.5
+    assert 10 < np.quantile(np.abs(change), 0.99) and np.mean(np.abs(change) > 127) < 0.01
+    assert np.median(np.abs(change)) < 10  # Noise stays small.
+
+
 def test_workers_change_nothing(folder, tmp_path):
   options = {"subjects": 4, "clips": 1, "input": "apex", "size": 64}
   alone = build(folder, **options)
@@ -101,6 +119,7 @@ def test_a_face_that_is_not_found_is_left_out_and_said(folder, monkeypatch):
     ({"subjects": 0}, "subjects must be in"),
     ({"clips": 0}, "clips must be in"),
     ({"frames": 40}, "frames must be in"),
+    ({"frames": 0, "input": "frames"}, "frames must be in"),
     ({"size": 16}, "size must be in"),
     ({"seed": -1}, "seed must be in"),
     ({"subject": 3}, "subjects"),

@@ -12,6 +12,8 @@ import numpy as np
 from jax_me.data import action_units, demo_faces
 from jax_me.data.builders import demo_tasks
 from jax_me.data.builders.base import FaceDataset, Split
+from jax_me.data.builders.clip_tasks import examples_per_clip
+from jax_me.data.clip_inputs import check_input
 
 SHORTEST = demo_faces.DURATION[0] + 1  # Frames from onset to offset, both counted.
 
@@ -21,11 +23,8 @@ class DemoOptions:
   """What changes the content of the demo clips.
 
   Attributes:
-    input: what one example shows:
-      "flow": the motion from onset to apex, as an image of u, v and optical strain (see
-        `jax_me.data.flow.flow_image`); motion of size / 40 pixels saturates. One a clip.
-      "apex": the aligned face in the apex frame. One a clip.
-      "frames": the aligned face in one of several frames, evenly spaced from onset to offset.
+    input: what one example shows, see `jax_me.data.clip_inputs`: "flow", "apex", "pair" or
+      "dynamic", one a clip; "key_frames", three a clip; or "frames".
     subjects: number of people, at least 1.
     clips: clips of each person, at least 1; multiples of 3 show every label equally often.
     frames: examples a clip for the input "frames", 2 to 23; without meaning for the others.
@@ -42,8 +41,6 @@ class DemoOptions:
   seed: int = 0
 
   def __post_init__(self):
-    if self.input not in demo_tasks.INPUTS:
-      raise ValueError(f"input must be one of {', '.join(demo_tasks.INPUTS)}: {self.input!r}")
     ranges = {
       "subjects": (1, 1_000_000),
       "clips": (1, 1_000_000),
@@ -54,6 +51,7 @@ class DemoOptions:
     for name, (low, high) in ranges.items():
       if not low <= getattr(self, name) <= high:
         raise ValueError(f"{name} must be in [{low}, {high}], got {getattr(self, name)}")
+    check_input(self.input, self.frames)
     if self.input != "frames":
       # The number of frames then changes nothing, so it must not make another dataset.
       object.__setattr__(self, "frames", type(self).__dataclass_fields__["frames"].default)
@@ -87,11 +85,11 @@ class DemoClips(FaceDataset):
 
   def splits(self) -> dict[str, Split]:
     options = self.options
-    images = options.subjects * options.clips
-    return {"train": Split(demo_tasks.run_task, self._tasks(), images * self._images_per_clip())}
+    images = options.subjects * options.clips * examples_per_clip(options.input, options.frames)
+    return {"train": Split(demo_tasks.run_task, self._tasks(), images)}
 
   def face(self, file: str) -> np.ndarray | None:
-    """The aligned face behind an example: what a flow image shows the motion of.
+    """The aligned face behind an example: what a picture of motion shows the motion of.
 
     Renders the frame again (tens of milliseconds), so it is for reports, not for training.
 
@@ -113,9 +111,6 @@ class DemoClips(FaceDataset):
     except (ValueError, IndexError) as error:
       raise ValueError(f"{file!r} is no example of dataset {self.name}") from error
     return faces[1]
-
-  def _images_per_clip(self) -> int:
-    return self.options.frames if self.options.input == "frames" else 1
 
   def _tasks(self) -> list[demo_tasks.Task]:
     options = self.options
