@@ -84,6 +84,7 @@ def turn_hue(image: jax.Array, turn: jax.Array) -> jax.Array:
   )
   sixths = sixths + 6.0 * turn
   # Each channel falls by up to the chroma, as a trapezium of the hue, shifted by its own offset.
-  position = jnp.mod(sixths[..., None] + jnp.asarray([5.0, 3.0, 1.0], image.dtype), 6.0)
+  position = sixths[..., None] + jnp.asarray([5.0, 3.0, 1.0], image.dtype)
+  position = position - 6.0 * jnp.floor(position / 6.0)  # jnp.mod is several times slower on CPU.
   fall = jnp.clip(jnp.minimum(position, 4.0 - position), 0.0, 1.0)
   return value[..., None] - chroma[..., None] * fall

@@ -145,7 +145,7 @@ def move(image: jax.Array, affine: Affine, fill: jax.Array, *, rotates: bool) ->
   Returns:
     [S, S, C].
   """
-  size, _, channels = image.shape
+  size = image.shape[0]
   if not rotates:
     middle = size / 2 * (1.0 - affine.zoom)
     moved = jax.image.scale_and_translate(
@@ -165,24 +165,21 @@ def move(image: jax.Array, affine: Affine, fill: jax.Array, *, rotates: bool) ->
   source_y = y * cosine - x * sine + (size - 1) / 2
   source_x = y * sine + x * cosine + (size - 1) / 2
 
+  floor_y, floor_x = jnp.floor(source_y), jnp.floor(source_x)
+  below, beside = (source_y - floor_y)[..., None], (source_x - floor_x)[..., None]
+  row, column = floor_y.astype(jnp.int32), floor_x.astype(jnp.int32)
+
+  def pixel(down, right):
+    return image[jnp.clip(row + down, 0, size - 1), jnp.clip(column + right, 0, size - 1)]
+
+  upper = (1 - beside) * pixel(0, 0) + beside * pixel(0, 1)
+  lower = (1 - beside) * pixel(1, 0) + beside * pixel(1, 1)
+
   def is_inside(place):
     return (place >= -0.5) & (place <= size - 0.5)
 
-  # The four neighbours of a place lie side by side, so that one gather fetches them all.
-  padded = jnp.pad(image, ((1, 1), (1, 1), (0, 0)), mode="edge")
-  corners = [padded[:-1, :-1], padded[:-1, 1:], padded[1:, :-1], padded[1:, 1:]]
-  quads = jnp.concatenate(corners, -1).reshape((size + 1) ** 2, 4 * channels)
-  floor_y, floor_x = jnp.floor(source_y), jnp.floor(source_x)
-  row = jnp.clip(floor_y.astype(jnp.int32) + 1, 0, size)
-  column = jnp.clip(floor_x.astype(jnp.int32) + 1, 0, size)
-  found = jnp.take(quads, row * (size + 1) + column, axis=0).reshape(size, size, 4, channels)
-  below, beside = source_y - floor_y, source_x - floor_x
-  weights = jnp.stack(
-    [(1 - below) * (1 - beside), (1 - below) * beside, below * (1 - beside), below * beside], -1
-  )
-  moved = jnp.sum(found * weights[..., None], 2)
   inside = is_inside(source_y) & is_inside(source_x)
-  return jnp.where(inside[..., None], moved, fill)
+  return jnp.where(inside[..., None], (1 - below) * upper + below * lower, fill)
 
 
 def rotate_flow(image: jax.Array, angle: jax.Array) -> jax.Array:
