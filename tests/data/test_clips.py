@@ -96,6 +96,8 @@ def test_squares_and_other_formats(drawn):
     ({"onset": 0, "apex": 1}, [], "missing_frames"),
     ({"offset": 99}, [9], "ok"),  # The offset is not shown.
     ({"offset": 99, "input": "dynamic"}, [], "missing_frames"),
+    ({"onset": 60, "apex": -1, "offset": 99}, [], "missing_frames"),
+    ({"onset": 13, "apex": -1, "offset": 99}, [14], "ok"),
     ({"apex": 5, "input": "flow"}, [5], "apex_at_onset"),
     ({"apex": 5, "input": "key_frames"}, [5, 14], "ok"),
   ],

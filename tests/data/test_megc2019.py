@@ -122,6 +122,22 @@ def test_what_is_missing_or_annotated_otherwise(disk):
   assert known_counts(builder)["negative"] == (250, 250, 249)
 
 
+def test_tables_are_known_by_the_clips_that_they_list(disk):
+  """Their columns have the same names but for spaces."""
+  named = disk / "named"
+  (named / "source").mkdir(parents=True)
+  for name in ("a", "b", "c"):
+    (named / "source" / name).symlink_to(disk / "source" / name)
+  write_tables(named / "source", official_rows())
+  tables = named / "source" / "tables"
+  for number, name in enumerate(TABLES.values()):
+    (tables / name).rename(tables / f"label{number}.xlsx")
+  assert len(labels(build("megc2019", named))) == 442
+  (tables / "label2.xlsx").write_bytes((tables / "label0.xlsx").read_bytes())
+  with pytest.raises(ValueError, match="--config.data.options.casme2_table=tables/label0.xlsx"):
+    build("megc2019", named)
+
+
 def test_all_three_must_be_there(tmp_path):
   source = tmp_path / "source"
   draw_clip(source / "s1/micro/negative/s1_ne_01", range(5, 8), "reg_image{}.bmp", (16, 16))

@@ -83,6 +83,7 @@ class Casme2(TableClips):
   title = "CASME II"
   columns = COLUMNS
   table_names = r"casme ?2.*(coding|label)"
+  clip_names = r"ep\d+\w*"  # EP02_01f, EP09_05, EP09f, EP06_02_01
   classes = CLASSES
   counts = COUNTS
   notes = NOTES
@@ -94,8 +95,8 @@ class Casme2(TableClips):
 
   @classmethod
   def folder_key(cls, folder: ClipFolder) -> Key | None:
-    """Person and clip of .../sub01/EP02_01f; there are also EP09f and EP06_02_01."""
-    if len(folder.parts) < 2 or not re.fullmatch(r"ep\d+\w*", folder.parts[-1].lower()):
+    """Person and clip of .../sub01/EP02_01f."""
+    if len(folder.parts) < 2 or not re.fullmatch(cls.clip_names, folder.parts[-1].lower()):
       return None
     if not re.fullmatch(r"(sub)?\d+", folder.parts[-2].lower()):
       return None

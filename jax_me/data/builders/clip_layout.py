@@ -8,7 +8,7 @@ import collections
 import dataclasses
 import pathlib
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from jax_me.data.builders.identity import walk_files
 from jax_me.data.builders.places import describe_missing
@@ -135,17 +135,28 @@ def only_folder(tree: Tree, folders: Sequence[ClipFolder]) -> ClipFolder:
 
 
 def find_table(
-  tree: Tree, *, pattern: str, header: Sequence[str], chosen: str, instructions: str
+  tree: Tree,
+  *,
+  pattern: str,
+  header: Sequence[str],
+  chosen: str,
+  instructions: str,
+  clip_column: str = "",
+  clip_names: str = "",
+  option: str = "table",
 ) -> pathlib.Path:
   """The one table of annotations.
 
   Args:
     tree: where to look.
     pattern: regular expression that is searched for in the lower-case name. Where no name has it,
-      the tables that have the header are meant.
+      the tables that have the header, and list clips of the dataset, are meant.
     header: names of columns that the table must have.
     chosen: path or name given by the user; "" looks for it.
     instructions: what to add to an error.
+    clip_column: the column that names the clips.
+    clip_names: regular expression for the lower-case names of the dataset's clips; "" for any.
+    option: the dataset's option by which the user may choose.
 
   Raises:
     ValueError: there is none, not that one, or more than one.
@@ -156,22 +167,32 @@ def find_table(
     names = {name: name.rpartition("/")[2].lower() for name in tree.tables}
     usual = [name for name in names if "objective" not in names[name]]
     found = [name for name in usual if re.search(pattern, names[name])]
-    found = found or [name for name in usual if _has_header(tree.top / name, header)]
+    if not found:
+
+      def lists_clips(name: str) -> bool:
+        return _lists_clips(tree.top / name, header, clip_column, clip_names)
+
+      found = [name for name in usual if lists_clips(name)]
   if not found:
-    columns = f"table of annotations with the columns {', '.join(header)}"
-    what = f"table {chosen!r}" if chosen else columns
+    sought = f"table of annotations with the columns {', '.join(header)}"
+    what = f"table {chosen!r}" if chosen else sought
     raise ValueError(describe_missing(tree.top, what) + instructions)
   if len(found) > 1:
     raise ValueError(
       f"manual_dir {tree.top} holds more than one table of annotations: {', '.join(found)}. "
-      f"Choose one with the option table (--config.data.options.table={found[0]})."
+      f"Choose one with the option {option} (--config.data.options.{option}={found[0]})."
     )
   return tree.top / found[0]
 
 
-def _has_header(path: pathlib.Path, header: Iterable[str]) -> bool:
+def _lists_clips(
+  path: pathlib.Path, header: Sequence[str], clip_column: str, clip_names: str
+) -> bool:
   try:
-    read_table(path, header=tuple(header))
+    rows = read_table(path, header=header)
   except SpreadsheetError:
     return False
-  return True
+  if not clip_names:
+    return True
+  names = (str(row[clip_column]).strip().lower() for row in rows)
+  return any(re.fullmatch(clip_names, name) for name in names)

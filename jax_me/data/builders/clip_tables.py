@@ -69,6 +69,7 @@ class TableClips(ClipDataset):
     title: the dataset's name for people.
     columns: of the table.
     table_names: regular expression, searched for in the lower-case names of tables.
+    clip_names: regular expression for the lower-case names of clips; "" for any.
     classes: number of classes -> class, in the order of the codes -> expressions it is made of.
     counts: expression -> published number of clips.
     notes: clip's file -> what is known to be odd about it.
@@ -77,6 +78,7 @@ class TableClips(ClipDataset):
   title: ClassVar[str]
   columns: ClassVar[Columns]
   table_names: ClassVar[str]
+  clip_names: ClassVar[str] = ""
   classes: ClassVar[Mapping[int, Mapping[str, tuple[str, ...]]]]
   counts: ClassVar[Mapping[str, int]]
   notes: ClassVar[Mapping[str, str]] = {}
@@ -106,7 +108,10 @@ class TableClips(ClipDataset):
     return self.counts_of_examples(counts)
 
   @classmethod
-  def list_clips(cls, options: Any, manual_dir: pathlib.Path) -> tuple[list[Clip], list[Row]]:
+  def list_clips(
+    cls, options: Any, manual_dir: pathlib.Path, table_option: str = "table"
+  ) -> tuple[list[Clip], list[Row]]:
+    """As in `ClipDataset`; `table_option` is what errors call the option for the table."""
     instructions = str(cls.MANUAL_DOWNLOAD_INSTRUCTIONS)
     tree = read_tree(manual_dir)
     folders, told = frame_folders(
@@ -118,6 +123,9 @@ class TableClips(ClipDataset):
       header=cls.columns.header(),
       chosen=options.table,
       instructions=instructions,
+      clip_column=cls.columns.clip,
+      clip_names=cls.clip_names,
+      option=table_option,
     )
     classes = cls.classes[options.classes]
     clips, problems = clips_of_table(

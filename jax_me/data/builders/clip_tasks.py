@@ -231,9 +231,14 @@ def find_moments(clip: Clip, available: Sequence[int], input: str, apex_policy: 
   moved = []
   for moment, number in (("onset", onset), ("apex", apex), ("offset", offset)):
     near = chosen[moment] = _nearest(available, number)
-    if near != number and moment in MOMENTS[input] and (moment != "apex" or has_apex):
-      if abs(near - number) > NEAREST:
-        raise _LeftOut("missing_frames", f"{moment} frame {number}; the nearest is {near}")
+    if moment not in MOMENTS[input] or near == number:
+      continue
+    estimated = moment == "apex" and not has_apex
+    # An apex that was only estimated may be any frame of the expression.
+    low, high = (onset, offset) if estimated else (number, number)
+    if not low - NEAREST <= near <= high + NEAREST:
+      raise _LeftOut("missing_frames", f"{moment} frame {number}; the nearest is {near}")
+    if not estimated:
       moved.append(f"{moment} {number}: {near}")
   if moved:
     remarks["nearest_frame"] = ", ".join(moved)

@@ -103,10 +103,10 @@ class Megc2019(ClipDataset):
     listings = {
       "smic": lambda: Smic.list_clips(SmicOptions(**shared), manual_dir),
       "casme2": lambda: Casme2.list_clips(
-        Casme2Options(**shared, classes=7, table=options.casme2_table), manual_dir
+        Casme2Options(**shared, classes=7, table=options.casme2_table), manual_dir, "casme2_table"
       ),
       "samm": lambda: Samm.list_clips(
-        SammOptions(**shared, classes=8, table=options.samm_table), manual_dir
+        SammOptions(**shared, classes=8, table=options.samm_table), manual_dir, "samm_table"
       ),
     }
     on_disk: dict[tuple[str, str, str], Clip] = {}

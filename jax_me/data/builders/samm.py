@@ -84,6 +84,7 @@ class Samm(TableClips):
   title = "SAMM"
   columns = COLUMNS
   table_names = r"samm.*micro.*facs"
+  clip_names = r"\d+_\d+_\d+"
   classes = CLASSES
   counts = COUNTS
   notes = NOTES
@@ -96,6 +97,6 @@ class Samm(TableClips):
   @classmethod
   def folder_key(cls, folder: ClipFolder) -> Key | None:
     """Person and clip of .../006_1_2; the clip's name begins with the person."""
-    if not folder.parts or not re.fullmatch(r"\d+_\d+_\d+", folder.parts[-1]):
+    if not folder.parts or not re.fullmatch(cls.clip_names, folder.parts[-1]):
       return None
     return cls.subject_name(folder.parts[-1].partition("_")[0]) or "", join_key(folder.parts[-1])

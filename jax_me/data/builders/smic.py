@@ -168,6 +168,8 @@ def _extended_clips(
     header=HEADER,
     chosen=options.table,
     instructions=INSTRUCTIONS,
+    clip_column="Filename",
+    clip_names=_CLIP.pattern,
   )
   clips: list[Clip] = []
   problems = []
