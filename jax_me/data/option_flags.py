@@ -56,9 +56,9 @@ def attribute_texts(options: type) -> dict[str, str]:
       r"^Attributes:\n((?:[ ]+.*\n|\n)*)", inspect.cleandoc(cls.__doc__ or "") + "\n", re.MULTILINE
     )
     if section:
-      entries = re.split(r"^(\w+): ", textwrap.dedent(section[1]), flags=re.MULTILINE)
-      for name, text in zip(entries[1::2], entries[2::2], strict=True):
-        found[name] = " ".join(text.split())
+      entries = re.split(r"^(\w+(?:, \w+)*): ", textwrap.dedent(section[1]), flags=re.MULTILINE)
+      for names, text in zip(entries[1::2], entries[2::2], strict=True):
+        found |= dict.fromkeys(names.split(", "), " ".join(text.split()))
   return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import pathlib
 from typing import Any
 
@@ -105,23 +106,21 @@ def compose(builder: Any, seed: int = 0) -> tuple[Document, bytes]:
 def choose(index: ExampleIndex, positions: np.ndarray, count: int, seed: int) -> np.ndarray:
   """Some of the given examples, drawn at random but taking subjects, and then clips, in turn."""
   drawn = np.random.default_rng(seed).permutation(positions)
-  turns = []
-  for names in (index.clip, index.subject):
-    keys = list(zip(index.database[drawn], index.subject[drawn], names[drawn], strict=True))
-    seen: dict[Any, int] = {}
-    turn = []
-    for key in keys:
-      turn.append(seen.get(key, 0))
-      seen[key] = turn[-1] + 1
-    turns.append(turn)
   # Where subjects or clips are unknown, all count as one and the order stays as drawn.
-  order = drawn[np.lexsort(turns)[:count]]
+  for names in (index.clip, index.subject):
+    seen: collections.Counter[tuple[str, str, str]] = collections.Counter()
+    turns = []
+    for position in drawn:
+      key = (index.database[position], index.subject[position], names[position])
+      turns.append(seen[key])
+      seen[key] += 1
+    drawn = drawn[np.argsort(turns, kind="stable")]
 
   def place(position: int) -> tuple[Any, ...]:
     names = ("database", "subject", "clip", "frame")
     return (*(getattr(index, name)[position] for name in names), position)
 
-  return np.array(sorted(order, key=place), np.int64)
+  return np.array(sorted(drawn[:count], key=place), np.int64)
 
 
 def _headline(index: ExampleIndex) -> Figures:
