@@ -187,3 +187,15 @@ def test_without_frames(tmp_path):
   (tmp_path / "source" / "CASME2_RAW_selected.rar").touch()
   with pytest.raises(ValueError, match="unpack CASME2_RAW_selected.rar first"):
     build("casme2", tmp_path)
+
+
+def test_a_table_saved_as_text(tmp_path):
+  source = tmp_path / "source"
+  draw_clip(source / "sub01" / "EP02_01f", range(9, 14), "reg_img{}.jpg")
+  header = "subject;file name;Onset_Frame;APEXFRAME;Offset Frame;estimated_emotion"
+  (source / "label.csv").write_text(f"{header}\nsub01;EP02_01F ;9;11;13;Happy\n", "utf-8-sig")
+  builder = build("casme2", tmp_path)
+  assert labels(builder) == {"sub01/EP02_01F/11": "happiness"}
+  with (source / "label.csv").open("a") as file:
+    file.write("2;EP09f;5;7;9;other\n")
+  assert build("casme2", tmp_path).data_path != builder.data_path
