@@ -5,11 +5,11 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2
 
+from jax_me.data.decoding import decode_into
 from jax_me.data.index import read_index
 from jax_me.faces.cores import available_cores
 
@@ -20,9 +20,8 @@ MAX_THREADS = 8
 class ImageStore:
   """The images of a split as uint8 [image_size, image_size, 3] RGB arrays.
 
-  Shrinking averages areas (antialiased), enlarging is bilinear; a picture that is not square is
-  stretched. JPEGs are decoded at 1/2, 1/4 or 1/8 of their size when that is still enough.
-  When all decoded images fit into `cache_bytes`, each is decoded once and kept.
+  See `decoding` for how pictures are resized. When all decoded images fit into `cache_bytes`, each
+  is decoded once and kept.
 
   Attributes:
     index: ExampleIndex of the split; row i describes image i.
@@ -47,7 +46,8 @@ class ImageStore:
       split: name of the split.
       image_size: side of the images, pixels, at least 1.
       cache_bytes: keep decoded images if all of the split's need no more; 0 never keeps.
-      threads: threads that decode one batch; None takes the usable cores, at most 8.
+      threads: threads that decode, whoever asks for images; None takes the usable cores, at most
+        8. In a worker process there is one.
 
     Raises:
       ValueError: no such split, or a number out of range.
@@ -82,8 +82,9 @@ class ImageStore:
     return len(self.index)
 
   def __getstate__(self) -> dict[str, Any]:
-    # What goes to a worker process: no threads, no pixels.
-    return {**self.__dict__, "_pool": None, "_cache": None, "_filled": None, "cached": False}
+    # What goes to a worker process: no pixels, and one thread, for the workers are many.
+    nothing = {"_pool": None, "_cache": None, "_filled": None, "cached": False}
+    return {**self.__dict__, **nothing, "_threads": 1}
 
   def __setstate__(self, state: dict[str, Any]) -> None:
     self.__dict__.update(state)
@@ -125,85 +126,23 @@ class ImageStore:
 
     def decode_some(rows: range) -> None:
       for row in rows:
-        out[row] = self._decode(int(positions[row]))
+        self._decode(int(positions[row]), out[row])
 
+    # OpenCV releases Python's lock, so threads decode side by side. Also one thread does it in
+    # the pool: several callers share the pool, and no more threads than wanted decode.
     count = min(self._threads, len(positions))
-    if count <= 1:
-      decode_some(range(len(positions)))
-      return out
-    # OpenCV releases Python's lock, so threads decode side by side.
     for done in self._pool.map(decode_some, [range(i, len(out), count) for i in range(count)]):
       assert done is None
     return out
 
-  def _decode(self, position: int) -> np.ndarray:
-    image = decode_image(self.encoded(position), self.image_size)
-    if image is None:
+  def _decode(self, position: int, out: np.ndarray) -> None:
+    if not decode_into(out, self.encoded(position)):
       raise ValueError(
         f"image {position} ({self.index.file[position]}) of {self.name} cannot be decoded: the "
         f"dataset is damaged; delete {dataset_folder(self._records)} and build it again"
       )
-    return image
 
 
 def dataset_folder(records: Any) -> pathlib.Path:
   """Where the records of a TFDS data source lie."""
   return pathlib.Path(records.dataset_info.data_dir)
-
-
-def decode_image(encoded: bytes, image_size: int) -> np.ndarray | None:
-  """Decodes and resizes one image.
-
-  Args:
-    encoded: JPEG or PNG bytes.
-    image_size: side of the result, pixels.
-
-  Returns:
-    uint8 [image_size, image_size, 3] RGB; None when the bytes cannot be decoded.
-  """
-  data = np.frombuffer(encoded, np.uint8)
-  image = cv2.imdecode(data, _decode_flag(encoded, image_size)) if len(data) else None
-  if image is None:
-    return None
-  height, width = image.shape[:2]
-  if (height, width) != (image_size, image_size):
-    smaller = height >= image_size and width >= image_size
-    method = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
-    image = cv2.resize(image, (image_size, image_size), interpolation=method)
-  return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-
-
-def _decode_flag(encoded: bytes, image_size: int) -> int:
-  """The strongest reduction that still gives at least image_size pixels on both sides."""
-  size = jpeg_size(encoded)
-  if size is not None:
-    factor = min(size) // image_size
-    if factor >= 8:
-      return cv2.IMREAD_REDUCED_COLOR_8
-    if factor >= 4:
-      return cv2.IMREAD_REDUCED_COLOR_4
-    if factor >= 2:
-      return cv2.IMREAD_REDUCED_COLOR_2
-  return cv2.IMREAD_COLOR
-
-
-def jpeg_size(encoded: bytes) -> tuple[int, int] | None:
-  """(height, width) from a JPEG's frame header (ITU-T T.81, B.2.2); None if it is not a JPEG."""
-  if encoded[:2] != b"\xff\xd8":
-    return None
-  at = 2
-  while at + 9 < len(encoded):
-    if encoded[at] != 0xFF:
-      return None
-    marker = encoded[at + 1]
-    if marker == 0xFF:  # fill byte
-      at += 1
-      continue
-    # SOF0..SOF15 hold the size; C4, C8 and CC in that range are other segments.
-    if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-      return (
-        int.from_bytes(encoded[at + 5 : at + 7], "big"),
-        int.from_bytes(encoded[at + 7 : at + 9], "big"),
-      )
-    at += 2 + int.from_bytes(encoded[at + 2 : at + 4], "big")
-  return None

@@ -5,12 +5,12 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from jax_me.data.decoding import resized
 from jax_me.faces.alignment import FaceChip
 from jax_me.faces.detector import find_faces
 from jax_me.faces.images import read_image
@@ -80,10 +80,10 @@ class Predictor:
         "single photographs"
       )
     if not options.get("align", True):
-      return [(_resized(image, size), None)]
+      return [(resized(image, size), None)]
     cut = int(options.get("size", size))
     return [
-      (_resized(FaceChip.of_face(face, cut).extract(image), size), face.box)
+      (resized(FaceChip.of_face(face, cut).extract(image), size), face.box)
       for face in find_faces(image)
     ]
 
@@ -129,17 +129,6 @@ class Predictor:
       )
       for row, (_, box) in zip(scores, faces, strict=True)
     ]
-
-
-def _resized(image: np.ndarray, size: int) -> np.ndarray:
-  """As the input pipeline resizes: area when shrinking, linear when growing."""
-  height, width = image.shape[:2]
-  if (height, width) == (size, size):
-    return image
-  shrinks = height >= size and width >= size
-  return cv2.resize(
-    image, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-  )
 
 
 def load(folder: str | os.PathLike, **overrides: Any) -> Predictor:

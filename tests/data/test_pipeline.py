@@ -320,45 +320,6 @@ def test_damaged_record_names_the_picture(dataset, monkeypatch):
     images.image(4)
 
 
-def smooth_picture(height, width):
-  """Low-frequency colours, so that resizing methods differ by little."""
-  y, x = np.mgrid[0:height, 0:width] / max(height, width)
-  waves = [np.sin(3 * x + 2 * y), np.cos(4 * y), np.sin(5 * x * y)]
-  return (127 + 100 * np.stack(waves, -1)).astype(np.uint8)
-
-
-@pytest.mark.parametrize("shape", [(64, 64), (640, 640), (200, 320), (33, 900)])
-@pytest.mark.parametrize("suffix", [".jpg", ".png"])
-def test_decoding_resizes_to_the_square(shape, suffix):
-  picture = smooth_picture(*shape)
-  encoded = cv2.imencode(suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
-  decoded = store.decode_image(encoded, 64)
-  assert decoded.shape == (64, 64, 3) and decoded.dtype == np.uint8
-  # One reference for all: averaging the full picture by areas (or enlarging it bilinearly).
-  shrinks = min(shape) >= 64
-  method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-  expected = cv2.resize(picture, (64, 64), interpolation=method)
-  assert np.abs(decoded.astype(int) - expected).mean() < 2
-
-
-def test_shrinking_does_not_alias():
-  # A checkerboard of single pixels is grey when seen from afar.
-  board = np.indices((256, 256)).sum(0) % 2 * np.uint8(255)
-  encoded = cv2.imencode(".png", np.repeat(board[..., None], 3, -1).astype(np.uint8))[1].tobytes()
-  assert np.abs(store.decode_image(encoded, 32).astype(int) - 127).max() <= 1
-
-
-def test_bytes_that_are_no_picture_decode_to_none():
-  assert store.decode_image(b"", 8) is None and store.decode_image(b"\xff\xd8\xff", 8) is None
-  assert store.jpeg_size(b"\x89PNG") is None and store.jpeg_size(b"\xff\xd8ab" + bytes(20)) is None
-
-
-@pytest.mark.parametrize("flags", [[], [cv2.IMWRITE_JPEG_PROGRESSIVE, 1]])
-def test_size_is_read_from_the_header(flags):
-  encoded = cv2.imencode(".jpg", smooth_picture(41, 77), flags)[1].tobytes()
-  assert store.jpeg_size(encoded) == (41, 77)
-
-
 def test_channel_statistics_are_those_of_the_chosen_pixels(images):
   mean, std = pipeline.channel_statistics(images, [2, 4, 9])
   values = np.array([2, 4, 9]) / 255
