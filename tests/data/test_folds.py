@@ -46,6 +46,23 @@ def test_k_folds_cover_everything_once_and_share_nobody(index, count, seed):
   assert all((a.test == b.test).all() for a, b in zip(made, again, strict=True))
 
 
+def test_step_folds_test_every_nth_person():
+  subjects = [f"S{number:03d}" for number in (5, 10, 11, 22, 999)]
+  index = make([{"subject": subject} for subject in reversed(subjects) for _ in range(2)])
+  made = folds.step_folds(index, 2)
+  check_cover(index, made)
+  assert [sorted(set(index.subject[fold.test])) for fold in made] == [
+    ["S005", "S011", "S999"],
+    ["S010", "S022"],
+  ]
+  with pytest.raises(ValueError, match="5 persons cannot be divided into 6"):
+    folds.step_folds(index, 6)
+  with pytest.raises(ValueError, match="at least 2 folds"):
+    folds.step_folds(index, 1)
+  with pytest.raises(ValueError, match="names none"):
+    folds.step_folds(make([{}, {}]), 2)
+
+
 @settings(deadline=None, max_examples=30)
 @given(datasets())
 def test_loso_tests_each_person_alone(index):
