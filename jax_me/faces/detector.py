@@ -56,19 +56,32 @@ class Face:
 def landmark_model_path() -> pathlib.Path:
   """The 68-point model inside the `face_recognition_models` package.
 
+  Raises:
+    FileNotFoundError: the package or its file is missing.
+  """
+  return model_path("shape_predictor_68_face_landmarks.dat", "68-point landmark model")
+
+
+def model_path(file: str, what: str) -> pathlib.Path:
+  """A file of the `face_recognition_models` package.
+
   The package is located without importing it: its import needs pkg_resources, which current
   setuptools no longer brings.
+
+  Args:
+    file: its name.
+    what: what it holds, for the message.
 
   Raises:
     FileNotFoundError: the package or its file is missing.
   """
   spec = importlib.util.find_spec("face_recognition_models")
   for folder in (spec and spec.submodule_search_locations) or []:
-    path = pathlib.Path(folder) / "models" / "shape_predictor_68_face_landmarks.dat"
+    path = pathlib.Path(folder) / "models" / file
     if path.is_file():
       return path
   raise FileNotFoundError(
-    "the 68-point landmark model is missing; install it with: pip install face_recognition_models"
+    f"the {what} is missing; install it with: pip install face_recognition_models"
   )
 
 
