@@ -87,8 +87,10 @@ def describe(name: str) -> Description:
   cls = builder_class(name)
   # They are written for recipes, whose flag has another name than the data command's.
   instructions = (cls.MANUAL_DOWNLOAD_INSTRUCTIONS or "").strip().replace(RECIPE_FLAG, FLAG)
+  # What is indented shows files and commands.
+  prose = "\n".join(line for line in instructions.splitlines() if not line.startswith(" "))
   description = " ".join(cls.DESCRIPTION.split())
-  sentences = [*_sentences(description), *_sentences(" ".join(instructions.split()))]
+  sentences = [*_sentences(description), *_sentences(" ".join(prose.split()))]
   return Description(
     name=name,
     what=_sentences(description)[0],
@@ -203,5 +205,5 @@ def _remedy(folder: pathlib.Path) -> str:
 
 
 def _sentences(text: str) -> list[str]:
-  """Cut where a full stop ends a word of at least three letters, so not after "et al." or "M."."""
-  return re.split(r"(?<=[\w)]{3}\.)\s+(?=[A-Z])", text)
+  """Cut where a full stop ends a word and a capital follows, but not after "et al." or "M."."""
+  return re.split(r"(?<=[\w)/]{2}\.)(?<!\bal\.)\s+(?=[A-Z])", text)

@@ -18,13 +18,18 @@ from jax_me.data import folds as division
 from jax_me.data.builders.generation import SUMMARY_FILE
 from jax_me.data.builders.report import REPORT_FILE
 from jax_me.data.catalog import DamagedDataset
+from jax_me.data.face_descriptors import PICTURES_OF_MOTION
 from jax_me.data.index import ExampleIndex, read_index
+from jax_me.data.near_duplicates import near_duplicates
 from jax_me.data.record_check import RecordCheck, check_records
 
 SPLIT_RULES = ("official", "loso", "lodo", "kfold", "holdout")
 NAMED = 5  # examples that a finding names
+# Faces are compared without being asked for up to so many pictures: three minutes on one core.
+FEW_PICTURES = 2000
+FACE_ROWS = 100  # rows of each kind that the result keeps
 
-Level = Literal["error", "warning", "note"]
+Level = Literal["error", "warning", "note", "ok"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +38,8 @@ class Finding:
 
   Attributes:
     topic: "records", "counts", "classes", "duplicates", "folds" or "faces".
-    level: "error" makes scores wrong, "warning" belongs beside them, "note" is as it should be.
+    level: "error" makes scores wrong, "warning" belongs beside them, "note" is worth knowing,
+      "ok" is as it should be.
     text: one sentence.
   """
 
@@ -52,6 +58,7 @@ class DatasetCheck:
     findings: in the order of the checks.
     counts: rows "split", "class", "expected", "found", "stored"; [] when nothing was published.
     classes: rows "split", "class", "examples", "subjects" (None where unknown).
+    faces: rows of `near_duplicates.compare_faces`, [] when faces were not compared.
   """
 
   dataset: str
@@ -59,6 +66,7 @@ class DatasetCheck:
   findings: list[Finding]
   counts: list[dict[str, Any]]
   classes: list[dict[str, Any]]
+  faces: list[dict[str, Any]]
 
   @property
   def valid(self) -> bool:
@@ -71,7 +79,13 @@ class DatasetCheck:
 
 
 def check_dataset(
-  builder: Any, *, rule: str | None = None, folds: int = 5, seed: int = 0
+  builder: Any,
+  *,
+  rule: str | None = None,
+  folds: int = 5,
+  seed: int = 0,
+  faces: bool | None = None,
+  workers: int | None = None,
 ) -> DatasetCheck:
   """Checks a built dataset.
 
@@ -81,6 +95,8 @@ def check_dataset(
       several splits, "loso" where subjects are known, else "kfold".
     folds: number of folds for "kfold"; "holdout" tests on one part of so many.
     seed: of "kfold" and "holdout".
+    faces: look for the same face on both sides; None does so for at most FEW_PICTURES pictures.
+    workers: processes that describe faces; None takes one a core.
 
   Raises:
     ValueError: unknown rule.
@@ -103,6 +119,12 @@ def check_dataset(
       f"{folder} is damaged ({error}); delete that folder and build it again"
     ) from error
   made, refused = make_folds(index, rule or default_rule(index), folds=folds, seed=seed)
+  face_rows: list[dict[str, Any]] = []
+  unseen = _why_not_compared(builder, index, faces)
+  if not unseen:
+    face_rows = near_duplicates(
+      builder, made or None, split=split, workers=workers, limit=FACE_ROWS
+    )
   findings = [
     *_record_findings(records, index),
     *_count_findings(counts),
@@ -110,6 +132,7 @@ def check_dataset(
     *_duplicate_findings(records.digests, index, made, same_files),
     *refused,
     *_fold_findings(index, made),
+    *_face_findings(face_rows, unseen),
   ]
   return DatasetCheck(
     dataset=builder.info.full_name,
@@ -117,6 +140,7 @@ def check_dataset(
     findings=findings,
     counts=counts,
     classes=_class_rows(index),
+    faces=face_rows,
   )
 
 
@@ -158,7 +182,7 @@ def make_folds(
   people = " and no subject" if (index.subject != "").all() else ""
   number = "1 fold" if len(made) == 1 else f"{len(made)} folds"
   text = f"{rule}: {number}, {size} examples tested; no example{people} stands on both sides"
-  findings = [Finding("folds", "note", text)]
+  findings = [Finding("folds", "ok", text)]
   if not people:
     text = "no subjects are known: one person may be trained on and tested"
     # Where the authors published the division, scores on it are what others report.
@@ -188,7 +212,7 @@ def _record_findings(records: RecordCheck, index: ExampleIndex) -> Iterator[Find
       f"{position}, {index.file[position]}: {fields})",
     )
   if not records.unreadable and not records.different:
-    yield Finding("records", "note", f"all {len(index)} records decode, {_sizes(records.sizes)}")
+    yield Finding("records", "ok", f"all {len(index)} records decode, {_sizes(records.sizes)}")
 
 
 def _sizes(sizes: collections.Counter[tuple[int, int]]) -> str:
@@ -211,7 +235,7 @@ def _count_findings(counts: list[dict[str, Any]]) -> Iterator[Finding]:
       f"{len(differing)} of {len(counts)} classes differ from the published numbers (table)",
     )
   else:
-    yield Finding("counts", "note", f"all {len(counts)} classes have the published numbers")
+    yield Finding("counts", "ok", f"all {len(counts)} classes have the published numbers")
 
 
 def _class_rows(index: ExampleIndex) -> list[dict[str, Any]]:
@@ -257,7 +281,7 @@ def _duplicate_findings(
     text = f"{same_files} source files have the bytes of another (same_content_as in {REPORT_FILE})"
     yield Finding("duplicates", "note", text)
   if not groups:
-    yield Finding("duplicates", "note", "no two stored pictures are the same")
+    yield Finding("duplicates", "ok", "no two stored pictures are the same")
     return
   extra = sum(len(group) - 1 for group in groups)
   yield Finding("duplicates", "note", f"{extra} stored pictures are copies of another")
@@ -287,6 +311,41 @@ def _fold_findings(index: ExampleIndex, folds: list[division.Fold]) -> Iterator[
     more = f" and {len(lacking) - NAMED} more" if len(lacking) > NAMED else ""
     text = f"folds that train without a class: {', '.join(lacking[:NAMED])}{more}"
     yield Finding("folds", "warning", text)
+
+
+def _why_not_compared(builder: Any, index: ExampleIndex, faces: bool | None) -> str:
+  """Why the faces of a dataset are left alone, "" when they are compared."""
+  if getattr(builder.options, "input", "") in PICTURES_OF_MOTION:
+    return "the pictures show motion; check the same dataset built with --input apex"
+  if faces is None and len(index) > FEW_PICTURES:
+    return f"with {len(index)} pictures only when --faces asks for it"
+  return "left out" if faces is False else ""
+
+
+def _face_findings(rows: list[dict[str, Any]], unseen: str) -> Iterator[Finding]:
+  """Likeness is evidence and no proof: all of these are warnings or notes."""
+  if unseen:
+    yield Finding("faces", "note", f"not compared: {unseen}")
+    return
+  of_kind = collections.defaultdict(list)
+  for row in rows:
+    # One person under two names has most pairs of pictures alike, a chance likeness few.
+    if row["kind"] != "one_person" or 2 * row["pairs"] > row["of"]:
+      of_kind[row["kind"]].append(row)
+  for kind, what in (
+    ("near_identical", "nearly the same picture stands on both sides of a fold"),
+    ("one_person", "two people, or two sides of a fold, look like one person"),
+  ):
+    if found := of_kind[kind]:
+      first = found[0]
+      number = f"{len(found)} times" if len(found) < FACE_ROWS else f"at least {FACE_ROWS} times"
+      text = f"{what}, {number} (first: {first['first']} and {first['second']}, distance "
+      yield Finding("faces", "warning", f"{text}{first['distance']:.2f})")
+  if missing := of_kind["no_face"]:
+    number = str(len(missing)) if len(missing) < FACE_ROWS else f"at least {FACE_ROWS}"
+    yield Finding("faces", "note", f"no face found in {number} pictures, which were not compared")
+  if not of_kind["near_identical"] and not of_kind["one_person"]:
+    yield Finding("faces", "ok", "no face looks like one on the other side of a fold")
 
 
 def _named(group: np.ndarray, index: ExampleIndex) -> str:

@@ -15,7 +15,7 @@ from jax_me.data.builders import BUILDERS, builder_class, known_counts
 from jax_me.data.builders.generation import SUMMARY_FILE
 from jax_me.data.builders.report import REPORT_FILE
 from jax_me.data.catalog import DamagedDataset
-from jax_me.data.check import SPLIT_RULES, DatasetCheck, check_dataset
+from jax_me.data.check import FEW_PICTURES, SPLIT_RULES, DatasetCheck, check_dataset
 from jax_me.data.option_flags import add_option_flags, given_options, shown
 from jax_me.data.preview import write_preview
 from jax_me.faces.cores import available_cores
@@ -92,12 +92,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
   build = command("build", "build a dataset, from your own files where it needs them", BUILD_EPILOG)
   build.add_argument("--manual-dir", metavar="DIR", help="folder with your copy of the dataset")
-  build.add_argument(
-    "--workers",
-    type=int,
-    metavar="N",
-    help=f"processes that read and align (default: one per core, here {available_cores()})",
-  )
   command("list", "list the datasets that can be built, and those built", LIST_EPILOG)
   check = command("check", "check that a built dataset is fit to be scored on", CHECK_EPILOG)
   check.add_argument(
@@ -106,9 +100,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
     help="how it is to be divided (default: official where it has several splits, loso where "
     "subjects are known, else kfold)",
   )
-  check.add_argument("--folds", type=int, default=5, help="of kfold and holdout (default 5)")
-  check.add_argument("--split-seed", type=int, default=0, help="of kfold and holdout (default 0)")
+  check.add_argument(
+    "--folds", type=int, default=5, metavar="N", help="of kfold and holdout (default 5)"
+  )
+  check.add_argument(
+    "--split-seed", type=int, default=0, metavar="N", help="of kfold and holdout (default 0)"
+  )
   check.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write all of it there too")
+  check.add_argument(
+    "--faces",
+    action=argparse.BooleanOptionalAction,
+    help="look for the same face on both sides of a fold, 0.1 s a picture and core, kept for the "
+    f"next time (default: where there are at most {FEW_PICTURES:,} pictures)",
+  )
   preview = command("preview", "draw a page that shows what is in a built dataset", PREVIEW_EPILOG)
   preview.add_argument(
     "--output",
@@ -117,6 +121,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     metavar="FILE.html|DIR",
     help="the page, or a folder for it; the contact sheet lies beside it as PNG (default: here)",
   )
+  for made in (build, check):
+    made.add_argument(
+      "--workers",
+      type=int,
+      metavar="N",
+      help=f"processes that look at pictures (default: one per core, here {available_cores()})",
+    )
   for made in (check, preview):
     made.add_argument(
       "--variant",
@@ -198,6 +209,8 @@ def _list(args: argparse.Namespace) -> int:
       print(textwrap.fill(line, 100, initial_indent="  ", subsequent_indent="    "))
     if args.name is not None and described.instructions:
       print(textwrap.indent(described.instructions, "  "))
+  if args.name is None:
+    print("\nWhat --manual-dir must hold: python -m jax_me data list NAME")
   builds = catalog.list_builds(args.data_dir, args.name)
   print(f"\nBuilt in {args.data_dir}:" + ("" if builds else " nothing"))
   for build in builds:
@@ -213,7 +226,12 @@ def _list(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> int:
   build = catalog.find_build(args.name, args.data_dir, given_options(args), args.variant)
   result = check_dataset(
-    catalog.open_build(build), rule=args.split_rule, folds=args.folds, seed=args.split_seed
+    catalog.open_build(build),
+    rule=args.split_rule,
+    folds=args.folds,
+    seed=args.split_seed,
+    faces=args.faces,
+    workers=args.workers,
   )
   print(_check_text(result))
   if args.json is not None:
@@ -232,7 +250,7 @@ def _preview(args: argparse.Namespace) -> int:
 
 
 def _check_text(result: DatasetCheck) -> str:
-  marks = {"error": "ERROR  ", "warning": "warning", "note": "ok     "}
+  marks = {"error": "ERROR  ", "warning": "warning", "note": "note   ", "ok": "ok     "}
   lines = [f"{result.dataset} in {result.folder}", ""]
   rows = [
     (row["split"], row["class"], row["examples"], "–" if (n := row["subjects"]) is None else n)

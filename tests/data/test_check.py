@@ -1,13 +1,18 @@
 """What the check of a dataset finds: damage, leaks, duplicates, numbers other than published."""
 
+import functools
 import json
 import pathlib
+import types
 
 import pytest
 from drawn_folder import build_folder
 
+from jax_me.data import check
 from jax_me.data.catalog import DamagedDataset
-from jax_me.data.check import check_dataset
+
+# Describing faces takes time, and drawn pictures have none.
+check_dataset = functools.partial(check.check_dataset, faces=False)
 
 SUBJECTS = "file,label,subject"
 SPLITS = "file,label,subject,split"
@@ -28,8 +33,8 @@ def texts(result, level: str, topic: str | None = None) -> list[str]:
 def test_a_sound_dataset_is_valid(tmp_path):
   result = check_dataset(build_folder(tmp_path, rows(), SUBJECTS))
   assert result.valid and not texts(result, "error") and not texts(result, "warning")
-  assert "all 6 records decode, 16x20 pixels" in texts(result, "note", "records")
-  assert "loso: 3 folds, 2 examples tested" in texts(result, "note", "folds")[0]
+  assert "all 6 records decode, 16x20 pixels" in texts(result, "ok", "records")
+  assert "loso: 3 folds, 2 examples tested" in texts(result, "ok", "folds")[0]
   assert result.classes == [
     {"split": "train", "class": "calm", "examples": 3, "subjects": 3},
     {"split": "train", "class": "glad", "examples": 3, "subjects": 3},
@@ -78,7 +83,7 @@ def test_copies_across_a_published_division_are_only_told(tmp_path):
   result = check_dataset(builder)
   assert result.valid
   assert "the division is the published one" in texts(result, "warning", "duplicates")[0]
-  assert "official: 2 folds, 1 to 2 examples tested" in texts(result, "note", "folds")[0]
+  assert "official: 2 folds, 1 to 2 examples tested" in texts(result, "ok", "folds")[0]
   # Divided by us, the same copy would be a leak of ours.
   assert check_dataset(builder, rule="kfold", folds=5).valid is False
 
@@ -142,3 +147,38 @@ def test_damage_is_one_clear_line(tmp_path, damage):
   with pytest.raises(DamagedDataset, match="delete that folder and build it again") as caught:
     check_dataset(builder)
   assert str(folder) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_faces_are_compared_unless_there_are_many(tmp_path, monkeypatch):
+  builder = build_folder(tmp_path, rows(), SUBJECTS)
+  seen = []
+
+  def compare(builder, folds, **settings):
+    seen.append((len(folds), settings["split"], settings["workers"]))
+    names = {"first": "0.png", "second": "2.png"}
+    return [
+      {"kind": "near_identical", "distance": 0.05, "pairs": 1, "of": 1, **names},
+      {"kind": "one_person", "distance": 0.3, "pairs": 4, "of": 4, **names},
+      {"kind": "one_person", "distance": 0.39, "pairs": 1, "of": 4, **names},  # chance
+      {"kind": "no_face", "distance": None, "pairs": 0, "of": 0, **names},
+    ]
+
+  monkeypatch.setattr(check, "near_duplicates", compare)
+  result = check.check_dataset(builder, workers=0)
+  assert seen == [(3, "train", 0)] and len(result.faces) == 4
+  copies, person = texts(result, "warning", "faces")
+  assert "nearly the same picture" in copies and "0.png and 2.png, distance 0.05" in copies
+  assert "look like one person, 1 times" in person
+  assert "no face found in 1 pictures" in texts(result, "note", "faces")[0]
+
+  monkeypatch.setattr(check, "FEW_PICTURES", 5)
+  assert "--faces asks for it" in texts(check.check_dataset(builder), "note", "faces")[0]
+  assert "left out" in texts(check_dataset(builder), "note", "faces")[0]
+  assert len(check.check_dataset(builder, faces=True).faces) == 4
+
+
+def test_pictures_of_motion_have_no_faces_to_compare(tmp_path):
+  builder = build_folder(tmp_path, rows(), SUBJECTS)
+  builder.config.options = types.SimpleNamespace(input="flow")
+  result = check.check_dataset(builder)
+  assert result.faces == [] and "show motion" in texts(result, "note", "faces")[0]
