@@ -29,7 +29,7 @@ def write_release(basic: pathlib.Path, spelling: str = "list_patition_label.txt"
 
 
 @pytest.mark.parametrize("spelling", ["list_patition_label.txt", "list_partition_label.txt"])
-@pytest.mark.parametrize("below", ["", "basic", "RAF-DB/basic"])
+@pytest.mark.parametrize("below", ["", "basic", "RAF-DB/RAF-DB/basic"])
 def test_both_spellings_at_every_depth(tmp_path, spelling, below):
   write_release(tmp_path / "source" / below, spelling)
   builder = built.build("raf_db", tmp_path)

@@ -10,7 +10,7 @@ _SHOWN_NAMES = 5
 
 
 def walk_folders(
-  folder: pathlib.Path, *, depth: int = 3, enter: Callable[[str], bool] = lambda name: True
+  folder: pathlib.Path, *, depth: int = 4, enter: Callable[[str], bool] = lambda name: True
 ) -> Iterator[tuple[pathlib.Path, list[str], list[str]]]:
   """(folder, its files, its folders) from the top down, names sorted, hidden ones left out.
 
@@ -42,7 +42,7 @@ def walk_folders(
     level = below
 
 
-def find_files(folder: pathlib.Path, names: Iterable[str], *, depth: int = 3) -> list[pathlib.Path]:
+def find_files(folder: pathlib.Path, names: Iterable[str], *, depth: int = 4) -> list[pathlib.Path]:
   """All files with one of these names, whatever their case; upper folders first."""
   wanted = {name.casefold() for name in names}
   return [
@@ -57,7 +57,7 @@ def find_folders(
   folder: pathlib.Path,
   name: str,
   *,
-  depth: int = 3,
+  depth: int = 4,
   enter: Callable[[str], bool] = lambda name: True,
 ) -> list[pathlib.Path]:
   """All folders of this name, whatever their case, the given one included; upper ones first."""
