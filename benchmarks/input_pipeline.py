@@ -1,0 +1,243 @@
+"""Reading, decoding and batching at 224 pixels: jax_me against a torch DataLoader, in one run.
+
+Both sides decode the same JPEGs (synthetic, 256 to 400 pixels), resize them to 224 x 224 and hand
+the training process shuffled uint8 batches of 64. The peer is what its users write: a Dataset that
+opens a file with PIL and resizes it (bilinear), a DataLoader with 1 or 2 worker processes. Ours
+reads the same pictures from a dataset built by jax_me, with 1 or 2 decoding threads, or with worker
+processes. Nothing is kept decoded. The sides take turns, so that a busy machine
+slows both; the ratio is the median over the turns.
+
+  python benchmarks/input_pipeline.py            # needs torch; benchmarks/results/*.json
+  python benchmarks/input_pipeline.py --soak     # host memory over 20,000 batches stays flat
+"""
+
+import argparse
+import io
+import json
+import pathlib
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import cv2
+import numpy as np
+import psutil
+from PIL import Image
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPOSITORY))
+
+from jax_me.data import builders, pipeline, store  # noqa: E402
+
+RESULTS = REPOSITORY / "benchmarks" / "results"
+SIZE = 224
+BATCH = 64
+REQUIRED_RATIO = 1.5
+# The soak is about what stays behind batch after batch, not about pixels: small ones take minutes.
+SOAK_SIZE = 64
+SOAK_BATCH = 16
+SOAK_GROWTH = 16 * 2**20
+
+
+def make_pictures(folder: pathlib.Path, count: int) -> None:
+  """Writes JPEGs as faces from the web are: about 25 KB, smooth with some grain."""
+  random = np.random.default_rng(0)
+  lines = ["file,label"]
+  for number in range(count):
+    side = int(random.integers(256, 401))
+    coarse = random.integers(0, 256, (side // 16, side // 16, 3), np.uint8)
+    smooth = cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC)
+    grain = random.normal(0, 3, smooth.shape)
+    picture = np.clip(smooth + grain, 0, 255).astype(np.uint8)
+    data = io.BytesIO()
+    Image.fromarray(picture).save(data, "JPEG", quality=88)
+    (folder / f"{number:05d}.jpg").write_bytes(data.getvalue())
+    lines.append(f"{number:05d}.jpg,{'ab'[number % 2]}")
+  (folder / "labels.csv").write_text("\n".join(lines))
+
+
+class Pictures:
+  """The peer's Dataset."""
+
+  def __init__(self, folder: pathlib.Path):
+    self.files = sorted(folder.glob("*.jpg"))
+
+  def __len__(self) -> int:
+    return len(self.files)
+
+  def __getitem__(self, number: int) -> Any:
+    import torch
+
+    with Image.open(self.files[number]) as picture:
+      small = picture.convert("RGB").resize((SIZE, SIZE), Image.Resampling.BILINEAR)
+    return torch.from_numpy(np.array(small)), number % 2
+
+
+def peer_batches(folder: pathlib.Path, workers: int) -> Iterator[Any]:
+  """Endless batches of the peer; its workers stay alive from epoch to epoch."""
+  from torch.utils.data import DataLoader
+
+  loader = DataLoader(
+    Pictures(folder),
+    batch_size=BATCH,
+    shuffle=True,
+    num_workers=workers,
+    persistent_workers=True,
+    drop_last=True,
+  )
+  while True:
+    yield from loader
+
+
+def processor_seconds() -> float:
+  """Of this process and those that it started."""
+  total = 0.0
+  for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
+    try:
+      times = process.cpu_times()
+    except psutil.NoSuchProcess:
+      continue
+    total += times.user + times.system
+  return total
+
+
+def measure_turn(batches: Iterator[Any], count: int) -> tuple[float, float]:
+  """(images per second, processor milliseconds per image) over some batches."""
+  next(batches)
+  cpu, start = processor_seconds(), time.perf_counter()
+  for _ in range(count):
+    next(batches)
+  seconds = time.perf_counter() - start
+  images = count * BATCH
+  return images / seconds, 1000 * (processor_seconds() - cpu) / images
+
+
+def compare(folder: pathlib.Path, builder: Any, workers: int, turns: int, count: int) -> dict:
+  """One row of the result: the peer, our threads and our processes, in turns."""
+
+  def threads() -> Any:
+    images = store.ImageStore(builder, image_size=SIZE, cache_bytes=0, threads=workers)
+    return pipeline.train_batches(images, batch_size=BATCH, seed=0)
+
+  def processes() -> Any:
+    images = store.ImageStore(builder, image_size=SIZE, cache_bytes=0)
+    return pipeline.train_batches(images, batch_size=BATCH, seed=0, workers=workers)
+
+  sides = {
+    "torch_dataloader": lambda: peer_batches(folder, workers),
+    "threads": threads,
+    "processes": processes,
+  }
+  measured: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
+  for _ in range(turns):
+    for name, start in sides.items():
+      batches = start()
+      for _ in range(2):  # starting up does not count
+        next(batches)
+      measured[name].append(measure_turn(batches, count))
+      batches.close()
+  peer = measured["torch_dataloader"]
+  row: dict[str, Any] = {"workers": workers}
+  for name, values in measured.items():
+    speed, cpu = (statistics.median(column) for column in zip(*values, strict=True))
+    row[name] = {
+      "images_per_second": round(speed, 1),
+      "processor_ms_per_image": round(cpu, 3),
+    }
+    if name != "torch_dataloader":
+      ratios = [ours[0] / theirs[0] for ours, theirs in zip(values, peer, strict=True)]
+      row[name]["ratio"] = round(statistics.median(ratios), 2)
+      row[name]["processor_ratio"] = round(statistics.median(theirs[1] for theirs in peer) / cpu, 2)
+  return row
+
+
+def resident_bytes() -> int:
+  """Memory of this process and those that it started, shared pages counted once where known."""
+  total = 0
+  for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
+    try:
+      total += process.memory_full_info().pss
+    except (psutil.NoSuchProcess, AttributeError):
+      continue
+  return total
+
+
+def soak(builder: Any, batches: int, workers: int) -> dict:
+  """Memory at the start, the quarters and the end of many batches."""
+  images = store.ImageStore(builder, image_size=SOAK_SIZE, cache_bytes=0)
+  stream = pipeline.train_batches(images, batch_size=SOAK_BATCH, seed=0, workers=workers)
+  warm = max(1, batches // 20)
+  for _ in range(warm):  # buffers and allocators fill
+    next(stream)
+  marks = [resident_bytes()]
+  for _ in range(4):
+    for _ in range((batches - warm) // 4):
+      next(stream)
+    marks.append(resident_bytes())
+  stream.close()
+  return {
+    "batches": batches,
+    "batch_size": SOAK_BATCH,
+    "image_size": SOAK_SIZE,
+    "workers": workers,
+    "mib_at_start_quarters_end": [round(mark / 2**20, 1) for mark in marks],
+    "growth_mib": round((marks[-1] - marks[0]) / 2**20, 1),
+  }
+
+
+def write(name: str, result: dict) -> None:
+  text = json.dumps(result, indent=2)
+  print(text)
+  RESULTS.mkdir(parents=True, exist_ok=True)
+  (RESULTS / name).write_text(text + "\n")
+
+
+def main() -> int:
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument("--pictures", type=int, default=2000, help="number of different pictures")
+  parser.add_argument("--turns", type=int, default=5, help="times that each side is measured")
+  parser.add_argument("--batches", type=int, default=25, help="batches of one measurement")
+  parser.add_argument("--soak", action="store_true", help="measure memory instead of speed")
+  parser.add_argument("--soak-batches", type=int, default=20_000)
+  arguments = parser.parse_args()
+  with tempfile.TemporaryDirectory() as scratch:
+    folder = pathlib.Path(scratch) / "pictures"
+    folder.mkdir()
+    make_pictures(folder, arguments.pictures)
+    builder = builders.prepare(
+      "labeled_images", data_dir=f"{scratch}/data", manual_dir=str(folder), align=False, workers=0
+    )
+    if arguments.soak:
+      runs = [soak(builder, arguments.soak_batches, workers) for workers in (0, 2)]
+      write("input_pipeline_soak.json", {"runs": runs})
+      grown = [run["growth_mib"] for run in runs if run["growth_mib"] * 2**20 > SOAK_GROWTH]
+      if grown:
+        print(f"memory grew by {max(grown)} MiB; {SOAK_GROWTH / 2**20:.0f} are allowed")
+      return bool(grown)
+    sizes = [path.stat().st_size for path in folder.glob("*.jpg")]
+    rows = [
+      compare(folder, builder, workers, arguments.turns, arguments.batches) for workers in (1, 2)
+    ]
+  write(
+    "input_pipeline.json",
+    {
+      "pictures": arguments.pictures,
+      "kib_per_picture": round(statistics.mean(sizes) / 1024, 1),
+      "image_size": SIZE,
+      "batch_size": BATCH,
+      "cores": psutil.cpu_count(),
+      "runs": rows,
+    },
+  )
+  worst = min(row[side]["ratio"] for row in rows for side in ("threads", "processes"))
+  if worst < REQUIRED_RATIO:
+    print(f"only {worst} times the peer's speed; {REQUIRED_RATIO} are required")
+    return 1
+  return 0
+
+
+if __name__ == "__main__":
+  sys.exit(main())
