@@ -23,7 +23,7 @@ from jax_me.data.index import ExampleIndex, read_index
 from jax_me.data.near_duplicates import near_duplicates
 from jax_me.data.record_check import RecordCheck, check_records
 
-SPLIT_RULES = ("official", "loso", "lodo", "kfold", "holdout")
+SPLIT_RULES = ("official", "loso", "lodo", "kfold", "step", "holdout")
 NAMED = 5  # examples that a finding names
 # Faces are compared without being asked for up to so many pictures: three minutes on one core.
 FEW_PICTURES = 2000
@@ -93,7 +93,7 @@ def check_dataset(
     builder: a prepared dataset.
     rule: one of SPLIT_RULES, how it is to be divided. None takes "official" where the dataset has
       several splits, "loso" where subjects are known, else "kfold".
-    folds: number of folds for "kfold"; "holdout" tests on one part of so many.
+    folds: number of folds for "kfold" and "step"; "holdout" tests on one part of so many.
     seed: of "kfold" and "holdout".
     faces: look for the same face on both sides; None does so for at most FEW_PICTURES pictures.
     workers: processes that describe faces; None takes one a core.
@@ -171,6 +171,8 @@ def make_folds(
       made = division.leave_one_database_out(index)
     elif rule == "kfold":
       made = division.k_folds(index, folds, seed=seed)
+    elif rule == "step":
+      made = division.step_folds(index, folds)
     else:
       made = [division.holdout(index, 1 / folds, seed=seed)]
     for fold in made:

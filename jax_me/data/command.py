@@ -101,7 +101,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     "subjects are known, else kfold)",
   )
   check.add_argument(
-    "--folds", type=int, default=5, metavar="N", help="of kfold and holdout (default 5)"
+    "--folds", type=int, default=5, metavar="N", help="of kfold, step and holdout (default 5)"
   )
   check.add_argument(
     "--split-seed", type=int, default=0, metavar="N", help="of kfold and holdout (default 0)"

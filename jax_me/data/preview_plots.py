@@ -146,6 +146,6 @@ def draw_sheet(
       axes = figure.add_axes((left / width, 1 - bottom / height, side / width, side / height))
       axes.imshow(image)
       axes.set_axis_off()
-      text = "\n".join(shorten(part, 20) for part in caption.split("\n"))
+      text = "\n".join(shorten(part, 18) for part in caption.split("\n"))
       write(text, left, bottom + 0.03, size=6.5, color=QUIET)
   return to_png(figure)

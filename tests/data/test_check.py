@@ -97,6 +97,14 @@ def test_a_rule_that_cannot_be_followed(tmp_path):
     check_dataset(builder, rule="random")
 
 
+def test_every_rule_is_followed(tmp_path):
+  made = [{**row, "database": "DE"[i % 2], "split": "train"} for i, row in enumerate(rows(4))]
+  builder = build_folder(tmp_path, made, "file,label,subject,database,split")
+  for rule in set(check.SPLIT_RULES) - {"official"}:
+    (text,) = texts(check_dataset(builder, rule=rule, folds=2), "ok", "folds")
+    assert text.startswith(f"{rule}: ") and "no subject stands on both sides" in text
+
+
 def test_a_class_of_one_person(tmp_path):
   alone = [*rows(), {"label": "odd", "subject": "p0"}]
   result = check_dataset(build_folder(tmp_path, alone, SUBJECTS))

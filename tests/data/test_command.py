@@ -121,6 +121,14 @@ def test_check_tells_by_its_exit_code(tmp_path, capsys):
   assert "build it again" in capsys.readouterr().err
 
 
+def test_an_interrupted_build_is_one_line(tmp_path, capsys):
+  (tmp_path / "demo_clips" / "flow_128-0" / "incomplete.1.0.0").mkdir(parents=True)
+  for command in ("check", "preview"):
+    assert run(command, "demo_clips", "--data-dir", tmp_path) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "the build was interrupted; the same data build command goes on with it" in line
+
+
 def test_several_builds_are_told_apart(tmp_path, capsys):
   data = tmp_path / "data"
   build_folder(tmp_path, ROWS, COLUMNS)
