@@ -22,6 +22,9 @@ def common() -> ConfigDict:
   c.remat = False  # Recompute each block in the backward pass: less memory, about a third slower.
   c.scan_layers = False  # Compile the blocks as one loop: quicker to compile, more memory a step.
   c.init_from = ""  # Folder of a converted checkpoint or a workdir whose weights to start from.
+  c.head_std = (
+    0.0  # With init_from: deviation of a fresh head's weights, e.g. 2e-5; 0 = the model's.
+  )
   c.label_smoothing = 0.0  # In [0, 1): share of the target spread over all classes.
   # Factor of each class in the loss, in the order of the labels; "balanced" = rarer classes count
   # more, so that all count alike; empty = 1. The command line takes a tuple: "(1.0, 0.5, 2.0)".
@@ -41,6 +44,7 @@ def common() -> ConfigDict:
   # How examples are divided: "kfold" and "holdout" by subject, "loso" leaves one subject out,
   # "official" uses the dataset's own splits, "none" trains on everything.
   c.data.split = "holdout"
+  c.data.train_splits = ("train",)  # The dataset's own splits that "official" trains on.
   c.data.folds = 5  # Number of folds of "kfold".
   c.data.holdout = 0.25  # Share of the subjects that "holdout" keeps for the test.
   c.data.fold = -1  # Number of the one fold to run, from 0; -1 = all of them.
@@ -92,14 +96,16 @@ def common() -> ConfigDict:
   c.optimizer.momentum = 0.9  # Of "sgd".
   c.optimizer.clip_norm = 0.0  # Largest global gradient norm; 0 = no clipping.
   c.optimizer.layer_decay = 1.0  # Learning-rate factor from a layer to the one before; 1 = off.
-  c.optimizer.layer_decay_type = "vit"  # "vit", or for ConvNeXt V2 "single" or "group".
+  c.optimizer.layer_decay_type = "vit"  # "vit"; "single", "group" (ConvNeXt V2); "backbone".
 
   c.mae = ConfigDict()
   c.mae.mask_ratio = 0.75  # Share of patches removed in pre-training.
 
   c.trackers = ("tensorboard",)  # Also "wandb", "trackio"; metrics.jsonl is always written.
   c.log_steps = 10  # Steps between rows of metrics.jsonl.
-  c.evaluate_epochs = 5.0  # Epochs between evaluations; 0 = at the end only.
+  c.evaluate_epochs = (
+    5.0  # Epochs between evaluations (pre-training: sheets of faces); 0 = at the end.
+  )
   c.checkpoint_steps = 200  # Steps between checkpoints.
   c.keep_checkpoints = 2  # The newest ones that stay on disk.
 

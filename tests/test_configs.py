@@ -10,7 +10,8 @@ from jax_me.models.catalog import create_model
 from jax_me.training import settings
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "configs"
-RECIPES = sorted(p.name for p in CONFIGS.glob("*.py") if p.stem not in ("__init__", "common"))
+NO_RECIPES = ("__init__", "common", "families")
+RECIPES = sorted(p.name for p in CONFIGS.glob("*.py") if p.stem not in NO_RECIPES)
 VARIANTS = [
   *RECIPES,
   "finetune_images.py:vit_small_patch16",
@@ -18,6 +19,14 @@ VARIANTS = [
   "finetune_images.py:convnextv2_atto",
   "mae_images.py:fcmae_convnextv2_atto",
   "mae_affectnet.py:tiny",
+  "fcmae_affectnet.py:atto",
+  *(
+    f"finetune_{dataset}.py:{model}"
+    for dataset in ("rafdb", "ferplus", "affectnet")
+    for model in ("vit_small_patch16", "convnextv2_base", "t2t_vit_14")
+  ),
+  "finetune_affectnet.py:vit_base_patch16,7",
+  "t2t_imagenet_style.py:t2t_vit_19",
   "mae_affectnet.py:demo",
 ]
 
@@ -70,7 +79,7 @@ def test_all_problems_are_told_at_once():
     settings.check(config)
 
 
-@pytest.mark.parametrize("recipe", ["nothing.py", "common.py"])
+@pytest.mark.parametrize("recipe", ["nothing.py", "common.py", "families.py"])
 def test_no_recipe_is_said_so(recipe):
   with pytest.raises(settings.SettingsError, match="no recipe"):
     settings.load_recipe(str(CONFIGS / recipe))

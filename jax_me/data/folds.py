@@ -141,27 +141,31 @@ def leave_one_database_out(index: ExampleIndex) -> list[Fold]:
   return [_fold(index, name, index.database == name) for name in names]
 
 
-def official_fold(index: ExampleIndex, *, test: str | None = None) -> Fold:
+def official_fold(
+  index: ExampleIndex, *, train: Sequence[str] = ("train",), test: str | None = None
+) -> Fold:
   """The division that the dataset's authors published, from the stored splits.
 
   Args:
     index: read with all splits, for example `read_index(builder, "train+test")`.
-    test: split to test on; None takes "test", else "validation", else "val". All examples of
-      "train" are trained on; other splits are on neither side.
+    train: splits to train on.
+    test: split to test on; None takes the first of "test", "validation" and "val" that is there
+      and not trained on. Other splits are on neither side.
 
   Raises:
     ValueError: there is no such split, or a known person stands on both sides.
   """
   splits = set(index.split)
-  wanted = [test] if test is not None else ["test", "validation", "val"]
+  usual = [name for name in ("test", "validation", "val") if name not in train]
+  wanted = [test] if test is not None else usual
   found = [name for name in wanted if name in splits]
-  if "train" not in splits or not found:
+  if not splits.issuperset(train) or not found:
     raise ValueError(
-      f"an official division needs splits train and {' or '.join(wanted)}; there are: "
-      f"{', '.join(sorted(splits))}"
+      f"an official division needs splits {' and '.join(train)}, and {' or '.join(wanted)}; there "
+      f"are: {', '.join(sorted(splits))}"
     )
-  train = np.flatnonzero(index.split == "train")
-  fold = Fold("official", train, np.flatnonzero(index.split == found[0]))
+  trained = np.flatnonzero(np.isin(index.split, list(train)))
+  fold = Fold("official", trained, np.flatnonzero(index.split == found[0]))
   check_disjoint(index, fold)
   return fold
 

@@ -18,10 +18,14 @@ from jax_me.data.store import ImageStore
 from jax_me.evaluation.evaluate import class_probabilities, evaluation_weights, make_classifier
 from jax_me.evaluation.metrics import confusion_matrix, scores
 from jax_me.evaluation.predictions import Predictions
-from jax_me.evaluation.reconstruction import make_reconstructor
+from jax_me.evaluation.reconstruction import (
+  RECONSTRUCTIONS_FOLDER,
+  make_reconstructor,
+  save_sheet,
+)
 from jax_me.models import saved
-from jax_me.models.transfer import initialise_from
 from jax_me.training import loop, sharding
+from jax_me.training.initial_weights import REPORT_FILE, start_from
 from jax_me.training.losses import balanced_class_weights
 from jax_me.training.processes import is_writer
 from jax_me.training.recipe import make_program, model_arguments
@@ -190,7 +194,7 @@ class Experiment:
         constants=constants,
         cadence=self.cadence(fold),
         workdir=workdir,
-        evaluator=None if self.pretraining else self._evaluator(fold),
+        evaluator=self._painter(fold, workdir) if self.pretraining else self._evaluator(fold),
         initialise=self._initialiser(workdir),
         keep_checkpoints=self.config.keep_checkpoints,
         make_writers=lambda step: open_writers(
@@ -213,42 +217,36 @@ class Experiment:
 
     return evaluate
 
+  def _painter(self, fold: division.Fold, workdir: pathlib.Path) -> loop.Evaluator:
+    """Leaves a sheet of reconstructed faces, so that progress can be seen while it happens."""
+
+    def paint(state: State, step: int) -> Mapping[str, float]:
+      sheets = self.reconstruct(fold, state)
+      if is_writer():
+        save_sheet(workdir / RECONSTRUCTIONS_FOLDER / f"step_{step:08}.png", sheets)
+      return {}
+
+    return paint
+
   def _initialiser(self, workdir: pathlib.Path) -> Callable[[State], State] | None:
     """Weights of `init_from` for a fresh state; what was taken goes into init_from.json."""
     if not self.config.init_from:
       return None
 
     def initialise(state: State) -> State:
-      source = saved.load_model(self.config.init_from)
-      _, params, model_state = saved.split_model(source.model)
-      transfer = initialise_from(
-        state["params"],
-        params,
-        source_name=source.name,
+      started, report = start_from(
+        state,
+        self.config.init_from,
         target_name=self.config.model.name,
-        model_state=state["model_state"],
-        source_model_state=model_state,
         labels=None if self.pretraining else self.labels,
-        source_labels=source.labels,
+        head_std=self.config.head_std,
+        seed=self.config.seed,
       )
       if is_writer():
-        saved.write_json(workdir / "init_from.json", transfer.report)
-      return {
-        **state,
-        "params": _placed(transfer.params, state["params"]),
-        "model_state": _placed(transfer.model_state, state["model_state"]),
-        # An average starts from the loaded weights, in buffers of its own: the step donates both.
-        **({"ema": _placed(transfer.params, state["params"])} if "ema" in state else {}),
-      }
+        saved.write_json(workdir / REPORT_FILE, report)
+      return started
 
     return initialise
-
-
-def _placed(values: Any, like: Any) -> Any:
-  """Copies of arrays, sharded like others."""
-  return jax.tree.map(
-    lambda value, old: jax.device_put(np.asarray(value), old.sharding), values, like
-  )
 
 
 def divide(config: ConfigDict, index: Any) -> list[division.Fold]:
@@ -262,7 +260,7 @@ def divide(config: ConfigDict, index: Any) -> list[division.Fold]:
     "kfold": lambda: division.k_folds(index, data.folds, seed=config.seed),
     "holdout": lambda: [division.holdout(index, data.holdout, seed=config.seed)],
     "loso": lambda: division.leave_one_subject_out(index),
-    "official": lambda: [division.official_fold(index)],
+    "official": lambda: [division.official_fold(index, train=tuple(data.train_splits))],
     "none": lambda: [division.Fold("all", np.arange(len(index)), np.empty(0, np.int64))],
   }
   made = makers[data.split]()

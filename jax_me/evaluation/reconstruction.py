@@ -1,5 +1,6 @@
 """Pictures of what a masked autoencoder sees, paints and should have painted."""
 
+import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -8,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from jax_me.faces.images import encode_image
+from jax_me.files import write_whole
 from jax_me.models.patches import patchify, unpatchify
 from jax_me.models.saved import merge_model
 from jax_me.training.processes import fetch
@@ -15,6 +18,8 @@ from jax_me.training.steps import normalise
 
 # (weights, constants, images uint8 [N, S, S, 3], key) -> dict of uint8 [N, S, S, 3]
 Reconstructor = Callable[..., dict[str, np.ndarray]]
+
+RECONSTRUCTIONS_FOLDER = "reconstructions"  # In a workdir: a sheet for every evaluation.
 
 GREY = 0.5  # Removed patches, in [0, 1].
 
@@ -59,3 +64,15 @@ def make_reconstructor(graphdef: Any, mesh: Mesh, *, mask_ratio: float) -> Recon
     return fetch(reconstruct(weights, constants, images, key), mesh)
 
   return run
+
+
+def save_sheet(path: pathlib.Path, sheets: Mapping[str, np.ndarray]) -> None:
+  """Writes a PNG with a column a face: masked, reconstructed and original below one another.
+
+  Args:
+    path: file to write, its folder made where missing.
+    sheets: `masked`, `reconstructed`, `original`: uint8 [N, S, S, 3] RGB each.
+  """
+  rows = [np.concatenate(list(sheets[name]), 1) for name in ("masked", "reconstructed", "original")]
+  path.parent.mkdir(parents=True, exist_ok=True)
+  write_whole(path, encode_image(np.concatenate(rows), "png"))

@@ -237,9 +237,10 @@ class _Run:
       if judge is not None:
         with self._meter.paused():
           scores = dict(judge(state, step))
-        self._tracker.write(step, {"epoch": step / cadence.epoch, **scores})
-        shown = "  ".join(f"{k} {v:.4f}" for k, v in scores.items())
-        self._progress.say(f"step {step}: {shown}")
+        if scores:
+          self._tracker.write(step, {"epoch": step / cadence.epoch, **scores})
+          shown = "  ".join(f"{k} {v:.4f}" for k, v in scores.items())
+          self._progress.say(f"step {step}: {shown}")
       # In a bad stretch the checkpoint before it must stay the newest.
       if saving and not (self._skipped and step < cadence.total):
         self._save(state)

@@ -12,7 +12,7 @@ NO_DECAY = {
   "finetune": frozenset({"bias", "scale", "gamma", "beta", "cls_token", "pos_embed"}),
 }
 
-LAYER_DECAY_TYPES = ("vit", "single", "group")
+LAYER_DECAY_TYPES = ("vit", "single", "group", "backbone")
 
 
 def parameter_paths(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -89,7 +89,8 @@ def learning_rate_scales(
     params: nested params of a classifier.
     layer_decay: factor from one layer to the one before it, in (0, 1]; 1 switches it off.
     layer_decay_type: "vit" (also T2T-ViT), or for ConvNeXt V2 "single" (a layer a block) or
-      "group" (12 groups), as in the original's --layer_decay_type.
+      "group" (12 groups), as in the original's --layer_decay_type; "backbone" gives all but the
+      head one factor, as T2T-ViT's transfer_learning.py does.
 
   Returns:
     {path: factor}; the head has 1.
@@ -106,6 +107,8 @@ def learning_rate_scales(
   paths = list(parameter_paths(params))
   if layer_decay == 1.0:
     return dict.fromkeys(paths, 1.0)
+  if layer_decay_type == "backbone":
+    return {p: 1.0 if p.startswith("head.") else layer_decay for p in paths}
   if layer_decay_type == "vit":
     blocks = _count(paths, r"blocks\.(\d+)\.")
     return {p: layer_decay ** (blocks + 1 - _vit_layer(p, blocks)) for p in paths}

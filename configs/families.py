@@ -1,0 +1,124 @@
+"""What the fine-tuning recipes of each model family share. No recipe itself."""
+
+from ml_collections import ConfigDict
+
+from configs.common import common
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+FAMILIES = ("vit_", "convnextv2_", "t2t_vit_")
+
+
+def fine_tuning(model: str, dataset: str) -> ConfigDict:
+  """Settings that fine-tuning on a public face dataset has in common, whatever the family."""
+  if not model.startswith(FAMILIES):
+    raise ValueError(
+      f"a recipe for fine-tuning takes a classifier, {', '.join(f + '*' for f in FAMILIES)}; "
+      f"got {model!r}"
+    )
+  c = common()
+  c.model.name = model
+  c.model.image_size = 224
+  c.precision = "bfloat16"
+  c.data.name = dataset
+  c.data.split = "official"
+  c.data.mean = IMAGENET_MEAN
+  c.data.std = IMAGENET_STD
+  c.evaluate_epochs = 1.0
+  c.checkpoint_steps = 500
+  return c
+
+
+def class_token_vit(c: ConfigDict) -> None:
+  """MAE-SFER's main_rafdb.py: ViT from the class token, its position table fixed; Adam in steps."""
+  with c.model.arguments.unlocked():
+    c.model.arguments.global_pool = False
+    c.model.arguments.train_positions = False
+  c.batch_size = 32
+  c.epochs = 120.0
+  c.label_smoothing = 0.1  # The default of timm's Mixup.
+  c.mixing.mixup_alpha = 1.0
+  c.augment.flip = 0.5
+  c.augment.jitter_prob = 0.5  # Colour and affine changes happen together or not at all.
+  c.augment.brightness = c.augment.contrast = c.augment.saturation = c.augment.hue = 0.25
+  c.augment.translate = 0.1
+  c.augment.zoom = (1.0, 1.25)
+  c.augment.erase_prob = 0.5
+  c.augment.erase_area = (0.02, 0.25)
+  c.augment.erase_ratio = (0.3, 3.3)
+  c.augment.erase_mode = "zero"
+  c.optimizer.name = "adam"
+  c.optimizer.base_learning_rate = 0.0
+  c.optimizer.learning_rate = 1e-5
+  c.optimizer.weight_decay = 0.0
+  c.optimizer.schedule = "step"
+  c.optimizer.milestones = (35, 65, 95)
+  c.optimizer.warmup_epochs = 0.0
+
+
+def mae_vit(c: ConfigDict) -> None:
+  """MAE's main_finetune.py as MAE-SFER calls it on AffectNet: mean of the tokens, AdamW, cosine."""
+  with c.model.arguments.unlocked():
+    c.model.arguments.global_pool = True
+    c.model.arguments.drop_path_rate = 0.1
+  c.head_std = 2e-5
+  c.batch_size = 32
+  c.epochs = 10.0
+  c.label_smoothing = 0.1
+  c.mixing.mixup_alpha = 0.8
+  c.mixing.cutmix_alpha = 1.0
+  _colourful_crops(c)
+  c.augment.erase_prob = 0.25
+  c.optimizer.base_learning_rate = 5e-4
+  c.optimizer.min_learning_rate = 1e-6
+  c.optimizer.weight_decay = 0.05
+  c.optimizer.layer_decay = 0.65
+  c.optimizer.warmup_epochs = 5.0
+
+
+def convnextv2(c: ConfigDict) -> None:
+  """ConvNeXt V2's main_finetune.py as MAE-SFER calls it on RAF-DB."""
+  with c.model.arguments.unlocked():
+    c.model.arguments.drop_path_rate = 0.1
+  c.head_std = 2e-5
+  c.batch_size = 128
+  c.accum_steps = 4
+  c.epochs = 100.0
+  c.label_smoothing = 0.1
+  c.ema_decay = 0.9999
+  c.mixing.mixup_alpha = 0.8
+  c.mixing.cutmix_alpha = 1.0
+  _colourful_crops(c)
+  c.augment.erase_prob = 0.25
+  c.optimizer.base_learning_rate = 6.25e-4
+  c.optimizer.min_learning_rate = 1e-6
+  c.optimizer.weight_decay = 0.05
+  c.optimizer.layer_decay = 0.6
+  c.optimizer.layer_decay_type = "group"
+  c.optimizer.warmup_epochs = 20.0
+
+
+def t2t_transfer(c: ConfigDict) -> None:
+  """T2T-ViT's transfer_learning.py: SGD, cosine; the backbone learns 100 times slower."""
+  with c.model.arguments.unlocked():
+    c.model.arguments.drop_path_rate = 0.1
+  c.batch_size = 64
+  c.epochs = 60.0
+  c.augment.flip = 0.5
+  c.augment.translate = 1 / 8
+  c.optimizer.name = "sgd"
+  c.optimizer.base_learning_rate = 0.0
+  c.optimizer.learning_rate = 0.05
+  c.optimizer.min_learning_rate = 2e-4
+  c.optimizer.weight_decay = 5e-4
+  c.optimizer.layer_decay = 0.01
+  c.optimizer.layer_decay_type = "backbone"
+  c.optimizer.warmup_epochs = 0.0
+
+
+def _colourful_crops(c: ConfigDict) -> None:
+  c.augment.crop_scale = (0.08, 1.0)
+  c.augment.crop_ratio = (3 / 4, 4 / 3)
+  c.augment.flip = 0.5
+  # timm's colour jitter, which it uses where RandAugment is off.
+  c.augment.brightness = c.augment.contrast = c.augment.saturation = 0.4
