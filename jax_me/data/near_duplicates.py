@@ -214,24 +214,30 @@ def _close_pairs(
   _, side_code = np.unique(side.astype(str), return_inverse=True)
   subject_names, subject_code = np.unique(subjects.astype(str), return_inverse=True)
   known = subject_names[subject_code] != ""
-  # Sorted, most blocks have one side and one person, and those need no look.
+  # Sorted, many blocks have one side and one person or none, and those need no look.
   faces = faces[np.lexsort((subject_code[faces], side_code[faces]))]
-  vectors = np.asarray(descriptors, np.float32)
+  vectors = np.asarray(descriptors[faces], np.float32)
+  halves, ones = -0.5 * (vectors**2).sum(1, keepdims=True), np.ones((len(faces), 1), np.float32)
+  # The product of a row with a column is minus half the squared distance.
+  rows = np.concatenate([vectors, halves, ones], 1)
+  columns = np.concatenate([vectors, ones, halves], 1).T
   for start in range(0, len(faces), BLOCK):
     left = faces[start : start + BLOCK]
     for other in range(start, len(faces), BLOCK):
       right = faces[other : other + BLOCK]
-      wanted = subject_code[left][:, None] != subject_code[right]
-      wanted &= known[left][:, None] & known[right]
-      wanted |= side_code[left][:, None] != side_code[right]
-      if not wanted.any():
+      both = np.concatenate([left, right])
+      one_side = np.ptp(side_code[both]) == 0
+      if one_side and (np.ptp(subject_code[both]) == 0 or not known[both].any()):
         continue
-      # float32 sums are right to 1e-6 of about 1.5: what is near the limit is looked at exactly.
-      squares = (vectors[left] ** 2).sum(1)[:, None] + (vectors[right] ** 2).sum(1)
-      wanted &= squares - 2 * vectors[left] @ vectors[right].T <= radius**2 + 1e-5
-      a, b = np.nonzero(np.triu(wanted, 1) if other == start else wanted)
-      a, b = left[a], right[b]
-      distance = np.linalg.norm(vectors[a].astype(np.float64) - vectors[b], axis=1)
+      product = rows[start : start + BLOCK] @ columns[:, other : other + BLOCK]
+      # float32 sums of about 1 are right to 1e-6: what is near the limit is looked at exactly.
+      a, b = np.nonzero(product >= -0.5 * radius**2 - 1e-5)
+      ahead = start + a < other + b
+      a, b = left[a[ahead]], right[b[ahead]]
+      wanted = known[a] & known[b] & (subject_code[a] != subject_code[b])
+      wanted |= side_code[a] != side_code[b]
+      a, b = a[wanted], b[wanted]
+      distance = np.linalg.norm(descriptors[a].astype(np.float64) - descriptors[b], axis=1)
       near = distance <= radius
       yield np.minimum(a, b)[near], np.maximum(a, b)[near], distance[near]
 
