@@ -142,7 +142,9 @@ def make_augmentation(settings: Augmentation, size: int) -> RowChange:
     if settings.flip:
       chosen = jax.random.bernoulli(flip_key, settings.flip)
       image = jnp.where(chosen, mirror(image, flow=settings.flow), image)
-    jitters = jax.random.bernoulli(jitter_key, settings.jitter_prob)
+    jitters = jnp.asarray(True)
+    if settings.jitter_prob < 1:
+      jitters = jax.random.bernoulli(jitter_key, settings.jitter_prob)
     if settings.colours:
       colour = draw_colour(
         colour_key, settings.brightness, settings.contrast, settings.saturation, settings.hue

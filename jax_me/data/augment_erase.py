@@ -1,6 +1,5 @@
 """Holes in one image: random erasing and cutout."""
 
-import math
 from typing import NamedTuple
 
 import jax
@@ -41,21 +40,21 @@ def draw_erasing(
     area: share of the picture, uniform in (low, high).
     ratio: height / width of the box, log-uniform in (low, high).
   """
-  chosen_key, area_key, ratio_key, top_key, left_key = jax.random.split(key, 5)
-  areas = jax.random.uniform(area_key, (ATTEMPTS,), minval=area[0], maxval=area[1])
-  ratios = jnp.exp(
-    jax.random.uniform(ratio_key, (ATTEMPTS,), minval=math.log(ratio[0]), maxval=math.log(ratio[1]))
-  )
+  # One draw for all numbers: many small ones take long to compile and to run.
+  draws = jax.random.uniform(key, (3 + 2 * ATTEMPTS,))
+  chosen, down, right = draws[:3]
+  areas = area[0] + (area[1] - area[0]) * draws[3 : 3 + ATTEMPTS]
+  ratios = ratio[0] * (ratio[1] / ratio[0]) ** draws[3 + ATTEMPTS :]
   pixels = areas * (height * width)
   heights = jnp.round(jnp.sqrt(pixels * ratios)).astype(jnp.int32)
   widths = jnp.round(jnp.sqrt(pixels / ratios)).astype(jnp.int32)
   fits = (heights < height) & (widths < width)
   first = jnp.argmax(fits)
-  erased = jax.random.bernoulli(chosen_key, probability) & fits[first]
+  erased = (chosen < probability) & fits[first]
   box_height = jnp.where(erased, heights[first], 0)
   box_width = jnp.where(erased, widths[first], 0)
-  top = jax.random.randint(top_key, (), 0, height - box_height + 1)
-  left = jax.random.randint(left_key, (), 0, width - box_width + 1)
+  top = whole_number(down, height - box_height + 1)
+  left = whole_number(right, width - box_width + 1)
   return Box(top, left, top + box_height, left + box_width)
 
 
@@ -68,15 +67,20 @@ def draw_cutout(key: jax.Array, height: int, width: int, side: float) -> Box:
     side: of the square, as a share of the shorter side of the picture, in [0, 1].
   """
   pixels = round(side * min(height, width))
-  y_key, x_key = jax.random.split(key)
-  top = jax.random.randint(y_key, (), 0, height) - pixels // 2
-  left = jax.random.randint(x_key, (), 0, width) - pixels // 2
+  down, right = jax.random.uniform(key, (2,))
+  top = whole_number(down, height) - pixels // 2
+  left = whole_number(right, width) - pixels // 2
   return Box(
     jnp.maximum(top, 0),
     jnp.maximum(left, 0),
     jnp.minimum(top + pixels, height),
     jnp.minimum(left + pixels, width),
   )
+
+
+def whole_number(share: jax.Array, count: int | jax.Array) -> jax.Array:
+  """A uniform number in [0, 1) -> a uniform one of 0, ..., count - 1 (count far below 2^23)."""
+  return jnp.floor(share * count).astype(jnp.int32)
 
 
 def box_mask(box: Box, height: int, width: int) -> jax.Array:

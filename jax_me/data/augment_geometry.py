@@ -119,13 +119,13 @@ def draw_affine(
     translate: both shifts are uniform in +- translate * size.
     zoom: uniform in (low, high).
   """
-  angle_key, zoom_key, down_key, right_key = jax.random.split(key, 4)
-  turn, shift = math.radians(rotation), translate * size
+  angle, factor, down, right = jax.random.uniform(key, (4,))
+  shift = translate * size
   return Affine(
-    angle=jax.random.uniform(angle_key, minval=-turn, maxval=turn),
-    zoom=jax.random.uniform(zoom_key, minval=zoom[0], maxval=zoom[1]),
-    down=jax.random.uniform(down_key, minval=-shift, maxval=shift),
-    right=jax.random.uniform(right_key, minval=-shift, maxval=shift),
+    angle=math.radians(rotation) * (2 * angle - 1),
+    zoom=zoom[0] + (zoom[1] - zoom[0]) * factor,
+    down=shift * (2 * down - 1),
+    right=shift * (2 * right - 1),
   )
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jax_me.data.augment_erase import Box, box_mask
+from jax_me.data.augment_erase import Box, box_mask, whole_number
 
 # Folded into a row's key, which augmentation has split otherwise.
 _MIXING = 0x4D495845
@@ -70,25 +70,22 @@ def draw_mix(key: jax.Array, settings: Mixing, height: int, width: int) -> Mix:
   Cutmix's box has the sides `sqrt(1 - share)` of the picture's, its centre is any pixel, and it is
   cut at the border; `kept` is what the cut box really leaves (as timm corrects it).
   """
-  mixed_key, switch_key, mixup_key, cutmix_key, y_key, x_key = jax.random.split(
-    jax.random.fold_in(key, _MIXING), 6
-  )
+  draws = jax.random.uniform(jax.random.fold_in(key, _MIXING), (6,))
+  mixed, switch, radius, angle, down, right = draws
+  pastes = jnp.asarray(settings.cutmix_alpha > 0)
   if settings.mixup_alpha and settings.cutmix_alpha:
-    pastes = jax.random.bernoulli(switch_key, settings.switch_prob)
-  else:
-    pastes = jnp.asarray(settings.cutmix_alpha > 0)
+    pastes = switch < settings.switch_prob
   share = jnp.ones(())
   if settings.mixup_alpha:
-    share = symmetric_beta(mixup_key, settings.mixup_alpha)
+    share = symmetric_beta(radius, angle, settings.mixup_alpha)
   if settings.cutmix_alpha:
-    share = jnp.where(pastes, symmetric_beta(cutmix_key, settings.cutmix_alpha), share)
-  share = jnp.where(jax.random.bernoulli(mixed_key, settings.prob), share, 1.0)
+    share = jnp.where(pastes, symmetric_beta(radius, angle, settings.cutmix_alpha), share)
+  share = jnp.where(mixed < settings.prob, share, 1.0)
 
   side = jnp.where(pastes, jnp.sqrt(1.0 - share), 0.0)
   half_height = (height * side).astype(jnp.int32) // 2
   half_width = (width * side).astype(jnp.int32) // 2
-  y = jax.random.randint(y_key, (), 0, height)
-  x = jax.random.randint(x_key, (), 0, width)
+  y, x = whole_number(down, height), whole_number(right, width)
   box = Box(
     jnp.maximum(y - half_height, 0),
     jnp.maximum(x - half_width, 0),
@@ -99,16 +96,15 @@ def draw_mix(key: jax.Array, settings: Mixing, height: int, width: int) -> Mix:
   return Mix(jnp.where(pastes, 1.0 - pasted, share), box, pastes)
 
 
-def symmetric_beta(key: jax.Array, alpha: float) -> jax.Array:
-  """One number in [0, 1] from Beta(alpha, alpha), without the loops of `jax.random.beta`.
+def symmetric_beta(radius: jax.Array, angle: jax.Array, alpha: float) -> jax.Array:
+  """Two uniform numbers in [0, 1) -> one of Beta(alpha, alpha), without `jax.random.beta`'s loops.
 
   T = sqrt(2a (U^(-1/a) - 1)) cos(2 pi V) has Student's t-distribution with 2a degrees of freedom
   (R. W. Bailey, Math. Comp. 62, 1994) and 1/2 + T / (2 sqrt(2a + T^2)) is Beta(a, a). Loops that
   end when all rows are drawn would make the devices wait for each other in every round.
   """
-  radius_key, angle_key = jax.random.split(key)
-  power = (1.0 - jax.random.uniform(radius_key)) ** (1.0 / alpha)  # U in (0, 1]
-  cosine = jnp.cos(2 * math.pi * jax.random.uniform(angle_key))
+  power = (1.0 - radius) ** (1.0 / alpha)  # U in (0, 1]
+  cosine = jnp.cos(2 * math.pi * angle)
   part = (1.0 - power) * cosine**2
   ratio = part / jnp.maximum(power + part, jnp.finfo(part.dtype).tiny)  # T^2 / (2a + T^2)
   return 0.5 * (1.0 + jnp.sign(cosine) * jnp.sqrt(ratio))

@@ -1,0 +1,137 @@
+"""The whole of augmentation: settings, order, determinism, independence of the devices."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from drawn_pictures import drawn_picture
+
+from jax_me.data.augment import Augmentation, make_augmentation, make_erasing, row_keys
+from jax_me.data.augment_colour import draw_colour, jitter_colour
+from jax_me.data.augment_geometry import (
+  crop_and_resize,
+  draw_affine,
+  draw_crop,
+  mirror,
+  move,
+  rotate_flow,
+)
+from jax_me.data.mixing import Mixing, make_mixing, mix_targets
+from jax_me.training.sharding import batch_sharding, make_mesh
+
+ROWS, SIZE = 8, 16
+EVERYTHING = Augmentation(
+  crop_scale=(0.3, 1.0),
+  crop_ratio=(3 / 4, 4 / 3),
+  flip=0.5,
+  jitter_prob=0.5,
+  brightness=0.25,
+  contrast=0.25,
+  saturation=0.25,
+  hue=0.25,
+  rotation=20.0,
+  translate=0.1,
+  zoom=(1.0, 1.25),
+  fill=0.5,
+  erase_prob=0.5,
+  cutout=0.25,
+)
+LEVELS = np.stack(
+  [np.rint(255 * drawn_picture(24, 24, seed)).astype(np.uint8) for seed in range(ROWS)]
+)
+
+
+def changed(images, key):
+  """Everything that a training step does to its images and targets."""
+  keys = row_keys(key, len(images))
+  images = make_augmentation(EVERYTHING, SIZE)(images, keys)
+  images = make_erasing(EVERYTHING)(images - 0.5, keys)
+  images, kept = make_mixing(Mixing(mixup_alpha=0.8, cutmix_alpha=1.0))(images, keys)
+  return images, mix_targets(jax.nn.one_hot(jnp.arange(len(images)) % 3, 3), kept)
+
+
+@pytest.fixture(scope="module")
+def one_device():
+  run = jax.jit(changed)
+  return run, jax.device_get(run(LEVELS, jax.random.key(0)))
+
+
+def test_the_same_key_gives_the_same_bits_and_another_does_not(one_device):
+  run, first = one_device
+  again = jax.device_get(run(LEVELS, jax.random.key(0)))
+  other = jax.device_get(run(LEVELS, jax.random.key(1)))
+  np.testing.assert_array_equal(again[0], first[0])
+  np.testing.assert_array_equal(again[1], first[1])
+  for row in range(ROWS):
+    assert np.abs(other[0][row] - first[0][row]).max() > 0.01
+
+
+def test_four_devices_do_what_one_does(one_device):
+  mesh = make_mesh(1, jax.devices()[:4])
+  split = jax.device_put(LEVELS, batch_sharding(mesh))
+  images, targets = jax.device_get(jax.jit(changed)(split, jax.random.key(0)))
+  np.testing.assert_allclose(images, one_device[1][0], atol=1e-5)
+  np.testing.assert_allclose(targets, one_device[1][1], atol=1e-6)
+
+
+@pytest.mark.parametrize("flow", [False, True])
+def test_the_changes_happen_in_the_documented_order(flow):
+  settings = Augmentation(**{**vars(EVERYTHING), "flow": flow})
+  keys = row_keys(jax.random.key(6), ROWS)
+  got = jax.jit(make_augmentation(settings, SIZE))(LEVELS, keys)
+  assert got.dtype == jnp.float32 and got.shape == (ROWS, SIZE, SIZE, 3)
+  assert float(got.min()) >= 0 and float(got.max()) <= 1
+  jittered = 0
+  for row in range(4):
+    crop_key, flip_key, colour_key, affine_key, jitter_key = jax.random.split(keys[row], 5)
+    image = jnp.asarray(LEVELS[row] / 255.0, jnp.float32)
+    image = crop_and_resize(image, draw_crop(crop_key, 24, 24, (0.3, 1.0), (3 / 4, 4 / 3)), SIZE)
+    if jax.random.bernoulli(flip_key, 0.5):
+      image = mirror(image, flow=flow)
+    if jax.random.bernoulli(jitter_key, 0.5):
+      jittered += 1
+      affine = draw_affine(affine_key, SIZE, 20.0, 0.1, (1.0, 1.25))
+      if flow:
+        image = move(image, affine, jnp.array([0.5, 0.5, 0.0]), rotates=True)
+        image = rotate_flow(image, affine.angle)
+      else:
+        image = jitter_colour(image, draw_colour(colour_key, 0.25, 0.25, 0.25, 0.25), hue=True)
+        image = move(image, affine, jnp.full(3, 0.5), rotates=True)
+    np.testing.assert_allclose(got[row], image, atol=1e-5)
+  assert 0 < jittered < 4
+
+
+def test_jitter_happens_to_a_whole_image_or_not_at_all():
+  """The group of the RAF-DB recipe: colour and affine together, with probability 0.5."""
+  settings = Augmentation(jitter_prob=0.5, brightness=0.25, translate=0.25)
+  levels = np.full((400, 8, 8, 3), 128, np.uint8)
+  images = np.asarray(
+    jax.jit(make_augmentation(settings, 8))(levels, row_keys(jax.random.key(0), 400))
+  )
+  brighter = np.abs(images.max((1, 2, 3)) - 128 / 255) > 1e-5
+  moved = images.min((1, 2, 3)) == 0
+  assert brighter.mean() == pytest.approx(0.5, abs=0.08)
+  assert not (moved & ~brighter).any()
+  assert moved.sum() > 0.5 * brighter.sum()
+
+
+def test_no_settings_change_nothing():
+  images = make_augmentation(Augmentation(), 24)(LEVELS, row_keys(jax.random.key(0), ROWS))
+  np.testing.assert_array_equal(images, LEVELS.astype(np.float32) / 255)
+
+
+@pytest.mark.parametrize(
+  "setting, message",
+  [
+    (dict(crop_scale=(0.5, 1.5)), r"augment.crop_scale must satisfy 0 < low <= high <= 1, got"),
+    (dict(zoom=(1.2, 1.0)), r"augment.zoom must satisfy 0 < low <= high, got \(1.2, 1.0\)"),
+    (dict(erase_area=(0.1,)), r"augment.erase_area must satisfy"),
+    (dict(jitter_prob=1.5), r"augment.jitter_prob is a probability, got 1.5"),
+    (dict(hue=0.6), r"augment.hue must be in \[0, 0.5\], got 0.6"),
+    (dict(rotation=-5.0), r"augment.rotation must be in \[0, 180\], got -5.0"),
+    (dict(erase_mode="grey"), r"augment.erase_mode must be one of \('pixel', 'zero'\), got 'grey'"),
+  ],
+)
+def test_settings_out_of_range_are_named(setting, message):
+  with pytest.raises(ValueError, match=message):
+    Augmentation(**setting)
