@@ -49,6 +49,11 @@ def common() -> ConfigDict:
   c.data.holdout = 0.25  # Share of the subjects that "holdout" keeps for the test.
   c.data.fold = -1  # Number of the one fold to run, from 0; -1 = all of them.
   c.data.read_size = 0  # Side at which training reads images, pixels; 0 = model.image_size.
+  c.data.balanced = False  # Draw every class equally often, rare ones again within an epoch.
+  # Decoded images on the devices for the whole run: "on", "off", or "auto": on GPU and TPU, where
+  # all of them fit, in one process.
+  c.data.resident = "auto"
+  c.data.resident_mib = 2048  # Memory of each device that they may take.
   c.data.workers = 0  # Processes that decode images; 0 = in this process.
   c.data.mean = ()  # Per RGB channel in [0, 1]; empty = measured on the training examples.
   c.data.std = ()  # Likewise.

@@ -16,15 +16,18 @@ import numpy as np
 from absl import flags
 
 from jax_me.data.order import BalancedOrder, ShuffledOrder, checked_indices
+from jax_me.data.resident import ResidentImages
 from jax_me.data.store import ImageStore
 
-Batch = dict[str, np.ndarray]
+Images = ImageStore | ResidentImages
+# "image" lies on the devices where the images do.
+Batch = dict[str, Any]
 
 PREFETCHED_BATCHES = 2
 
 
 def train_batches(
-  store: ImageStore,
+  store: Images,
   *,
   batch_size: int,
   seed: int,
@@ -75,7 +78,7 @@ class TrainBatches(Iterator[Batch]):
   """
 
   def __init__(
-    self, store: ImageStore, order: ShuffledOrder, batch_size: int, rows: slice, workers: int
+    self, store: Images, order: ShuffledOrder, batch_size: int, rows: slice, workers: int
   ):
     if workers < 0:
       raise ValueError(f"workers must be 0 or more, got {workers}")
@@ -131,7 +134,7 @@ class TrainBatches(Iterator[Batch]):
 
 
 def eval_batches(
-  store: ImageStore,
+  store: Images,
   *,
   batch_size: int,
   indices: Sequence[int] | np.ndarray | None = None,
@@ -160,7 +163,7 @@ def eval_batches(
 class EvalBatches:
   """Iterable of evaluation batches, as often as wanted; `len` is the number of batches."""
 
-  def __init__(self, store: ImageStore, indices: np.ndarray, batch_size: int, rows: slice):
+  def __init__(self, store: Images, indices: np.ndarray, batch_size: int, rows: slice):
     self._source = _BatchSource(store, _EvalPlan(indices, batch_size, rows))
 
   def __len__(self) -> int:
@@ -242,9 +245,10 @@ class _EvalPlan:
 class _BatchSource:
   """Grain's view of the work: element n is batch n."""
 
-  def __init__(self, store: ImageStore, plan: _Plan):
+  def __init__(self, store: Images, plan: _Plan):
     self._store = store
     self._plan = plan
+    self.resident = store.resident
 
   def __len__(self) -> int:
     return len(self._plan)
@@ -252,18 +256,19 @@ class _BatchSource:
   def __getitem__(self, number: Any) -> Batch:
     index = self._plan(int(number))
     mask = index >= 0
-    real = index[mask]
-    images = self._store.images(real)
-    if not mask.all():
-      padded = np.zeros((len(index), *images.shape[1:]), np.uint8)
-      padded[mask] = images
-      images = padded
     label = np.zeros(len(index), np.int32)
-    label[mask] = self._store.index.label[real]
-    return {"image": images, "label": label, "mask": mask, "index": index.astype(np.int32)}
+    label[mask] = self._store.index.label[index[mask]]
+    return {
+      "image": self._store.batch(index),
+      "label": label,
+      "mask": mask,
+      "index": index.astype(np.int32),
+    }
 
 
 def _start(source: _BatchSource, workers: int) -> Any:
+  if source.resident:  # there is nothing to prepare ahead
+    return (source[number] for number in range(len(source)))
   dataset = grain.MapDataset.source(source).to_iter_dataset(
     grain.ReadOptions(num_threads=PREFETCHED_BATCHES, prefetch_buffer_size=PREFETCHED_BATCHES)
   )
@@ -283,7 +288,7 @@ def _start_worker(worker: int, workers: int) -> None:
   cv2.setNumThreads(1)  # the workers are the parallelism
 
 
-def _chosen(store: ImageStore, indices: Sequence[int] | np.ndarray | None) -> np.ndarray:
+def _chosen(store: Images, indices: Sequence[int] | np.ndarray | None) -> np.ndarray:
   chosen = checked_indices(np.arange(len(store)) if indices is None else indices)
   if chosen.max() >= len(store):
     raise ValueError(f"index {chosen.max()} is outside {store.name}, which has {len(store)} images")

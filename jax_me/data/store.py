@@ -28,7 +28,10 @@ class ImageStore:
     image_size: side of the returned images, pixels.
     name: dataset and split, for messages.
     cached: whether decoded images are kept.
+    resident: whether they lie on the devices; False.
   """
+
+  resident = False
 
   def __init__(
     self,
@@ -120,6 +123,16 @@ class ImageStore:
         self._filled[missing] = True
       return self._cache[positions]
     return self._decode_all(positions)
+
+  def batch(self, positions: np.ndarray) -> np.ndarray:
+    """As `images`; position -1 is padding and gives a black image."""
+    real = positions >= 0
+    images = self.images(positions[real])
+    if real.all():
+      return images
+    padded = np.zeros((len(positions), *images.shape[1:]), np.uint8)
+    padded[real] = images
+    return padded
 
   def _decode_all(self, positions: np.ndarray) -> np.ndarray:
     out = np.empty((len(positions), self.image_size, self.image_size, 3), np.uint8)

@@ -13,7 +13,8 @@ from ml_collections import ConfigDict
 
 from jax_me.data import builders
 from jax_me.data import folds as division
-from jax_me.data.pipeline import channel_statistics, eval_batches, train_batches
+from jax_me.data.pipeline import Images, channel_statistics, eval_batches, train_batches
+from jax_me.data.resident import place_images
 from jax_me.data.store import ImageStore
 from jax_me.evaluation.evaluate import class_probabilities, evaluation_weights, make_classifier
 from jax_me.evaluation.metrics import confusion_matrix, scores
@@ -44,6 +45,7 @@ class Experiment:
     config: the checked recipe.
     read: images as training reads them, at `data.read_size`.
     shown: images at the model's size, as evaluation sees them.
+    feed: `read`, on the devices where that pays.
     folds: the divisions to run.
     program: compiled initialisation and step.
   """
@@ -52,6 +54,7 @@ class Experiment:
   builder: Any
   read: ImageStore
   shown: ImageStore
+  feed: Images
   folds: list[division.Fold]
   program: loop.Program
   graphdef: Any
@@ -123,7 +126,7 @@ class Experiment:
   def predict(self, fold: division.Fold, state: State) -> Predictions:
     """Every test example of the fold exactly once."""
     batches = eval_batches(
-      self.shown,
+      self.feed if self.shown is self.read else self.shown,
       batch_size=_evaluation_batch(self.config.batch_size, self.program.mesh.size),
       indices=fold.test,
       process_index=jax.process_index(),
@@ -179,10 +182,11 @@ class Experiment:
       workdir.mkdir(parents=True, exist_ok=True)
       saved.write_json(workdir / saved.MODEL_FILE, card)
     batches = train_batches(
-      self.read,
+      self.feed,
       batch_size=self.config.batch_size,
       seed=self.config.seed,
       indices=fold.train,
+      balanced=self.config.data.balanced,
       workers=self.config.data.workers,
       process_index=jax.process_index(),
       process_count=jax.process_count(),
@@ -295,6 +299,12 @@ def prepare(config: ConfigDict) -> Experiment:
     builder=builder,
     read=read,
     shown=shown,
+    feed=place_images(
+      read,
+      sharding.batch_sharding(mesh),
+      choice=config.data.resident,
+      budget=config.data.resident_mib * 2**20,
+    ),
     folds=divide(config, read.index),
     program=program,
     graphdef=graphdef,
