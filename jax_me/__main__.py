@@ -8,6 +8,10 @@ import sys
 COMMANDS = {
   "data": ("jax_me.data.command", "build, list, check and preview datasets"),
   "faces": ("jax_me.faces.command", "find and align the faces of a folder of pictures or clips"),
+  "podcheck": (
+    "jax_me.training.podcheck_command",
+    "compile a recipe's step for a TPU pod that is not there: memory, work, least time",
+  ),
   "report": ("jax_me.evaluation.command", "write a run's report again from its results"),
 }
 
@@ -24,7 +28,11 @@ def main(arguments: list[str] | None = None) -> int:
     # Only the chosen command's room is imported: `--help` stays instant.
     if arguments and arguments[0] == name:
       importlib.import_module(module).configure(command)
-  parsed = parser.parse_args(arguments)
+  parsed, rest = parser.parse_known_args(arguments)
+  if hasattr(parsed, "overrides"):
+    parsed.overrides = rest  # Settings of a recipe: the command reads them itself.
+  elif rest:
+    parser.error(f"unrecognized arguments: {' '.join(rest)}")
   return importlib.import_module(COMMANDS[parsed.command][0]).main(parsed)
 
 

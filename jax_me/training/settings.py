@@ -124,6 +124,37 @@ def apply(config: ConfigDict, overrides: Mapping[str, Any]) -> None:
       node[leaf] = value
 
 
+def override(config: ConfigDict, arguments: Sequence[str]) -> None:
+  """Sets what a command line says, as `run.py` understands it.
+
+  Args:
+    config: a recipe, changed in place.
+    arguments: `--config.<key>=<value>` or `--config.<key> <value>`, nothing else.
+
+  Raises:
+    SettingsError: an argument that is no setting, or a value of the wrong type.
+  """
+  joined: list[str] = []
+  for argument in arguments:
+    if joined and not argument.startswith("--") and "=" not in joined[-1]:
+      joined[-1] += f"={argument}"
+    elif argument.startswith("--config."):
+      joined.append(argument)
+    else:
+      raise SettingsError(f"unknown argument {argument!r}; a setting is --config.<key>=<value>")
+  rest, extra = take_open_overrides(joined)
+  check_names(rest, config)
+  for argument in rest:
+    name, equals, text = argument.partition("=")
+    key = name.removeprefix("--config.")
+    value = {"true": True, "false": False}.get(text.lower(), _value(text)) if equals else True
+    try:
+      config.update_from_flattened_dict({key: value})
+    except (TypeError, ValueError) as error:
+      raise SettingsError(f"{key}={text!r}: {error}") from None
+  apply(config, extra)
+
+
 def check(config: ConfigDict) -> None:
   """Refuses values that cannot be, all at once.
 
