@@ -157,13 +157,14 @@ def check_pod(config: ConfigDict, topology: Topology, *, classes: int) -> PodChe
   flops = count_flops(traced.jaxpr)
   lowered = traced.lower()
   given = _given(state, batch)
-  compiled, needed = None, None
+  compiled, needed = None, 0
   try:
     compiled = lowered.compile()
   except jax.errors.JaxRuntimeError as error:
-    needed = _needed(str(error))
-    if needed is None:
+    refused = _needed(str(error))
+    if refused is None:
       raise
+    needed = refused
   answer: dict[str, Any] = dict(
     topology=topology,
     batch_size=config.batch_size,
