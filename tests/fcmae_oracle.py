@@ -6,6 +6,7 @@ before each convolution, and does not count in GRN. Takes the parameters of an F
 
 import jax
 import jax.numpy as jnp
+from golden_cases import flax_location
 from jax import lax
 
 from jax_me.models.fcmae import PATCH_SIZE
@@ -86,3 +87,22 @@ def _depthwise(x, layer):
     dimension_numbers=("NHWC", "HWIO", "NHWC"),
     feature_group_count=x.shape[-1],
   )
+
+
+def sparse_location(key, value):
+  """Path and layout of a key of the original's FCMAE, whose encoder has sparse kernels.
+
+  Sparse: kernel [k * k, in, out] (depthwise [k * k, C]) with flat index row + k * column, biases
+  [1, C], GRN [1, C], and an extra level `ln` or `linear` in the names.
+  """
+  if key == "mask_token":
+    return (key,), value.transpose(0, 2, 3, 1)
+  if not key.startswith("encoder."):
+    return flax_location(key, value)
+  key = key.replace(".ln.", ".").replace(".linear.", ".")
+  if key.endswith(".kernel"):
+    size = round(len(value) ** 0.5)
+    value = value.reshape(size, size, -1, value.shape[-1]).swapaxes(0, 1)
+  elif value.shape[0] == 1:
+    value = value[0] if key.endswith("bias") else value[:, None, None]
+  return flax_location(key, value)

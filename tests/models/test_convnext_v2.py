@@ -13,14 +13,10 @@ from golden_cases import (
   golden_cases,
   max_difference,
   model_input,
-  step_input,
-  step_labels,
   torch_weights,
-  trajectories,
 )
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from random_weights import note_stages, randomly_filled
-from trajectory import check_run, repeat_run, smoothed_cross_entropy
 
 from jax_me.models.convnext_v2 import CONVNEXTV2_MODELS, GlobalResponseNorm
 
@@ -70,21 +66,6 @@ def test_parameter_counts_are_the_originals(name):
   model = build(case["model"].split("_")[1], np.float32, num_classes=case["num_classes"])
   leaves = jax.tree.leaves(nnx.state(nnx.eval_shape(model), nnx.Param))
   assert sum(leaf.size for leaf in leaves) == case["n_params_total"]
-
-
-def test_finetuning_repeats_the_originals_run():
-  name = "convnextv2_atto_finetune"
-  with jax.enable_x64(True):
-    run = repeat_run(
-      name,
-      build("atto", jnp.float64, num_classes=7),
-      lambda model, batch: smoothed_cross_entropy(model(batch["image"]), batch["label"], 0.1),
-      lambda case, step: {"image": step_input(case, step), "label": step_labels(case, step)},
-    )
-    images = model_input(golden_cases("trajectories")[name]).astype(np.float64)
-    final = nnx.jit(lambda model: model(images))(run.model)
-  check_run(run, name)
-  assert max_difference(final, trajectories()[name]["float64"]["final_eval"]["logits"]) < 1e-8
 
 
 def tiny(**overrides):

@@ -6,24 +6,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from fcmae_oracle import masked_dense_loss
+from fcmae_oracle import masked_dense_loss, sparse_location
 from flax import nnx
 from golden_cases import (
   expected,
   filled,
-  flax_location,
   golden_cases,
   mask_noise,
   max_difference,
   model_input,
-  step_input,
-  step_noise,
   torch_weights,
-  trajectories,
 )
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from random_weights import note_stages, randomly_filled
-from trajectory import check_run, repeat_run
 
 from jax_me.models.convnext_v2 import CONVNEXTV2_MODELS
 from jax_me.models.fcmae import FCMAE_MODELS
@@ -35,25 +30,6 @@ TINY = dict(depths=(1, 1, 1, 1), dims=(4, 6, 8, 10), decoder_embed_dim=12, image
 def build(name, dtype, **overrides):
   constructor = FCMAE_MODELS[name]
   return lambda: constructor(dtype=dtype, param_dtype=dtype, rngs=nnx.Rngs(0), **overrides)
-
-
-def sparse_location(key, value):
-  """Path and layout of a key of the original's FCMAE, whose encoder has sparse kernels.
-
-  Sparse: kernel [k * k, in, out] (depthwise [k * k, C]) with flat index row + k * column, biases
-  [1, C], GRN [1, C], and an extra level `ln` or `linear` in the names.
-  """
-  if key == "mask_token":
-    return (key,), value.transpose(0, 2, 3, 1)
-  if not key.startswith("encoder."):
-    return flax_location(key, value)
-  key = key.replace(".ln.", ".").replace(".linear.", ".")
-  if key.endswith(".kernel"):
-    size = round(len(value) ** 0.5)
-    value = value.reshape(size, size, -1, value.shape[-1]).swapaxes(0, 1)
-  elif value.shape[0] == 1:
-    value = value[0] if key.endswith("bias") else value[:, None, None]
-  return flax_location(key, value)
 
 
 def outputs(graphdef, state, images, noise):
@@ -129,23 +105,6 @@ def test_the_encoder_is_the_classifiers(name):
 def test_parameter_counts_are_the_originals(name):
   leaves = jax.tree.leaves(nnx.state(nnx.eval_shape(build(name, np.float32)), nnx.Param))
   assert sum(leaf.size for leaf in leaves) == CASES[name]["n_params_total"]
-
-
-def test_pretraining_repeats_the_originals_run():
-  name = "fcmae_atto_pretrain"
-  with jax.enable_x64(True):
-    run = repeat_run(
-      name,
-      build("fcmae_convnextv2_atto", jnp.float64),
-      lambda model, batch: model(batch["image"], noise=batch["noise"]).loss,
-      lambda case, step: {"image": step_input(case, step), "noise": step_noise(case, step)},
-      locate=sparse_location,
-    )
-    case = golden_cases("trajectories")[name]
-    images = model_input(case).astype(np.float64)
-    final = nnx.jit(lambda model: model(images, noise=mask_noise(case)).loss)(run.model)
-  check_run(run, name)
-  assert max_difference(final, trajectories()[name]["float64"]["final_eval"]["loss"]) < 1e-8
 
 
 def tiny(**overrides):
