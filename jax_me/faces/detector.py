@@ -32,6 +32,9 @@ DOUBTFUL_SCORE = 0.25
 MAX_LOOK_PIXELS = 40_000_000
 
 
+Box = tuple[int, int, int, int]
+
+
 @dataclasses.dataclass(frozen=True)
 class Face:
   """One face.
@@ -43,7 +46,7 @@ class Face:
       (0-16 jaw, 17-26 brows, 27-35 nose, 36-47 eyes, 48-67 mouth).
   """
 
-  box: tuple[int, int, int, int]
+  box: Box
   score: float
   landmarks: np.ndarray
 
@@ -120,18 +123,58 @@ def find_faces(image: np.ndarray) -> list[Face]:
   """
   check_image(image)
   image = np.ascontiguousarray(image)
-  best_score, best_scale, best_boxes = 0.0, 1.0, []
+  best_score: float = 0.0
+  best_boxes: list[tuple[Box, float]] = []
   for scale in _look_scales(*image.shape[:2]):
-    boxes, scores, _ = _detector().run(_scaled(image, scale), 0)
-    if boxes and max(scores) > best_score:
-      best_score, best_scale = max(scores), scale
-      best_boxes = list(zip(boxes, scores, strict=True))
+    boxes = find_boxes(image, scale)
+    if boxes and max(score for _, score in boxes) > best_score:
+      best_score, best_boxes = max(score for _, score in boxes), boxes
     if best_score >= CLEAR_SCORE or (best_boxes and scale * max(image.shape[:2]) > SMALL_SIDE):
       break
   if best_score >= CLEAR_SCORE:
     best_boxes = [(box, score) for box, score in best_boxes if score >= DOUBTFUL_SCORE]
-  faces = [_face(image, box, best_scale, score) for box, score in best_boxes]
+  faces = [face_at(image, box, score) for box, score in best_boxes]
   return sorted(faces, key=lambda face: (face.area, face.score), reverse=True)
+
+
+def find_boxes(image: np.ndarray, scale: float, threshold: float = 0.0) -> list[tuple[Box, float]]:
+  """One look of the detector: the boxes and scores of what it takes for faces.
+
+  Args:
+    image: uint8 [H, W, 3] RGB.
+    scale: the look is at a copy scaled by this; faces are found from 80 pixels of the copy on.
+    threshold: the score that a face must reach; below 0 weaker ones pass too.
+
+  Returns:
+    (box in pixels of the full picture, score) of each, in no particular order.
+  """
+  boxes, scores, _ = _detector().run(_scaled(image, scale), 0, threshold)
+  # Pixel i of the copy covers [i, i + 1) / scale of the picture.
+  return [
+    (
+      (
+        round(box.left() / scale),
+        round(box.top() / scale),
+        round((box.right() + 1) / scale) - 1,
+        round((box.bottom() + 1) / scale) - 1,
+      ),
+      float(score),
+    )
+    for box, score in zip(boxes, scores, strict=True)
+  ]
+
+
+def face_at(image: np.ndarray, box: Box, score: float) -> Face:
+  """The face in a box, with its landmarks (1 ms). It does not say whether there is one.
+
+  Args:
+    image: uint8 [H, W, 3] RGB, contiguous.
+    box: as the detector frames faces.
+    score: its score.
+  """
+  shape = _predictor()(image, dlib.rectangle(*box))
+  landmarks = np.array([(point.x, point.y) for point in shape.parts()], np.float32)
+  return Face(box, score, landmarks)
 
 
 def check_image(image: np.ndarray) -> None:
@@ -154,12 +197,3 @@ def _scaled(image: np.ndarray, scale: float) -> np.ndarray:
   # Area averaging keeps the gradients of a shrunk picture free of aliasing.
   interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
   return cv2.resize(image, (width, height), interpolation=interpolation)
-
-
-def _face(image: np.ndarray, box: dlib.rectangle, scale: float, score: float) -> Face:
-  # Pixel i of the copy covers [i, i + 1) / scale of the picture.
-  left, top = round(box.left() / scale), round(box.top() / scale)
-  right, bottom = round((box.right() + 1) / scale) - 1, round((box.bottom() + 1) / scale) - 1
-  shape = _predictor()(image, dlib.rectangle(left, top, right, bottom))
-  landmarks = np.array([(point.x, point.y) for point in shape.parts()], np.float32)
-  return Face((left, top, right, bottom), float(score), landmarks)
