@@ -7,9 +7,12 @@ from jax.sharding import PartitionSpec
 from tiny import CONSTANTS, make_batch, make_program
 
 from jax_me.data.augment import Augmentation
+from jax_me.data.mixing import Mixing
 from jax_me.training.param_groups import parameter_paths
 from jax_me.training.sharding import make_mesh, parameter_sharding, shard_batch
 from jax_me.training.state import initial_key
+
+MIXED = dict(mixing=Mixing(mixup_alpha=0.8, cutmix_alpha=1.0))
 
 
 def run(devices: int, fsdp: int = 1, steps: int = 3, **options):
@@ -33,11 +36,11 @@ def close(left, right, tolerance=1e-5):
 
 @pytest.fixture(scope="module")
 def one_device():
-  return run(1)
+  return run(1, **MIXED)
 
 
 def test_four_devices_equal_one(one_device):
-  _, state, losses = run(4)
+  _, state, losses = run(4, **MIXED)
   np.testing.assert_allclose(losses, one_device[2], rtol=1e-5)
   close(state["params"], one_device[1]["params"])
 
@@ -46,7 +49,7 @@ def test_split_parameters_equal_whole_ones(one_device, monkeypatch):
   monkeypatch.setattr("jax_me.training.sharding.FSDP_MIN_SIZE", 64)
   mesh = make_mesh(2, jax.devices()[:4])
   assert parameter_sharding((24, 72), mesh).spec == PartitionSpec(None, "fsdp")
-  _, state, losses = run(4, fsdp=2)
+  _, state, losses = run(4, fsdp=2, **MIXED)
   np.testing.assert_allclose(losses, one_device[2], rtol=1e-5)
   close(state["params"], one_device[1]["params"])
 
@@ -56,10 +59,10 @@ def test_the_step_compiles_once(one_device):
 
 
 def test_accumulated_gradients_equal_those_of_the_whole_batch():
-  # Without randomness (each part has keys of its own) the two must agree.
-  still = dict(augment=Augmentation(), drop_path_rate=0.0)
-  whole = run(1, **still)
-  parts = run(1, accum_steps=4, **still)
+  # Without dropout (each part has keys of its own): images are changed as in the whole batch.
+  changes = dict(augment=Augmentation(flip=0.5, brightness=0.5), drop_path_rate=0.0)
+  whole = run(1, **changes)
+  parts = run(1, accum_steps=4, **changes)
   np.testing.assert_allclose(parts[2], whole[2], rtol=1e-5)
   close(parts[1]["params"], whole[1]["params"])
 

@@ -7,7 +7,8 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
-from jax_me.data.augment import Augmentation, make_augmentation
+from jax_me.data.augment import Augmentation, make_augmentation, make_erasing
+from jax_me.data.mixing import Mixing, make_mixing
 from jax_me.models.catalog import create_model
 from jax_me.models.saved import split_model
 from jax_me.training.loop import Cadence, Program
@@ -47,13 +48,19 @@ def make_program(
   accum_steps: int = 1,
   ema: float = 0.0,
   augment: Augmentation | None = None,
+  mixing: Mixing | None = None,
   drop_path_rate: float = 0.1,
 ) -> Program:
   make = functools.partial(make_model, drop_path_rate=drop_path_rate)
   graphdef, params, _ = split_model(nnx.eval_shape(lambda: make(nnx.Rngs(0))))
   optimizer = make_optimizer(params)
   settings = augment or Augmentation(crop_scale=(0.5, 1.0), flip=0.5, brightness=0.2)
-  loss = classification_loss(graphdef, make_augmentation(settings, SIZE))
+  loss = classification_loss(
+    graphdef,
+    make_augmentation(settings, SIZE),
+    erase=make_erasing(settings),
+    mix=make_mixing(mixing or Mixing()),
+  )
   build = state_builder(make, optimizer, ema=ema > 0)
   step = make_train_step(loss, optimizer, accum_steps=accum_steps, ema_decay=ema)
   return Program.compile(build, step, mesh)

@@ -1,0 +1,98 @@
+"""Losses: hard and soft targets, class weights, and what the step makes of a batch's targets."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from tiny import CLASSES, CONSTANTS, SIZE, make_batch, make_model
+
+from jax_me.data.augment import Augmentation, make_augmentation
+from jax_me.models import saved
+from jax_me.training.losses import (
+  as_distributions,
+  balanced_class_weights,
+  masked_mean,
+  softmax_cross_entropy,
+)
+from jax_me.training.steps import classification_loss
+
+LOGITS = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
+LABELS = np.array([0, 1, 2, 3, 1, 1])
+SHARES = np.random.default_rng(1).dirichlet(np.ones(4), 6).astype(np.float32)
+
+
+def plain_cross_entropy(logits, targets, weights=(1, 1, 1, 1)):
+  chances = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+  return -(targets * np.log(chances) * np.asarray(weights)).sum(-1)
+
+
+def test_classes_and_distributions():
+  hard = softmax_cross_entropy(LOGITS, jnp.asarray(LABELS))
+  np.testing.assert_allclose(hard, plain_cross_entropy(LOGITS, np.eye(4)[LABELS]), rtol=1e-5)
+  soft = softmax_cross_entropy(LOGITS, jnp.asarray(SHARES))
+  np.testing.assert_allclose(soft, plain_cross_entropy(LOGITS, SHARES), rtol=1e-5)
+
+
+def test_smoothing_mixed_targets_equals_mixing_smoothed_ones():
+  got = softmax_cross_entropy(LOGITS, jnp.asarray(SHARES), label_smoothing=0.1)
+  want = plain_cross_entropy(LOGITS, 0.9 * SHARES + 0.1 / 4)
+  np.testing.assert_allclose(got, want, rtol=1e-5)
+
+
+@pytest.mark.parametrize("targets", [LABELS, SHARES], ids=["classes", "distributions"])
+def test_class_weights_multiply_each_class(targets):
+  torch = pytest.importorskip("torch")
+  weights = np.array([0.5, 1.0, 3.0, 0.0], np.float32)
+  got = softmax_cross_entropy(
+    LOGITS, jnp.asarray(targets), label_smoothing=0.2, class_weights=jnp.asarray(weights)
+  )
+  want = torch.nn.functional.cross_entropy(
+    *map(torch.as_tensor, (LOGITS, targets, weights)), reduction="none", label_smoothing=0.2
+  )
+  np.testing.assert_allclose(got, want, rtol=1e-5)
+
+
+def test_balanced_weights_make_every_class_count_alike():
+  labels = np.array([0] * 6 + [1] * 3 + [3])
+  weights = balanced_class_weights(labels, 4)
+  np.testing.assert_allclose(
+    weights * np.bincount(labels, minlength=4), [10 / 3, 10 / 3, 0, 10 / 3]
+  )
+  assert weights[labels].mean() == pytest.approx(1)
+
+
+def test_targets_of_another_shape_are_refused():
+  with pytest.raises(ValueError, match=r"distributions \[B, 4\], got \[6, 3\]"):
+    as_distributions(jnp.zeros((6, 3)), 4)
+
+
+def test_masked_mean_leaves_padding_out():
+  assert masked_mean(jnp.array([1.0, 3.0, np.nan]), jnp.array([True, True, False])) == 2
+  assert masked_mean(jnp.ones(2), jnp.array([False, False])) == 0
+
+
+def test_a_batchs_targets_and_the_runs_weights_are_used():
+  loss, logits, batch = tiny_loss()
+  votes = np.random.default_rng(2).dirichlet(np.ones(CLASSES), len(logits)).astype(np.float32)
+  constants = CONSTANTS.arrays()
+  value, metrics = loss({**batch, "targets": votes}, constants)
+  assert float(value) == pytest.approx(plain_cross_entropy(logits, votes, [1] * 3).mean(), rel=1e-5)
+  right = logits.argmax(-1) == votes.argmax(-1)
+  assert float(metrics["accuracy"]) == pytest.approx(right.mean())
+  weights = np.array([2.0, 1.0, 0.5])
+  value, _ = loss(batch, {**constants, "class_weights": jnp.asarray(weights)})
+  want = plain_cross_entropy(logits, np.eye(3)[batch["label"]], weights).mean()
+  assert float(value) == pytest.approx(want, rel=1e-5)
+
+
+def tiny_loss():
+  """The loss of a tiny model without augmentation, its logits, and the batch."""
+  batch = make_batch(0)
+  network = make_model(nnx.Rngs(0), drop_path_rate=0.0)
+  graphdef, params, model_state = saved.split_model(network)
+  loss = classification_loss(graphdef, make_augmentation(Augmentation(), SIZE))
+  images = (batch["image"] / 255.0 - 0.5) / 0.25
+  logits = np.asarray(network(jnp.asarray(images, jnp.float32), deterministic=True))
+  run = jax.jit(lambda b, c: loss(params, model_state, c, b, jax.random.key(0)))
+  return run, logits, batch
