@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 
 from jax_me.evaluation.history import Row
 from jax_me.evaluation.predictions import Predictions
+from jax_me.evaluation.subject_groups import SubjectGroups, read_groups
 from jax_me.files import write_whole
 from jax_me.training.history import read_history
 
 FACTS, HISTORY, PREDICTIONS = "facts.json", "history.jsonl", "predictions.csv"
+GROUPS = "subject_groups.csv"
 SAMPLES, RECONSTRUCTIONS = "samples.npz", "reconstructions.npz"
 SAMPLE_TEXTS = ("truth", "prediction", "score", "caption")
 RECONSTRUCTION_IMAGES = ("masked", "reconstructed", "original")
@@ -43,6 +45,7 @@ class Parts:
     samples: dicts of image uint8 [H, W, 3], truth, prediction (label names or, where there are
       predictions, numbers), score (probability of the prediction or None), caption.
     reconstructions: masked, reconstructed, original: uint8 [N, H, W, 3] each.
+    groups: of the subjects, where some are known.
     facts: model, parameters, dataset, split, seed, steps, device, wall time...: name -> value.
 
   Raises:
@@ -55,6 +58,7 @@ class Parts:
   samples: Sequence[Mapping[str, Any]] = ()
   reconstructions: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
   facts: Mapping[str, Any] = field(default_factory=dict)
+  groups: SubjectGroups | None = None
 
   def __post_init__(self) -> None:
     object.__setattr__(self, "samples", [self._sample(sample) for sample in self.samples])
@@ -113,8 +117,17 @@ def save_parts(folder: str | os.PathLike[str], parts: Parts) -> None:
     write_whole(folder / name, data)
   if parts.predictions is not None:
     parts.predictions.save(folder / PREDICTIONS)
-  for name in (HISTORY, SAMPLES, RECONSTRUCTIONS, PREDICTIONS):
-    if name not in content and not (name == PREDICTIONS and parts.predictions is not None):
+  if parts.groups is not None:
+    parts.groups.save(folder / GROUPS)
+  kept = {
+    HISTORY: parts.history,
+    SAMPLES: parts.samples,
+    RECONSTRUCTIONS: parts.reconstructions,
+    PREDICTIONS: parts.predictions is not None,
+    GROUPS: parts.groups is not None,
+  }
+  for name, there in kept.items():
+    if not there:
       (folder / name).unlink(missing_ok=True)
 
 
@@ -129,7 +142,11 @@ def load_parts(folder: str | os.PathLike[str]) -> Parts:
   try:
     texts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
     name = PREDICTIONS
-    predictions = Predictions.load(folder / name) if (folder / name).exists() else None
+    predictions = None
+    if (folder / name).exists():
+      predictions = Predictions.load(folder / name, allow_repeats=True)
+    name = GROUPS
+    groups = read_groups(folder / name) if (folder / name).exists() else None
     name = SAMPLES
     samples: list[Row] = []
     if (folder / name).exists():
@@ -142,7 +159,9 @@ def load_parts(folder: str | os.PathLike[str]) -> Parts:
       with np.load(folder / name, allow_pickle=False) as archive:
         reconstructions = {key: archive[key] for key in RECONSTRUCTION_IMAGES}
     history = read_history(folder / HISTORY)
-    return Parts(texts["title"], predictions, history, samples, reconstructions, texts["facts"])
+    return Parts(
+      texts["title"], predictions, history, samples, reconstructions, texts["facts"], groups
+    )
   except FileNotFoundError as error:
     raise IncompleteReport(
       f"{folder} holds no report ({name} is missing); run an evaluation first"

@@ -99,6 +99,30 @@ def draw_confusion(confusion: ArrayLike, labels: Sequence[str]) -> bytes:
   return to_png(figure)
 
 
+def draw_reliability(bins: Sequence[Mapping[str, Any]]) -> bytes:
+  """A reliability diagram from the bins of `calibration.calibration`, and the bins' sizes below."""
+  figure = new_figure(4.8, 4.9)
+  upper, lower = figure.subplots(2, 1, height_ratios=(4, 1), sharex=True)
+  filled = [b for b in bins if b["examples"]]
+  left, width = [b["low"] for b in filled], [b["high"] - b["low"] for b in filled]
+  bars = {"align": "edge", "edgecolor": "white", "linewidth": 1}
+  upper.bar(left, [b["accuracy"] for b in filled], width, color=SKY, **bars)
+  upper.plot([0, 1], [0, 1], color=QUIET, linestyle="--", linewidth=1)
+  sure, right = [b["confidence"] for b in filled], [b["accuracy"] for b in filled]
+  upper.vlines(sure, right, sure, color=VERMILION, linewidth=1.2)
+  upper.plot(sure, sure, "o", color=VERMILION, ms=5, clip_on=False)
+  upper.set_ylim(0, 1)
+  upper.set_ylabel("share that is right", color=QUIET)
+  lower.bar(left, [b["examples"] for b in filled], width, color=QUIET, **bars)
+  lower.set_xlim(0, 1)
+  lower.set_xlabel("probability of the prediction", color=QUIET)
+  lower.set_ylabel("examples", color=QUIET)
+  lower.yaxis.set_major_locator(MaxNLocator(3, integer=True))
+  for axes in (upper, lower):
+    quiet_frame(axes)
+  return to_png(figure)
+
+
 def curve_panels(rows: Sequence[Mapping[str, Any]]) -> list[Panel]:
   """What the history has to draw: loss, score, learning rate, images per second, where logged."""
   keys = sorted(numeric_keys(rows))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import os
 import re
@@ -13,10 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from jax_me.evaluation.csv_rows import InvalidTable, Row, read_rows
 from jax_me.evaluation.metrics import confusion_matrix
 from jax_me.files import write_whole
 
 TEXT_COLUMNS = ("database", "subject", "clip", "file", "fold")
+LABEL_COLUMNS = ("truth", "prediction")
 SCORE_PREFIX = "score_"
 
 
@@ -35,6 +38,7 @@ class Predictions:
     scores: [N, C] float32 softmax probabilities, or None where a table came without them.
     database, subject, clip, file, fold: [N] texts, "" where unknown. The first four together name
       an example, and no two rows may have the same name (rows without any name are not compared).
+    allow_repeats: takes tables in which they do, as others may have written them.
 
   Raises:
     InvalidPredictions: lengths or ranges do not fit, or an example occurs twice.
@@ -49,6 +53,7 @@ class Predictions:
   clip: Sequence[str] = field(default=())
   file: Sequence[str] = field(default=())
   fold: Sequence[str] = field(default=())
+  allow_repeats: bool = False
 
   def __post_init__(self) -> None:
     put = object.__setattr__
@@ -75,14 +80,11 @@ class Predictions:
         raise InvalidPredictions(f"scores must be [{rows}, {classes}], got {self.scores.shape}")
       if not np.isfinite(self.scores).all():
         row = int(np.argmin(np.isfinite(self.scores).all(axis=1)))
-        raise InvalidPredictions(f"the scores of {self._name(row)} are not finite numbers")
-    seen: set[tuple[str, ...]] = set()
-    for row, key in enumerate(zip(self.database, self.subject, self.clip, self.file, strict=True)):
-      if any(key) and key in seen:
-        raise InvalidPredictions(
-          f"{self._name(row)} occurs twice; every example is to be predicted exactly once"
-        )
-      seen.add(key)
+        raise InvalidPredictions(f"the scores of {self.name(row)} are not finite numbers")
+    if self.repeats and not self.allow_repeats:
+      raise InvalidPredictions(
+        f"{self.name(self.repeats[0])} occurs twice; every example is to be predicted exactly once"
+      )
 
   @classmethod
   def from_scores(
@@ -106,6 +108,17 @@ class Predictions:
   def correct(self) -> NDArray[np.bool_]:
     """[N] bool: where the prediction is the truth."""
     return self.truth == self.prediction
+
+  @functools.cached_property
+  def repeats(self) -> list[int]:
+    """Rows whose database, subject, clip and file a row before them has; rows without are none."""
+    seen: set[tuple[str, ...]] = set()
+    found = []
+    for row, key in enumerate(zip(self.database, self.subject, self.clip, self.file, strict=True)):
+      if any(key) and key in seen:
+        found.append(row)
+      seen.add(key)
+    return found
 
   @property
   def people(self) -> list[tuple[str, ...]]:
@@ -152,65 +165,86 @@ class Predictions:
     write_whole(path, text.getvalue().encode("utf-8", "surrogateescape"))
 
   @classmethod
-  def load(cls, path: str | os.PathLike[str]) -> Predictions:
+  def load(
+    cls,
+    path: str | os.PathLike[str],
+    *,
+    labels: Sequence[str] | None = None,
+    allow_repeats: bool = False,
+  ) -> Predictions:
     """Reads a table that `save` wrote, or anyone's CSV with `truth` and `prediction` columns.
 
-    Labels are names or integers. Their order is that of the `score_` columns; without those,
-    integers stand for themselves (0 up to the highest) and names are sorted.
+    Columns may stand in any order, and others beside them. Labels are names or integers.
+
+    Args:
+      path: the file.
+      labels: class names in the order of their integers. None takes the order of the `score_`
+        columns; without those, integers stand for themselves (0 up to the highest) and names are
+        sorted.
+      allow_repeats: see the attribute.
 
     Raises:
-      InvalidPredictions: not such a table; the message names the file and the line.
+      InvalidPredictions: not such a table; the message names the file, the line and the column.
       OSError: the file cannot be read.
     """
-    with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-      reader = csv.DictReader(file, strict=True)
-      try:
-        rows = list(reader)
-      except csv.Error as error:
-        raise InvalidPredictions(f"{path}, line {reader.line_num}: {error}") from error
-      header = list(reader.fieldnames or [])
-    missing = [name for name in ("truth", "prediction") if name not in header]
-    if missing:
-      raise InvalidPredictions(f"{path} has no column {' and no column '.join(missing)}")
+    try:
+      header, rows = read_rows(path, known=(*TEXT_COLUMNS, *LABEL_COLUMNS), needed=LABEL_COLUMNS)
+    except InvalidTable as error:
+      raise InvalidPredictions(str(error)) from error
     if not rows:
       raise InvalidPredictions(f"{path} holds no predictions, only a header")
-    for line, cells in enumerate(rows, start=2):
-      if None in cells or None in cells.values():
-        raise InvalidPredictions(f"{path}, row {line}: not {len(header)} cells as in the header")
-
-    score_columns = [name for name in header if name.startswith(SCORE_PREFIX)]
-    labels = [name.removeprefix(SCORE_PREFIX) for name in score_columns]
-    if not labels:
-      found = {row[name] for row in rows for name in ("truth", "prediction")}
+    scored = [name.removeprefix(SCORE_PREFIX) for name in header if name.startswith(SCORE_PREFIX)]
+    names = list(labels) if labels is not None else scored
+    if not names:
+      found = {row.cells[column].strip() for row in rows for column in LABEL_COLUMNS} - {""}
       numeric = all(text.isdecimal() for text in found)
-      labels = [str(i) for i in range(max(map(int, found)) + 1)] if numeric else sorted(found)
-    number = {label: i for i, label in enumerate(labels)}
-
-    def read(line: int, row: dict[str, str], name: str) -> int:
-      if row[name] in number:
-        return number[row[name]]
-      if row[name].isdecimal() and int(row[name]) < len(labels):
-        return int(row[name])
+      names = [str(i) for i in range(max(map(int, found)) + 1)] if numeric else sorted(found)
+    if scored and sorted(scored) != sorted(names):
       raise InvalidPredictions(
-        f"{path}, row {line}: {name} {row[name]!r} is none of the labels {', '.join(labels)}"
+        f"{path}: the columns {', '.join(SCORE_PREFIX + label for label in scored)} do not name "
+        f"the labels {', '.join(names)}"
       )
+    number = {label: i for i, label in enumerate(names)}
 
-    truth = [read(line, row, "truth") for line, row in enumerate(rows, start=2)]
-    prediction = [read(line, row, "prediction") for line, row in enumerate(rows, start=2)]
+    def code(row: Row, column: str) -> int:
+      text = row.cells[column].strip()
+      if text in number:
+        return number[text]
+      if text.isdecimal() and int(text) < len(names):
+        return int(text)
+      what = f"{text!r} is none of the labels {', '.join(names)}" if text else "it is empty"
+      raise InvalidPredictions(f"{path}, line {row.line}, column {column}: {what}")
+
+    def score(row: Row, label: str) -> float:
+      text = row.cells[SCORE_PREFIX + label]
+      try:
+        value = float(text)
+      except ValueError:
+        value = np.nan
+      if not np.isfinite(value):
+        raise InvalidPredictions(
+          f"{path}, line {row.line}, column {SCORE_PREFIX + label}: {text!r} is not a finite number"
+        )
+      return value
+
+    truth = np.array([code(row, "truth") for row in rows])
+    prediction = np.array([code(row, "prediction") for row in rows])
+    scores = [[score(row, label) for label in names] for row in rows] if scored else None
+    texts = {name: [row.cells[name] for row in rows] for name in TEXT_COLUMNS if name in header}
     try:
-      scores = [[float(row[name]) for name in score_columns] for row in rows]
-      texts = {name: [row[name] for row in rows] for name in TEXT_COLUMNS if name in header}
       return cls(
-        tuple(labels),
-        np.array(truth),
-        np.array(prediction),
-        np.array(scores, np.float32) if score_columns else None,
+        tuple(names),
+        truth,
+        prediction,
+        None if scores is None else np.array(scores, np.float32),
         **texts,
+        allow_repeats=allow_repeats,
       )
     except ValueError as error:
       raise InvalidPredictions(f"{path}: {error}") from error
 
-  def _name(self, row: int) -> str:
+  def name(self, row: int) -> str:
+    """What a sentence calls a row: database, subject, clip and file, or its number."""
     parts = [getattr(self, name)[row] for name in ("database", "subject", "clip", "file")]
     return " ".join(part for part in parts if part) or f"row {row}"
 
@@ -243,6 +277,7 @@ def concatenate(tables: Sequence[Predictions], *, expected: int | None = None) -
     np.concatenate([table.prediction for table in tables]),
     np.concatenate(scores) if scores else None,
     **{name: [v for table in tables for v in getattr(table, name)] for name in TEXT_COLUMNS},
+    allow_repeats=any(table.allow_repeats for table in tables),
   )
 
 

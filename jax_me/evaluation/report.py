@@ -12,11 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jax_me.evaluation.history import merge_history, non_finite, series
-from jax_me.evaluation.parts import Parts, save_parts
+from jax_me.evaluation.parts import GROUPS, PREDICTIONS, Parts, save_parts
 from jax_me.evaluation.plots import Panel, curve_panels, draw_curves
 from jax_me.evaluation.predictions import Predictions
+from jax_me.evaluation.result_files import result_tables
 from jax_me.evaluation.samples import reconstructions_section, samples_section
+from jax_me.evaluation.score_checks import check_sections
 from jax_me.evaluation.score_tables import headline, score_sections
+from jax_me.evaluation.subject_groups import SubjectGroups
 from jax_me.evaluation.summary import summarize
 from jax_me.files import write_whole
 from jax_me.page import (
@@ -46,16 +49,20 @@ def write_report(
   samples: Sequence[Mapping[str, Any]] | None = None,
   reconstructions: Mapping[str, NDArray[np.uint8]] | None = None,
   facts: Mapping[str, Any] | None = None,
+  groups: SubjectGroups | None = None,
+  summary: Mapping[str, Any] | None = None,
 ) -> Path:
   """Writes the report of a run and keeps what it was made of.
 
   Args:
     folder: the run's folder. It gets `report.html` (one page that needs nothing else), `report.md`,
-      and `report/` with the pictures, `predictions.csv`, `scores.json` and the other parts.
+      and `report/` with the pictures, `predictions.csv`, `scores.json`, the tables of
+      `result_files.result_tables` and the other parts.
     title: heading of the page.
     predictions: every prediction; None for a run without labels, such as MAE pre-training.
     history: the metrics log (a path, or its rows); see `training.history.read_history`.
-    samples, reconstructions, facts: see `parts.Parts`.
+    samples, reconstructions, facts, groups: see `parts.Parts`.
+    summary: `summarize(predictions, groups=groups)`, where it has been made already.
 
   Returns:
     The path of `report.html`.
@@ -72,8 +79,10 @@ def write_report(
     samples=samples or (),
     reconstructions=reconstructions or {},
     facts=facts or {},
+    groups=groups,
   )
-  summary = None if predictions is None else summarize(predictions)
+  if predictions is not None and summary is None:
+    summary = summarize(predictions, groups=groups)
   document = compose(parts, summary)
   page = to_html(document).encode("utf-8")
   text = to_markdown(document, PARTS_FOLDER).encode("utf-8")
@@ -81,14 +90,15 @@ def write_report(
   folder = Path(folder)
   inner = folder / PARTS_FOLDER
   save_parts(inner, parts)
-  if summary is None:
-    (inner / SCORES).unlink(missing_ok=True)
-  else:
-    write_whole(inner / SCORES, (json.dumps(summary, indent=2) + "\n").encode())
-  for picture in document.pictures:
-    write_whole(inner / picture.name, picture.png)
-  for old in set(inner.glob("*.png")) - {inner / picture.name for picture in document.pictures}:
-    old.unlink()
+  made = {picture.name: picture.png for picture in document.pictures}
+  if predictions is not None and summary is not None:
+    made[SCORES] = (json.dumps(summary, indent=2) + "\n").encode()
+    made |= result_tables(summary, predictions.labels)
+  for name, content in made.items():
+    write_whole(inner / name, content)
+  old = {inner / SCORES, *inner.glob("*.png"), *inner.glob("*.csv")}
+  for path in old - {inner / name for name in (*made, PREDICTIONS, GROUPS)}:
+    path.unlink(missing_ok=True)
   write_whole(folder / "report.md", text)
   write_whole(folder / "report.html", page)
   return folder / "report.html"
@@ -101,6 +111,7 @@ def compose(parts: Parts, summary: Mapping[str, Any] | None) -> Document:
   if parts.predictions is not None and summary is not None:
     lead += headline(summary)
     sections += score_sections(parts.predictions, summary)
+    sections += check_sections(summary)
   if parts.samples:
     sections.append(samples_section(parts))
   if parts.reconstructions:

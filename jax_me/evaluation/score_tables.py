@@ -10,39 +10,35 @@ import numpy as np
 from jax_me.evaluation.metrics import SCORE_NAMES
 from jax_me.evaluation.plots import draw_confusion
 from jax_me.evaluation.predictions import Predictions
+from jax_me.evaluation.result_files import file_names
+from jax_me.evaluation.score_texts import (
+  SCORE_TITLES,
+  baseline,
+  interval_method,
+  interval_text,
+  mean_beside,
+  pooling,
+  score_text,
+  score_with_interval,
+)
 from jax_me.page import Block, Figures, Picture, Section, Table, Text
 
 
 def headline(summary: Mapping[str, Any]) -> list[Block]:
   """The pooled scores with their intervals, how they were made, and what they are beside."""
-  pooled, majority = summary["pooled"], summary["majority"]
+  pooled = summary["pooled"]
   intervals = pooled["intervals"] or {}
-  names = {"uf1": "UF1", "uar": "UAR", "accuracy": "Accuracy"}
-  figures = [
-    (name, _score(pooled[key]), _interval(intervals.get(key))) for key, name in names.items()
-  ]
-  over = summary["interval_over"]
-  people = over if "subjects" in over else "subjects unknown"
+  notes = {k: f"95%: {interval_text(intervals[k])}" if k in intervals else "" for k in SCORE_TITLES}
+  figures = [(title, score_text(pooled[k]), notes[k]) for k, title in SCORE_TITLES.items()]
+  over = summary["bootstrap"]["over"]
+  people = over if "subject" in over else "subjects unknown"
   figures.append(("Examples", str(pooled["examples"]), people))
-  blocks: list[Block] = [Figures(figures)]
-  how = "UF1 is the mean F1 of the classes, UAR their mean recall"
-  if summary["folds"]:
-    how += f"; all three are pooled: one confusion matrix over all {len(summary['folds'])} folds"
-  baseline = ", ".join(f"{name} {_score(majority[key])}" for key, name in names.items())
-  blocks.append(Text(f"{how}. Always answering “{majority['label']}” would give {baseline}."))
-  if intervals:
-    blocks.append(
-      Text(
-        f"The 95% intervals come from a bootstrap over {over}: "
-        + (
-          "a subject is drawn with all of their examples."
-          if "subjects" in over
-          else "nothing says which of them show the same person, so they may be too narrow."
-        )
-      )
-    )
-  blocks += [Text(note, warning=True) for note in pooled["notes"]]
-  return blocks
+  method = interval_method(summary)
+  blocks: list[Block] = [Figures(figures), Text(f"{pooling(summary)} {baseline(summary)}")]
+  blocks.append(Text(method, warning=not intervals))
+  if beside := mean_beside(summary):
+    blocks.append(Text(beside))
+  return blocks + [Text(note, warning=True) for note in [*summary["cautions"], *pooled["notes"]]]
 
 
 def score_sections(predictions: Predictions, summary: Mapping[str, Any]) -> list[Section]:
@@ -52,7 +48,7 @@ def score_sections(predictions: Predictions, summary: Mapping[str, Any]) -> list
   per_class = [
     (
       row["label"],
-      *(_score(row[key]) for key in ("precision", "recall", "f1")),
+      *(score_text(row[key]) for key in ("precision", "recall", "f1")),
       str(row["support"]),
       str(row["predicted"]),
     )
@@ -65,7 +61,7 @@ def score_sections(predictions: Predictions, summary: Mapping[str, Any]) -> list
         Picture(
           "confusion_matrix.png",
           draw_confusion(confusion, labels),
-          _describe_confusion(summary),
+          _describe_confusion(summary["pooled"]["per_class"], summary["confusion"]),
           "Each row is a true class: the share of it, and the number of examples, taken for each "
           "class.",
         ),
@@ -83,20 +79,7 @@ def score_sections(predictions: Predictions, summary: Mapping[str, Any]) -> list
     ),
   ]
   if summary["databases"]:
-    rows = [
-      (
-        name,
-        str(part["examples"]),
-        *(
-          f"{_score(part[key])} {_interval((part['intervals'] or {}).get(key), short=True)}".strip()
-          for key in SCORE_NAMES
-        ),
-      )
-      for name, part in summary["databases"].items()
-    ]
-    caption = "The same predictions, pooled within each database"
-    table = Table(caption, ("database", "examples", "UF1", "UAR", "accuracy"), rows)
-    sections.append(Section("Databases", [table]))
+    sections.append(_databases(summary, labels))
   folds, subjects = summary["folds"], summary["subjects"]
   if folds and not _leaves_one_subject_out(predictions):
     mean = summary["mean_over_folds"]
@@ -105,6 +88,24 @@ def score_sections(predictions: Predictions, summary: Mapping[str, Any]) -> list
     mean = summary["mean_over_subjects"]
     sections.append(Section("Subjects", _group_blocks("subject", subjects, mean, len(labels))))
   return sections
+
+
+def _databases(summary: Mapping[str, Any], labels: Sequence[str]) -> Section:
+  """Each database and, last, all of them together, which is what the headline says."""
+  parts = {**summary["databases"], "composite": summary["pooled"]}
+  rows = [
+    (name, str(part["examples"]), *(score_with_interval(part, key) for key in SCORE_NAMES))
+    for name, part in parts.items()
+  ]
+  header = ("database", "examples", "UF1", "UAR", "accuracy")
+  caption = "The same predictions, pooled within each database and over all of them"
+  blocks: list[Block] = [Table(caption, header, rows, last_apart=True)]
+  names = file_names(summary["databases"])
+  for name, part in summary["databases"].items():
+    picture = draw_confusion(part["confusion"], labels)
+    told = _describe_confusion(part["per_class"], part["confusion"])
+    blocks.append(Picture(f"confusion_matrix_{names[name]}.png", picture, f"{name}: {told}", name))
+  return Section("Databases", blocks)
 
 
 def _group_blocks(
@@ -116,7 +117,7 @@ def _group_blocks(
     rows.append(
       (
         name,
-        *(_score(part[key]) for key in SCORE_NAMES),
+        *(score_text(part[key]) for key in SCORE_NAMES),
         str(part["examples"]),
         f"{present} of {classes}",
       )
@@ -124,7 +125,7 @@ def _group_blocks(
   rows.append(
     (
       f"mean over {kind}s, not comparable with the pooled scores",
-      *(_score(mean[key]) for key in SCORE_NAMES),
+      *(score_text(mean[key]) for key in SCORE_NAMES),
       "",
       "",
     )
@@ -148,22 +149,11 @@ def _leaves_one_subject_out(predictions: Predictions) -> bool:
   )
 
 
-def _describe_confusion(summary: Mapping[str, Any]) -> str:
+def _describe_confusion(
+  per_class: Sequence[Mapping[str, Any]], confusion: Sequence[Sequence[int]]
+) -> str:
   parts = [
     f"{row['label']}: {counts[c]} of {row['support']} right"
-    for c, (row, counts) in enumerate(
-      zip(summary["pooled"]["per_class"], summary["confusion"], strict=True)
-    )
+    for c, (row, counts) in enumerate(zip(per_class, confusion, strict=True))
   ]
   return f"Confusion matrix. {'; '.join(parts)}."
-
-
-def _score(value: float | None) -> str:
-  return "–" if value is None else f"{value:.3f}"
-
-
-def _interval(pair: Sequence[float] | None, short: bool = False) -> str:
-  if pair is None:
-    return ""
-  text = f"{pair[0]:.2f}–{pair[1]:.2f}"
-  return f"({text})" if short else f"95%: {text}"

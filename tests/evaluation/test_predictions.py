@@ -99,11 +99,15 @@ def test_integer_labels_stand_for_themselves(tmp_path):
     ("", "no column truth and no column prediction"),
     ("truth,clip\na,b\n", "no column prediction"),
     ("truth,prediction\n", "holds no predictions"),
-    ("truth,prediction\na\n", "row 2: not 2 cells"),
-    ("truth,prediction\na,b,c\n", "row 2: not 2 cells"),
-    ("truth,prediction,score_a\na,b,1\n", "row 2: prediction 'b' is none of the labels a"),
-    ("truth,prediction,score_a\na,a,much\n", "p.csv"),
-    ("truth,prediction,score_a\na,a,nan\n", "not finite"),
+    ("truth,prediction\na\n", "line 2: 1 cells, the header has 2"),
+    ("truth,prediction\na,b,c\n", "line 2: 3 cells, the header has 2"),
+    ("truth,prediction,score_a\na,b,1\n", "line 2, column prediction: 'b' is none of the labels a"),
+    ("truth,prediction,score_a\na,a,much\n", "line 2, column score_a: 'much' is not a finite"),
+    ("truth,prediction,score_a\na,a,nan\n", "column score_a: 'nan' is not a finite"),
+    ("truth,prediction\na,a\n\na,\n", "line 4, column prediction: it is empty"),
+    ("truth,pred\na,a\n", "no column prediction; .*rename 'pred' to 'prediction'"),
+    ("truth,prediction,truth\na,a,a\n", "line 1: column 'truth' stands there twice"),
+    ("truth,prediction,score_a,score_b,\na,c,1,0,\n", "line 2, column prediction: 'c' is none"),
     ("truth,prediction,file\na,a,x.png\na,a,x.png\n", "x.png occurs twice"),
     ('truth,prediction\n"a,b\n', "p.csv, line"),
   ],
@@ -173,7 +177,7 @@ def test_summary_pools_folds_and_databases():
   both = concatenate(parts)
   summary = summarize(both, repeats=50)
   assert summary["pooled"]["examples"] == 15
-  assert summary["interval_over"] == "5 subjects"
+  assert summary["bootstrap"]["over"] == "5 subjects"
   assert summary["databases"]["smic"]["uf1"] == summarize(parts[1])["pooled"]["uf1"]
   assert summary["folds"]["fold 1"]["uf1"] == summarize(parts[0])["pooled"]["uf1"]
   fold_scores = [fold["uf1"] for fold in summary["folds"].values()]
@@ -184,7 +188,7 @@ def test_summary_pools_folds_and_databases():
 def test_summary_without_subjects_or_folds():
   predictions = Predictions(("a", "b"), [0, 0, 1], [0, 1, 1], file=["1", "2", "3"])
   summary = summarize(predictions, repeats=50)
-  assert summary["interval_over"] == "3 examples"
+  assert summary["bootstrap"]["over"] == "3 examples"
   assert summary["folds"] == summary["subjects"] == summary["databases"] == {}
   assert summary["mean_over_folds"] is None
   assert summary["majority"] == {
