@@ -161,7 +161,7 @@ class _Reader:
 
 def _rounds(loop: Instruction, module: Module) -> int | None:
   """How often a loop runs: known by the compiler, or the constant that its counter is held to."""
-  known = re.search(r'known_trip_count":?=?\{"?n"?[:=]"?(\d+)', loop.attributes)
+  known = re.search(r'known_trip_count"?[:=]\{"?n"?[:=]"?(\d+)', loop.attributes)
   if known:
     return int(known.group(1))
   name = loop.called("condition")
