@@ -74,7 +74,8 @@ def common() -> ConfigDict:
   c.augment.erase_prob = 0.0  # Probability of erasing a random box, after normalisation.
   c.augment.erase_area = (0.02, 1 / 3)  # Area of the box as a share of the image.
   c.augment.erase_ratio = (0.3, 1 / 0.3)  # Height / width of the box.
-  c.augment.erase_mode = "pixel"  # Fill with "pixel" (normal noise) or "zero" (the mean colour).
+  # Fill: "pixel" (normal noise), "colour" (one random colour a box) or "zero" (the mean colour).
+  c.augment.erase_mode = "pixel"
   c.augment.cutout = 0.0  # Side of a square hole as a share of the image's side; 0 = none.
   c.augment.flow = False  # Images are optical flow (u, v, strain), not RGB.
 

@@ -44,7 +44,8 @@ class Augmentation:
     erase_prob: probability of erasing a box, after normalisation (arXiv:1708.04896).
     erase_area: share of the picture that the box covers, uniform.
     erase_ratio: height / width of the box, log-uniform.
-    erase_mode: "pixel" fills with standard normal noise, "zero" with the mean colour.
+    erase_mode: "pixel" fills with standard normal noise, "colour" with one such colour a box,
+      "zero" with the mean colour (timm's "pixel", "rand" and "const").
     cutout: side of a square hole, as a share of the picture's side; its centre is anywhere, what
       falls outside is lost, and it is filled with the mean colour (arXiv:1708.04552). 0 = none.
     flow: the channels are optical flow (u, v, strain; 0.5 = no motion) instead of RGB: mirroring
@@ -186,9 +187,10 @@ def make_erasing(settings: Augmentation) -> RowChange | None:
         settings.erase_area,
         settings.erase_ratio,
       )
+      shapes = {"pixel": image.shape, "colour": image.shape[-1:]}
       filling = jnp.zeros((), image.dtype)
-      if settings.erase_mode == "pixel":
-        filling = jax.random.normal(noise_key, image.shape, image.dtype)
+      if settings.erase_mode in shapes:
+        filling = jax.random.normal(noise_key, shapes[settings.erase_mode], image.dtype)
       image = fill_box(image, box, filling)
     if settings.cutout:
       box = draw_cutout(cutout_key, height, width, settings.cutout)

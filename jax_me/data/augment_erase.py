@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-MODES = ("pixel", "zero")
+MODES = ("pixel", "colour", "zero")
 
 # Boxes drawn until one fits, as in timm and torchvision; all at once, for shapes must be fixed.
 ATTEMPTS = 10

@@ -135,7 +135,7 @@ def test_no_settings_change_nothing():
     (dict(jitter_prob=1.5), r"augment.jitter_prob is a probability, got 1.5"),
     (dict(hue=0.6), r"augment.hue must be in \[0, 0.5\], got 0.6"),
     (dict(rotation=-5.0), r"augment.rotation must be in \[0, 180\], got -5.0"),
-    (dict(erase_mode="grey"), r"augment.erase_mode must be one of \('pixel', 'zero'\), got 'grey'"),
+    (dict(erase_mode="grey"), r"augment.erase_mode must be one of .*'pixel'.*, got 'grey'"),
   ],
 )
 def test_settings_out_of_range_are_named(setting, message):

@@ -89,6 +89,15 @@ def test_noise_is_standard_normal_and_the_rest_is_untouched():
   assert not np.array_equal(hole[0], hole[1])
 
 
+def test_colour_mode_fills_each_box_with_one_colour():
+  images = jnp.full((16, 12, 12, 3), 9.0)
+  settings = Augmentation(erase_prob=1.0, erase_mode="colour")
+  erased = np.asarray(jax.jit(make_erasing(settings))(images, row_keys(jax.random.key(0), 16)))
+  colours = [np.unique(image[(image != 9.0).all(-1)], axis=0) for image in erased]
+  assert all(len(colour) == 1 for colour in colours)
+  assert len(np.unique(np.concatenate(colours))) == 16 * 3
+
+
 def test_zero_mode_and_cutout_fill_with_the_mean_colour():
   images = jnp.full((8, 24, 24, 3), 5.0)
   settings = Augmentation(erase_prob=1.0, erase_mode="zero", cutout=0.5)
