@@ -87,6 +87,6 @@ def calibration(
   }
 
 
-def _error(total_sure: NDArray[np.float64], total_right: NDArray[np.float64]) -> float:
+def _error(total_sure: NDArray[Any], total_right: NDArray[Any]) -> float:
   # n_b / N * |right_b / n_b - sure_b / n_b| = |right_b - sure_b| / N
   return float(np.abs(total_right - total_sure).sum())

@@ -53,8 +53,8 @@ def _frames(predictions: Predictions) -> str:
   if not several:
     return ""
   return (
-    f"{_count(several, 'clip')} of {len(clips)} stand in several rows (of several files): each row counts "
-    "as an example, so these are scores of frames, not of clips."
+    f"{_count(several, 'clip')} of {len(clips)} have rows of several files: each row counts as "
+    "an example, so these are scores of frames, not of clips."
   )
 
 

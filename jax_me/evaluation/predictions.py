@@ -98,7 +98,9 @@ class Predictions:
     values = np.asarray(scores, np.float32)
     if values.ndim != 2 or values.shape[1] != len(labels):
       raise InvalidPredictions(f"scores must be [N, {len(labels)}], got {values.shape}")
-    texts = {k: [v] * len(values) if isinstance(v, str) else v for k, v in columns.items()}
+    texts: dict[str, Any] = {
+      k: [v] * len(values) if isinstance(v, str) else v for k, v in columns.items()
+    }
     return cls(tuple(labels), np.asarray(truth), values.argmax(axis=1), values, **texts)
 
   def __len__(self) -> int:

@@ -99,9 +99,6 @@ def _groups(divisions: Mapping[str, Any]) -> list[Block]:
     ]
     header = (division, "subjects", "examples", "UF1", "UAR", "accuracy")
     blocks.append(Table(f"Scores by {division}", header, rows))
-    blocks += [
-      Text(f"{name}: {note}", warning=True)
-      for name, part in parts.items()
-      for note in part["notes"]
-    ]
+    for name, part in parts.items():
+      blocks += [Text(f"{name}: {note}", warning=True) for note in part["notes"]]
   return blocks

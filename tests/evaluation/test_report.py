@@ -135,7 +135,7 @@ def test_page_needs_nothing_else_and_says_what_pictures_show(whole):
   assert "default-src 'none'" in page.of("meta")[1]["content"]
   assert not {"script", "link", "iframe", "a"} & set(page.tags)
   images = page.of("img")
-  assert len(images) == 1 + 2 + 9 + 4  # confusion, samples, reconstructions, curves
+  assert len(images) == 1 + 1 + 2 + 9 + 4  # confusion, reliability, samples, painted, curves
   for image in images:
     assert image["src"].startswith("data:image/png;base64,")
     assert len(image["alt"]) > 10
@@ -149,6 +149,7 @@ def test_markdown_refers_to_pictures_that_exist(whole):
     "confusion_matrix.png",
     "learning_curves.png",
     "reconstructions.png",
+    "reliability.png",
     "samples.png",
   ]
   for name in names:
