@@ -13,7 +13,13 @@ from ml_collections import ConfigDict
 
 from jax_me.data import builders
 from jax_me.data import folds as division
-from jax_me.data.pipeline import Images, channel_statistics, eval_batches, train_batches
+from jax_me.data.pipeline import (
+  Images,
+  TrainBatches,
+  channel_statistics,
+  eval_batches,
+  train_batches,
+)
 from jax_me.data.resident import place_images
 from jax_me.data.store import ImageStore
 from jax_me.evaluation.evaluate import class_probabilities, evaluation_weights, make_classifier
@@ -160,6 +166,19 @@ class Experiment:
       jax.random.key(self.config.seed),
     )
 
+  def training_batches(self, fold: division.Fold) -> TrainBatches:
+    """The endless batches of a fold's training side, from the beginning."""
+    return train_batches(
+      self.feed,
+      batch_size=self.config.batch_size,
+      seed=self.config.seed,
+      indices=fold.train,
+      balanced=self.config.data.balanced,
+      workers=self.config.data.workers,
+      process_index=jax.process_index(),
+      process_count=jax.process_count(),
+    )
+
   def train(self, fold: division.Fold, workdir: pathlib.Path) -> loop.Result:
     """Trains one fold in its own folder, or goes on with it."""
     constants = self.constants(fold)
@@ -181,16 +200,7 @@ class Experiment:
     if is_writer():
       workdir.mkdir(parents=True, exist_ok=True)
       saved.write_json(workdir / saved.MODEL_FILE, card)
-    batches = train_batches(
-      self.feed,
-      batch_size=self.config.batch_size,
-      seed=self.config.seed,
-      indices=fold.train,
-      balanced=self.config.data.balanced,
-      workers=self.config.data.workers,
-      process_index=jax.process_index(),
-      process_count=jax.process_count(),
-    )
+    batches = self.training_batches(fold)
     try:
       return loop.train(
         self.program,
