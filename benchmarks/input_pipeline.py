@@ -5,7 +5,8 @@ the training process shuffled uint8 batches of 64. The peer is what its users wr
 opens a file with PIL and resizes it (bilinear), a DataLoader with 1 or 2 worker processes. Ours
 reads the same pictures from a dataset built by jax_me, with 1 or 2 decoding threads, or with worker
 processes. Nothing is kept decoded. The sides take turns, so that a busy machine
-slows both; the ratio is the median over the turns.
+slows both; the ratio is the median over the turns. Last: a batch of images that fit into memory
+decoded, from the host's cache and from the device's own memory (`data.resident`).
 
   python benchmarks/input_pipeline.py            # needs torch; benchmarks/results/*.json
   python benchmarks/input_pipeline.py --soak     # host memory over 20,000 batches stays flat
@@ -23,6 +24,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import cv2
+import jax
 import numpy as np
 import psutil
 from PIL import Image
@@ -30,7 +32,8 @@ from PIL import Image
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
-from jax_me.data import builders, pipeline, store  # noqa: E402
+from jax_me.data import builders, pipeline, resident, store  # noqa: E402
+from jax_me.training import sharding  # noqa: E402
 
 RESULTS = REPOSITORY / "benchmarks" / "results"
 SIZE = 224
@@ -154,6 +157,31 @@ def compare(folder: pathlib.Path, builder: Any, workers: int, turns: int, count:
   return row
 
 
+def compare_resident(builder: Any, turns: int, count: int) -> dict:
+  """A batch of images that are decoded already: from the host's cache, and on the device."""
+  mesh = sharding.make_mesh(1)
+  rows = sharding.batch_sharding(mesh)
+  host = store.ImageStore(builder, image_size=SIZE, cache_bytes=2**32)
+  sides = {"host": host, "device": resident.ResidentImages(host, rows)}
+  use = jax.jit(lambda images: images[:, ::16, ::16].astype("float32").sum())
+  milliseconds: dict[str, list[float]] = {name: [] for name in sides}
+  for _ in range(turns):
+    for name, images in sides.items():
+      batches = pipeline.train_batches(images, batch_size=BATCH, seed=0)
+      for _ in range(3):
+        use(sharding.shard_batch(next(batches), mesh)["image"]).block_until_ready()
+      start = time.perf_counter()
+      for _ in range(count):
+        done = use(sharding.shard_batch(next(batches), mesh)["image"])
+      done.block_until_ready()
+      milliseconds[name].append(1000 * (time.perf_counter() - start) / count)
+      batches.close()
+  return {
+    "platform": jax.default_backend(),
+    "ms_per_batch": {name: round(statistics.median(ms), 2) for name, ms in milliseconds.items()},
+  }
+
+
 def resident_bytes() -> int:
   """Memory of this process and those that it started, shared pages counted once where known."""
   total = 0
@@ -221,6 +249,7 @@ def main() -> int:
     rows = [
       compare(folder, builder, workers, arguments.turns, arguments.batches) for workers in (1, 2)
     ]
+    kept = compare_resident(builder, arguments.turns, 4 * arguments.batches)
   write(
     "input_pipeline.json",
     {
@@ -230,6 +259,7 @@ def main() -> int:
       "batch_size": BATCH,
       "cores": psutil.cpu_count(),
       "runs": rows,
+      "decoded_images": kept,
     },
   )
   worst = min(row[side]["ratio"] for row in rows for side in ("threads", "processes"))

@@ -230,6 +230,40 @@ def test_order_is_random_access():
     order.BalancedOrder(np.arange(3), np.arange(2), 0)
 
 
+READER = """
+import json, sys
+from jax_me.data import pipeline, store
+from jax_me.data.builders import prepare
+
+builder = prepare("labeled_images", data_dir=sys.argv[1], align=False)
+images = store.ImageStore(builder, image_size=8)
+share = {"process_index": int(sys.argv[2]), "process_count": 2}
+batches = pipeline.train_batches(images, batch_size=4, seed=5, indices=range(20), **share)
+epoch = [next(batches)["index"].tolist() for _ in range(5)]
+batches.close()
+test = pipeline.eval_batches(images, batch_size=4, **share)
+print(json.dumps([epoch, [batch["index"].tolist() for batch in test]]))
+"""
+
+
+def test_two_processes_read_disjoint_halves_that_cover_everything(dataset, repository):
+  data_dir = str(pathlib.Path(dataset.data_path).parents[2])
+  processes = [
+    subprocess.Popen(
+      [sys.executable, "-c", READER, data_dir, str(number)],
+      env={**os.environ, "PYTHONPATH": str(repository)},
+      stdout=subprocess.PIPE,
+    )
+    for number in range(2)
+  ]
+  halves = [json.loads(process.communicate(timeout=60)[0]) for process in processes]
+  for part, everything in ((0, range(20)), (1, range(COUNT))):
+    mine, theirs = ({i for rows in half[part] for i in rows if i >= 0} for half in halves)
+    assert not mine & theirs and mine | theirs == set(everything)
+    assert len(halves[0][part]) == len(halves[1][part])
+  assert len(mine) - len(theirs) in (0, 1)
+
+
 TRAINER = """
 import json, pathlib, sys, time
 from jax_me.data import pipeline, store
