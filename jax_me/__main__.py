@@ -13,6 +13,7 @@ COMMANDS = {
     "compile a recipe's step for a TPU pod that is not there: memory, work, least time",
   ),
   "report": ("jax_me.evaluation.command", "write a run's report again from its results"),
+  "score": ("jax_me.evaluation.score_command", "score a table of predictions, anyone's"),
 }
 
 

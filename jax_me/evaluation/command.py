@@ -8,6 +8,7 @@ from pathlib import Path
 
 from jax_me.evaluation.parts import load_parts
 from jax_me.evaluation.report import PARTS_FOLDER, write_report
+from jax_me.evaluation.subject_groups import read_groups
 
 METRICS_LOG = "metrics.jsonl"
 
@@ -15,6 +16,9 @@ METRICS_LOG = "metrics.jsonl"
 def configure(parser: argparse.ArgumentParser) -> None:
   parser.add_argument("workdir", type=Path, help="folder of a run that has been evaluated")
   parser.add_argument("--title", help="heading of the page (default: as before)")
+  parser.add_argument(
+    "--groups", type=Path, help="CSV with subject and one column a division, such as sex or age"
+  )
 
 
 def main(args: argparse.Namespace) -> int:
@@ -30,6 +34,7 @@ def main(args: argparse.Namespace) -> int:
       samples=parts.samples,
       reconstructions=parts.reconstructions,
       facts=parts.facts,
+      groups=read_groups(args.groups) if args.groups else parts.groups,
     )
   except (ValueError, OSError) as error:
     print(f"report: {error}", file=sys.stderr)
