@@ -274,4 +274,4 @@ def _escape(text: str) -> str:
 
 
 def _is_number(text: str) -> bool:
-  return re.fullmatch(r"[-+–]?[\d.,\s%–-]*", text) is not None
+  return re.fullmatch(r"[-+–]?[\d.,\s%–()-]*", text) is not None

@@ -44,7 +44,7 @@ class Panel(NamedTuple):
   keys: tuple[str, ...]
 
 
-def draw_confusion(confusion: ArrayLike, labels: Sequence[str]) -> bytes:
+def draw_confusion(confusion: ArrayLike, labels: Sequence[str], title: str = "") -> bytes:
   """A confusion matrix [C, C]: each cell with its share of the row (colour, %) and its count."""
   counts = np.asarray(confusion)
   classes = len(counts)
@@ -94,6 +94,9 @@ def draw_confusion(confusion: ArrayLike, labels: Sequence[str]) -> bytes:
   axes.grid(which="minor", color=RULE, linewidth=1)
   axes.tick_params(which="both", length=0)
   axes.spines[:].set_visible(False)
+  axes.set_title(
+    shorten(title, 40), loc="left", color=INK, size=11, weight="bold", parse_math=False
+  )
   axes.set_xlabel("predicted", color=QUIET)
   axes.set_ylabel("true", color=QUIET)
   return to_png(figure)

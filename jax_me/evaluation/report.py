@@ -120,7 +120,7 @@ def compose(parts: Parts, summary: Mapping[str, Any] | None) -> Document:
     sections.append(_curves_section(parts.history, panels))
   if parts.facts:
     rows = [(str(name), _fact(value)) for name, value in parts.facts.items()]
-    sections.append(Section("The run", [Table("", ("what", "value"), rows)]))
+    sections.append(Section("Details", [Table("", ("what", "value"), rows)]))
   if not sections:
     lead.append(Text("This run has nothing to show yet: no predictions, no history, no images."))
   return Document(parts.title, lead, sections)

@@ -46,7 +46,7 @@ def result_tables(summary: Mapping[str, Any], labels: Sequence[str]) -> dict[str
     ],
   )
   if summary["databases"]:
-    parts = {**summary["databases"], "composite": summary["pooled"]}
+    parts = {"composite": summary["pooled"], **summary["databases"]}
     rows = [(name, part["examples"], *_with_intervals(part)) for name, part in parts.items()]
     tables["databases.csv"] = _table(("database", "examples", *_INTERVAL_COLUMNS), rows)
   if summary["subjects"]:

@@ -91,20 +91,20 @@ def score_sections(predictions: Predictions, summary: Mapping[str, Any]) -> list
 
 
 def _databases(summary: Mapping[str, Any], labels: Sequence[str]) -> Section:
-  """Each database and, last, all of them together, which is what the headline says."""
-  parts = {**summary["databases"], "composite": summary["pooled"]}
+  """All databases together, which is what the headline says, and each of them."""
+  parts = {"composite": summary["pooled"], **summary["databases"]}
   rows = [
     (name, str(part["examples"]), *(score_with_interval(part, key) for key in SCORE_NAMES))
     for name, part in parts.items()
   ]
   header = ("database", "examples", "UF1", "UAR", "accuracy")
-  caption = "The same predictions, pooled within each database and over all of them"
-  blocks: list[Block] = [Table(caption, header, rows, last_apart=True)]
+  caption = "The same predictions, pooled over all databases and within each"
+  blocks: list[Block] = [Table(caption, header, rows)]
   names = file_names(summary["databases"])
   for name, part in summary["databases"].items():
-    picture = draw_confusion(part["confusion"], labels)
+    picture = draw_confusion(part["confusion"], labels, title=name)
     told = _describe_confusion(part["per_class"], part["confusion"])
-    blocks.append(Picture(f"confusion_matrix_{names[name]}.png", picture, f"{name}: {told}", name))
+    blocks.append(Picture(f"confusion_matrix_{names[name]}.png", picture, f"{name}: {told}"))
   return Section("Databases", blocks)
 
 

@@ -119,7 +119,7 @@ def test_whole_report(whole):
     "Sample predictions",
     "Reconstructions",
     "Learning curves",
-    "The run",
+    "Details",
   ):
     assert heading in page.text
   assert "mean over folds, not comparable with the pooled scores" in page.text
