@@ -21,6 +21,10 @@ def common() -> ConfigDict:
   c.precision = "float32"  # Compute type, "float32" or "bfloat16"; parameters stay float32.
   c.remat = False  # Recompute each block in the backward pass: less memory, about a third slower.
   c.scan_layers = False  # Compile the blocks as one loop: quicker to compile, more memory a step.
+  # Weights that are tested: "final" = of the last step; "train" = of the evaluation with the best
+  # UF1 on some training subjects, who are kept from training. Never chosen by test subjects.
+  c.select = "final"
+  c.select_holdout = 0.2  # Of "train": share of each fold's training subjects kept for selection.
   c.init_from = ""  # Folder of a converted checkpoint or a workdir whose weights to start from.
   c.head_std = (
     0.0  # With init_from: deviation of a fresh head's weights, e.g. 2e-5; 0 = the model's.

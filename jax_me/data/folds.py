@@ -24,11 +24,14 @@ class Fold:
     name: for folders and tables, for example "fold1" or a subject.
     train: int64, ascending positions of the training examples.
     test: int64, ascending positions of the test examples.
+    validation: int64, ascending positions of examples of the training side's persons that are kept
+      from training, to select among evaluations; usually none.
   """
 
   name: str
   train: np.ndarray
   test: np.ndarray
+  validation: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0, np.int64))
 
 
 def subject_keys(index: ExampleIndex) -> np.ndarray:
@@ -112,6 +115,16 @@ def holdout(index: ExampleIndex, fraction: float, *, seed: int = 0) -> Fold:
     raise ValueError(f"the held-out fraction must be between 0 and 1, got {fraction}")
   part = _deal(_groups(index), index.label, np.array([1 - fraction, fraction]), seed)
   return _fold(index, "holdout", part == 1)
+
+
+def with_validation(index: ExampleIndex, fold: Fold, fraction: float, *, seed: int = 0) -> Fold:
+  """Keeps about `fraction` of a fold's training persons from training; the test side stays.
+
+  Raises:
+    ValueError: fraction out of range, or the training side has fewer than two persons.
+  """
+  inner = holdout(index.take(fold.train), fraction, seed=seed)
+  return Fold(fold.name, fold.train[inner.train], fold.test, fold.train[inner.test])
 
 
 def leave_one_subject_out(index: ExampleIndex) -> list[Fold]:

@@ -23,13 +23,14 @@ from jax_me.data.pipeline import (
 from jax_me.data.resident import place_images
 from jax_me.data.store import ImageStore
 from jax_me.evaluation.evaluate import class_probabilities, evaluation_weights, make_classifier
-from jax_me.evaluation.metrics import confusion_matrix, scores
+from jax_me.evaluation.metrics import SCORE_NAMES, confusion_matrix, scores
 from jax_me.evaluation.predictions import Predictions
 from jax_me.evaluation.reconstruction import (
   RECONSTRUCTIONS_FOLDER,
   make_reconstructor,
   save_sheet,
 )
+from jax_me.evaluation.selection import Selection
 from jax_me.models import saved
 from jax_me.training import loop, sharding
 from jax_me.training.initial_weights import REPORT_FILE, start_from
@@ -68,6 +69,11 @@ class Experiment:
   @property
   def pretraining(self) -> bool:
     return self.config.task == "mae"
+
+  @property
+  def selects(self) -> bool:
+    """Whether held-out training subjects decide which evaluation's weights are tested."""
+    return self.config.select == "train"
 
   @property
   def labels(self) -> list[str]:
@@ -129,12 +135,14 @@ class Experiment:
       epoch=epoch,
     )
 
-  def predict(self, fold: division.Fold, state: State) -> Predictions:
-    """Every test example of the fold exactly once."""
+  def predict(
+    self, fold: division.Fold, state: State, positions: np.ndarray | None = None
+  ) -> Predictions:
+    """Every test example of the fold exactly once, or those at other positions."""
     batches = eval_batches(
       self.feed if self.shown is self.read else self.shown,
       batch_size=_evaluation_batch(self.config.batch_size, self.program.mesh.size),
-      indices=fold.test,
+      indices=fold.test if positions is None else positions,
       process_index=jax.process_index(),
       process_count=jax.process_count(),
     )
@@ -208,7 +216,7 @@ class Experiment:
         constants=constants,
         cadence=self.cadence(fold),
         workdir=workdir,
-        evaluator=self._painter(fold, workdir) if self.pretraining else self._evaluator(fold),
+        evaluator=self._choose_evaluator(fold, workdir),
         initialise=self._initialiser(workdir),
         keep_checkpoints=self.config.keep_checkpoints,
         make_writers=lambda step: open_writers(
@@ -219,17 +227,37 @@ class Experiment:
     finally:
       batches.close()
 
+  def _choose_evaluator(self, fold: division.Fold, workdir: pathlib.Path) -> loop.Evaluator:
+    if self.pretraining:
+      return self._painter(fold, workdir)
+    return self._selector(fold, workdir) if self.selects else self._evaluator(fold)
+
   def _evaluator(self, fold: division.Fold) -> loop.Evaluator:
     def evaluate(state: State, step: int) -> Mapping[str, float]:
       del step
-      predictions = self.predict(fold, state)
-      confusion = confusion_matrix(
-        predictions.truth, predictions.prediction, len(predictions.labels)
-      )
-      result = scores(confusion, predictions.labels)
-      return {f"test/{name}": float(result[name]) for name in ("uf1", "uar", "accuracy")}
+      result = _scores(self.predict(fold, state))
+      return {f"test/{name}": result[name] for name in SCORE_NAMES}
 
     return evaluate
+
+  def _selector(self, fold: division.Fold, workdir: pathlib.Path) -> loop.Evaluator:
+    """Judges held-out training subjects and keeps the best weights; the test side stays unseen."""
+    selection = Selection(workdir)
+
+    def select(state: State, step: int) -> Mapping[str, float]:
+      result = _scores(self.predict(fold, state, fold.validation))
+      selection.offer(evaluation_weights(state), step, result["uf1"])
+      return {f"validation/{name}": result[name] for name in SCORE_NAMES}
+
+    return select
+
+  def judged(self, state: State, workdir: pathlib.Path) -> State:
+    """The state to test at the end of a fold: its last weights, or those that were selected.
+
+    Raises:
+      SavedModelError: weights are to be selected, and none are kept or they are damaged.
+    """
+    return Selection(workdir).apply(state) if self.selects else state
 
   def _painter(self, fold: division.Fold, workdir: pathlib.Path) -> loop.Evaluator:
     """Leaves a sheet of reconstructed faces, so that progress can be seen while it happens."""
@@ -278,6 +306,11 @@ def divide(config: ConfigDict, index: Any) -> list[division.Fold]:
     "none": lambda: [division.Fold("all", np.arange(len(index)), np.empty(0, np.int64))],
   }
   made = makers[data.split]()
+  if config.select == "train":
+    made = [
+      division.with_validation(index, fold, config.select_holdout, seed=config.seed)
+      for fold in made
+    ]
   if data.fold < 0:
     return made
   if data.fold >= len(made):
@@ -319,6 +352,12 @@ def prepare(config: ConfigDict) -> Experiment:
     program=program,
     graphdef=graphdef,
   )
+
+
+def _scores(predictions: Predictions) -> dict[str, float]:
+  confusion = confusion_matrix(predictions.truth, predictions.prediction, len(predictions.labels))
+  result = scores(confusion, predictions.labels)
+  return {name: float(result[name]) for name in SCORE_NAMES}
 
 
 def _evaluation_batch(batch_size: int, devices: int) -> int:

@@ -78,6 +78,7 @@ def run_experiment(config: ConfigDict, *, workdir: str, mode: str = "train") -> 
           return INTERRUPTED
       else:
         state = restore(experiment, fold, home)
+      state = experiment.judged(state, home)
     except (TrainingDiverged, ValueError, OSError) as error:
       return _failed(error, code=1)
     if not experiment.pretraining:
@@ -213,6 +214,7 @@ def _facts(experiment: Experiment, seconds: float) -> dict[str, Any]:
     "examples": len(index),
     "subjects": len(set(index.subject) - {""}) or "unknown",
     "division": f"{config.data.split}, {len(experiment.folds)} fold(s)",
+    "tested weights": _tested_weights(config),
     "steps": experiment.cadence(fold).total,
     "batch size": config.batch_size,
     "precision": config.precision,
@@ -221,6 +223,13 @@ def _facts(experiment: Experiment, seconds: float) -> dict[str, Any]:
     "devices": f"{len(devices)} x {devices[0].device_kind}",
     "wall time of this call": f"{seconds:.0f} s",
   }
+
+
+def _tested_weights(config: ConfigDict) -> str:
+  if config.select == "train":
+    share = f"{100 * config.select_holdout:g}% of the training subjects"
+    return f"those with the best UF1 on {share}, who were kept from training"
+  return "those of the last step"
 
 
 def _plan(experiment: Experiment) -> str:

@@ -19,6 +19,9 @@ from jax_me.models.catalog import create_model
 MODEL_FILE = "model.json"
 WEIGHTS_FOLDER = "weights"
 CHECKPOINTS_FOLDER = "checkpoints"
+# Of a run that selects among its evaluations: <step>/weights and, when those are whole, a record.
+SELECTED_FOLDER = "selected"
+RECORD_FILE = "record.json"
 
 
 class SavedModelError(ValueError):
@@ -168,11 +171,29 @@ def read_card(folder: str | os.PathLike) -> dict[str, Any]:
   return card
 
 
+def selected_folder(workdir: str | os.PathLike) -> pathlib.Path | None:
+  """The evaluation whose weights a run keeps as its best so far, None where it does not select.
+
+  Raises:
+    SavedModelError: its record is damaged.
+  """
+  scores: dict[pathlib.Path, float] = {}
+  for path in (pathlib.Path(workdir) / SELECTED_FOLDER).glob(f"*/{RECORD_FILE}"):
+    try:
+      scores[path.parent] = float(json.loads(path.read_text(encoding="utf-8"))["score"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+      raise SavedModelError(f"{path} cannot be read: {error}") from error
+  # Two of them stand there for a moment only: the older one is about to be removed.
+  return max(scores, key=scores.__getitem__) if scores else None
+
+
 def weights_folder(folder: str | os.PathLike) -> pathlib.Path:
-  """The Orbax weights of a model folder, or of a workdir's newest finished checkpoint."""
+  """The Orbax weights of a model folder, or of a workdir (selected, else newest checkpoint)."""
   root = pathlib.Path(folder).absolute()
   if (root / WEIGHTS_FOLDER).is_dir():
     return root / WEIGHTS_FOLDER
+  if (selected := selected_folder(root)) is not None:
+    return selected / WEIGHTS_FOLDER
   checkpoints = root / CHECKPOINTS_FOLDER
   names = [p.name for p in checkpoints.iterdir()] if checkpoints.is_dir() else []
   steps = sorted(int(n) for n in names if n.isdigit())
@@ -207,7 +228,7 @@ def read_weights(folder: str | os.PathLike, abstract: Any) -> dict[str, Any]:
 
 
 def load_model(folder: str | os.PathLike, **overrides: Any) -> SavedModel:
-  """Loads the model of a converted folder or of a run's workdir (its newest checkpoint).
+  """Loads the model of a converted folder or of a run's workdir (see `weights_folder`).
 
   Args:
     folder: written by `save_model`, `run.py` or `convert`.

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 TASKS = ("classify", "mae")
 PRECISIONS = ("float32", "bfloat16")
 SCHEDULES = ("cosine", "step", "constant")
+SELECTS = ("final", "train")
 SPLITS = ("kfold", "loso", "holdout", "official", "none")
 
 # Sections whose keys depend on the model or dataset: the command line may add to them.
@@ -206,11 +207,35 @@ def check(config: ConfigDict) -> None:
     len(config.data.mean) in (0, 3) and len(config.data.std) == len(config.data.mean),
     "data.mean and data.std must both be empty or have three values",
   )
+  problems += _selection_problems(config)
   problems += _change_problems(config)
   if config.data.split == "kfold":
     need(config.data.folds >= 2, f"data.folds must be at least 2, got {config.data.folds}")
   if problems:
     raise SettingsError("; ".join(problems))
+
+
+def _selection_problems(config: ConfigDict) -> list[str]:
+  """What is wrong with the choice of the weights that are tested."""
+  select, problems = config.select, []
+  if select not in SELECTS:
+    problem = f"select must be one of {SELECTS}, got {select!r}"
+    if any(word in str(select).casefold() for word in ("test", "best", "max", "oracle")):
+      problem += (
+        ". Weights are never chosen by their score on the test subjects: the best of many test "
+        "scores is no score on unseen people. Published code that keeps each subject's best epoch "
+        "reports results that are too high for this reason (arXiv:2211.11425). "
+        '"train" selects on training subjects instead'
+      )
+    problems.append(problem)
+  if select == "train":
+    if not 0 < config.select_holdout < 1:
+      problems.append(f"select_holdout is in (0, 1), got {config.select_holdout}")
+    if config.evaluate_epochs <= 0:
+      problems.append('select="train" needs evaluations to select from: evaluate_epochs > 0')
+    if config.task == "mae":
+      problems.append("select must be final when task is mae: there is no score to select by")
+  return problems
 
 
 def _change_problems(config: ConfigDict) -> list[str]:
