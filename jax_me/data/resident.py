@@ -27,6 +27,7 @@ class ResidentImages:
   Attributes:
     index, image_size, name: those of the store.
     resident: True.
+    array: uint8 [N, image_size, image_size, 3], a copy on every device.
   """
 
   resident = True
@@ -48,9 +49,9 @@ class ResidentImages:
       positions = np.arange(start, min(start + DECODED_AT_ONCE, len(store)))
       images[positions] = store.images(positions)
     self._rows = sharding
-    self._images = jax.device_put(images, NamedSharding(sharding.mesh, PartitionSpec()))
+    self.array = jax.device_put(images, NamedSharding(sharding.mesh, PartitionSpec()))
     # Each device takes its own rows from its own copy: nothing goes between devices.
-    self._gather = jax.jit(_gather, out_shardings=sharding)
+    self._gather = jax.jit(gather, out_shardings=sharding)
 
   def __len__(self) -> int:
     return len(self.index)
@@ -58,10 +59,11 @@ class ResidentImages:
   def batch(self, positions: np.ndarray) -> jax.Array:
     """As `ImageStore.batch`, spread over the devices; their number divides that of the rows."""
     places = jax.device_put(positions.astype(np.int32), self._rows)
-    return self._gather(self._images, places)
+    return self._gather(self.array, places)
 
 
-def _gather(images: jax.Array, positions: jax.Array) -> jax.Array:
+def gather(images: jax.Array, positions: jax.Array) -> jax.Array:
+  """Images at positions [B]; position -1 is padding and gives a black image."""
   rows = images[jnp.maximum(positions, 0)]
   return jnp.where((positions >= 0)[:, None, None, None], rows, 0)
 

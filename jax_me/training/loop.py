@@ -50,12 +50,14 @@ class Program:
     build: PRNG key -> state without constants (`state_builder`).
     create: `build`, jitted to make sharded arrays.
     step: (state, batch) -> (state, metrics), jitted, donating the state.
+    pure_step: `step` before it was jitted, for programs that hold more than one fold.
     mesh: the devices.
   """
 
   build: Callable[[jax.Array], State]
   create: Callable[[jax.Array], State]
   step: Callable[[State, dict[str, jax.Array]], tuple[State, Metrics]]
+  pure_step: Callable[[State, dict[str, jax.Array]], tuple[State, Metrics]]
   mesh: Mesh
 
   @classmethod
@@ -74,6 +76,7 @@ class Program:
       step=jax.jit(
         step, donate_argnums=0, out_shardings=({**shardings, "constants": whole}, whole)
       ),
+      pure_step=step,
       mesh=mesh,
     )
 
