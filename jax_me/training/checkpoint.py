@@ -4,6 +4,8 @@ import json
 import pathlib
 from typing import Any
 
+import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
@@ -52,10 +54,12 @@ class Checkpoints:
   def save(self, state: State, position: Any) -> None:
     """Starts writing the checkpoint of `state["step"]`; does nothing when it exists already.
 
+    Of several folds in one state the furthest counts.
+
     Raises:
       CheckpointError: the disk is full or not writable; earlier checkpoints stay.
     """
-    step = int(state["step"])
+    step = int(np.max(jax.device_get(state["step"])))
     if step in self._manager.all_steps():
       return
     weights, training = _divide(state)

@@ -179,6 +179,18 @@ def train(
   return Result(state=state, step=step, interrupted=run.stopping and step < cadence.total)
 
 
+def metrics_row(values: Mapping[str, float], epoch: float, rate: float) -> dict[str, float]:
+  """A step's row of metrics.jsonl, from what the step function gave, without `skipped`."""
+  rest = dict(values)
+  return {
+    "epoch": epoch,
+    "learning_rate": rest.pop("learning_rate"),
+    "grad_norm": rest.pop("grad_norm"),
+    **{f"train/{key}": value for key, value in rest.items()},
+    "images_per_second": rate,
+  }
+
+
 class _RollBack(Exception):
   """Too many steps in a row were not finite."""
 
@@ -292,14 +304,7 @@ class _Run:
     rate = self._meter.images_per_second()
     self._progress.advance({"loss": f"{values['loss']:.4f}", "images/s": f"{rate:.1f}"})
     if self._cadence.due(self._cadence.log, step):
-      row = {
-        "epoch": step_of_epochs,
-        "learning_rate": values.pop("learning_rate"),
-        "grad_norm": values.pop("grad_norm"),
-        **{f"train/{key}": value for key, value in values.items()},
-        "images_per_second": rate,
-      }
-      self._tracker.write(step, row)
+      self._tracker.write(step, metrics_row(values, step_of_epochs, rate))
 
   def _roll_back(self) -> State:
     """The state of the last checkpoint; the data goes on behind the examples that failed.

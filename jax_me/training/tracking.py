@@ -115,6 +115,13 @@ class Progress:
       self._bar.n = step
       self._bar.refresh()
 
+  def skip(self, steps: int) -> None:
+    """Steps that an earlier call has done."""
+    self._done += steps
+    self._start += steps
+    if self._bar is not None:
+      self._bar.update(steps)
+
   def say(self, line: str) -> None:
     """A line of its own, above the bar where there is one."""
     if self._bar is not None:
