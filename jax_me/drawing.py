@@ -65,8 +65,11 @@ def thumbnail(image: NDArray[np.uint8], side: int) -> bytes:
 
 
 def shorten(text: Any, length: int) -> str:
-  """One line of at most `length` characters, the last an ellipsis where something is cut."""
-  line = " ".join(str(text).split())
+  """One line of at most `length` characters, the last an ellipsis where something is cut.
+
+  Bytes that were no UTF-8 become visible, as fonts have no sign for them.
+  """
+  line = " ".join(str(text).encode("utf-8", "backslashreplace").decode("utf-8").split())
   return line if len(line) <= length else line[: length - 1] + "…"
 
 

@@ -53,8 +53,8 @@ def _frames(predictions: Predictions) -> str:
   if not several:
     return ""
   return (
-    f"{_count(several, 'clip')} of {len(clips)} have rows of several files: each row counts as "
-    "an example, so these are scores of frames, not of clips."
+    f"{several} of {_count(len(clips), 'clip')} {'has' if several == 1 else 'have'} rows of "
+    "several files: each row counts as an example, so these are scores of frames, not of clips."
   )
 
 
@@ -79,7 +79,10 @@ def _nameless(predictions: Predictions) -> str:
   missing = sum(not subject for subject in predictions.subject)
   if missing in (0, len(predictions)):
     return ""  # None at all is said beside the intervals.
-  return f"{_count(missing, 'row')} of {len(predictions)} name no subject; each counts as its own."
+  verb = "names" if missing == 1 else "name"
+  return (
+    f"{missing} of {_count(len(predictions), 'row')} {verb} no subject; each counts as its own."
+  )
 
 
 def _few(predictions: Predictions) -> str:

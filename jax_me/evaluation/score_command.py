@@ -69,8 +69,10 @@ def main(args: argparse.Namespace) -> int:
   if args.json:
     print(json.dumps({"source": facts, "labels": predictions.labels, **summary}, indent=2))
   else:
-    print("\n".join(f"{name}: {value}" for name, value in facts.items()))
-    print(f"\n{describe(summary, predictions.labels)}")
+    lines = [f"{name}: {value}" for name, value in facts.items()]
+    text = "\n".join([*lines, "", describe(summary, predictions.labels)])
+    # Names need not be UTF-8; odd bytes are shown, not a reason to fail.
+    print(text.encode("utf-8", "backslashreplace").decode("utf-8"))
   if page is not None:
     print(f"report: {page}", file=sys.stderr if args.json else sys.stdout)
   return 0

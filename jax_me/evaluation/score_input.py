@@ -151,7 +151,9 @@ def to_three_classes(predictions: Predictions) -> tuple[Predictions, str]:
   )
   out = sorted({predictions.labels[c] for c in predictions.truth[truth < 0]})
   missing = len(predictions) - len(kept)
-  told = f"{missing} rows are left out: their truth ({', '.join(out)}) is in no group."
+  told = (
+    f"{missing} row{'s' * (missing != 1)} left out: the truth ({', '.join(out)}) is in no group."
+  )
   return left, told if missing else ""
 
 
