@@ -45,11 +45,12 @@ def common() -> ConfigDict:
   c.data.manual_dir = ""  # Folder with your own copy of the dataset, where it needs one.
   c.data.data_dir = "data"  # Where built datasets are kept.
   c.data.options = ConfigDict()  # Options of the dataset's builder, e.g. {"size": 224}.
-  # How examples are divided: "kfold" and "holdout" by subject, "loso" leaves one subject out,
-  # "official" uses the dataset's own splits, "none" trains on everything.
+  # How examples are divided: "kfold" and "holdout" by subject, "step" tests every nth subject,
+  # "loso" leaves one subject out, "lodo" one database, "official" uses the dataset's own splits,
+  # "none" trains on everything.
   c.data.split = "holdout"
   c.data.train_splits = ("train",)  # The dataset's own splits that "official" trains on.
-  c.data.folds = 5  # Number of folds of "kfold".
+  c.data.folds = 5  # Number of folds of "kfold" and "step".
   c.data.holdout = 0.25  # Share of the subjects that "holdout" keeps for the test.
   c.data.fold = -1  # Number of the one fold to run, from 0; -1 = all of them.
   c.data.read_size = 0  # Side at which training reads images, pixels; 0 = model.image_size.
@@ -61,6 +62,16 @@ def common() -> ConfigDict:
   c.data.workers = 0  # Processes that decode images; 0 = in this process.
   c.data.mean = ()  # Per RGB channel in [0, 1]; empty = measured on the training examples.
   c.data.std = ()  # Likewise.
+
+  c.folds = ConfigDict()  # How the folds of a division are trained; what they compute stays.
+  # All folds in one program: "vmap" = side by side, "map" = one after the other, with the bits of a
+  # fold alone; "off" = a run each. "auto": vmap on GPU and TPU, map on a CPU, off where the images
+  # do not fit on the device (data.resident_mib), with several processes, and with mesh.fsdp.
+  c.folds.parallel = "auto"
+  c.folds.chunk = 0  # Folds in one program; 0 = as many as fit into memory.
+  # Keep the final weights of every fold trained so, for jax_me.load and --mode=eval. Without them
+  # only predictions stay: 68 folds of a ViT-Base would take 23 GB.
+  c.folds.weights = True
 
   c.augment = ConfigDict()  # Random changes of training images, made on the device.
   c.augment.crop_scale = (1.0, 1.0)  # Area of the random crop as a share of the image.

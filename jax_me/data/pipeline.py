@@ -58,14 +58,27 @@ def train_batches(
   Raises:
     ValueError: no examples, an index outside the split, or a batch that cannot be shared out.
   """
-  chosen = _chosen(store, indices)
-  order = (
-    BalancedOrder(chosen, store.index.label[chosen], seed)
-    if balanced
-    else ShuffledOrder(chosen, seed)
-  )
+  order = training_order(store, seed=seed, indices=indices, balanced=balanced)
   rows = _own_rows(batch_size, process_index, process_count)
   return TrainBatches(store, order, batch_size, rows, workers)
+
+
+def training_order(
+  store: Images,
+  *,
+  seed: int,
+  indices: Sequence[int] | np.ndarray | None = None,
+  balanced: bool = False,
+) -> ShuffledOrder:
+  """The endless stream of examples that `train_batches` cuts into batches; arguments as there.
+
+  Raises:
+    ValueError: no examples, or an index outside the split.
+  """
+  chosen = _chosen(store, indices)
+  if balanced:
+    return BalancedOrder(chosen, store.index.label[chosen], seed)
+  return ShuffledOrder(chosen, seed)
 
 
 class TrainBatches(Iterator[Batch]):

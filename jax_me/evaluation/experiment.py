@@ -123,6 +123,13 @@ class Experiment:
       chosen = balanced_class_weights(labels, len(self.labels))
     return tuple(float(weight) for weight in chosen)
 
+  @functools.cached_property
+  def evaluation_batch(self) -> int:
+    """The training batch, but no more than any fold has to judge; a multiple of the devices."""
+    largest = max(len(side) for fold in self.folds for side in (fold.test, fold.validation))
+    devices = self.program.mesh.size
+    return math.ceil(max(1, min(self.config.batch_size, largest)) / devices) * devices
+
   def cadence(self, fold: division.Fold) -> loop.Cadence:
     config = self.config
     epoch = len(fold.train) / config.batch_size
@@ -141,7 +148,7 @@ class Experiment:
     """Every test example of the fold exactly once, or those at other positions."""
     batches = eval_batches(
       self.feed if self.shown is self.read else self.shown,
-      batch_size=_evaluation_batch(self.config.batch_size, self.program.mesh.size),
+      batch_size=self.evaluation_batch,
       indices=fold.test if positions is None else positions,
       process_index=jax.process_index(),
       process_count=jax.process_count(),
@@ -149,6 +156,12 @@ class Experiment:
     positions, probabilities = class_probabilities(
       self.classifier, evaluation_weights(state), state["constants"], batches, self.program.mesh
     )
+    return self.table(fold, positions, probabilities)
+
+  def table(
+    self, fold: division.Fold, positions: np.ndarray, probabilities: np.ndarray
+  ) -> Predictions:
+    """Class probabilities [N, C] of the examples at N positions, with all that is known of them."""
     index = self.shown.index
     return Predictions(
       labels=index.label_names,
@@ -187,9 +200,8 @@ class Experiment:
       process_count=jax.process_count(),
     )
 
-  def train(self, fold: division.Fold, workdir: pathlib.Path) -> loop.Result:
-    """Trains one fold in its own folder, or goes on with it."""
-    constants = self.constants(fold)
+  def write_card(self, fold: division.Fold, constants: Constants, workdir: pathlib.Path) -> None:
+    """Makes a fold's folder one that `jax_me.load` knows, before its weights are there."""
     card = saved.model_card(
       name=self.config.model.name,
       arguments=self.model_arguments(),
@@ -208,6 +220,11 @@ class Experiment:
     if is_writer():
       workdir.mkdir(parents=True, exist_ok=True)
       saved.write_json(workdir / saved.MODEL_FILE, card)
+
+  def train(self, fold: division.Fold, workdir: pathlib.Path) -> loop.Result:
+    """Trains one fold in its own folder, or goes on with it."""
+    constants = self.constants(fold)
+    self.write_card(fold, constants, workdir)
     batches = self.training_batches(fold)
     try:
       return loop.train(
@@ -217,7 +234,7 @@ class Experiment:
         cadence=self.cadence(fold),
         workdir=workdir,
         evaluator=self._choose_evaluator(fold, workdir),
-        initialise=self._initialiser(workdir),
+        initialise=self.initialiser(workdir),
         keep_checkpoints=self.config.keep_checkpoints,
         make_writers=lambda step: open_writers(
           self.config.trackers, workdir, self.config.to_dict(), step
@@ -235,8 +252,7 @@ class Experiment:
   def _evaluator(self, fold: division.Fold) -> loop.Evaluator:
     def evaluate(state: State, step: int) -> Mapping[str, float]:
       del step
-      result = _scores(self.predict(fold, state))
-      return {f"test/{name}": result[name] for name in SCORE_NAMES}
+      return logged_scores(self.predict(fold, state), "test")
 
     return evaluate
 
@@ -245,9 +261,9 @@ class Experiment:
     selection = Selection(workdir)
 
     def select(state: State, step: int) -> Mapping[str, float]:
-      result = _scores(self.predict(fold, state, fold.validation))
-      selection.offer(evaluation_weights(state), step, result["uf1"])
-      return {f"validation/{name}": result[name] for name in SCORE_NAMES}
+      scored = logged_scores(self.predict(fold, state, fold.validation), "validation")
+      selection.offer(evaluation_weights(state), step, scored["validation/uf1"])
+      return scored
 
     return select
 
@@ -270,7 +286,7 @@ class Experiment:
 
     return paint
 
-  def _initialiser(self, workdir: pathlib.Path) -> Callable[[State], State] | None:
+  def initialiser(self, workdir: pathlib.Path) -> Callable[[State], State] | None:
     """Weights of `init_from` for a fresh state; what was taken goes into init_from.json."""
     if not self.config.init_from:
       return None
@@ -301,7 +317,9 @@ def divide(config: ConfigDict, index: Any) -> list[division.Fold]:
   makers = {
     "kfold": lambda: division.k_folds(index, data.folds, seed=config.seed),
     "holdout": lambda: [division.holdout(index, data.holdout, seed=config.seed)],
+    "step": lambda: division.step_folds(index, data.folds),
     "loso": lambda: division.leave_one_subject_out(index),
+    "lodo": lambda: division.leave_one_database_out(index),
     "official": lambda: [division.official_fold(index, train=tuple(data.train_splits))],
     "none": lambda: [division.Fold("all", np.arange(len(index)), np.empty(0, np.int64))],
   }
@@ -354,12 +372,8 @@ def prepare(config: ConfigDict) -> Experiment:
   )
 
 
-def _scores(predictions: Predictions) -> dict[str, float]:
+def logged_scores(predictions: Predictions, side: str) -> dict[str, float]:
+  """What an evaluation writes into the log, as "test/uf1"."""
   confusion = confusion_matrix(predictions.truth, predictions.prediction, len(predictions.labels))
   result = scores(confusion, predictions.labels)
-  return {name: float(result[name]) for name in SCORE_NAMES}
-
-
-def _evaluation_batch(batch_size: int, devices: int) -> int:
-  """The training batch, made a multiple of the devices."""
-  return math.ceil(batch_size / devices) * devices
+  return {f"{side}/{name}": float(result[name]) for name in SCORE_NAMES}

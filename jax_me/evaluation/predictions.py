@@ -18,6 +18,7 @@ from jax_me.evaluation.csv_rows import InvalidTable, Row, read_rows
 from jax_me.evaluation.metrics import confusion_matrix
 from jax_me.files import write_whole
 
+PREDICTIONS_FILE = "predictions.csv"
 TEXT_COLUMNS = ("database", "subject", "clip", "file", "fold")
 LABEL_COLUMNS = ("truth", "prediction")
 SCORE_PREFIX = "score_"

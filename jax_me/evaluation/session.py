@@ -12,7 +12,8 @@ from ml_collections import ConfigDict
 
 from jax_me.data.folds import Fold
 from jax_me.evaluation.experiment import Experiment, prepare
-from jax_me.evaluation.predictions import Predictions, concatenate
+from jax_me.evaluation.parallel_folds import Together, train_together
+from jax_me.evaluation.predictions import PREDICTIONS_FILE, Predictions, concatenate
 from jax_me.evaluation.report import write_report
 from jax_me.evaluation.samples import choose_samples
 from jax_me.models import saved
@@ -26,11 +27,19 @@ from jax_me.training.state import State, abstract_state
 from jax_me.training.tracking import METRICS_FILE
 
 CONFIG_FILE = "config.json"
-PREDICTIONS_FILE = "predictions.csv"
 RUN_FILE = "run.json"
 
 # A change of these leaves the trained weights what they are.
-FREE_SETTINGS = ("data.data_dir", "data.manual_dir", "data.workers", "data.fold", "log_steps")
+FREE_SETTINGS = (
+  "data.data_dir",
+  "data.manual_dir",
+  "data.workers",
+  "data.fold",
+  "folds.parallel",
+  "folds.chunk",
+  "folds.weights",
+  "log_steps",
+)
 
 INTERRUPTED = 130  # Exit code of a run stopped by a signal, as shells have it.
 
@@ -59,6 +68,16 @@ def run_experiment(config: ConfigDict, *, workdir: str, mode: str = "train") -> 
   if mode == "train" and is_writer():
     saved.write_json(folder / RUN_FILE, circumstances(config.to_dict()))
 
+  together = Together()
+  if mode == "train":
+    try:
+      together = train_together(experiment, folder, _say)
+    except (ValueError, OSError) as error:
+      return _failed(error, code=1)
+    if together.interrupted:
+      _say("stopped; the same command goes on from there")
+      return INTERRUPTED
+
   results: list[Predictions] = []
   state: State | None = None
   for fold in experiment.folds:
@@ -67,7 +86,8 @@ def run_experiment(config: ConfigDict, *, workdir: str, mode: str = "train") -> 
     done = agree(mode == "train" and finished.exists() and not experiment.pretraining)
     if done:
       results.append(Predictions.load(finished))
-      _say(f"{fold.name}: finished before")
+      if fold.name not in together.finished:
+        _say(f"{fold.name}: finished before")
       continue
     try:
       if mode == "train":
@@ -99,11 +119,14 @@ def run_experiment(config: ConfigDict, *, workdir: str, mode: str = "train") -> 
 
 
 def restore(experiment: Experiment, fold: Fold, home: pathlib.Path) -> State:
-  """The newest checkpoint of a fold, for evaluation.
+  """The weights of a fold, for evaluation: its newest checkpoint, or those kept without one.
 
   Raises:
     CheckpointError: there is none, or it is damaged.
+    SavedModelError: the fold was trained together with others, and its weights are damaged.
   """
+  if not (home / saved.CHECKPOINTS_FOLDER).exists() and (home / saved.MODEL_FILE).exists():
+    return _kept_weights(experiment, fold, home)
   checkpoints = Checkpoints(home, create=False)
   try:
     state, _ = checkpoints.restore(
@@ -113,6 +136,15 @@ def restore(experiment: Experiment, fold: Fold, home: pathlib.Path) -> State:
     checkpoints.close()
   state["constants"] = experiment.program.place(experiment.constants(fold))
   return state
+
+
+def _kept_weights(experiment: Experiment, fold: Fold, home: pathlib.Path) -> State:
+  abstract = abstract_state(experiment.program.build, experiment.program.mesh)
+  wanted = {"params": abstract["params"], "model_state": abstract["model_state"]}
+  return {
+    **saved.read_weights(home, wanted),
+    "constants": experiment.program.place(experiment.constants(fold)),
+  }
 
 
 def _check_claim(folder: pathlib.Path, config: ConfigDict, mode: str) -> None:

@@ -17,6 +17,10 @@ SHARE = 0.85
 HOST_SHARE = 0.5
 
 
+class FoldsDoNotFit(ValueError):
+  """Not even one fold a device fits into memory."""
+
+
 def compile_chunk(
   count: int, single: Program, compile_rows: Callable[[int], FoldProgram], *, most: int = 0
 ) -> FoldProgram:
@@ -32,7 +36,7 @@ def compile_chunk(
     most: at most so many folds; 0 = as many as fit.
 
   Raises:
-    ValueError: not even one fold a device fits.
+    FoldsDoNotFit: not even one fold a device fits.
   """
   mesh = single.mesh
   devices, budget = mesh.size, memory_budget(mesh)
@@ -47,7 +51,7 @@ def compile_chunk(
     if program is not None and needed <= budget:
       return program
     if rows == devices:
-      raise ValueError(
+      raise FoldsDoNotFit(
         f"one fold a device needs {needed / 2**30:.1f} GiB of memory, of {budget / 2**30:.1f}; use "
         "folds.parallel=off, a smaller batch_size or remat"
       )

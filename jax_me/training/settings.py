@@ -13,7 +13,8 @@ TASKS = ("classify", "mae")
 PRECISIONS = ("float32", "bfloat16")
 SCHEDULES = ("cosine", "step", "constant")
 SELECTS = ("final", "train")
-SPLITS = ("kfold", "loso", "holdout", "official", "none")
+SPLITS = ("kfold", "step", "loso", "lodo", "holdout", "official", "none")
+PARALLEL = ("auto", "vmap", "map", "off")
 
 # Sections whose keys depend on the model or dataset: the command line may add to them.
 OPEN_SECTIONS = ("model.arguments", "data.options")
@@ -209,7 +210,12 @@ def check(config: ConfigDict) -> None:
   )
   problems += _selection_problems(config)
   problems += _change_problems(config)
-  if config.data.split == "kfold":
+  need(
+    config.folds.parallel in PARALLEL,
+    f"folds.parallel must be one of {PARALLEL}, got {config.folds.parallel!r}",
+  )
+  need(config.folds.chunk >= 0, f"folds.chunk must be 0 or more, got {config.folds.chunk}")
+  if config.data.split in ("kfold", "step"):
     need(config.data.folds >= 2, f"data.folds must be at least 2, got {config.data.folds}")
   if problems:
     raise SettingsError("; ".join(problems))
