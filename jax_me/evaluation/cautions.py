@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from jax_me.evaluation.calibration import are_probabilities
+from jax_me.evaluation.per_clip import clips_of
 from jax_me.evaluation.predictions import Predictions
 
 FEW_SUBJECTS = 10
@@ -43,13 +44,8 @@ def _repeated(predictions: Predictions) -> str:
 
 def _frames(predictions: Predictions) -> str:
   """Several files of one clip: the scores are of frames, and long clips count more."""
-  clips: dict[tuple[str, str, str], set[str]] = {}
-  for row, key in enumerate(
-    zip(predictions.database, predictions.subject, predictions.clip, strict=True)
-  ):
-    if key[2]:
-      clips.setdefault(key, set()).add(predictions.file[row])
-  several = sum(len(files) > 1 for files in clips.values())
+  clips = {key: rows for key, rows in clips_of(predictions).items() if len(key) == 3}
+  several = sum(len({predictions.file[row] for row in rows}) > 1 for rows in clips.values())
   if not several:
     return ""
   return (

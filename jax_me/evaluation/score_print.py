@@ -9,6 +9,7 @@ from jax_me.evaluation.metrics import SCORE_NAMES
 from jax_me.evaluation.score_checks import calibration_text
 from jax_me.evaluation.score_texts import (
   baseline,
+  clip_scores,
   interval_method,
   mean_beside,
   pooling,
@@ -48,6 +49,8 @@ def describe(summary: Mapping[str, Any], labels: Sequence[str]) -> str:
     blocks.append(_aligned((division, *SCORE_HEADER, "subjects"), rows))
   if summary["calibration"]:
     blocks.append(calibration_text(summary["calibration"]))
+  if clips := clip_scores(summary):
+    blocks.insert(1, clips)
   if beside := mean_beside(summary):
     blocks.append(beside)
   warnings = [*summary["cautions"], *pooled["notes"]]

@@ -14,6 +14,7 @@ from jax_me.evaluation.result_files import file_names
 from jax_me.evaluation.score_texts import (
   SCORE_TITLES,
   baseline,
+  clip_scores,
   interval_method,
   interval_text,
   mean_beside,
@@ -36,6 +37,8 @@ def headline(summary: Mapping[str, Any]) -> list[Block]:
   method = interval_method(summary)
   blocks: list[Block] = [Figures(figures), Text(f"{pooling(summary)} {baseline(summary)}")]
   blocks.append(Text(method, warning=not intervals))
+  if clips := clip_scores(summary):
+    blocks.insert(1, Text(clips))
   if beside := mean_beside(summary):
     blocks.append(Text(beside))
   return blocks + [Text(note, warning=True) for note in [*summary["cautions"], *pooled["notes"]]]

@@ -65,6 +65,18 @@ def interval_method(summary: Mapping[str, Any]) -> str:
   )
 
 
+def clip_scores(summary: Mapping[str, Any]) -> str:
+  """The scores of one prediction a clip, where the rows are frames; "" where they are not."""
+  part = summary["per_clip"]
+  if part is None:
+    return ""
+  figures = ", ".join(f"{t} {score_with_interval(part, k)}" for k, t in SCORE_TITLES.items())
+  return (
+    "One prediction a clip (mean of its rows' scores, else their majority), over "
+    f"{part['examples']} clips: {figures}. This is the score to compare with published ones."
+  )
+
+
 def mean_beside(summary: Mapping[str, Any]) -> str:
   """The mean of the subjects' own scores, said to be no score of the protocol; "" without."""
   mean = summary["mean_over_subjects"]

@@ -17,6 +17,7 @@ from jax_me.evaluation.metrics import (
   scores,
   subject_bootstrap,
 )
+from jax_me.evaluation.per_clip import per_clip
 from jax_me.evaluation.predictions import Predictions
 from jax_me.evaluation.subject_groups import SubjectGroups, rows_of_groups
 
@@ -42,6 +43,7 @@ def summarize(
   Returns:
     pooled: `metrics.scores` of all rows, the score of the protocol; with `intervals`
       {uf1 | uar | accuracy: (low, high)}, None where one cannot be had.
+    per_clip: the same of one prediction a clip (`per_clip.per_clip`), None where each row is one.
     bootstrap: {over, units, repeats, seed, level}: what was drawn in words ("62 subjects") and how
       many of it; the intervals are the percentiles of the draws' scores.
     confusion: [C][C] counts, row = truth.
@@ -69,19 +71,7 @@ def summarize(
     return scores(confusion_of(rows), labels)
 
   def score_with_intervals(rows: NDArray[np.int64]) -> dict[str, Any]:
-    drawn = [people[row] for row in rows]
-    intervals = None
-    if len(set(drawn)) > 1:
-      intervals = subject_bootstrap(
-        predictions.truth[rows],
-        predictions.prediction[rows],
-        drawn,
-        classes,
-        repeats=repeats,
-        level=LEVEL,
-        seed=seed,
-      )
-    return {**score(rows), "intervals": intervals}
+    return {**score(rows), "intervals": _intervals(predictions, rows, repeats, seed)}
 
   def by(column: str) -> dict[str, Any]:
     found = predictions.groups(column)
@@ -96,6 +86,12 @@ def summarize(
       parts[name] = {**score_with_intervals(rows), "subjects": count}
     return parts
 
+  clips = per_clip(predictions)
+  clip_scores = None
+  if clips is not None:
+    everything = np.arange(len(clips))
+    clip_scores = scores(clips.confusion(), labels)
+    clip_scores["intervals"] = _intervals(clips, everything, repeats, seed)
   most = int(confusion.sum(axis=1).argmax())
   always = np.zeros_like(confusion)
   always[:, most] = confusion.sum(axis=1)
@@ -107,6 +103,7 @@ def summarize(
     part["correct"] = int(predictions.correct[rows_of[name]].sum())
   return {
     "pooled": score_with_intervals(np.arange(len(predictions))),
+    "per_clip": clip_scores,
     "bootstrap": {
       "over": _units(predictions),
       "units": len(set(people)),
@@ -135,6 +132,25 @@ def summarize(
     if groups
     else {},
   }
+
+
+def _intervals(
+  predictions: Predictions, rows: NDArray[np.int64], repeats: int, seed: int
+) -> dict[str, tuple[float, float]] | None:
+  """Of the rows' pooled scores; None with fewer than two people to draw from."""
+  people = predictions.people
+  drawn = [people[row] for row in rows]
+  if len(set(drawn)) < 2:
+    return None
+  return subject_bootstrap(
+    predictions.truth[rows],
+    predictions.prediction[rows],
+    drawn,
+    len(predictions.labels),
+    repeats=repeats,
+    level=LEVEL,
+    seed=seed,
+  )
 
 
 def _calibration(predictions: Predictions) -> dict[str, Any] | None:

@@ -3,9 +3,12 @@ import pytest
 
 from jax_me.evaluation.cautions import cautions
 from jax_me.evaluation.csv_rows import InvalidTable
+from jax_me.evaluation.per_clip import per_clip
 from jax_me.evaluation.predictions import InvalidPredictions, Predictions
 from jax_me.evaluation.score_input import read_predictions, to_three_classes
+from jax_me.evaluation.score_print import describe
 from jax_me.evaluation.subject_groups import read_groups
+from jax_me.evaluation.summary import summarize
 
 LOG = """casme2 sub01
 EP02_01f 0 2
@@ -168,3 +171,30 @@ def test_groups_belong_to_subjects_of_a_database_or_of_any(tmp_path):
 def test_bad_groups_give_one_clear_error(tmp_path, content, message):
   with pytest.raises(InvalidTable, match=message):
     read_groups(file(tmp_path, content, "g.csv"))
+
+
+def test_frames_of_a_clip_become_one_prediction():
+  scores = [[0.9, 0.1], [0.4, 0.6], [0.4, 0.6], [0.2, 0.8], [0.7, 0.3]]
+  columns = {
+    "subject": ["s1"] * 3 + ["s2", "s2"],
+    "clip": ["c", "c", "c", "c", ""],
+    "file": list("abcde"),
+  }
+  table = Predictions.from_scores(scores, [0, 0, 0, 1, 1], ("n", "p"), **columns)
+  clips = per_clip(table)
+  assert clips.clip == ("c", "c", "") and clips.subject == ("s1", "s2", "s2")
+  assert clips.truth.tolist() == [0, 1, 1]
+  assert clips.prediction.tolist() == [0, 1, 0]  # The mean of s1's clip is (0.57, 0.43).
+  np.testing.assert_allclose(clips.scores[0], [1.7 / 3, 1.3 / 3], atol=1e-6)
+  without = Predictions(("n", "p"), table.truth, table.prediction, **columns)
+  assert per_clip(without).prediction.tolist() == [1, 1, 0]  # Two of three votes.
+  summary = summarize(table, repeats=20)
+  assert summary["pooled"]["examples"] == 5 and summary["per_clip"]["examples"] == 3
+  assert summary["per_clip"]["accuracy"] == pytest.approx(2 / 3)
+  assert "over 3 clips" in describe(summary, table.labels)
+
+
+def test_tables_of_clips_and_frames_with_truths_of_their_own_stay_as_they_are():
+  clips = Predictions(("n", "p"), [0, 1], [0, 1], clip=["c", "d"], file=["c.png", "d.png"])
+  frames = Predictions(("n", "p"), [0, 1], [0, 1], clip=["c", "c"], file=["1.png", "2.png"])
+  assert per_clip(clips) is None and per_clip(frames) is None
