@@ -164,5 +164,6 @@ def _units(predictions: Predictions) -> str:
   known = len({key for key in predictions.people if len(key) == 2})
   unknown = sum(len(key) == 3 for key in predictions.people)
   parts = [f"{known} subject{'s' * (known != 1)}"] if known else []
-  parts += [f"{unknown} examples{' without a subject' if known else ''}"] if unknown else []
+  without = " without a subject" if known else ""
+  parts += [f"{unknown} example{'s' * (unknown != 1)}{without}"] if unknown else []
   return " and ".join(parts)
