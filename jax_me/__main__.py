@@ -12,6 +12,7 @@ COMMANDS = {
     "jax_me.training.podcheck_command",
     "compile a recipe's step for a TPU pod that is not there: memory, work, least time",
   ),
+  "predict": ("jax_me.inference.command", "read the expressions of photographs, videos, a camera"),
   "report": ("jax_me.evaluation.command", "write a run's report again from its results"),
   "score": ("jax_me.evaluation.score_command", "score a table of predictions, anyone's"),
 }

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -14,6 +14,7 @@ from jax_me.data.decoding import resized
 from jax_me.faces.alignment import FaceChip
 from jax_me.faces.detector import find_faces
 from jax_me.faces.images import read_image
+from jax_me.inference.model_input import InputForm
 from jax_me.models.saved import SavedModel, load_model
 
 Picture = str | os.PathLike | np.ndarray
@@ -35,6 +36,22 @@ class Reading:
   scores: dict[str, float]
   box: Box | None
   status: str
+
+
+@dataclasses.dataclass(frozen=True)
+class VideoReading(Reading):
+  """What a model makes of one person in one frame of a video.
+
+  Attributes:
+    status: "ok", or of a frame without people "no_face", "unreadable" or "skipped".
+    frame: number of the frame, from 0.
+    seconds: its time.
+    person: number of the person, from 1; None where nobody is seen.
+  """
+
+  frame: int
+  seconds: float
+  person: int | None
 
 
 @nnx.jit
@@ -74,10 +91,11 @@ class Predictor:
     """
     options = self.saved.source.get("options", {})
     size = self.saved.image_size
-    if options.get("input", "").startswith("flow"):
+    if (form := InputForm.of_source(self.saved.source, size)).is_motion:
+      what = "optical flow" if form.input == "flow" else f"motion ({form.input})"
       raise ValueError(
-        f"{self.saved.name} was trained on optical flow from onset to apex; it reads clips, not "
-        "single photographs"
+        f"{self.saved.name} was trained on {what} from onset to apex; it reads videos "
+        "(predict_video), not single photographs"
       )
     if not options.get("align", True):
       return [(resized(image, size), None)]
@@ -104,6 +122,39 @@ class Predictor:
     if isinstance(pictures, str | os.PathLike | np.ndarray):
       return self._read(pictures)
     return [self._read(picture) for picture in pictures]
+
+  def predict_video(
+    self, video: str | os.PathLike, *, fps: float | None = None, every: int = 1
+  ) -> Iterator[VideoReading]:
+    """Reads a video, a folder of frames or a camera ("camera:0") while it runs.
+
+    Args:
+      video: where it is.
+      fps: frames a second, for folders and instead of what a file states.
+      every: look at every k-th frame only.
+
+    Yields:
+      at least one reading a frame, in order; one a person where several are seen. Models of motion
+      compare each frame with the one 0.2 s before.
+
+    Raises:
+      ValueError: nothing there that could be read, or settings out of range.
+    """
+    # Imported here: photographs need none of it.
+    from jax_me.inference.observation import ObservationSettings, observe
+    from jax_me.inference.video import find_footage
+
+    settings = ObservationSettings(every=every, motion=False)
+    for footage in find_footage([video], fps):
+      for observed in observe(footage, self.saved, settings):
+        number, seconds = observed.frame.number, observed.frame.seconds
+        if not observed.people:
+          yield VideoReading(None, {}, None, observed.status, number, seconds, None)
+        for one in observed.people:
+          assert one.scores is not None
+          scores = {n: float(s) for n, s in zip(self.labels, one.scores, strict=True)}
+          label = max(scores, key=lambda name: scores[name])
+          yield VideoReading(label, scores, one.box, "ok", number, seconds, one.person)
 
   def _read(self, picture: Picture) -> list[Reading]:
     image = picture if isinstance(picture, np.ndarray) else read_image(picture)

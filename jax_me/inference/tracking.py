@@ -190,7 +190,9 @@ class Tracker:
       return
     track.described += 1
     faces = self._remembered.pop(track.person, [])
-    faces.append(identity.describe_face(image, track.face))
+    descriptor = identity.describe_face(image, track.face)
+    assert descriptor is not None  # the face is given
+    faces.append(descriptor)
     self._remembered[track.person] = faces[-2 * len(DESCRIBE_AT) :]  # the last one is the newest
     while len(self._remembered) > MOST_REMEMBERED:
       del self._remembered[next(iter(self._remembered))]
