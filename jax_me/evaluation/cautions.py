@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from jax_me.evaluation.calibration import are_probabilities
+from jax_me.evaluation.challenge import differs_from_megc2019
 from jax_me.evaluation.per_clip import clips_of
 from jax_me.evaluation.predictions import Predictions
 
@@ -22,6 +23,7 @@ def cautions(predictions: Predictions) -> list[str]:
   found = [
     _repeated(predictions),
     _frames(predictions),
+    differs_from_megc2019(predictions),
     _leaking(predictions),
     _nameless(predictions),
     _few(predictions),
