@@ -21,6 +21,14 @@ def pytest_configure(config):
   flags.FLAGS.mark_as_parsed()
 
 
+@pytest.fixture(scope="module")
+def quick_compilation():
+  """Halves the time of tests that mostly compile, and whose claims hold for any compiler."""
+  jax.config.update("jax_disable_most_optimizations", True)
+  yield
+  jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture(scope="session")
 def repository() -> pathlib.Path:
   return REPOSITORY

@@ -2,12 +2,19 @@
 
 import pathlib
 
+import jax
+import numpy as np
 import pytest
 from flax import nnx
 
 from jax_me.data.augment import Augmentation
 from jax_me.models.catalog import create_model
 from jax_me.training import settings
+from jax_me.training.recipe import make_program
+from jax_me.training.sharding import make_mesh, shard_batch
+from jax_me.training.state import Constants, initial_key
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "configs"
 NO_RECIPES = ("__init__", "common", "families")
@@ -44,6 +51,65 @@ def test_recipe_can_be_run(recipe):
     )
   )
   assert isinstance(model, nnx.Module)
+
+
+# Names of a family's models -> arguments that make one small enough for a test.
+SMALL = {
+  "mae_vit_": dict(
+    patch_size=8, embed_dim=24, depth=1, num_heads=2, decoder_embed_dim=16, decoder_depth=1
+  ),
+  "vit_": dict(patch_size=8, embed_dim=24, depth=1, num_heads=2),
+  "t2t_vit_": dict(embed_dim=24, depth=1, num_heads=2, token_dim=8),
+  "convnextv2_": dict(depths=(1, 1, 1, 1), dims=(4, 6, 8, 10)),
+  "fcmae_": dict(depths=(1, 1, 1, 1), dims=(4, 6, 8, 10), decoder_embed_dim=12),
+}
+RUN = [
+  *RECIPES,
+  "finetune_rafdb.py:convnextv2_base",
+  "finetune_rafdb.py:t2t_vit_14",
+]
+
+
+def shrunk(recipe):
+  config = settings.load_recipe(str(CONFIGS / recipe))
+  small = next(value for name, value in SMALL.items() if config.model.name.startswith(name))
+  with config.unlocked():
+    config.model.arguments.update(small)
+    config.model.image_size = 64 if config.model.name.startswith("fcmae_") else 32
+    config.batch_size = 4 * config.accum_steps
+  settings.check(config)
+  return config
+
+
+@pytest.mark.parametrize("recipe", RUN)
+def test_shrunk_recipe_learns_for_two_steps(recipe):
+  config = shrunk(recipe)
+  mesh = make_mesh(1, jax.devices()[:1])
+  program, _ = make_program(config, mesh, classes=3)
+  state = program.create(initial_key(0))
+  constants = Constants(
+    seed=0,
+    mean=(0.5,) * 3,
+    std=(0.25,) * 3,
+    peak=1e-3,
+    minimum=0.0,
+    warmup_steps=0,
+    total_steps=4,
+    milestones=tuple(config.optimizer.milestones),
+  )
+  state["constants"] = program.place(constants)
+  rng = np.random.default_rng(0)
+  rows, size = config.batch_size, config.model.image_size
+  for number in range(2):
+    batch = {
+      "image": rng.integers(0, 256, (rows, size, size, 3), np.uint8),
+      "label": rng.integers(0, 3, rows).astype(np.int32),
+      "mask": np.ones(rows, bool),
+      "index": np.arange(rows, dtype=np.int32),
+    }
+    state, metrics = program.step(state, shard_batch(batch, mesh))
+    assert np.isfinite(float(metrics["loss"])) and not float(metrics["skipped"]), number
+  assert int(state["step"]) == 2
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

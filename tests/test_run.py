@@ -63,7 +63,12 @@ def command(repository, drawings, workdir, *extra, recipe="finetune_images"):
 
 
 def environment(devices):
-  return {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}
+  return {
+    **os.environ,
+    "JAX_PLATFORMS": "cpu",
+    "JAX_NUM_CPU_DEVICES": str(devices),
+    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # these runs mostly compile
+  }
 
 
 def run(repository, drawings, workdir, *extra, devices=1, **options):

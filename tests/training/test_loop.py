@@ -15,6 +15,8 @@ from jax_me.training.history import read_history
 from jax_me.training.param_groups import parameter_paths
 from jax_me.training.sharding import make_mesh, shard_batch
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 @pytest.fixture(scope="module")
 def program():

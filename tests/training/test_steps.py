@@ -12,6 +12,8 @@ from jax_me.training.param_groups import parameter_paths
 from jax_me.training.sharding import make_mesh, parameter_sharding, shard_batch
 from jax_me.training.state import initial_key
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 MIXED = dict(mixing=Mixing(mixup_alpha=0.8, cutmix_alpha=1.0))
 
 
