@@ -7,7 +7,8 @@ once; the host sends only which of them a fold sees next.
 On a device the folds go side by side ("vmap") or one after the other ("map"). Side by side, the
 weights of all folds make one batched product, which fills a GPU that a small model alone leaves
 idle. A CPU has nothing to fill: there the batched forms only cost, and one after the other is as
-fast as a loop over folds and computes the very bits of a fold that is trained alone.
+fast as a loop over folds and computes the very bits of a fold that is trained alone. (Several
+devices with one fold each round otherwise in the last bit: a loop over one fold is dissolved.)
 """
 
 import dataclasses
@@ -116,7 +117,7 @@ def compile_folds(
     raise ValueError(f"the mode must be one of {MODES}, got {mode!r}")
   state = jax.eval_shape(single.build, jax.random.key(0))
   state["constants"] = jax.eval_shape(constants.arrays)
-  folds, whole = P(mesh.axis_names), P()
+  folds, whole, spread = P(mesh.axis_names), P(), batch_sharding(mesh)
   advance = jax.jit(
     jax.shard_map(
       functools.partial(_over_folds(mode), functools.partial(_steps, single.pure_step)),
@@ -126,8 +127,9 @@ def compile_folds(
       check_vma=False,
     ),
     donate_argnums=0,
+    # Said aloud, for empty arrays (milestones) would come back replicated.
+    out_shardings=spread,
   )
-  spread = batch_sharding(mesh)
   compiled = advance.lower(
     _with_rows(state, rows, mesh),
     images,
