@@ -13,10 +13,9 @@ the same person and even the same clip stand on both sides. Here faces are align
 transform a clip and people are divided into 5 folds; scores will be lower and true.
 
 Differences from the original (train.py): the cosine, which reaches 1e-9 after 20 of 30 epochs,
-stays there, where torch's climbs again; the rate changes every step instead of every epoch; the
-hole of its cutout is filled with noise, not with one colour; each image draws its own mixup; mean
-and std are measured on the training frames of each fold (the published ones are .5322, .4245,
-.3721 and .2456, .2172, .2060).
+stays there, where torch's climbs again; the rate changes every step instead of every epoch; each
+image draws its own mixup; mean and std are measured on the training frames of each fold (the
+published ones are .5322, .4245, .3721 and .2456, .2172, .2060).
 """
 
 from configs.common import common
@@ -37,6 +36,7 @@ def get_config(model: str = "t2t_vit_14"):
   c.augment.erase_prob = 0.5
   c.augment.erase_area = (0.02, 0.4)
   c.augment.erase_ratio = (0.4, 2.5)
+  c.augment.erase_mode = "colour"
   c.mixing.mixup_alpha = 0.2
   c.optimizer.name = "adam"
   c.optimizer.base_learning_rate = 0.0

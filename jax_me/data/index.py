@@ -31,6 +31,8 @@ class ExampleIndex:
     split: object array of str, the stored split that the example stands in.
     frame: int32 position in the clip, -1 unknown.
     onset, apex, offset: int32 frame numbers of the expression in its clip, -1 unknown.
+    targets: float32 [N, C], probability of every class, where the dataset has shares of votes for
+      all examples; None otherwise.
   """
 
   label_names: tuple[str, ...]
@@ -44,6 +46,7 @@ class ExampleIndex:
   onset: np.ndarray
   apex: np.ndarray
   offset: np.ndarray
+  targets: np.ndarray | None = None
 
   def __len__(self) -> int:
     return len(self.label)
@@ -51,7 +54,8 @@ class ExampleIndex:
   def take(self, indices: Sequence[int] | np.ndarray) -> "ExampleIndex":
     """The same columns for some examples only; row i then describes example indices[i]."""
     columns = {name: getattr(self, name)[indices] for name in TEXT_FIELDS + NUMBER_FIELDS}
-    return ExampleIndex(label_names=self.label_names, **columns)
+    targets = None if self.targets is None else self.targets[indices]
+    return ExampleIndex(label_names=self.label_names, targets=targets, **columns)
 
   def class_counts(self) -> dict[str, int]:
     """Number of examples of each class, classes without examples included."""
@@ -69,7 +73,9 @@ def make_index(label_names: Sequence[str], rows: Sequence[dict[str, Any]]) -> Ex
     columns[name] = column
   for name in NUMBER_FIELDS:
     columns[name] = np.array([row.get(name, -1) for row in rows], np.int32).reshape(len(rows))
-  return ExampleIndex(label_names=tuple(label_names), **columns)
+  shares = [row.get("targets") for row in rows]
+  targets = np.array(shares, np.float32) if shares and all(shares) else None
+  return ExampleIndex(label_names=tuple(label_names), targets=targets, **columns)
 
 
 def index_path(folder: str | pathlib.Path, split: str) -> pathlib.Path:

@@ -1,8 +1,9 @@
 """Batches for training and evaluation: Grain over a TFDS dataset's array_record files.
 
-A batch is {"image": uint8 [B, H, W, 3], "label": int32 [B], "mask": bool [B], "index": int32 [B]};
-`index` is the example's place in its split, so it leads back to the file, subject and clip in
-the ExampleIndex. Several processes each get their own rows of the same global batches.
+A batch is {"image": uint8 [B, H, W, 3], "label": int32 [B], "mask": bool [B], "index": int32 [B]}
+and, where the dataset has shares of votes, "targets": float32 [B, C]. `index` is the example's
+place in its split, so it leads back to the file, subject and clip in the ExampleIndex. Several
+processes each get their own rows of the same global batches.
 """
 
 import hashlib
@@ -271,12 +272,15 @@ class _BatchSource:
     mask = index >= 0
     label = np.zeros(len(index), np.int32)
     label[mask] = self._store.index.label[index[mask]]
-    return {
+    batch = {
       "image": self._store.batch(index),
       "label": label,
       "mask": mask,
       "index": index.astype(np.int32),
     }
+    if self._store.index.targets is not None:
+      batch["targets"] = np.where(mask[:, None], self._store.index.targets[index], 0)
+    return batch
 
 
 def _start(source: _BatchSource, workers: int) -> Any:

@@ -21,6 +21,8 @@ class Example:
     frame: position in the clip, -1 unknown.
     onset, apex, offset: frame numbers of the expression in its clip, -1 unknown.
     database: source dataset, "" when there is only one.
+    targets: probability of every class where the dataset has shares of votes, else empty. Kept in
+      the index only.
   """
 
   image: bytes
@@ -33,6 +35,7 @@ class Example:
   apex: int = -1
   offset: int = -1
   database: str = ""
+  targets: tuple[float, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

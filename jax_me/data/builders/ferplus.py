@@ -61,7 +61,7 @@ class FerPlusOptions(PictureOptions):
     votes: "label.csv" (read by the authors' code; the usual one) or "fer2013new". Their votes
       differ for about one face in twenty-two.
     mode: "majority", "probability" or "multi_target": see `ferplus_votes.chosen_votes`. In the
-      last two the rows of the report have "targets", the probabilities of the classes.
+      last two the index has `targets`, the probabilities of the classes, and training uses them.
   """
 
   votes: str = "label.csv"
@@ -151,8 +151,8 @@ class FerPlus(FaceDataset):
         continue
       seen.add(file)
       soft = self.options.mode != "majority"
-      details = {"targets": [round(target, 6) for target in targets]} if soft else {}
-      pictures[face.split].append((row, Picture(file, label, path=face.name, details=details)))
+      shares = tuple(round(target, 6) for target in targets) if soft else ()
+      pictures[face.split].append((row, Picture(file, label, path=face.name, targets=shares)))
     return pictures
 
   def _from_csv(

@@ -36,6 +36,7 @@ class Picture:
     subject, clip, frame, onset, apex: as in `Example`.
     inner: left, top, right, bottom of the eyes and mouth of the face that is meant, in pixels;
       None takes the largest face.
+    targets: as in `Example`.
     details: for the row of the report.
   """
 
@@ -48,6 +49,7 @@ class Picture:
   onset: int = -1
   apex: int = -1
   inner: Box | None = None
+  targets: tuple[float, ...] = ()
   details: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   def example(self, image: bytes) -> Example:
@@ -60,6 +62,7 @@ class Picture:
       frame=self.frame,
       onset=self.onset,
       apex=self.apex,
+      targets=self.targets,
     )
 
 

@@ -68,7 +68,8 @@ class SplitFiles:
     """Stores one example.
 
     Raises:
-      ValueError: it has an unknown label, the name of another one, or no JPEG or PNG image.
+      ValueError: it has an unknown label, the name of another one, no JPEG or PNG image, or not
+        one target a class.
     """
     if example.label not in self._labels:
       raise ValueError(
@@ -78,14 +79,21 @@ class SplitFiles:
       raise ValueError(f"{example.file}: two examples of split {self.name} have this name")
     if not example.image.startswith((b"\xff\xd8\xff", b"\x89PNG")):
       raise ValueError(f"{example.file}: the image is neither JPEG nor PNG")
+    if len(example.targets) not in (0, len(self._labels)):
+      raise ValueError(
+        f"{example.file}: {len(example.targets)} targets for {len(self._labels)} classes"
+      )
     self._seen.add(example.file)
     row = {field.name: getattr(example, field.name) for field in dataclasses.fields(example)}
+    targets = row.pop("targets")
     stored = {**row, "image": io.BytesIO(example.image)}
     record = self._serializer.get_tf_example(self._features.encode_example(stored))
     # Without it the order of the fields would differ from process to process.
     self.shards.write(record.SerializeToString(deterministic=True))
     row["label"] = self._labels.index(example.label)
     del row["image"]
+    if targets:
+      row["targets"] = targets
     line = json.dumps(row, ensure_ascii=False).encode() + b"\n"
     self._index.write(line)
     self.progress.index_bytes += len(line)
