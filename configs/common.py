@@ -128,6 +128,7 @@ def common() -> ConfigDict:
     5.0  # Epochs between evaluations (pre-training: sheets of faces); 0 = at the end.
   )
   c.checkpoint_steps = 200  # Steps between checkpoints.
+  c.checkpoint_dir = ""  # Where checkpoints lie, e.g. gs://bucket/run; empty = in the workdir.
   c.keep_checkpoints = 2  # The newest ones that stay on disk.
 
   c.mesh = ConfigDict()

@@ -195,8 +195,18 @@ def test_other_settings_in_a_used_workdir_are_refused(repository, drawings, fold
 
 def test_masked_pretraining_shows_faces_and_starts_fine_tuning(repository, drawings, tmp_path):
   pretrained = tmp_path / "mae"
-  done = run(repository, drawings, pretrained, "--config.data.split=none", recipe="mae_images")
+  elsewhere = tmp_path / "shared"
+  done = run(
+    repository,
+    drawings,
+    pretrained,
+    "--config.data.split=none",
+    f"--config.checkpoint_dir={elsewhere}",
+    recipe="mae_images",
+  )
   assert done.returncode == 0, done.stderr
+  assert not (pretrained / "checkpoints").exists() and (elsewhere / "all/14/weights").is_dir()
+  assert list((pretrained / "reconstructions").glob("*.png"))
   assert "reconstructed" in (pretrained / "report.md").read_text().lower()
   with np.load(pretrained / "report/reconstructions.npz") as sheets:
     visible = (sheets["masked"] == sheets["original"]).all(axis=(1, 2, 3))

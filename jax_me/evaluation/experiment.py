@@ -35,7 +35,7 @@ from jax_me.models import saved
 from jax_me.training import loop, sharding
 from jax_me.training.initial_weights import REPORT_FILE, start_from
 from jax_me.training.losses import balanced_class_weights
-from jax_me.training.processes import is_writer
+from jax_me.training.processes import is_writer, wait_for_all
 from jax_me.training.recipe import make_program, model_arguments
 from jax_me.training.schedule import peak_learning_rate
 from jax_me.training.state import Constants, State
@@ -220,6 +220,10 @@ class Experiment:
     if is_writer():
       workdir.mkdir(parents=True, exist_ok=True)
       saved.write_json(workdir / saved.MODEL_FILE, card)
+      if self.config.checkpoint_dir:
+        place = f"{self.config.checkpoint_dir.rstrip('/')}/{fold.name}"
+        saved.place_checkpoints(workdir, place)
+    wait_for_all("card")
 
   def train(self, fold: division.Fold, workdir: pathlib.Path) -> loop.Result:
     """Trains one fold in its own folder, or goes on with it."""

@@ -125,7 +125,7 @@ def restore(experiment: Experiment, fold: Fold, home: pathlib.Path) -> State:
     CheckpointError: there is none, or it is damaged.
     SavedModelError: the fold was trained together with others, and its weights are damaged.
   """
-  if not (home / saved.CHECKPOINTS_FOLDER).exists() and (home / saved.MODEL_FILE).exists():
+  if not saved.checkpoints_folder(home).exists() and (home / saved.MODEL_FILE).exists():
     return _kept_weights(experiment, fold, home)
   checkpoints = Checkpoints(home, create=False)
   try:

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from etils import epath
 from flax import nnx
 
 from jax_me.files import write_whole
@@ -19,6 +20,7 @@ from jax_me.models.catalog import create_model
 MODEL_FILE = "model.json"
 WEIGHTS_FOLDER = "weights"
 CHECKPOINTS_FOLDER = "checkpoints"
+PLACE_FILE = "checkpoints.json"  # Says where they lie, when not in the workdir.
 # Of a run that selects among its evaluations: <step>/weights and, when those are whole, a record.
 SELECTED_FOLDER = "selected"
 RECORD_FILE = "record.json"
@@ -187,14 +189,41 @@ def selected_folder(workdir: str | os.PathLike) -> pathlib.Path | None:
   return max(scores, key=scores.__getitem__) if scores else None
 
 
-def weights_folder(folder: str | os.PathLike) -> pathlib.Path:
+def place_checkpoints(workdir: pathlib.Path, place: str) -> None:
+  """Says that the checkpoints of a workdir lie elsewhere.
+
+  Args:
+    workdir: of the run.
+    place: a folder, or the URL of one in a bucket ("gs://...", which needs the package gcsfs).
+  """
+  whole = place if "://" in place else str(pathlib.Path(place).absolute())
+  write_json(workdir / PLACE_FILE, {"checkpoints": whole})
+
+
+def checkpoints_folder(workdir: str | os.PathLike) -> epath.Path:
+  """Where the checkpoints of a run lie: in its workdir, or where `place_checkpoints` put them.
+
+  Raises:
+    SavedModelError: what says so is damaged.
+  """
+  root = pathlib.Path(workdir).absolute()
+  path = root / PLACE_FILE
+  if not path.exists():
+    return epath.Path(root / CHECKPOINTS_FOLDER)
+  try:
+    return epath.Path(json.loads(path.read_text(encoding="utf-8"))["checkpoints"])
+  except (OSError, ValueError, KeyError, TypeError) as error:
+    raise SavedModelError(f"{path} cannot be read: {error}") from error
+
+
+def weights_folder(folder: str | os.PathLike) -> epath.Path:
   """The Orbax weights of a model folder, or of a workdir (selected, else newest checkpoint)."""
   root = pathlib.Path(folder).absolute()
   if (root / WEIGHTS_FOLDER).is_dir():
-    return root / WEIGHTS_FOLDER
+    return epath.Path(root / WEIGHTS_FOLDER)
   if (selected := selected_folder(root)) is not None:
-    return selected / WEIGHTS_FOLDER
-  checkpoints = root / CHECKPOINTS_FOLDER
+    return epath.Path(selected / WEIGHTS_FOLDER)
+  checkpoints = checkpoints_folder(root)
   names = [p.name for p in checkpoints.iterdir()] if checkpoints.is_dir() else []
   steps = sorted(int(n) for n in names if n.isdigit())
   for step in reversed(steps):

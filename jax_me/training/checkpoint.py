@@ -9,7 +9,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from jax_me.models.saved import CHECKPOINTS_FOLDER, WEIGHTS_FOLDER
+from jax_me.models.saved import WEIGHTS_FOLDER, checkpoints_folder
 from jax_me.training.state import State
 
 ITEMS = (WEIGHTS_FOLDER, "training", "position")
@@ -29,7 +29,7 @@ class Checkpoints:
   """
 
   def __init__(self, workdir: pathlib.Path, *, keep: int = 2, create: bool = True):
-    self.folder = pathlib.Path(workdir).absolute() / CHECKPOINTS_FOLDER
+    self.folder = checkpoints_folder(workdir)
     if not create and not self.folder.is_dir():
       raise CheckpointError(f"{workdir} holds no checkpoints")
     try:
