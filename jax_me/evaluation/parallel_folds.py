@@ -61,7 +61,7 @@ def train_together(
     ValueError: `folds.parallel` insists on what cannot be.
     CheckpointError: a checkpoint cannot be written or read.
   """
-  pending = [fold for fold in experiment.folds if _is_pending(folder / fold.name)]
+  pending = pending_folds(experiment, folder)
   mode = choose_mode(experiment, len(pending))
   if mode == "off":
     if is_writer():
@@ -130,9 +130,14 @@ def choose_mode(experiment: Experiment, pending: int) -> str:
   return config.folds.parallel
 
 
-def _is_pending(home: pathlib.Path) -> bool:
-  """Neither finished nor begun alone: a fold with checkpoints of its own goes on alone."""
-  return not ((home / PREDICTIONS_FILE).exists() or (home / saved.CHECKPOINTS_FOLDER).exists())
+def pending_folds(experiment: Experiment, folder: pathlib.Path) -> list[Fold]:
+  """Those neither finished nor begun alone: a fold with checkpoints of its own goes on alone."""
+  marks = (PREDICTIONS_FILE, saved.CHECKPOINTS_FOLDER)
+  return [
+    fold
+    for fold in experiment.folds
+    if not any((folder / fold.name / mark).exists() for mark in marks)
+  ]
 
 
 def _in_progress(

@@ -33,7 +33,7 @@ def compile_chunk(
     count: folds to train.
     single: the program of one fold.
     compile_rows: number of folds, a multiple of the devices -> their program.
-    most: at most so many folds; 0 = as many as fit.
+    most: at most so many folds, rounded up to fill the devices; 0 = as many as fit.
 
   Raises:
     FoldsDoNotFit: not even one fold a device fits.
@@ -44,7 +44,8 @@ def compile_chunk(
   state = jax.tree.leaves(jax.eval_shape(single.build, jax.random.key(0)))
   each = sum(int(np.prod(leaf.shape)) * leaf.dtype.itemsize for leaf in state)
   limit = max(1, int(budget / (each * 4 / 3))) * devices
-  rows = equal_rows(count, min(limit, most or count), devices)
+  wanted = min(most or count, count)
+  rows = equal_rows(count, min(limit, math.ceil(wanted / devices) * devices), devices)
   while True:
     program = _compiled(compile_rows, rows)
     needed = 2 * budget if program is None else program.needed
