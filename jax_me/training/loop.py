@@ -19,6 +19,7 @@ from jax_me.training.state import Constants, State, abstract_state, initial_key
 from jax_me.training.steps import Metrics
 from jax_me.training.stopping import StopSignal
 from jax_me.training.tracking import Progress, Silent, Tracker, Writer
+from jax_me.training.utilisation import Utilisation
 
 # A single bad step happens (an overflow in bfloat16); this many in a row do not pass by themselves.
 SKIPPED_IN_A_ROW = 5
@@ -213,6 +214,7 @@ class _Run:
     self._batches, self._cadence, self._checkpoints = batches, cadence, checkpoints
     self._tracker, self._progress, self._stop = tracker, progress, stop
     self._meter = _Meter()
+    self._utilisation = Utilisation(program.mesh)
     self._pending: tuple[int, Metrics] | None = None
     self._skipped = 0  # In a row, up to the last step that was read.
     self._rollbacks = 0
@@ -237,13 +239,15 @@ class _Run:
     cadence, step = self._cadence, int(state["step"])
     while step < cadence.total and not self.stopping:
       batch = next(self._batches)
-      state, metrics = self._program.step(state, self._placed(batch))
+      placed = self._placed(batch)
+      self._utilisation.look_at(self._program.step, state, placed)
+      state, metrics = self._program.step(state, placed)
       step += 1
       # Metrics of the step before are read while this one runs: the device never waits for us.
       previous, self._pending = self._pending, (step, metrics)
       if previous is not None:
         self._note(previous)
-      self._meter.count(len(batch["image"]))
+      self._meter.count(len(placed["image"]))  # of all processes
       judge = evaluator if cadence.evaluates(step) else None
       saving = cadence.due(cadence.checkpoint, step)
       if judge is not None or saving:
@@ -304,7 +308,8 @@ class _Run:
     rate = self._meter.images_per_second()
     self._progress.advance({"loss": f"{values['loss']:.4f}", "images/s": f"{rate:.1f}"})
     if self._cadence.due(self._cadence.log, step):
-      self._tracker.write(step, metrics_row(values, step_of_epochs, rate))
+      row = metrics_row(values, step_of_epochs, rate)
+      self._tracker.write(step, {**row, **self._utilisation.row(rate)})
 
   def _roll_back(self) -> State:
     """The state of the last checkpoint; the data goes on behind the examples that failed.
