@@ -132,11 +132,12 @@ def choose_mode(experiment: Experiment, pending: int) -> str:
 
 def pending_folds(experiment: Experiment, folder: pathlib.Path) -> list[Fold]:
   """Those neither finished nor begun alone: a fold with checkpoints of its own goes on alone."""
-  marks = (PREDICTIONS_FILE, saved.CHECKPOINTS_FOLDER)
+  homes = {fold.name: folder / fold.name for fold in experiment.folds}
   return [
     fold
     for fold in experiment.folds
-    if not any((folder / fold.name / mark).exists() for mark in marks)
+    if not (homes[fold.name] / PREDICTIONS_FILE).exists()
+    and not saved.checkpoints_folder(homes[fold.name]).exists()
   ]
 
 
@@ -170,8 +171,11 @@ class _Training:
       if experiment.shown is experiment.read
       else ResidentImages(experiment.shown, batch_sharding(mesh)).array
     )
-    labels = experiment.read.index.label.astype(np.int32)
-    self._labels = jax.device_put(labels, replicated(mesh))
+    index = experiment.read.index
+    columns = {"label": index.label.astype(np.int32)}
+    if index.targets is not None:
+      columns["targets"] = index.targets
+    self._columns = jax.device_put(columns, replicated(mesh))
     constants = experiment.constants(experiment.folds[0])
 
     def compile_rows(rows: int) -> FoldProgram:
@@ -182,7 +186,7 @@ class _Training:
         mode=mode,
         batch_size=config.batch_size,
         images=self._images,
-        labels=self._labels,
+        columns=self._columns,
         constants=constants,
       )
 
@@ -209,7 +213,7 @@ class _Training:
       self.program,
       runs,
       images=self._images,
-      labels=self._labels,
+      columns=self._columns,
       batch_size=config.batch_size,
       folder=chunk_folder,
       fresh=self._fresh,

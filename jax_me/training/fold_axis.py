@@ -46,11 +46,11 @@ class FoldProgram:
     mode: "vmap" or "map".
     needed: bytes of each device's memory that a step takes, by the compiler's account; 0 where it
       gives none.
-    advance: (state, images [N, S, S, 3], labels [N], indices [rows, BLOCK, B], steps [rows]) ->
-      (state, metrics [rows, BLOCK] each). Fold f takes its first steps[f] batches and then stands
-      still; donates the state.
+    advance: (state, images [N, S, S, 3], columns {"label": [N], ...}, indices [rows, BLOCK, B],
+      steps [rows]) -> (state, metrics [rows, BLOCK] each). Fold f takes its first steps[f] batches
+      and then stands still; donates the state.
     classify: (weights, constants, images [N, S, S, 3], positions [rows, E], wanted [rows]) ->
-      float32 [rows, E, C]. Position -1 is a black image; folds that are not wanted may give zeros.
+      float32 [rows, E, C]. Position -1 is a black image; folds not wanted may give zeros.
   """
 
   single: Program
@@ -93,7 +93,7 @@ def compile_folds(
   mode: str,
   batch_size: int,
   images: jax.Array,
-  labels: jax.Array,
+  columns: dict[str, jax.Array],
   constants: Constants,
 ) -> FoldProgram:
   """Compiles the program for a number of folds.
@@ -104,7 +104,8 @@ def compile_folds(
     rows: length of the fold axis.
     mode: one of MODES.
     batch_size: examples a step and fold.
-    images, labels: of all folds, on every device.
+    images: of all folds, on every device.
+    columns: likewise "label" [N] and, where there are shares of votes, "targets" [N, C].
     constants: of any fold, for their shapes.
 
   Raises:
@@ -133,7 +134,7 @@ def compile_folds(
   compiled = advance.lower(
     _with_rows(state, rows, mesh),
     images,
-    labels,
+    columns,
     jax.ShapeDtypeStruct((rows, BLOCK, batch_size), jnp.int32, sharding=spread),
     jax.ShapeDtypeStruct((rows,), jnp.int32, sharding=spread),
   ).compile()
@@ -149,14 +150,14 @@ def compile_folds(
   return FoldProgram(single, rows, mode, _needed(compiled), compiled, judge)
 
 
-def _steps(step: Callable, state: State, images, labels, indices, count) -> tuple[State, Metrics]:
+def _steps(step: Callable, state: State, images, columns, indices, count) -> tuple[State, Metrics]:
   """`count` steps of one fold on the batches indices [BLOCK, B]; metrics [BLOCK]."""
 
   def batch(number):
     rows = indices[number]
     return {
       "image": gather(images, rows),
-      "label": labels[rows],
+      **{name: column[rows] for name, column in columns.items()},
       "mask": rows >= 0,
       "index": rows,
     }
@@ -174,18 +175,18 @@ def _steps(step: Callable, state: State, images, labels, indices, count) -> tupl
 def _over_folds(mode: str) -> Callable:
   """Runs `_steps` for every fold of this device."""
 
-  def side_by_side(steps, states, images, labels, indices, counts):
-    return jax.vmap(steps, in_axes=(0, None, None, 0, 0))(states, images, labels, indices, counts)
+  def side_by_side(steps, states, images, columns, indices, counts):
+    return jax.vmap(steps, in_axes=(0, None, None, 0, 0))(states, images, columns, indices, counts)
 
-  def one_by_one(steps, states, images, labels, indices, counts):
+  def one_by_one(steps, states, images, columns, indices, counts):
     # A loop that changes its states in place; lax.map would keep a second copy of them.
     def fold(row, carried):
       states, metrics = carried
-      state, new = steps(_row(states, row), images, labels, indices[row], counts[row])
+      state, new = steps(_row(states, row), images, columns, indices[row], counts[row])
       return _put_row(states, state, row), _put_row(metrics, new, row)
 
     shapes = jax.eval_shape(
-      lambda: steps(_row(states, 0), images, labels, indices[0], counts[0])[1]
+      lambda: steps(_row(states, 0), images, columns, indices[0], counts[0])[1]
     )
     empty = jax.tree.map(lambda s: jnp.zeros((len(counts), *s.shape), s.dtype), shapes)
     return lax.fori_loop(0, len(counts), fold, (states, empty))

@@ -70,7 +70,7 @@ def train_chunk(
   runs: Sequence[FoldRun],
   *,
   images: jax.Array,
-  labels: jax.Array,
+  columns: dict[str, jax.Array],
   batch_size: int,
   folder: pathlib.Path,
   fresh: Callable[[jax.Array], State],
@@ -83,7 +83,7 @@ def train_chunk(
   Args:
     program: compiled for these images and this batch size.
     runs: the folds; row i of the state is runs[i].
-    images, labels: of all folds, on every device.
+    images, columns: of all folds, on every device, see `compile_folds`.
     batch_size: examples a step and fold.
     folder: of the chunk's checkpoints; the caller removes it when the chunk's results are kept.
     fresh: PRNG key -> state of one fold before its first step.
@@ -114,7 +114,7 @@ def train_chunk(
     progress.say(f"{len(runs)} folds: resumed at step {step}")
     progress.skip(step)
   try:
-    chunk = _Chunk(program, runs, images, labels, batch_size, trackers, progress, left)
+    chunk = _Chunk(program, runs, images, columns, batch_size, trackers, progress, left)
     while step < chunk.total and stop.received is None:
       count = chunk.steps_from(step)
       state = chunk.advance(state, step, count)
@@ -164,14 +164,14 @@ class _Chunk:
     program: FoldProgram,
     runs: Sequence[FoldRun],
     images: jax.Array,
-    labels: jax.Array,
+    columns: dict[str, jax.Array],
     batch_size: int,
     trackers: Sequence[Tracker],
     progress: Progress,
     left: frozenset[str],
   ):
     self._program, self._runs, self._trackers = program, runs, trackers
-    self._images, self._labels, self._batch_size = images, labels, batch_size
+    self._images, self._columns, self._batch_size = images, columns, batch_size
     self._progress = progress
     self._sharding = batch_sharding(program.mesh)
     self._pending: tuple[int, np.ndarray, Metrics] | None = None
@@ -215,7 +215,7 @@ class _Chunk:
       indices[row, :own] = run.order.at(step * size, own * size).reshape(own, size)
       counts[row] = own
     state, metrics = self._program.advance(
-      state, self._images, self._labels, *jax.device_put((indices, counts), self._sharding)
+      state, self._images, self._columns, *jax.device_put((indices, counts), self._sharding)
     )
     previous, self._pending = self._pending, (step, counts, metrics)
     if previous is not None:

@@ -18,6 +18,7 @@ from jax_me.evaluation.predictions import Predictions
 from jax_me.evaluation.session import run_experiment
 from jax_me.models import saved
 from jax_me.training import settings
+from jax_me.training.fold_parallel import begun
 from tests.drawn_folder import write_folder
 
 TINY = {
@@ -98,9 +99,11 @@ def test_killed_in_the_second_chunk_it_ends_with_the_files_of_separate_runs(
   workdir = tmp_path / "run"
   killed = start(repository, pictures, workdir, folds__chunk=2)
   deadline = time.monotonic() + 300
-  saves = workdir / parallel_folds.CHUNK_FOLDER / saved.CHECKPOINTS_FOLDER
+  chunk = workdir / parallel_folds.CHUNK_FOLDER
   while killed.poll() is None and time.monotonic() < deadline:
-    if len(list(workdir.glob("*/predictions.csv"))) == 2 and list(saves.glob("[0-9]*")):
+    finished = {path.parent.name for path in workdir.glob("*/predictions.csv")}
+    saves = [p for p in (chunk / saved.CHECKPOINTS_FOLDER).glob("*") if p.name.isdigit()]
+    if len(finished) == 2 and saves and finished.isdisjoint(begun(chunk)[0]):
       break
     time.sleep(0.002)
   killed.send_signal(signal.SIGKILL)
@@ -134,9 +137,9 @@ def test_no_fold_sees_its_test_subject_and_each_sees_its_own_order(
   def spying(*args, compile_folds=parallel_folds.compile_folds, **options):
     program = compile_folds(*args, **options)
 
-    def advance(state, images, labels, indices, counts):
+    def advance(state, images, columns, indices, counts):
       sent.append((np.asarray(indices), np.asarray(counts)))
-      return program.advance(state, images, labels, indices, counts)
+      return program.advance(state, images, columns, indices, counts)
 
     return dataclasses.replace(program, advance=advance)
 

@@ -108,7 +108,7 @@ def programs():
   def get(mode, devices=1):
     if (mode, devices) not in known:
       mesh = make_mesh(devices=jax.devices()[:devices])
-      images, labels = jax.device_put((IMAGES, LABELS), replicated(mesh))
+      images, columns = jax.device_put((IMAGES, {"label": LABELS}), replicated(mesh))
       graphdef, *_ = split_model(tiny.make_model(nnx.Rngs(0)))
       known[mode, devices] = compile_folds(
         tiny.make_program(mesh),
@@ -117,7 +117,7 @@ def programs():
         mode=mode,
         batch_size=BATCH,
         images=images,
-        labels=labels,
+        columns=columns,
         constants=tiny.CONSTANTS,
       )
     return known[mode, devices]
@@ -126,12 +126,12 @@ def programs():
 
 
 def together(program, runs, folder, stop=None):
-  images, labels = jax.device_put((IMAGES, LABELS), replicated(program.mesh))
+  images, columns = jax.device_put((IMAGES, {"label": LABELS}), replicated(program.mesh))
   result = train_chunk(
     program,
     runs,
     images=images,
-    labels=labels,
+    columns=columns,
     batch_size=BATCH,
     folder=folder,
     fresh=program.single.create,
