@@ -17,7 +17,7 @@ from jax_me.training.state import Constants, initial_key
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "configs"
-NO_RECIPES = ("__init__", "common", "families")
+NO_RECIPES = ("__init__", "common", "families", "leave_one_out")
 RECIPES = sorted(p.name for p in CONFIGS.glob("*.py") if p.stem not in NO_RECIPES)
 VARIANTS = [
   *RECIPES,
@@ -35,6 +35,10 @@ VARIANTS = [
   "finetune_affectnet.py:vit_base_patch16,7",
   "t2t_imagenet_style.py:t2t_vit_19",
   "mae_affectnet.py:demo",
+  "loso_megc2019.py:vit_tiny_patch16,dynamic",
+  "loso_megc2019.py:convnextv2_atto,apex",
+  "loso_casme2.py:,pair",
+  "loso_demo.py:t2t_vit_7,flow",
 ]
 
 
@@ -145,7 +149,7 @@ def test_all_problems_are_told_at_once():
     settings.check(config)
 
 
-@pytest.mark.parametrize("recipe", ["nothing.py", "common.py", "families.py"])
+@pytest.mark.parametrize("recipe", ["nothing.py", "common.py", "families.py", "leave_one_out.py"])
 def test_no_recipe_is_said_so(recipe):
   with pytest.raises(settings.SettingsError, match="no recipe"):
     settings.load_recipe(str(CONFIGS / recipe))
