@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 
 MOST_POINTS = 2048
-MOST_FACES = 32
-FACE_SIDE = 96
+MOST_FACES = 128
+FACE_SIDE = 112
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,10 +26,16 @@ class Points:
 
 
 class Course:
-  """Scores and motion of one person: every frame first, means of 2, 4, 8, ... frames later."""
+  """Scores and motion of one person: every frame first, means of 2, 4, 8, ... frames later.
 
-  def __init__(self, classes: int):
+  Args:
+    classes: number of scores.
+    every: only every k-th frame is looked at.
+  """
+
+  def __init__(self, classes: int, every: int = 1):
     self._classes = classes
+    self._every = every
     self._stride = 1
     self._points: list[np.ndarray] = []
     self._bin: list[np.ndarray] = []
@@ -55,8 +61,8 @@ class Course:
     """
     missing = np.full(self._classes, np.nan) if scores is None else scores
     height = np.nan if motion is None else motion
-    point = np.concatenate([[number, seconds, height], missing])
-    if self._bin and number // self._stride != self._bin[0][0] // self._stride:
+    point = np.concatenate([[number // self._every, seconds, height], missing])
+    if self._bin and point[0] // self._stride != self._bin[0][0] // self._stride:
       self._close_bin()
     self._bin.append(point)
     if len(self._points) >= MOST_POINTS:
@@ -66,7 +72,7 @@ class Course:
       self._faces.append((seconds, small))
       if len(self._faces) > MOST_FACES:
         self._faces = self._faces[::2]
-        self._face_step = 2 * (self._faces[1][0] - self._faces[0][0])
+        self._face_step = self._faces[1][0] - self._faces[0][0]
 
   def points(self) -> Points:
     """What there is so far."""
@@ -81,7 +87,7 @@ class Course:
     return Points(table[:, 1], table[:, 3:], table[:, 2])
 
   def faces(self, count: int, seconds: float) -> list[tuple[float, np.ndarray]]:
-    """At most so many faces, evenly spread over `seconds`; (time, uint8 [96, 96, 3])."""
+    """At most so many faces, evenly spread over `seconds`; (time, uint8 [112, 112, 3])."""
     step = seconds / max(count, 1)
     chosen: dict[int, tuple[float, np.ndarray]] = {}
     for at, face in self._faces:

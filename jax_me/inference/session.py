@@ -156,7 +156,7 @@ class VideoSession:
       if spotter is None:
         spotter = Spotter(one.person, labels, self._settings.spotting)
         self._spotters[one.person] = spotter
-        self._courses[one.person] = Course(len(labels))
+        self._courses[one.person] = Course(len(labels), self._settings.observation.every)
       motion = spotter.push(Moment(frame.number, frame.seconds, one.motion, one.scores))
       self._courses[one.person].add(frame.number, frame.seconds, one.scores, motion, one.face)
       label = None if one.scores is None else labels[int(one.scores.argmax())]

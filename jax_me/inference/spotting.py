@@ -14,6 +14,7 @@ times of the frames.
 
 import collections
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -23,6 +24,10 @@ from jax_me.data.labels import canonical_label
 from jax_me.evaluation.spotting_scores import overlap
 
 MICRO_SECONDS = 0.5
+# Over how long the trembling at rest is averaged.
+NOISE_SECONDS = 2.0
+# From this share of the apex on, frames of the rise have a say in the label.
+NEAR_APEX = 0.7
 # Classes that stand for a face at rest.
 REST_LABELS = ("neutral", "none")
 
@@ -85,7 +90,7 @@ class Event:
     onset_seconds, apex_seconds, offset_seconds: their times.
     kind: "micro" or "macro".
     label: the class; None without a model.
-    score: its mean probability in the second half of the rise; None without a model.
+    score: its mean probability shortly before the apex; None without a model.
     confidence: in [0.5, 1): p / (p + threshold), p the height of the course at the apex.
     evidence: "motion", "scores" or "both".
   """
@@ -148,6 +153,8 @@ class Spotter:
     if moment.motion is not None:
       height = away = self._rest.distance(moment.motion)
       high = max(self._settings.motion_open, self._settings.motion_noise * self._rest.noise)
+      if not self._rest.is_known:
+        high = math.inf
       self._note("motion", self._motion.push(moment, height, high))
       if self._motion.given_up:
         self._rest.forget()
@@ -161,14 +168,24 @@ class Spotter:
   def finish(self) -> list[Event]:
     """Ends what is going on, and gives all expressions in the order of their onsets."""
     self._end()
-    events = merge_witnesses(self._found)
-    self._found = events
-    return events
+    self._found = merge_witnesses(self._found)
+    return self._found
 
   def _end(self) -> None:
+    """Nothing follows on what has been seen; no expression reaches beyond it."""
     self._note("motion", self._motion.close())
     self._note("scores", self._scores.close())
     self._rest.forget()
+    if self._last is not None:
+      frame, seconds = self._last.frame, self._last.seconds
+      self._found = [
+        dataclasses.replace(
+          event,
+          offset=min(event.offset, frame),
+          offset_seconds=min(event.offset_seconds, seconds),
+        )
+        for event in self._found
+      ]
 
   def _note(self, evidence: Literal["motion", "scores"], span: "_Span | None") -> None:
     if span is None:
@@ -195,20 +212,18 @@ class Spotter:
     )
 
   def _reached(self, apex: Moment, end: Moment, reach: float) -> tuple[int, float]:
-    """Frame and time of an end, put further out; not beyond what has been seen."""
-    assert self._first is not None and self._last is not None
+    """Frame and time of an end, put further out, though not before the beginning."""
+    assert self._first is not None
     frame = end.frame + round(reach * (end.frame - apex.frame))
     seconds = end.seconds + reach * (end.seconds - apex.seconds)
-    if frame <= self._first.frame:
-      return self._first.frame, self._first.seconds
-    if frame >= self._last.frame:
-      return self._last.frame, self._last.seconds
-    return frame, seconds
+    return max(frame, self._first.frame), max(seconds, self._first.seconds)
 
   def _label(self, span: "_Span") -> tuple[str | None, float | None]:
-    """The class with the highest mean score in the second half of the rise, and that score."""
-    rise = [m for m in span.moments if m.seconds <= span.apex.seconds]
-    scores = [m.scores for m in rise[len(rise) // 2 :] if m.scores is not None]
+    """The class with the highest mean score near the apex, and that score.
+
+    Only the rise counts: what models of motion see of the fall is the expression backwards.
+    """
+    scores = [m.scores for m in span.near_apex if m.scores is not None]
     if not scores or not self._labels:
       return None, None
     mean = np.mean(scores, axis=0)
@@ -247,9 +262,17 @@ def merge_witnesses(events: Sequence[Event]) -> list[Event]:
 
 @dataclasses.dataclass(frozen=True)
 class _Span:
-  """An interval of a course, its strongest moment, and the height there against the threshold."""
+  """An interval of a course.
+
+  Attributes:
+    moments: all of it.
+    near_apex: the part of the rise that is at least NEAR_APEX as high as the apex.
+    apex: the strongest moment.
+    height, high: there, and the threshold that it passed.
+  """
 
   moments: Sequence[Moment]
+  near_apex: Sequence[Moment]
   apex: Moment
   height: float
   high: float
@@ -312,10 +335,11 @@ class _Course:
     first, low = peak, self._end(inside[peak][1])
     while first and inside[first - 1][1] >= low:
       first -= 1
+    near = [m for m, height in inside[first : peak + 1] if height >= NEAR_APEX * inside[peak][1]]
     moments = [moment for moment, _ in inside[first:]]
     if moments[-1].seconds - moments[0].seconds < self._settings.shortest:
       return None
-    return _Span(moments, inside[peak][0], inside[peak][1], self._high)
+    return _Span(moments, near, inside[peak][0], inside[peak][1], self._high)
 
   def _end(self, peak: float) -> float:
     return max(self._floor, self._share * peak)
@@ -327,27 +351,38 @@ class _RestingPlace:
   def __init__(self, settings: SpottingSettings):
     self._settings = settings
     self._places: collections.deque[tuple[float, np.ndarray]] = collections.deque()
-    self._seconds = 0.0
+    self._learned = 0.0
     self.noise = 0.0
+
+  @property
+  def is_known(self) -> bool:
+    """Whether the place, and once the trembling, have been watched for long enough."""
+    if self._learned < self._settings.rest_seconds or not self._places:
+      return False
+    return self._places[-1][0] - self._places[0][0] >= 2 * self._settings.lag_seconds
 
   def distance(self, motion: np.ndarray) -> float:
     """How far the two regions that moved most are from rest, on average; 0 while none is known."""
-    last = self._places[-1][0] if self._places else 0.0
-    old = [place for at, place in self._places if at <= last - self._settings.lag_seconds]
-    known = old or [place for _, place in self._places]
-    if not known:
+    if not self._places:
       return 0.0
+    old = self._places[-1][0] - self._settings.lag_seconds
+    known = [place for at, place in self._places if at <= old] or [self._places[0][1]]
     away = np.linalg.norm(motion - np.median(known, axis=0), axis=-1)
     return float(np.sort(away)[-2:].mean())
 
   def take(self, motion: np.ndarray, distance: float, seconds: float) -> None:
     """Notes down a frame at rest."""
-    step = seconds - self._places[-1][0] if self._places else 0.0
-    self.noise += min(1.0, step / 2.0) * (distance - self.noise)
+    if self._places:
+      step = seconds - self._places[-1][0]
+      self._learned += step
+      # A mean over all rest at first, over the last seconds later.
+      share = step / max(1e-9, min(self._learned, NOISE_SECONDS))
+      self.noise += share * (distance - self.noise)
     self._places.append((seconds, motion))
     oldest = seconds - self._settings.rest_seconds - self._settings.lag_seconds
     while self._places[0][0] < oldest:
       self._places.popleft()
 
   def forget(self) -> None:
+    """The place is another one from now on; the trembling will be the same."""
     self._places.clear()

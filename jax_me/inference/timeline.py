@@ -72,12 +72,12 @@ def draw_timeline(timeline: Timeline) -> bytes:
   drawn = sorted(numbers[:MOST_PEOPLE])
   heights: list[float] = []
   for _ in drawn:
-    heights += [0.9, 1.9, 0.9]
+    heights += [1.0, 1.9, 0.9]
   figure = new_figure(WIDTH, 1.1 + 0.9 * max(1.0, sum(heights)), layout=None)
   bottom, top = 0.55, 0.55
   total = figure.get_figheight()
   grid = figure.add_gridspec(
-    max(1, len(heights)), 1, height_ratios=heights or [1.0], hspace=0.16,
+    max(1, len(heights)), 1, height_ratios=heights or [1.0], hspace=0.2,
     left=0.075, right=0.865, bottom=bottom / total, top=1 - top / total,
   )  # fmt: skip
   figure.text(
@@ -112,7 +112,7 @@ def _draw_person(
     for event in events:
       axes.axvspan(event.onset_seconds, event.offset_seconds, color=SHADE, linewidth=0)
       axes.axvline(event.apex_seconds, color=ORANGE, linewidth=0.8)
-  faint = 1.0 if timeline.scores_at_rest else 0.35
+  faint = 1.0 if timeline.scores_at_rest else 0.22
   mean = np.nanmean(points.scores, axis=0) if len(points.scores) else np.zeros(0)
   chosen = sorted(np.argsort(-np.nan_to_num(mean))[:MOST_CLASSES])
   for place, (colour, style) in zip(chosen, LINES, strict=False):
@@ -150,7 +150,7 @@ def _draw_person(
   motion.set_ylabel("motion, %\nof eye dist.", color=QUIET, size=9)
   _time_axis(scores, timeline, last=False)
   _time_axis(motion, timeline, last)
-  _name_events(motion, events, timeline.seconds)
+  _name_events(scores, events, timeline.seconds)
 
 
 def _draw_faces(
@@ -197,9 +197,9 @@ def _name_events(axes: Axes, events: Sequence[Event], seconds: float) -> None:
       continue
     free = at + half + 0.004
     axes.annotate(
-      text, (event.apex_seconds, 1), xycoords=("data", "axes fraction"), xytext=(0, -2),
-      textcoords="offset points", size=7.5, color=INK, ha="center", va="top", linespacing=1.05,
-      parse_math=False,
+      text, (event.apex_seconds, 1), xycoords=("data", "axes fraction"), xytext=(0, 2),
+      textcoords="offset points", size=7.5, color=INK, ha="center", va="bottom",
+      linespacing=1.05, parse_math=False,
     )  # fmt: skip
 
 
@@ -215,7 +215,7 @@ def _shade_gaps(axes: Axes, timeline: Timeline) -> None:
 def _time_axis(axes: Axes, timeline: Timeline, last: bool) -> None:
   quiet_frame(axes)
   axes.set_xlim(0, max(timeline.seconds, 1e-3))
-  axes.xaxis.set_major_locator(MaxNLocator(12))
+  axes.xaxis.set_major_locator(MaxNLocator(12, steps=[1, 2, 5, 10]))
   if timeline.seconds > 90:
     axes.xaxis.set_major_formatter(
       FuncFormatter(lambda at, _: f"{int(at) // 60}:{int(at) % 60:02d}")

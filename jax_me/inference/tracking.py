@@ -18,10 +18,12 @@ from jax_me.inference.steadying import SteadyChip
 # Seconds between looks for newcomers, with and without somebody in the picture.
 LOOK_SECONDS = 0.4
 LOOK_SECONDS_EMPTY = 0.1
-# The second look, every other time that the first one finds nobody: faces from an eighth of the
-# picture on, where the first one finds them from a quarter on.
+# Looks are at a copy of this longest side, which shows faces from an eighth of the picture on.
+# While nobody is there, and looks are frequent, every other one is at detector.SMALL_SIDE, which
+# takes a third of the time and shows faces from a quarter of the picture on.
 LARGE_SIDE = 640
-# A face that nobody has seen before has to be this clear; one that is followed may get weaker.
+# A face that nobody has seen before has to be this clear, or be found in two looks that follow each
+# other; one that is followed may get weaker.
 NEW_SCORE = 0.25
 FOLLOWED_SCORE = -0.3
 # Faces are followed at this many pixels a side (the detector's window is 80), in surroundings of
@@ -111,6 +113,7 @@ class Tracker:
     self._remembered: dict[int, list[np.ndarray]] = {}
     self._looked = -math.inf
     self._looks = 0
+    self._doubtful: list[detector.Box] = []
 
   def update(self, image: np.ndarray, seconds: float) -> list[Sighting]:
     """The people in the next frame.
@@ -134,7 +137,7 @@ class Tracker:
     # Half a frame at 1000 frames a second: sums of floats must not put a look off by a frame.
     if seconds - self._looked >= pause - 5e-4:
       self._looked = seconds
-      self._welcome(image, seconds)
+      self._welcome(image, seconds, bool(present))
     sightings = []
     for track in self._tracks:
       if track.seen == seconds:
@@ -143,26 +146,31 @@ class Tracker:
         sightings.append(Sighting(track.person, track.face, track.steady.update(chip, seconds)))
     return sorted(sightings, key=lambda sighting: sighting.person)
 
-  def _welcome(self, image: np.ndarray, seconds: float) -> None:
+  def _welcome(self, image: np.ndarray, seconds: float, somebody: bool) -> None:
     """Looks at the whole picture for people who are not followed."""
-    for box, score in self._look(image):
+    doubtful, self._doubtful = self._doubtful, []
+    for box, score in self._look(image, somebody):
       if any(t.seen == seconds and _overlap(t.box, box) > SAME_PLACE for t in self._tracks):
         continue
       lost = [t for t in self._tracks if t.seen < seconds and _near(t.box, box)]
       if lost:
         max(lost, key=lambda track: _overlap(track.box, box)).move(image, (box, score), seconds)
-      elif score >= NEW_SCORE:
+      elif score < NEW_SCORE and not any(_near(box, before) for before in doubtful):
+        self._doubtful.append(box)
+      else:
         face = detector.face_at(image, box, score)
         self._tracks.append(_Track(self._number(image, face), face, seconds))
 
-  def _look(self, image: np.ndarray) -> list[tuple[detector.Box, float]]:
+  def _look(self, image: np.ndarray, somebody: bool) -> list[tuple[detector.Box, float]]:
     longest = max(image.shape[:2])
-    found = detector.find_boxes(image, min(1.0, detector.SMALL_SIDE / longest))
     self._looks += 1
+    found = []
+    if not somebody:
+      found = detector.find_boxes(image, min(1.0, detector.SMALL_SIDE / longest))
     # Weak faces of the small copy are at the limit of its resolution.
     clear = any(score >= detector.CLEAR_SCORE for _, score in found)
-    if not clear and longest > detector.SMALL_SIDE and (found or self._looks % 2):
-      found = detector.find_boxes(image, min(1.0, LARGE_SIDE / longest)) or found
+    if not clear and (somebody or found or self._looks % 2):
+      found = detector.find_boxes(image, min(2.0, LARGE_SIDE / longest)) or found
     return sorted(found, key=lambda one: one[1], reverse=True)
 
   def _number(self, image: np.ndarray, face: detector.Face) -> int:

@@ -1,0 +1,141 @@
+"""Spotting on synthetic long videos: the thresholds' choice on some people, their score on others.
+
+Videos of people who do not exist (`jax_me.data.demo_faces`): micro-expressions among blinks, small
+unrelated action units and head motion, with known intervals. Nothing is trained; only the motion of
+the face speaks. The scores follow the MEGC rule (`jax_me.evaluation.spotting_scores`).
+
+  python benchmarks/spotting.py --output benchmarks/results/spotting.json
+
+Chosen were the values of a small grid with the highest F1 on seed CHOICE; seed TEST gives the
+scores to quote. A seed has its own people and videos.
+"""
+
+import argparse
+import dataclasses
+import itertools
+import json
+import multiprocessing
+import pathlib
+import sys
+import time
+
+import cv2
+import numpy as np
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPOSITORY))
+
+from jax_me.data import demo_faces  # noqa: E402
+from jax_me.evaluation.spotting_scores import SpottingScore, score_spotting  # noqa: E402
+from jax_me.inference.motion import SIDE, MotionMeter  # noqa: E402
+from jax_me.inference.patch import Patch  # noqa: E402
+from jax_me.inference.spotting import Moment, Spotter, SpottingSettings  # noqa: E402
+from jax_me.inference.tracking import Tracker  # noqa: E402
+
+CHOICE, TEST = 101, 202
+GRID = {
+  "motion_open": (0.005, 0.006, 0.007),
+  "motion_noise": (2.0, 3.0, 4.0),
+  "motion_close": (0.2, 0.25, 0.3, 0.35),
+  "motion_reach": (0.3, 0.5),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+  seed: int
+  subject: int
+  seconds: float
+  step: int  # every step-th frame of 100 a second
+
+
+def measure(job: Job) -> dict:
+  """The motion of one video, frame by frame, and its true intervals in frames of the full rate."""
+  cv2.setNumThreads(1)
+  video = demo_faces.demo_video(job.seed, job.subject, 0, job.seconds)
+  tracker, meter, moments = Tracker(SIDE, recognise=False), MotionMeter(), []
+  for number in range(0, video.length, job.step):
+    image, seconds = video.frame(number), number / video.fps
+    for seen in tracker.update(image, seconds):
+      patch = Patch.around(image, seen.chip)
+      motion = meter.update(patch, seen.chip, seen.face.landmarks, seconds)
+      moments.append(Moment(number, seconds, motion, None))
+  return {
+    "video": f"{job.seed}_{video.name}",
+    "moments": moments,
+    "true": [(event.onset, event.offset) for event in video.events],
+  }
+
+
+def found_in(video: dict, settings: SpottingSettings) -> list[tuple[int, int]]:
+  spotter = Spotter(1, (), settings)
+  for moment in video["moments"]:
+    spotter.push(moment)
+  return [(event.onset, event.offset) for event in spotter.finish()]
+
+
+def score(videos: list[dict], settings: SpottingSettings) -> SpottingScore:
+  found = {video["video"]: found_in(video, settings) for video in videos}
+  return score_spotting(found, {video["video"]: video["true"] for video in videos})
+
+
+def record(result: SpottingScore) -> dict:
+  return {
+    **dataclasses.asdict(result),
+    "f1": round(result.f1, 4),
+    "precision": round(result.precision, 4),
+    "recall": round(result.recall, 4),
+  }
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument("--choice", type=int, default=6, help="videos of seed CHOICE; 0 skips it")
+  parser.add_argument("--test", type=int, default=10, help="videos of seed TEST")
+  parser.add_argument("--seconds", type=float, default=15.0, help="length of a video")
+  parser.add_argument("--steps", type=int, nargs="+", default=[3], help="3: 33 fps, 1: 100 fps")
+  parser.add_argument("--workers", type=int, default=2)
+  parser.add_argument("--output", type=pathlib.Path)
+  args = parser.parse_args()
+  started = time.monotonic()
+  results = []
+  with multiprocessing.get_context("spawn").Pool(args.workers) as pool:
+    for step in args.steps:
+      jobs = [Job(CHOICE, n, args.seconds, step) for n in range(args.choice)]
+      jobs += [Job(TEST, n, args.seconds, step) for n in range(args.test)]
+      videos = pool.map(measure, jobs, chunksize=1)
+      chosen, tested = videos[: args.choice], videos[args.choice :]
+      result = {"fps": demo_faces.FPS / step, "seconds": args.seconds}
+      if chosen:
+        grid = [
+          dict(zip(GRID, values, strict=True)) for values in itertools.product(*GRID.values())
+        ]
+        tried = [(score(chosen, SpottingSettings(**values)).f1, values) for values in grid]
+        result["best_of_grid_on_choice"] = [
+          {"f1": round(f1, 4), **values}
+          for f1, values in sorted(tried, key=lambda one: -one[0])[:5]
+        ]
+        result["choice"] = {"videos": len(chosen), **record(score(chosen, SpottingSettings()))}
+      result["test"] = {"videos": len(tested), **record(score(tested, SpottingSettings()))}
+      result["test_intervals"] = [
+        {
+          "video": video["video"],
+          "true": video["true"],
+          "found": found_in(video, SpottingSettings()),
+        }
+        for video in tested
+      ]
+      results.append(result)
+      print(json.dumps({k: v for k, v in result.items() if k != "test_intervals"}, indent=2))
+  report = {
+    "settings": dataclasses.asdict(SpottingSettings()),
+    "seconds_taken": round(time.monotonic() - started),
+    "results": results,
+  }
+  if args.output:
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    args.output.write_text(json.dumps(report, indent=1, default=np.ndarray.tolist) + "\n")
+
+
+if __name__ == "__main__":
+  main()

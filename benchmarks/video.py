@@ -1,0 +1,228 @@
+"""A minute of video at 30 frames a second: speed, memory, and whether every frame has its row.
+
+The video (960 x 540, Motion JPEG) shows a synthetic person on the left and, now and then, a second
+one on the right (a photograph of the London faces where ../shared has them, else another synthetic
+person); both leave and come back, for eight seconds nobody is there, and three frames are broken.
+It is read as `python -m jax_me predict` reads it, motion and timeline included, by a model with
+random weights (its speed does not depend on them).
+
+  python benchmarks/video.py --output benchmarks/results/video.json
+
+On an idle machine; two cores are what is promised.
+"""
+
+import argparse
+import collections
+import csv
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+import cv2
+import numpy as np
+import psutil
+from flax import nnx
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPOSITORY))
+
+from jax_me.data import demo_faces  # noqa: E402
+from jax_me.faces.images import read_image  # noqa: E402
+from jax_me.models.catalog import create_model  # noqa: E402
+from jax_me.models.saved import save_model  # noqa: E402
+
+LONDON = REPOSITORY.parent / "shared" / "data" / "london_faces" / "images"
+FPS, SIZE, FACE = 30, (960, 540), 440
+# Seconds of being there, for a video of 60; shorter ones are cut.
+LEFT = ((0, 44), (52, 60))
+RIGHT = ((5, 16), (24, 40))
+BROKEN = (300, 900, 901)
+# Somebody who comes is seen at the next look for newcomers.
+TOLERANCE = 0.5
+MODELS = {
+  "convnextv2_atto": {"image_size": 224},
+  "vit_tiny_patch16": {"image_size": 112, "depth": 6},
+}
+
+
+def there(spans: tuple, seconds: float) -> bool:
+  return any(start <= seconds < end for start, end in spans)
+
+
+def compose(seconds: float):
+  """The frames, uint8 [540, 960, 3] RGB."""
+  left = demo_faces.demo_video(7, 0, 0, seconds)
+  pictures = sorted(LONDON.glob("*_neutral.jpg")) if LONDON.is_dir() else []
+  face = read_image(pictures[0]) if pictures else demo_faces.demo_video(7, 1, 0, 1.0).frame(0)
+  face = cv2.resize(face, (FACE, FACE), interpolation=cv2.INTER_AREA)
+  for number in range(round(seconds * FPS)):
+    now = number / FPS
+    canvas = np.full((SIZE[1], SIZE[0], 3), 110, np.uint8)
+    if there(LEFT, now):
+      frame = left.frame(int(now * left.fps))
+      canvas[50 : 50 + FACE, 20 : 20 + FACE] = cv2.resize(frame, (FACE, FACE))
+    if there(RIGHT, now):
+      shift = 8 * np.sin(now), 5 * np.sin(1.7 * now)
+      matrix = np.array([[1, 0, shift[0]], [0, 1, shift[1]]], np.float32)
+      moved = cv2.warpAffine(face, matrix, (FACE, FACE), borderMode=cv2.BORDER_REPLICATE)
+      canvas[50 : 50 + FACE, 500 : 500 + FACE] = moved
+    yield canvas
+
+
+def make_video(path: pathlib.Path, seconds: float) -> None:
+  """Writes the video and breaks some of its frames."""
+  code = cv2.VideoWriter.fourcc(*"MJPG")
+  writer = cv2.VideoWriter(str(path), code, FPS, SIZE)
+  for frame in compose(seconds):
+    writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+  writer.release()
+  data = bytearray(path.read_bytes())
+  at, frames = 0, []
+  while (at := data.find(b"00dc", at)) >= 0:  # AVI: the chunks of the video stream
+    length = int.from_bytes(data[at + 4 : at + 8], "little")
+    if data[at + 8 : at + 10] == b"\xff\xd8":
+      frames.append((at + 8, length))
+      at += length
+    at += 4
+  for number in BROKEN:
+    if number < len(frames):
+      start, length = frames[number]
+      data[start : start + length] = bytes(length)
+  path.write_bytes(data)
+
+
+def make_model(folder: pathlib.Path, name: str) -> None:
+  arguments = {**MODELS[name], "num_classes": 3}
+  if name.startswith("convnext"):
+    arguments.pop("image_size")
+  save_model(
+    folder,
+    create_model(name, rngs=nnx.Rngs(0), **arguments),
+    name=name,
+    arguments=arguments,
+    labels=["negative", "positive", "surprise"],
+    image_size=MODELS[name]["image_size"],
+    mean=[0.5] * 3,
+    std=[0.25] * 3,
+    source={},
+  )
+
+
+def predict(video: pathlib.Path, model: pathlib.Path, output: pathlib.Path, seconds: float) -> dict:
+  """Runs the command and watches its memory and how its table grows."""
+  command = [sys.executable, "-m", "jax_me", "predict", str(video)]
+  command += ["--checkpoint", str(model), "--output", str(output)]
+  started = time.monotonic()
+  process = subprocess.Popen(
+    command,
+    env={**os.environ, "PYTHONPATH": str(REPOSITORY), "JAX_PLATFORMS": "cpu"},
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+  # What is written has to be taken away all the time, or the pipe fills and the child waits.
+  errors: list[str] = []
+  reader = threading.Thread(target=lambda: errors.extend(process.stderr), daemon=True)
+  reader.start()
+  watched, table, cpu, first = psutil.Process(process.pid), output / "predictions.csv", 0.0, None
+  memory = []
+  while process.poll() is None:
+    try:
+      rss = watched.memory_info().rss
+      cpu = sum(watched.cpu_times()[:2])
+    except psutil.Error:
+      break
+    rows = table.stat().st_size if table.exists() else 0
+    if rows > 500:
+      first = first or time.monotonic()
+      memory.append((time.monotonic() - first, rss))
+    time.sleep(0.25)
+  process.wait()
+  reader.join()
+  total = time.monotonic() - started
+  if process.returncode:
+    raise SystemExit("".join(errors))
+  running = total - (first - started)
+  third = [rss for at, rss in memory if at > running / 3]
+  quarter = max(1, len(third) // 4)
+  return {
+    "seconds_total": round(total, 1),
+    "seconds_until_first_rows": round(first - started, 1),
+    "real_time_factor": round(seconds / total, 2),
+    "real_time_factor_after_start": round(seconds / running, 2),
+    "cpu_seconds": round(cpu, 1),
+    "rss_mb_after_a_third": round(float(np.median(third[:quarter])) / 2**20, 1),
+    "rss_mb_at_the_end": round(float(np.median(third[-quarter:])) / 2**20, 1),
+    "rss_mb_highest": round(max(rss for _, rss in memory) / 2**20, 1),
+  }
+
+
+def check(output: pathlib.Path, seconds: float) -> dict:
+  """Rows against what is in the video."""
+  frames: dict[int, list[dict]] = collections.defaultdict(list)
+  with open(output / "predictions.csv", newline="") as file:
+    for row in csv.DictReader(file):
+      frames[int(row["frame"])].append(row)
+  right = judged = 0
+  numbers: dict[str, set[str]] = {"left": set(), "right": set()}
+  edges = [edge for span in (*LEFT, *RIGHT) for edge in span]
+  for number, rows in frames.items():
+    now = number / FPS
+    seen = [row for row in rows if row["person"]]
+    for row in seen:
+      numbers["left" if int(row["left"]) < 480 else "right"].add(row["person"])
+    if rows[0]["status"] == "unreadable" or any(0 <= now - edge < TOLERANCE for edge in edges):
+      continue
+    judged += 1
+    right += len(seen) == there(LEFT, now) + there(RIGHT, now)
+  statuses = collections.Counter(rows[0]["status"] for rows in frames.values())
+  record = json.loads((output / "events.json").read_text())["videos"][0]
+  return {
+    "frames_in": round(seconds * FPS),
+    "frames_in_table": len(frames),
+    "numbers_without_gap": sorted(frames) == list(range(round(seconds * FPS))),
+    "statuses": dict(statuses),
+    "share_of_frames_with_right_number_of_people": round(right / judged, 4),
+    "numbers_given": {place: sorted(given) for place, given in numbers.items()},
+    "expressions": len(record["events"]),
+  }
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument("--seconds", type=float, default=60.0)
+  parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+  parser.add_argument("--keep", type=pathlib.Path, help="folder for the video and the results")
+  parser.add_argument("--output", type=pathlib.Path)
+  args = parser.parse_args()
+  with tempfile.TemporaryDirectory() as scratch:
+    folder = args.keep or pathlib.Path(scratch)
+    folder.mkdir(parents=True, exist_ok=True)
+    video = folder / f"minute_{args.seconds:g}.avi"
+    if not video.exists():
+      make_video(video, args.seconds)
+    report = {
+      "video": {"seconds": args.seconds, "fps": FPS, "size": SIZE, "broken": BROKEN},
+      "second_person": "a London face" if LONDON.is_dir() else "synthetic",
+      "cores": len(os.sched_getaffinity(0)),
+      "load_before": round(os.getloadavg()[0], 1),
+      "models": {},
+    }
+    for name in args.models:
+      model, output = pathlib.Path(scratch) / name, folder / f"out_{name}"
+      make_model(model, name)
+      speed = predict(video, model, output, args.seconds)
+      report["models"][name] = {**speed, **check(output, args.seconds)}
+      print(json.dumps(report["models"][name], indent=2), flush=True)
+  if args.output:
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    args.output.write_text(json.dumps(report, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+  main()
