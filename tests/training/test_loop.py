@@ -2,7 +2,9 @@
 
 import json
 import os
+import resource
 import signal
+import time
 
 import jax
 import numpy as np
@@ -153,6 +155,27 @@ def test_damaged_checkpoint_is_named_with_a_remedy(program, tmp_path):
       file.write_bytes(b"")
   with pytest.raises(CheckpointError, match="checkpoints/4 cannot be read"):
     train(program, tmp_path)
+
+
+def test_full_disk_leaves_the_last_checkpoint(program, tmp_path):
+  soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+  def fill_the_disk(state, step):
+    if step == 6:
+      while not (tmp_path / "cut/checkpoints/4").exists():  # It is written in the background.
+        time.sleep(0.05)
+      # No file may grow past this: writing an array fails as on a full disk.
+      resource.setrlimit(resource.RLIMIT_FSIZE, (8192, hard))
+    return {}
+
+  try:
+    with pytest.raises(CheckpointError, match="last finished one is step 4; free some space"):
+      train(program, tmp_path / "cut", evaluator=fill_the_disk, evaluate=1)
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+  assert Checkpoints(tmp_path / "cut").latest_step() == 4
+  resumed, whole = train(program, tmp_path / "cut"), train(program, tmp_path / "whole")
+  same_bits(whole.state["params"], resumed.state["params"])
 
 
 def test_checkpoint_of_another_model_is_refused(program, tmp_path):
