@@ -87,7 +87,15 @@ class Course:
     return Points(table[:, 1], table[:, 3:], table[:, 2])
 
   def faces(self, count: int, seconds: float) -> list[tuple[float, np.ndarray]]:
-    """At most so many faces, evenly spread over `seconds`; (time, uint8 [112, 112, 3])."""
+    """At most so many faces, spread over the length of the video and never close together.
+
+    Args:
+      count: how many.
+      seconds: length of the video.
+
+    Returns:
+      (time, uint8 [112, 112, 3] RGB) in order of time.
+    """
     step = seconds / max(count, 1)
     chosen: dict[int, tuple[float, np.ndarray]] = {}
     for at, face in self._faces:
@@ -95,7 +103,11 @@ class Course:
       middle = (place + 0.5) * step
       if place not in chosen or abs(at - middle) < abs(chosen[place][0] - middle):
         chosen[place] = (at, face)
-    return [chosen[place] for place in sorted(chosen)]
+    spread: list[tuple[float, np.ndarray]] = []
+    for place in sorted(chosen):
+      if not spread or chosen[place][0] - spread[-1][0] > 0.9 * step:
+        spread.append(chosen[place])
+    return spread
 
   def _close_bin(self) -> None:
     self._points.append(_merged(self._bin))

@@ -24,6 +24,7 @@ from jax_me.data.labels import canonical_label
 from jax_me.evaluation.spotting_scores import overlap
 
 MICRO_SECONDS = 0.5
+REACH_SECONDS = 0.1
 # Over how long the trembling at rest is averaged.
 NOISE_SECONDS = 2.0
 # From this share of the apex on, frames of the rise have a say in the label.
@@ -42,7 +43,7 @@ class SpottingSettings:
     motion_noise: the same as a multiple of the motion's own noise at rest; the higher one counts.
     motion_close: share of its strongest motion below which an expression is over.
     motion_reach: how much further back and on its ends are put, as a share of the way from there
-      to the apex: what is a third of its height has begun long before.
+      to the apex and by REACH_SECONDS at most: what is a third of its height has begun before.
     score_open, score_close: 1 - probability of rest that opens and ends an expression.
     rest_seconds: over how long the place of rest is taken, as a median.
     lag_seconds: the last moments do not count for it, since an expression may just be beginning.
@@ -214,8 +215,10 @@ class Spotter:
   def _reached(self, apex: Moment, end: Moment, reach: float) -> tuple[int, float]:
     """Frame and time of an end, put further out, though not before the beginning."""
     assert self._first is not None
+    way = end.seconds - apex.seconds
+    reach = min(reach, REACH_SECONDS / max(abs(way), 1e-9))
     frame = end.frame + round(reach * (end.frame - apex.frame))
-    seconds = end.seconds + reach * (end.seconds - apex.seconds)
+    seconds = end.seconds + reach * way
     return max(frame, self._first.frame), max(seconds, self._first.seconds)
 
   def _label(self, span: "_Span") -> tuple[str | None, float | None]:

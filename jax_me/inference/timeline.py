@@ -74,18 +74,18 @@ def draw_timeline(timeline: Timeline) -> bytes:
   for _ in drawn:
     heights += [1.0, 1.9, 0.9]
   figure = new_figure(WIDTH, 1.1 + 0.9 * max(1.0, sum(heights)), layout=None)
-  bottom, top = 0.55, 0.55
+  bottom, top = 0.55, 0.7
   total = figure.get_figheight()
   grid = figure.add_gridspec(
     max(1, len(heights)), 1, height_ratios=heights or [1.0], hspace=0.2,
     left=0.075, right=0.865, bottom=bottom / total, top=1 - top / total,
   )  # fmt: skip
   figure.text(
-    0.075, 1 - 0.12 / total, timeline.title, ha="left", va="top", size=12, weight="bold",
-    color=INK, parse_math=False,
+    0.075, 1 - 0.12 / total, shorten(timeline.title, 90), ha="left", va="top", size=12,
+    weight="bold", color=INK, parse_math=False,
   )  # fmt: skip
   note = _note(timeline, len(numbers) - len(drawn))
-  figure.text(0.865, 1 - 0.15 / total, note, ha="right", va="top", size=8.5, color=QUIET)
+  figure.text(0.075, 1 - 0.4 / total, note, ha="left", va="top", size=8.5, color=QUIET)
   if not drawn:
     axes = figure.add_subplot(grid[0])
     _time_axis(axes, timeline, last=True)
@@ -187,19 +187,19 @@ def _name_lines(axes: Axes, names: Sequence[str]) -> None:
 
 
 def _name_events(axes: Axes, events: Sequence[Event], seconds: float) -> None:
-  """A name for each event, left out where it would cover the one before."""
-  wide, free = max(seconds, 1e-3), -1.0
+  """A name above each event, in two rows; left out where both are taken."""
+  wide, free = max(seconds, 1e-3), [-1.0, -1.0]
   for event in sorted(events, key=lambda event: event.apex_seconds):
-    text = event.kind if event.label is None else f"{shorten(event.label, 14)}\n{event.kind}"
-    half = 0.0045 * max(map(len, text.splitlines()))
-    at = event.apex_seconds / wide
-    if at - half < free:
+    name = "expression" if event.label is None else shorten(event.label, 16)
+    text = name if event.kind == "micro" else f"{name}, macro"
+    at, half = event.apex_seconds / wide, 0.0032 * len(text)
+    row = next((row for row, end in enumerate(free) if at - half >= end), None)
+    if row is None:
       continue
-    free = at + half + 0.004
+    free[row] = at + half + 0.004
     axes.annotate(
-      text, (event.apex_seconds, 1), xycoords=("data", "axes fraction"), xytext=(0, 2),
-      textcoords="offset points", size=7.5, color=INK, ha="center", va="bottom",
-      linespacing=1.05, parse_math=False,
+      text, (event.apex_seconds, 1), xycoords=("data", "axes fraction"), xytext=(0, 2 + 9.5 * row),
+      textcoords="offset points", size=7.5, color=INK, ha="center", va="bottom", parse_math=False,
     )  # fmt: skip
 
 
@@ -229,7 +229,9 @@ def _time_axis(axes: Axes, timeline: Timeline, last: bool) -> None:
 
 
 def _note(timeline: Timeline, left_out: int) -> str:
-  parts = [f"{len(timeline.events)} expressions found (shaded; the line is the apex)"]
+  micro = sum(event.kind == "micro" for event in timeline.events)
+  macro = len(timeline.events) - micro
+  parts = [f"{micro} micro- and {macro} macro-expressions (shaded; the line is the apex)"]
   if timeline.lost:
     parts.append("grey: nobody seen")
   if timeline.unreadable:

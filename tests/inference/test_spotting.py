@@ -66,6 +66,14 @@ def test_what_lasts_longer_is_macro_by_the_frame_rate():
   assert (micro.kind, macro.kind) == ("micro", "macro")
 
 
+def test_a_long_expression_is_not_made_longer():
+  course = np.maximum(bump(900, 300, 320, 345), bump(900, 455, 480, 500))
+  course[320:480] = 1
+  (event,) = spot(motions(0.02 * course))
+  assert event.kind == "macro" and event.evidence == "motion"
+  assert abs(event.onset - 300) <= 10 and abs(event.offset - 500) <= 10
+
+
 def test_rest_weak_motion_drift_and_flicker_are_nothing():
   assert spot(motions(np.zeros(500))) == []
   assert spot(motions(0.003 * bump(500, 200, 220, 240))) == []
