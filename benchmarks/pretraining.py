@@ -1,0 +1,104 @@
+"""Does MAE pre-training help? The same fine-tuning from it and from random weights, mean of seeds.
+
+  python benchmarks/pretraining.py                        # demo clips
+  python benchmarks/pretraining.py --manual_dir FOLDER    # labelled photographs
+
+Half of the people are for training: MAE sees their pictures without labels, fine-tuning sees the
+same pictures with labels, and the other half is tested. All runs are whole calls of run.py; the
+peer is the very same fine-tuning without `init_from`.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+SCORES = ("accuracy", "uf1", "uar")
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument("--manual_dir", default="", help="photographs; default: the demo clips")
+  parser.add_argument("--seeds", type=int, default=3)
+  parser.add_argument("--pretrain_epochs", type=float, default=300.0)
+  parser.add_argument("--epochs", type=float, default=60.0, help="of fine-tuning")
+  parser.add_argument("--subjects", type=int, default=24, help="of the demo clips")
+  parser.add_argument("--data_dir", default="", help="where datasets are kept; default: built anew")
+  parser.add_argument("--output", type=pathlib.Path, help="JSON file for the figures")
+  args = parser.parse_args()
+  with tempfile.TemporaryDirectory() as folder:
+    result = measure(args, pathlib.Path(folder))
+  print(json.dumps(result, indent=2))
+  if args.output:
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    args.output.write_text(json.dumps(result, indent=2) + "\n")
+
+
+def measure(args: argparse.Namespace, folder: pathlib.Path) -> dict:
+  shared = [
+    f"--config.data.data_dir={args.data_dir or folder / 'data'}",
+    "--config.data.split=holdout",
+    "--config.data.holdout=0.5",
+    "--config.log_steps=50",
+    "--config.checkpoint_steps=100000",
+    "--config.evaluate_epochs=0",
+  ]
+  if args.manual_dir:
+    pretrain, finetune = "mae_images.py", "finetune_images.py"
+    shared.append(f"--config.data.manual_dir={args.manual_dir}")
+    own = ["--config.model.arguments.patch_size=8"]
+  else:
+    pretrain, finetune = "mae_affectnet.py:demo", "loso_demo.py:vit_tiny_patch16,apex"
+    shared += [
+      f"--config.data.options.subjects={args.subjects}",
+      "--config.data.options.clips=12",
+    ]
+    own = []
+  rows = []
+  for seed in range(args.seeds):
+    here = [*shared, f"--config.seed={seed}"]
+    weights = folder / f"mae{seed}"
+    run(pretrain, weights, *here, f"--config.epochs={args.pretrain_epochs}")
+    tuning = [*here, *own, f"--config.epochs={args.epochs}"]
+    scratch, tuned = folder / f"scratch{seed}", folder / f"tuned{seed}"
+    run(finetune, scratch, *tuning)
+    run(finetune, tuned, *tuning, f"--config.init_from={weights}")
+    rows.append({"seed": seed, "random": scores(scratch), "pretrained": scores(tuned)})
+    print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
+  means = {
+    start: {name: round(statistics.mean(row[start][name] for row in rows), 4) for name in SCORES}
+    for start in ("random", "pretrained")
+  }
+  return {
+    "dataset": "photographs" if args.manual_dir else f"demo_clips, {args.subjects} people, apex",
+    "pretrain": f"{pretrain}, {args.pretrain_epochs:.0f} epochs",
+    "finetune": f"{finetune}, {args.epochs:.0f} epochs",
+    "seeds": rows,
+    "mean": means,
+  }
+
+
+def run(recipe: str, workdir: pathlib.Path, *settings: str) -> None:
+  command = [sys.executable, "run.py", f"--config=configs/{recipe}", f"--workdir={workdir}"]
+  subprocess.run(
+    [*command, *settings],
+    cwd=ROOT,
+    env={**os.environ, "JAX_PLATFORMS": os.environ.get("JAX_PLATFORMS", "cpu")},
+    stdout=subprocess.DEVNULL,
+    check=True,
+  )
+
+
+def scores(workdir: pathlib.Path) -> dict[str, float]:
+  """Pooled scores of a finished run."""
+  found = json.loads((workdir / "report/scores.json").read_text())
+  return {name: round(found["pooled"][name], 4) for name in SCORES}
+
+
+if __name__ == "__main__":
+  main()
