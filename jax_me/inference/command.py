@@ -6,6 +6,9 @@ import pathlib
 import sys
 from typing import Any
 
+import cv2
+
+from jax_me.faces.detector import LICENSE_NOTICE
 from jax_me.inference.predictor import Predictor, load
 from jax_me.inference.results import PredictionsFile, write_events
 
@@ -57,8 +60,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
   """Exit code 0; 1 for what cannot be opened; 130 after ctrl-C, with the results so far."""
-  # FFmpeg's own lines about broken frames: the rows say it.
+  # OpenCV's and FFmpeg's own lines about broken frames and missing cameras: the rows and our one
+  # error say it.
   os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+  cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
   try:
     return _predict(args)
   except (ValueError, OSError) as error:
@@ -89,6 +94,8 @@ def _predict(args: argparse.Namespace) -> int:
       f"the model was trained on motion ({form.input}), and {photographs[0].name} is a single "
       "picture; give a video or a folder of frames"
     )
+  if form.align:
+    print(f"note: {LICENSE_NOTICE}", file=sys.stderr)
   videos = [footage for footage in inputs if footage.kind != "photograph"]
   names = _names([footage.name for footage in videos])
   records: list[dict[str, Any]] = []
