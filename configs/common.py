@@ -20,7 +20,7 @@ def common() -> ConfigDict:
   c.accum_steps = 1  # Parts in which a batch goes through the device; divides batch_size.
   c.precision = "float32"  # Compute type, "float32" or "bfloat16"; parameters stay float32.
   c.remat = False  # Recompute each block in the backward pass: less memory, about a third slower.
-  c.scan_layers = False  # Compile the blocks as one loop: quicker to compile, more memory a step.
+  c.scan_layers = False  # Blocks as one loop: a smaller program, more memory; for deep models.
   # Weights that are tested: "final" = of the last step; "train" = of the evaluation with the best
   # UF1 on some training subjects, who are kept from training. Never chosen by test subjects.
   c.select = "final"

@@ -30,6 +30,11 @@ def run_stack(
   compiler sees one block instead of all of them. The parameters outside stay as they are. Blocks
   that differ in more than parameters' values and stochastic depth are unrolled all the same.
 
+  A loop is no default: measured for MAE, ViT-B compiles for a v5e in 102 instead of 129 processor
+  seconds and the program has 46 instead of 212 MB, but a step keeps 4.2 instead of 1.1 GB of
+  intermediate results (with `remat` 0.9 and 0.3); on CPU, ViT-Ti takes twice as long to compile and
+  its step 1.16 times as long.
+
   Args:
     blocks: modules; `drop_path_rate`, where they have one, may differ.
     x: input of the first block; with `scan`, blocks keep its shape and type.
