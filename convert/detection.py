@@ -294,7 +294,7 @@ _STRUCTURE = (
 
 def _named(family: str, content: str, arguments: dict[str, Any]) -> Detection:
   """The detection with every named model of the family that has these sizes."""
-  from convert.families import family_of, sizes
+  from convert.named_models import family_of, sizes
   from jax_me.models import MODELS
 
   shown = {k: _comparable(v) for k, v in arguments.items() if k in _STRUCTURE}

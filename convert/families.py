@@ -1,15 +1,10 @@
 """What conversion needs to know about each family beside its names: head, tables, relatives."""
 
 import dataclasses
-import difflib
-import functools
-import inspect
 from collections.abc import Callable, Collection
-from typing import Any
 
 from convert import detection as found
 from convert.convnext_rules import CONVNEXT_RULES, FCMAE_RULES, FCMAE_TO_CONVNEXT_RULES
-from convert.errors import ConversionError
 from convert.rules import RuleTable
 from convert.t2t_rules import t2t_rules
 from convert.vit_rules import MAE_RULES, VIT_RULES
@@ -79,35 +74,3 @@ def rules_for(content: str, family: str, paths: Collection[str]) -> RuleTable:
   if content == found.FCMAE_SPARSE and family == "convnextv2":
     return FCMAE_TO_CONVNEXT_RULES
   return FAMILIES[family].rules(paths)
-
-
-def family_of(name: str) -> str:
-  """The family of a model's name.
-
-  Raises:
-    ConversionError: no such model.
-  """
-  from jax_me.models import MODELS
-
-  if name not in MODELS:
-    near = difflib.get_close_matches(name, MODELS, n=3)
-    raise ConversionError(
-      f"unknown model {name!r}", remedy=f"choose one of {', '.join(near or sorted(MODELS))}"
-    )
-  return transfer.family_of(name)
-
-
-@functools.cache
-def sizes(name: str) -> dict[str, Any]:
-  """Every constructor keyword of a named model with the value it takes by itself."""
-  from jax_me.models import MODELS
-
-  constructor: Callable = MODELS[name]
-  given: dict[str, Any] = {}
-  while isinstance(constructor, functools.partial):
-    given = constructor.keywords | given
-    constructor = constructor.func
-  target = constructor.__init__ if inspect.isclass(constructor) else constructor
-  parameters = inspect.signature(target).parameters.values()
-  defaults = {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
-  return defaults | given

@@ -30,7 +30,8 @@ def torch_arrays(model: "nnx.Module", name: str) -> "dict[str, np.ndarray]":
   import numpy as np
 
   from convert.arrays import model_arrays
-  from convert.families import FAMILIES, family_of
+  from convert.families import FAMILIES
+  from convert.named_models import family_of
 
   held = model_arrays(model)
   rules = FAMILIES[family_of(name)].rules(held)
@@ -65,7 +66,8 @@ def write_torch_checkpoint(
   Raises:
     ConversionError: torch is missing, the file exists, or the model has no form in torch.
   """
-  from convert.families import FAMILIES, family_of
+  from convert.families import FAMILIES
+  from convert.named_models import family_of
 
   try:
     import torch

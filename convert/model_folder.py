@@ -4,12 +4,9 @@ import os
 import pathlib
 import shutil
 import tempfile
-from typing import TYPE_CHECKING
 
+from convert.conversion import Conversion
 from convert.errors import ConversionError
-
-if TYPE_CHECKING:
-  from convert.torch_to_flax import Conversion
 
 REPORT_FILE = "conversion.json"
 IMAGENET_MEAN = [0.485, 0.456, 0.406]
@@ -17,7 +14,7 @@ IMAGENET_STD = [0.229, 0.224, 0.225]
 
 
 def save_conversion(
-  conversion: "Conversion",
+  conversion: Conversion,
   folder: str | os.PathLike,
   *,
   labels: list[str] | None = None,
@@ -37,7 +34,7 @@ def save_conversion(
   Raises:
     ConversionError: the folder is not empty, or the labels do not fit the head.
   """
-  from convert.families import sizes
+  from convert.named_models import sizes
   from jax_me.models.saved import save_model, write_json
 
   target = pathlib.Path(folder).absolute()

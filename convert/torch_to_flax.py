@@ -6,7 +6,6 @@ The output folder holds the model (`jax_me.load` reads it) and `conversion.json`
 """
 
 import argparse
-import dataclasses
 import pathlib
 import sys
 from collections.abc import Callable, Mapping
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convert.check import check_arrays
+from convert.conversion import Conversion
 from convert.errors import ConversionError
 from convert.model_folder import REPORT_FILE, check_output, save_conversion
 from convert.torch_files import TorchCheckpoint, read_checkpoint, read_torch_checkpoint
@@ -22,7 +22,6 @@ from convert.torch_files import TorchCheckpoint, read_checkpoint, read_torch_che
 if TYPE_CHECKING:
   from flax import nnx
 
-  from convert.report import LoadReport
 
 __all__ = [
   "ConversionError",
@@ -35,23 +34,6 @@ __all__ = [
   "read_torch_checkpoint",
   "save_conversion",
 ]
-
-
-@dataclasses.dataclass
-class Conversion:
-  """A converted model.
-
-  Attributes:
-    model: the module with its weights.
-    name: key of `jax_me.models.MODELS`.
-    arguments: constructor keywords, taken from the file or given.
-    report: what became of every key.
-  """
-
-  model: "nnx.Module"
-  name: str
-  arguments: dict[str, Any]
-  report: "LoadReport"
 
 
 def convert(
@@ -82,8 +64,9 @@ def convert_arrays(
   """As `convert`, with the load report."""
   from convert import detection
   from convert.arrays import abstract_model, filled_model, initial_arrays, model_arrays
-  from convert.families import FAMILIES, family_of, passage, rules_for, sizes
+  from convert.families import FAMILIES, passage, rules_for
   from convert.matching import match_arrays
+  from convert.named_models import family_of, sizes
   from convert.report import LoadReport, weights_sha256
 
   foreign = [str(key) for key, value in arrays.items() if not isinstance(value, np.ndarray)]

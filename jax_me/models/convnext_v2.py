@@ -6,7 +6,7 @@ Parameter paths mirror the original's: `downsample_layers.0.0` is the stem's con
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,10 +17,8 @@ from jax_me.models.layers import drop_path, split_or_none
 from jax_me.models.patches import torch_uniform
 from jax_me.models.stack import run_stack
 from jax_me.models.transformer import exact_dtype, layer_norm, stochastic_depth_rates
+from jax_me.models.visible_patches import VisiblePatches
 from jax_me.models.vit import required_key
-
-if TYPE_CHECKING:
-  from jax_me.models.fcmae import VisiblePatches
 
 EPSILON = 1e-6
 
@@ -110,7 +108,7 @@ class Block(nnx.Module):
     self,
     x: jax.Array,
     key: jax.Array | None = None,
-    visible: "VisiblePatches | None" = None,
+    visible: VisiblePatches | None = None,
     grn_over_batch: bool = False,
   ) -> jax.Array:
     """Applies the block.
@@ -191,7 +189,7 @@ class ConvNeXtV2Encoder(nnx.Module):
     self,
     x: jax.Array,
     key: jax.Array | None = None,
-    visible: "VisiblePatches | None" = None,
+    visible: VisiblePatches | None = None,
     grn_over_batch: bool = False,
   ) -> Iterator[jax.Array]:
     """Applies stem and stages, each block with its own key.

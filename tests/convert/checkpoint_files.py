@@ -133,7 +133,8 @@ def rewrite_zip(source: pathlib.Path, target: pathlib.Path, changes: dict[str, b
 def random_model_arrays(name: str, *, seed: int = 0, **arguments) -> dict[str, np.ndarray]:
   """Random weights of any model in torch's names and layouts; the model is not computed."""
   from convert.arrays import abstract_model
-  from convert.families import FAMILIES, family_of
+  from convert.families import FAMILIES
+  from convert.named_models import family_of
 
   _, variables = abstract_model(name, arguments)
   table = FAMILIES[family_of(name)].rules(variables)
