@@ -1,5 +1,10 @@
 """Properties of the training step: devices, accumulation, moving average, one compilation."""
 
+import json
+import os
+import subprocess
+import sys
+
 import jax
 import numpy as np
 import pytest
@@ -54,6 +59,27 @@ def test_split_parameters_equal_whole_ones(one_device, monkeypatch):
   _, state, losses = run(4, fsdp=2, **MIXED)
   np.testing.assert_allclose(losses, one_device[2], rtol=1e-5)
   close(state["params"], one_device[1]["params"])
+
+
+def test_losses_depend_neither_on_devices_nor_on_fsdp(repository):
+  meshes = ["1x1", "2x1", "4x4", "8x1", "8x2", "8x4"]  # devices x fsdp
+  done = subprocess.run(
+    [sys.executable, str(repository / "tests/training/mesh_losses.py"), *meshes],
+    env={
+      **os.environ,
+      "PYTHONPATH": os.pathsep.join([str(repository), str(repository / "tests/training")]),
+      "JAX_PLATFORMS": "cpu",
+      "JAX_NUM_CPU_DEVICES": "8",
+      "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+    },
+    capture_output=True,
+    text=True,
+    timeout=300,
+  )
+  assert done.returncode == 0, done.stderr
+  seen = json.loads(done.stdout)
+  for mesh in meshes[1:]:
+    np.testing.assert_allclose(seen[mesh], seen["1x1"], rtol=1e-5, err_msg=mesh)
 
 
 def test_the_step_compiles_once(one_device):
