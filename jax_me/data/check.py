@@ -23,7 +23,6 @@ from jax_me.data.index import ExampleIndex, read_index
 from jax_me.data.near_duplicates import near_duplicates
 from jax_me.data.record_check import RecordCheck, check_records
 
-SPLIT_RULES = ("official", "loso", "lodo", "kfold", "step", "holdout")
 NAMED = 5  # examples that a finding names
 # Faces are compared without being asked for up to so many pictures: three minutes on one core.
 FEW_PICTURES = 2000
@@ -91,7 +90,7 @@ def check_dataset(
 
   Args:
     builder: a prepared dataset.
-    rule: one of SPLIT_RULES, how it is to be divided. None takes "official" where the dataset has
+    rule: one of folds.RULES, how it is to be divided. None takes "official" where the dataset has
       several splits, "loso" where subjects are known, else "kfold".
     folds: number of folds for "kfold" and "step"; "holdout" tests on one part of so many.
     seed: of "kfold" and "holdout".
@@ -102,8 +101,8 @@ def check_dataset(
     ValueError: unknown rule.
     DamagedDataset: its files cannot be read; the message says what to do.
   """
-  if rule is not None and rule not in SPLIT_RULES:
-    raise ValueError(f"the rule of division must be one of {', '.join(SPLIT_RULES)}: {rule!r}")
+  if rule is not None and rule not in division.RULES:
+    raise ValueError(f"the rule of division must be one of {', '.join(division.RULES)}: {rule!r}")
   folder = pathlib.Path(builder.data_path)
   split = "+".join(sorted(builder.info.splits))
   try:
@@ -156,25 +155,14 @@ def make_folds(
 ) -> tuple[list[division.Fold], list[Finding]]:
   """The folds of a rule, or, where it cannot be followed, an error that says why."""
   try:
-    if rule == "official":
-      tests = [name for name in ("validation", "test") if name in set(index.split)]
-      if len(tests) > 1:
-        made = [
-          dataclasses.replace(division.official_fold(index, test=name), name=f"official {name}")
-          for name in tests
-        ]
-      else:
-        made = [division.official_fold(index)]
-    elif rule == "loso":
-      made = division.leave_one_subject_out(index)
-    elif rule == "lodo":
-      made = division.leave_one_database_out(index)
-    elif rule == "kfold":
-      made = division.k_folds(index, folds, seed=seed)
-    elif rule == "step":
-      made = division.step_folds(index, folds)
+    tests = [name for name in ("validation", "test") if name in set(index.split)]
+    if rule == "official" and len(tests) > 1:
+      made = [
+        dataclasses.replace(division.official_fold(index, test=name), name=f"official {name}")
+        for name in tests
+      ]
     else:
-      made = [division.holdout(index, 1 / folds, seed=seed)]
+      made = division.divide(index, rule, folds=folds, holdout_share=1 / folds, seed=seed)
     for fold in made:
       division.check_disjoint(index, fold)
   except ValueError as error:

@@ -15,7 +15,8 @@ from jax_me.data.builders import BUILDERS, builder_class, known_counts
 from jax_me.data.builders.generation import SUMMARY_FILE
 from jax_me.data.builders.report import REPORT_FILE
 from jax_me.data.catalog import DamagedDataset
-from jax_me.data.check import FEW_PICTURES, SPLIT_RULES, DatasetCheck, check_dataset
+from jax_me.data.check import FEW_PICTURES, DatasetCheck, check_dataset
+from jax_me.data.folds import RULES
 from jax_me.data.option_flags import add_option_flags, given_options, shown
 from jax_me.data.preview import write_preview
 from jax_me.faces.cores import available_cores
@@ -96,7 +97,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
   check = command("check", "check that a built dataset is fit to be scored on", CHECK_EPILOG)
   check.add_argument(
     "--split-rule",
-    choices=SPLIT_RULES,
+    choices=RULES,
     help="how it is to be divided (default: official where it has several splits, loso where "
     "subjects are known, else kfold)",
   )

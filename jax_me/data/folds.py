@@ -15,6 +15,9 @@ from jax_me.data.index import ExampleIndex
 
 logger = logging.getLogger(__name__)
 
+# How examples are divided; see `divide`.
+RULES = ("official", "loso", "lodo", "kfold", "step", "holdout")
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Fold:
@@ -152,6 +155,41 @@ def leave_one_database_out(index: ExampleIndex) -> list[Fold]:
   if len(names) < 2:
     raise ValueError(f"leave-one-database-out needs two databases, got {names}")
   return [_fold(index, name, index.database == name) for name in names]
+
+
+def divide(
+  index: ExampleIndex,
+  rule: str,
+  *,
+  folds: int = 5,
+  holdout_share: float = 0.25,
+  seed: int = 0,
+  train: Sequence[str] = ("train",),
+) -> list[Fold]:
+  """The folds of a rule by its name.
+
+  Args:
+    index: of all splits that the rule looks at.
+    rule: one of RULES.
+    folds: number of folds of "kfold" and "step".
+    holdout_share: share of the subjects that "holdout" tests on.
+    seed: of "kfold" and "holdout".
+    train: splits that "official" trains on.
+
+  Raises:
+    ValueError: unknown rule, or the examples cannot be divided so.
+  """
+  if rule not in RULES:
+    raise ValueError(f"the rule of division must be one of {', '.join(RULES)}: {rule!r}")
+  makers = {
+    "kfold": lambda: k_folds(index, folds, seed=seed),
+    "step": lambda: step_folds(index, folds),
+    "loso": lambda: leave_one_subject_out(index),
+    "lodo": lambda: leave_one_database_out(index),
+    "holdout": lambda: [holdout(index, holdout_share, seed=seed)],
+    "official": lambda: [official_fold(index, train=train)],
+  }
+  return makers[rule]()
 
 
 def official_fold(

@@ -318,16 +318,17 @@ def divide(config: ConfigDict, index: Any) -> list[division.Fold]:
     ValueError: `data.fold` is out of range, or the dataset cannot be divided so.
   """
   data = config.data
-  makers = {
-    "kfold": lambda: division.k_folds(index, data.folds, seed=config.seed),
-    "holdout": lambda: [division.holdout(index, data.holdout, seed=config.seed)],
-    "step": lambda: division.step_folds(index, data.folds),
-    "loso": lambda: division.leave_one_subject_out(index),
-    "lodo": lambda: division.leave_one_database_out(index),
-    "official": lambda: [division.official_fold(index, train=tuple(data.train_splits))],
-    "none": lambda: [division.Fold("all", np.arange(len(index)), np.empty(0, np.int64))],
-  }
-  made = makers[data.split]()
+  if data.split == "none":
+    made = [division.Fold("all", np.arange(len(index)), np.empty(0, np.int64))]
+  else:
+    made = division.divide(
+      index,
+      data.split,
+      folds=data.folds,
+      holdout_share=data.holdout,
+      seed=config.seed,
+      train=tuple(data.train_splits),
+    )
   if config.select == "train":
     made = [
       division.with_validation(index, fold, config.select_holdout, seed=config.seed)

@@ -8,7 +8,7 @@ import types
 import pytest
 from drawn_folder import build_folder
 
-from jax_me.data import check
+from jax_me.data import check, folds
 from jax_me.data.catalog import DamagedDataset
 
 # Describing faces takes time, and drawn pictures have none.
@@ -100,7 +100,7 @@ def test_a_rule_that_cannot_be_followed(tmp_path):
 def test_every_rule_is_followed(tmp_path):
   made = [{**row, "database": "DE"[i % 2], "split": "train"} for i, row in enumerate(rows(4))]
   builder = build_folder(tmp_path, made, "file,label,subject,database,split")
-  for rule in set(check.SPLIT_RULES) - {"official"}:
+  for rule in set(folds.RULES) - {"official"}:
     (text,) = texts(check_dataset(builder, rule=rule, folds=2), "ok", "folds")
     assert text.startswith(f"{rule}: ") and "no subject stands on both sides" in text
 
