@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import pathlib
+import resource
 import subprocess
 import sys
 import tempfile
@@ -62,11 +63,14 @@ def measure(args: argparse.Namespace, folder: pathlib.Path) -> dict:
   settings.override(config, flags)
   prepare(config.data.name, data_dir=config.data.data_dir, **config.data.options.to_dict())
   seconds: dict[str, list[float]] = {"off": [], args.parallel: []}
+  computed: dict[str, list[float]] = {parallel: [] for parallel in seconds}
   for turn in range(args.repeats):
     for parallel in seconds:
       workdir = folder / f"{parallel}{turn}"
-      seconds[parallel].append(run(args.config, flags, parallel, workdir))
-      print(f"folds.parallel={parallel}: {seconds[parallel][-1]:.1f} s", file=sys.stderr)
+      wall, cpu = run(args.config, flags, parallel, workdir)
+      seconds[parallel].append(round(wall, 1))
+      computed[parallel].append(round(cpu, 1))
+      print(f"folds.parallel={parallel}: {wall:.1f} s, {cpu:.1f} s of CPU", file=sys.stderr)
   loop, together = (
     Predictions.load(folder / f"{parallel}0" / "predictions.csv") for parallel in seconds
   )
@@ -81,9 +85,11 @@ def measure(args: argparse.Namespace, folder: pathlib.Path) -> dict:
     "batch_size": config.batch_size,
     "parallel": args.parallel,
     "cores": os.cpu_count(),
-    "loop_seconds": [round(s, 1) for s in seconds["off"]],
-    "together_seconds": [round(s, 1) for s in seconds[args.parallel]],
+    "loop_seconds": seconds["off"],
+    "together_seconds": seconds[args.parallel],
     "ratio": round(min(seconds["off"]) / min(seconds[args.parallel]), 2),
+    "loop_cpu_seconds": computed["off"],
+    "together_cpu_seconds": computed[args.parallel],
     "same_bytes": same_bytes(folder, list(seconds)),
     "same_class": float(np.mean(loop.prediction == together.prediction)),
     "largest_difference_of_scores": float(np.abs(loop.scores - together.scores).max()),
@@ -91,8 +97,8 @@ def measure(args: argparse.Namespace, folder: pathlib.Path) -> dict:
   }
 
 
-def run(recipe: str, flags: list[str], parallel: str, workdir: pathlib.Path) -> float:
-  """Wall seconds of one call of run.py."""
+def run(recipe: str, flags: list[str], parallel: str, workdir: pathlib.Path) -> tuple[float, float]:
+  """Seconds of one call of run.py: on the clock, and of its processor time."""
   command = [
     sys.executable,
     str(ROOT / "run.py"),
@@ -101,11 +107,12 @@ def run(recipe: str, flags: list[str], parallel: str, workdir: pathlib.Path) -> 
     f"--config.folds.parallel={parallel}",
     *flags,
   ]
-  started = time.monotonic()
+  started, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
   done = subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True)
   if done.returncode:
     sys.exit(done.stdout + done.stderr)
-  return time.monotonic() - started
+  wall, after = time.monotonic() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
+  return wall, after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
 
 def same_bytes(folder: pathlib.Path, modes: list[str]) -> bool:

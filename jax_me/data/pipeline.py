@@ -209,14 +209,7 @@ def channel_statistics(
     ValueError: no examples, or an index outside the split.
   """
   chosen = _chosen(store, indices)
-  total = np.zeros(3, np.int64)
-  squares = np.zeros(3, np.int64)
-  for start in range(0, len(chosen), 64):
-    images = store.images(chosen[start : start + 64])
-    for channel in range(3):
-      histogram = np.bincount(images[..., channel].ravel(), minlength=256)
-      total[channel] += histogram @ np.arange(256)
-      squares[channel] += histogram @ np.arange(256) ** 2
+  total, squares = store.channel_sums(chosen).sum(0)
   pixels = len(chosen) * store.image_size**2
   mean = total / pixels
   std = np.sqrt(np.maximum(squares / pixels - mean**2, 0.0))

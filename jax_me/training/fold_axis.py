@@ -119,9 +119,10 @@ def compile_folds(
   state = jax.eval_shape(single.build, jax.random.key(0))
   state["constants"] = jax.eval_shape(constants.arrays)
   folds, whole, spread = P(mesh.axis_names), P(), batch_sharding(mesh)
+  step = jax.jit(single.pure_step)  # Traced once, wherever its shapes are asked for.
   advance = jax.jit(
     jax.shard_map(
-      functools.partial(_over_folds(mode), functools.partial(_steps, single.pure_step)),
+      functools.partial(_over_folds(mode), functools.partial(_steps, step)),
       mesh=mesh,
       in_specs=(folds, whole, whole, folds, folds),
       out_specs=folds,
