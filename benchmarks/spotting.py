@@ -20,7 +20,6 @@ import sys
 import time
 
 import cv2
-import numpy as np
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
@@ -88,6 +87,17 @@ def record(result: SpottingScore) -> dict:
   }
 
 
+def write(output: pathlib.Path | None, results: list[dict], started: float) -> None:
+  report = {
+    "settings": dataclasses.asdict(SpottingSettings()),
+    "seconds_taken": round(time.monotonic() - started),
+    "results": results,
+  }
+  if output:
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(report, indent=1) + "\n")
+
+
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument("--choice", type=int, default=6, help="videos of seed CHOICE; 0 skips it")
@@ -126,15 +136,8 @@ def main() -> None:
         for video in tested
       ]
       results.append(result)
+      write(args.output, results, started)
       print(json.dumps({k: v for k, v in result.items() if k != "test_intervals"}, indent=2))
-  report = {
-    "settings": dataclasses.asdict(SpottingSettings()),
-    "seconds_taken": round(time.monotonic() - started),
-    "results": results,
-  }
-  if args.output:
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    args.output.write_text(json.dumps(report, indent=1, default=np.ndarray.tolist) + "\n")
 
 
 if __name__ == "__main__":

@@ -43,6 +43,10 @@ class Course:
     self._faces: list[tuple[float, np.ndarray]] = []
     self._face_step = 0.0
 
+  def __len__(self) -> int:
+    """How many frames there are of the person, roughly once there are many."""
+    return len(self._points) * self._stride + len(self._bin)
+
   def add(
     self,
     number: int,

@@ -20,8 +20,10 @@ from jax_me.models.saved import SavedModel
 
 Status = Literal["ok", "no_face", "unreadable", "skipped"]
 
-# Somebody who was away for longer is measured anew.
+# Somebody who was away for longer, and for more than so many of the frames that are looked at, is
+# measured anew.
 AWAY_SECONDS = 0.25
+AWAY_FRAMES = 2.5
 # Frames that may wait for the model: a video with few faces must not fill the memory.
 MOST_WAITING = 64
 
@@ -112,18 +114,21 @@ def observe(
     every frame of the footage, in order, some frames after it was read (the model takes faces in
     batches). Memory does not grow with the length of the video.
   """
-  observer = _Observer(saved, settings)
+  observer = _Observer(saved, settings, settings.every / footage.fps)
   for frame in footage.frames():
     yield from observer.take(frame)
   yield from observer.finish()
 
 
 class _Observer:
-  def __init__(self, saved: SavedModel, settings: ObservationSettings):
+  def __init__(self, saved: SavedModel, settings: ObservationSettings, interval: float):
     self._settings = settings
     self._form = InputForm.of_source(saved.source, saved.image_size)
     self._scorer = BatchScorer(saved, settings.batch)
-    self._tracker = Tracker(max(self._form.cut, SIDE), recognise=settings.recognise)
+    self._away = max(AWAY_SECONDS, AWAY_FRAMES * interval)
+    self._tracker = Tracker(
+      max(self._form.cut, SIDE), recognise=settings.recognise, interval=interval
+    )
     self._people: dict[int, _Person] = {}
     self._waiting: collections.deque[ObservedFrame] = collections.deque()
 
@@ -175,7 +180,7 @@ class _Observer:
 
   def _person(self, number: int, seconds: float) -> _Person:
     person = self._people.get(number)
-    if person is None or seconds - person.seen > AWAY_SECONDS * self._settings.every:
+    if person is None or seconds - person.seen > self._away:
       person = _Person(InputMaker(self._form), MotionMeter(), seconds)
       self._people = {n: p for n, p in self._people.items() if seconds - p.seen < 60}
       self._people[number] = person

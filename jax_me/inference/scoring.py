@@ -64,11 +64,11 @@ class BatchScorer:
     return scores
 
   def _start(self) -> None:
-    # A copy, for the next faces go into this array; what is left of older ones is not looked at.
-    faces = jnp.array(self._faces)
-    scores = self._run(self._params, self._state, self._mean, self._std, faces)
+    scores = self._run(self._params, self._state, self._mean, self._std, self._faces)
     self._running.append((self._waiting, scores))
     self._waiting = []
+    # A new array: jax may still read the old one, or even compute on it in place.
+    self._faces = np.zeros_like(self._faces)
 
   def _fetch(self) -> list[tuple[Any, np.ndarray]]:
     owners, scores = self._running.popleft()

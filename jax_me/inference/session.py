@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import math
 import pathlib
 from collections.abc import Iterator
 from typing import Any
@@ -20,6 +21,13 @@ from jax_me.inference.results import PredictionsFile, Row, event_record
 from jax_me.inference.spotting import Event, Moment, Spotter, SpottingSettings
 from jax_me.inference.timeline import Timeline, draw_timeline
 from jax_me.inference.video import Footage
+
+# A camera in a street sees thousands of people. Courses, for the timeline, are kept of those who
+# stay longest; what was found of people who went away this long ago is settled.
+MOST_COURSES = 32
+FORGET_SECONDS = 60.0
+# At low rates frames lie further apart than an absence may last; so many intervals are none.
+ABSENT_FRAMES = 2.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,8 +79,14 @@ class VideoSession:
     self._footage = footage
     self._predictor = predictor
     self._settings = settings
+    interval = settings.observation.every / footage.fps
+    gap = max(settings.spotting.gap_seconds, ABSENT_FRAMES * interval)
+    self._spotting = dataclasses.replace(settings.spotting, gap_seconds=gap)
     self._spotters: dict[int, Spotter] = {}
     self._courses: dict[int, Course] = {}
+    self._seen: dict[int, float] = {}
+    self._people = 0
+    self._events: list[Event] = []
     self._lost, self._broken = _Stretches(), _Stretches()
     self._counts: collections.Counter[str] = collections.Counter()
     self._frames = 0
@@ -97,7 +111,8 @@ class VideoSession:
 
   def finish(self) -> dict[str, Any]:
     """Writes the picture and closes the copy; gives the record for events.json."""
-    events = self._events()
+    self._settle(-math.inf)
+    events = sorted(self._events, key=lambda event: (event.onset, event.person))
     if self._copy:
       self._copy.close()
     form = InputForm.of_source(self._predictor.saved.source, self._predictor.saved.image_size)
@@ -107,6 +122,7 @@ class VideoSession:
         seconds=self._end,
         labels=self._predictor.labels,
         people=self._courses,
+        left_out=self._people - len(self._courses),
         events=events,
         lost=self._lost.spans(),
         unreadable=self._broken.spans(),
@@ -121,7 +137,7 @@ class VideoSession:
       "frames": self._frames,
       "seconds": round(self._end, 4),
       "statuses": dict(self._counts),
-      "people": len(self._courses),
+      "people": self._people,
       "note": self._note(),
       "timeline": self._settings.timeline.name,
       "events": [event_record(event) for event in events],
@@ -134,9 +150,25 @@ class VideoSession:
       notes.append(f"the file announces {length} frames, {self._frames} were read")
     return "; ".join(notes)
 
-  def _events(self) -> list[Event]:
-    events = [event for spotter in self._spotters.values() for event in spotter.finish()]
-    return sorted(events, key=lambda event: (event.onset, event.person))
+  def _settle(self, away: float) -> None:
+    """Ends the expressions of those who have been away for longer than so many seconds."""
+    for person, seen in list(self._seen.items()):
+      if self._end - seen > away:
+        self._events += self._spotters.pop(person).finish()
+        del self._seen[person]
+
+  def _spotter(self, person: int, seconds: float) -> Spotter:
+    if person not in self._spotters:
+      self._settle(FORGET_SECONDS)
+      labels = self._predictor.labels
+      self._spotters[person] = Spotter(person, labels, self._spotting)
+      self._people = max(self._people, person)
+      if person not in self._courses:
+        if len(self._courses) >= MOST_COURSES:
+          del self._courses[min(self._courses, key=lambda one: len(self._courses[one]))]
+        self._courses[person] = Course(len(labels), self._settings.observation.every)
+    self._seen[person] = seconds
+    return self._spotters[person]
 
   def _rows(self, observed: ObservedFrame) -> Iterator[Row]:
     frame, labels = observed.frame, self._predictor.labels
@@ -152,13 +184,10 @@ class VideoSession:
     if not observed.people:
       yield Row(*place)
     for one in observed.people:
-      spotter = self._spotters.get(one.person)
-      if spotter is None:
-        spotter = Spotter(one.person, labels, self._settings.spotting)
-        self._spotters[one.person] = spotter
-        self._courses[one.person] = Course(len(labels), self._settings.observation.every)
+      spotter = self._spotter(one.person, frame.seconds)
       motion = spotter.push(Moment(frame.number, frame.seconds, one.motion, one.scores))
-      self._courses[one.person].add(frame.number, frame.seconds, one.scores, motion, one.face)
+      if one.person in self._courses:
+        self._courses[one.person].add(frame.number, frame.seconds, one.scores, motion, one.face)
       label = None if one.scores is None else labels[int(one.scores.argmax())]
       yield Row(
         *place, person=one.person, box=one.box, label=label, motion=motion, scores=one.scores

@@ -50,6 +50,7 @@ class Timeline:
     seconds: length of the video.
     labels: class names.
     people: number -> course.
+    left_out: how many more people there were.
     events: of all people.
     lost: (from, to) in seconds, stretches in which nobody was seen.
     unreadable: likewise, stretches that could not be read.
@@ -64,11 +65,12 @@ class Timeline:
   lost: Sequence[tuple[float, float]] = ()
   unreadable: Sequence[tuple[float, float]] = ()
   scores_at_rest: bool = True
+  left_out: int = 0
 
 
 def draw_timeline(timeline: Timeline) -> bytes:
   """PNG bytes."""
-  numbers = sorted(timeline.people, key=lambda n: (-_presence(timeline.people[n]), n))
+  numbers = sorted(timeline.people, key=lambda n: (-len(timeline.people[n]), n))
   drawn = sorted(numbers[:MOST_PEOPLE])
   heights: list[float] = []
   for _ in drawn:
@@ -84,7 +86,7 @@ def draw_timeline(timeline: Timeline) -> bytes:
     0.075, 1 - 0.12 / total, shorten(timeline.title, 90), ha="left", va="top", size=12,
     weight="bold", color=INK, parse_math=False,
   )  # fmt: skip
-  note = _note(timeline, len(numbers) - len(drawn))
+  note = _note(timeline, timeline.left_out + len(numbers) - len(drawn))
   figure.text(0.075, 1 - 0.4 / total, note, ha="left", va="top", size=8.5, color=QUIET)
   if not drawn:
     axes = figure.add_subplot(grid[0])
@@ -239,7 +241,3 @@ def _note(timeline: Timeline, left_out: int) -> str:
   if left_out:
     parts.append(f"{left_out} more people in predictions.csv")
   return "   ".join(parts)
-
-
-def _presence(course: Course) -> int:
-  return len(course.points().seconds)

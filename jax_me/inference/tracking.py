@@ -103,11 +103,13 @@ class Tracker:
   Args:
     size: side of the cut faces, in pixels.
     recognise: know people who come back by their faces (85 ms for each person who comes).
+    interval: seconds between two frames, where they are few.
   """
 
-  def __init__(self, size: int, *, recognise: bool = True):
+  def __init__(self, size: int, *, recognise: bool = True, interval: float = 0.0):
     self._size = size
     self._recognise = recognise
+    self._place_seconds = max(PLACE_SECONDS, 2.5 * interval)
     self._tracks: list[_Track] = []
     self._people = 0
     self._remembered: dict[int, list[np.ndarray]] = {}
@@ -127,7 +129,7 @@ class Tracker:
     """
     detector.check_image(image)
     image = np.ascontiguousarray(image)
-    self._tracks = [t for t in self._tracks if seconds - t.seen <= PLACE_SECONDS]
+    self._tracks = [t for t in self._tracks if seconds - t.seen <= self._place_seconds]
     for track in self._tracks:
       if found := track.look(image):
         track.move(image, found, seconds)

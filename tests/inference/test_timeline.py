@@ -72,6 +72,7 @@ def test_a_timeline_of_any_number_of_people(people):
       lost=[(3.0, 4.0)],
       unreadable=[(7.0, 7.1)],
       scores_at_rest=people != 1,
+      left_out=people // 2,
     )
   )
   width, height = Image.open(io.BytesIO(png)).size
