@@ -17,6 +17,7 @@ import csv
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -117,6 +118,7 @@ def predict(video: pathlib.Path, model: pathlib.Path, output: pathlib.Path, seco
   """Runs the command and watches its memory and how its table grows."""
   command = [sys.executable, "-m", "jax_me", "predict", str(video)]
   command += ["--checkpoint", str(model), "--output", str(output)]
+  shutil.rmtree(output, ignore_errors=True)  # an older table would pass for this run's
   started = time.monotonic()
   process = subprocess.Popen(
     command,

@@ -37,14 +37,14 @@ class ObservationSettings:
     motion: measure the motion of the face's regions.
     recognise: know people who come back by their faces.
     smooth_seconds: time constant of an exponential mean over the scores, 0 for none.
-    batch: faces that the model sees at once.
+    batch: faces that the model sees at once. On a CPU more of them are slower: caches are small.
   """
 
   every: int = 1
   motion: bool = True
   recognise: bool = True
   smooth_seconds: float = 0.0
-  batch: int = 16
+  batch: int = 4
 
   def __post_init__(self):
     if self.every < 1 or self.batch < 1 or not 0 <= self.smooth_seconds < 60:
