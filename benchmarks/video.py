@@ -1,8 +1,9 @@
 """A minute of video at 30 frames a second: speed, memory, and whether every frame has its row.
 
 The video (960 x 540, Motion JPEG) shows a synthetic person on the left and, now and then, a second
-one on the right (a photograph of the London faces where ../shared has them, else another synthetic
-person); both leave and come back, for eight seconds nobody is there, and three frames are broken.
+one on the right (a photograph of the London faces, where the optional local test data are there,
+else another synthetic person); both leave and come back, for eight seconds nobody is there, and
+three frames are broken.
 It is read as `python -m jax_me predict` reads it, motion and timeline included, by a model with
 random weights (its speed does not depend on them).
 
