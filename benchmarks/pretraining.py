@@ -27,6 +27,7 @@ def main() -> None:
   parser.add_argument("--seeds", type=int, default=3)
   parser.add_argument("--pretrain_epochs", type=float, default=300.0)
   parser.add_argument("--epochs", type=float, default=60.0, help="of fine-tuning")
+  parser.add_argument("--input", default="flow", help="what the demo clips show")
   parser.add_argument("--subjects", type=int, default=24, help="of the demo clips")
   parser.add_argument("--data_dir", default="", help="where datasets are kept; default: built anew")
   parser.add_argument("--output", type=pathlib.Path, help="JSON file for the figures")
@@ -53,10 +54,13 @@ def measure(args: argparse.Namespace, folder: pathlib.Path) -> dict:
     shared.append(f"--config.data.manual_dir={args.manual_dir}")
     own = ["--config.model.arguments.patch_size=8"]
   else:
-    pretrain, finetune = "mae_affectnet.py:demo", "loso_demo.py:vit_tiny_patch16,apex"
+    pretrain, finetune = "mae_affectnet.py:demo", f"loso_demo.py:vit_tiny_patch16,{args.input}"
     shared += [
       f"--config.data.options.subjects={args.subjects}",
       "--config.data.options.clips=12",
+      f"--config.data.options.input={args.input}",
+      "--config.data.options.size=128",
+      f"--config.augment.flow={args.input == 'flow'}",
     ]
     own = []
   rows = []
@@ -75,7 +79,9 @@ def measure(args: argparse.Namespace, folder: pathlib.Path) -> dict:
     for start in ("random", "pretrained")
   }
   return {
-    "dataset": "photographs" if args.manual_dir else f"demo_clips, {args.subjects} people, apex",
+    "dataset": "photographs"
+    if args.manual_dir
+    else f"demo_clips, {args.subjects} people, {args.input}",
     "pretrain": f"{pretrain}, {args.pretrain_epochs:.0f} epochs",
     "finetune": f"{finetune}, {args.epochs:.0f} epochs",
     "seeds": rows,

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -129,14 +130,20 @@ def test_kill_and_resume_gives_what_an_undisturbed_run_gives(tmp_path, many, rep
 
 def test_ctrl_c_says_how_to_go_on(tmp_path, many, repository):
   out = tmp_path / "out"
-  process = start(repository, "--input", many, "--output", out, "--size", 64, "--workers", 2)
+  # So many that the run cannot end before the signal, even when this test has to wait.
+  folder = tmp_path / "copies"
+  for number in range(6):
+    shutil.copytree(many, folder / str(number))
+  process = start(repository, "--input", folder, "--output", out, "--size", 64, "--workers", 2)
   wait_for_rows(out / "report.jsonl", 3)
   os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all processes
   _, errors = process.communicate(timeout=30)
   assert process.returncode == 130
   assert "run the same command again" in errors and "Traceback" not in errors
   assert not (out / ".faces-partial").exists()
-  assert run("--input", many, "--output", out, "--size", 64, "--workers", 1) == 0
+  for number in range(1, 6):
+    shutil.rmtree(folder / str(number))
+  assert run("--input", folder, "--output", out, "--size", 64, "--workers", 1) == 0
 
 
 def test_bad_arguments(tmp_path, capsys):
