@@ -7,6 +7,10 @@ import sys
 # name -> (module with configure(parser) and main(args) -> exit code, what it does)
 COMMANDS = {
   "data": ("jax_me.data.command", "build, list, check and preview datasets"),
+  "explain": (
+    "jax_me.inference.explain_command",
+    "show what a model's answers depend on: heat maps, reconstructions",
+  ),
   "faces": ("jax_me.faces.command", "find and align the faces of a folder of pictures or clips"),
   "podcheck": (
     "jax_me.training.podcheck_command",

@@ -10,11 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jax_me.data.decoding import resized
-from jax_me.faces.alignment import FaceChip
-from jax_me.faces.detector import find_faces
 from jax_me.faces.images import read_image
-from jax_me.inference.model_input import InputForm
+from jax_me.inference.face_input import model_faces
 from jax_me.models.saved import SavedModel, load_model
 
 Picture = str | os.PathLike | np.ndarray
@@ -78,6 +75,7 @@ class Predictor:
     self.saved = saved
     self.model = saved.model
     self.labels = saved.labels
+    self._explainers: dict[tuple[str, ...] | None, Any] = {}
 
   def preprocess(self, image: np.ndarray) -> list[tuple[np.ndarray, Box | None]]:
     """Finds and aligns the faces of a picture as the training data was.
@@ -89,21 +87,7 @@ class Predictor:
       (uint8 [S, S, 3], box) a face, largest first; empty when there is none. A model trained on
       pictures as they are gets the whole picture, with box None.
     """
-    options = self.saved.source.get("options", {})
-    size = self.saved.image_size
-    if (form := InputForm.of_source(self.saved.source, size)).is_motion:
-      what = "optical flow" if form.input == "flow" else f"motion ({form.input})"
-      raise ValueError(
-        f"{self.saved.name} was trained on {what} from onset to apex; it reads videos "
-        "(predict_video), not single photographs"
-      )
-    if not options.get("align", True):
-      return [(resized(image, size), None)]
-    cut = int(options.get("size", size))
-    return [
-      (resized(FaceChip.of_face(face, cut).extract(image), size), face.box)
-      for face in find_faces(image)
-    ]
+    return [(face.image, face.box) for face in model_faces(image, self.saved)]
 
   def predict(self, pictures: Picture | Sequence[Picture]) -> list[Any]:
     """Reads the expression of every face.
@@ -122,6 +106,41 @@ class Predictor:
     if isinstance(pictures, str | os.PathLike | np.ndarray):
       return self._read(pictures)
     return [self._read(picture) for picture in pictures]
+
+  def explain(
+    self,
+    pictures: Picture | Sequence[Picture],
+    *,
+    methods: Sequence[str] | None = None,
+    label: str | None = None,
+  ) -> list[Any]:
+    """Shows what the scores of every face depend on, as heat maps (not why they do).
+
+    Args:
+      pictures: as in `predict`.
+      methods: "rollout" (same for every class; needs attention) and "gradcam"; None for all that
+        the model has.
+      label: the class to explain; None takes each face's predicted one.
+
+    Returns:
+      for one picture a list of `Explanation`, largest face first, empty where there is none; for a
+      list one such list each.
+
+    Raises:
+      UnreadableImage: a file that holds no picture.
+      ValueError: an array of another type or shape, an unknown method or label.
+    """
+    # Imported here: reading faces needs none of it.
+    from jax_me.inference.explanation import Explainer
+
+    key = None if methods is None else tuple(methods)
+    if key not in self._explainers:
+      self._explainers[key] = Explainer(self.saved, methods)
+    explainer = self._explainers[key]
+    if isinstance(pictures, str | os.PathLike | np.ndarray):
+      faces = model_faces(_checked(pictures), self.saved)
+      return [explainer.explain(face, label) for face in faces]
+    return [self.explain(picture, methods=methods, label=label) for picture in pictures]
 
   def predict_video(
     self, video: str | os.PathLike, *, fps: float | None = None, every: int = 1
@@ -157,10 +176,7 @@ class Predictor:
           yield VideoReading(label, scores, one.box, "ok", number, seconds, one.person)
 
   def _read(self, picture: Picture) -> list[Reading]:
-    image = picture if isinstance(picture, np.ndarray) else read_image(picture)
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-      raise ValueError(f"a picture is uint8 [H, W, 3] RGB, got {image.dtype} {list(image.shape)}")
-    faces = self.preprocess(image)
+    faces = self.preprocess(_checked(picture))
     if not faces:
       return [Reading(None, {}, None, "no_face")]
     scores = np.asarray(
@@ -180,6 +196,14 @@ class Predictor:
       )
       for row, (_, box) in zip(scores, faces, strict=True)
     ]
+
+
+def _checked(picture: Picture) -> np.ndarray:
+  """uint8 [H, W, 3] of a path or an array; ValueError for any other array."""
+  image = picture if isinstance(picture, np.ndarray) else read_image(picture)
+  if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+    raise ValueError(f"a picture is uint8 [H, W, 3] RGB, got {image.dtype} {list(image.shape)}")
+  return image
 
 
 def load(folder: str | os.PathLike, **overrides: Any) -> Predictor:

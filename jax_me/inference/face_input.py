@@ -1,0 +1,110 @@
+"""Pictures and clips as a model was trained to see them, with the landmarks of the face."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from jax_me.data.clip_inputs import clip_pictures, frames_needed
+from jax_me.data.decoding import resized
+from jax_me.faces.alignment import FaceChip, align_clip
+from jax_me.faces.detector import Box, find_faces
+from jax_me.inference.model_input import InputForm
+from jax_me.models.saved import SavedModel
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelFace:
+  """What a model is shown of a face.
+
+  Attributes:
+    image: uint8 [S, S, 3] RGB, the model's input before normalisation.
+    box: (left, top, right, bottom) of the face in pixels of the picture; None where none was
+      looked for.
+    landmarks: float [68, 2], (x, y) in pixels of `image`; None likewise.
+  """
+
+  image: np.ndarray
+  box: Box | None = None
+  landmarks: np.ndarray | None = None
+
+
+def model_faces(
+  image: np.ndarray, saved: SavedModel, *, align: bool | None = None
+) -> list[ModelFace]:
+  """Finds and aligns the faces of a picture as the training data was.
+
+  Args:
+    image: uint8 [H, W, 3] RGB.
+    saved: the model, with what is known of its training data.
+    align: False takes the picture as it is: an aligned face, or the very input of a model of
+      motion. None does as in training.
+
+  Returns:
+    the faces, largest first; empty when there is none. Where nothing is aligned it is the whole
+    picture.
+
+  Raises:
+    ValueError: a model of motion, and a picture to be aligned.
+  """
+  form = InputForm.of_source(saved.source, saved.image_size)
+  if align is False:
+    return [ModelFace(resized(image, form.side))]
+  if form.is_motion:
+    what = "optical flow" if form.input == "flow" else f"motion ({form.input})"
+    raise ValueError(
+      f"{saved.name} was trained on {what} from onset to apex; it reads videos (predict_video) and "
+      "clips, not single photographs"
+    )
+  if not (form.align if align is None else align):
+    return [ModelFace(resized(image, form.side))]
+  found = []
+  for face in find_faces(image):
+    chip = FaceChip.of_face(face, form.cut)
+    landmarks = _moved(face.landmarks, chip.matrix(), form)
+    found.append(ModelFace(resized(chip.extract(image), form.side), face.box, landmarks))
+  return found
+
+
+def clip_face(frames: Sequence[np.ndarray], saved: SavedModel, *, apex: int) -> ModelFace | None:
+  """The picture of motion that a model was trained on, made from a clip.
+
+  Args:
+    frames: uint8 [H, W, 3] RGB from onset to offset, all of one size.
+    saved: a model of motion.
+    apex: which of them shows the expression at its height.
+
+  Returns:
+    the face, aligned as it lies in the first frame where one is found; None where none is.
+
+  Raises:
+    ValueError: too few frames, an apex outside, or frames of different sizes.
+  """
+  form = InputForm.of_source(saved.source, saved.image_size)
+  place = dict(onset=0, apex=apex, offset=len(frames) - 1, count=0)
+  needed = frames_needed(form.input, available=range(len(frames)), **place)
+  if len(needed) < 2:
+    raise ValueError(f"motion needs at least two different frames, got {len(needed)}")
+  chosen = [frames[number] for number in needed]
+  box = landmarks = None
+  if form.align:
+    aligned = align_clip(chosen, form.cut)
+    record = aligned[0].record
+    if any(one.image is None for one in aligned):
+      if any(one.record["status"] == "size_mismatch" for one in aligned):
+        raise ValueError("the frames of the clip differ in size")
+      return None
+    cut = [one.image for one in aligned]
+    box = tuple(record["box"])
+    landmarks = _moved(np.array(record["landmarks"]), np.array(record["transform"]), form)
+  else:
+    cut = [resized(frame, form.cut) for frame in chosen]
+  given = {number: face for number, face in zip(needed, cut, strict=True) if face is not None}
+  ((_, picture),) = clip_pictures(form.input, given, **place)
+  return ModelFace(resized(picture, form.side), box, landmarks)
+
+
+def _moved(landmarks: np.ndarray, matrix: np.ndarray, form: InputForm) -> np.ndarray:
+  """[68, 2] in pixels of the picture -> pixels of the model's input."""
+  cut = landmarks @ matrix[:, :2].T + matrix[:, 2]
+  return (cut + 0.5) * (form.side / form.cut) - 0.5
