@@ -76,11 +76,12 @@ def turn_hue(image: jax.Array, turn: jax.Array) -> jax.Array:
   value = jnp.max(image, -1)
   chroma = value - jnp.min(image, -1)
   coloured = jnp.where(chroma > 0, chroma, 1.0)
-  # Hue in sixths of the circle.
+  # Hue in sixths of the circle. Not `value == red`: a compiler may compute the two sides twice and
+  # round them differently. Where channels are nearly equal either branch is right.
   sixths = jnp.where(
-    value == red,
+    (red >= green) & (red >= blue),
     (green - blue) / coloured,
-    jnp.where(value == green, 2.0 + (blue - red) / coloured, 4.0 + (red - green) / coloured),
+    jnp.where(green >= blue, 2.0 + (blue - red) / coloured, 4.0 + (red - green) / coloured),
   )
   sixths = sixths + 6.0 * turn
   # Each channel falls by up to the chroma, as a trapezium of the hue, shifted by its own offset.

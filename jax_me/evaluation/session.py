@@ -127,7 +127,7 @@ def restore(experiment: Experiment, fold: Fold, home: pathlib.Path) -> State:
   """
   if not saved.checkpoints_folder(home).exists() and (home / saved.MODEL_FILE).exists():
     return _kept_weights(experiment, fold, home)
-  checkpoints = Checkpoints(home, create=False)
+  checkpoints = Checkpoints(home, read_only=True)
   try:
     state, _ = checkpoints.restore(
       abstract_state(experiment.program.build, experiment.program.mesh)

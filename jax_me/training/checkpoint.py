@@ -28,9 +28,19 @@ class Checkpoints:
   name only when it is complete, so a killed run leaves the one before it.
   """
 
-  def __init__(self, workdir: pathlib.Path, *, keep: int = 2, create: bool = True):
+  def __init__(self, workdir: pathlib.Path, *, keep: int = 2, read_only: bool = False):
+    """Opens the checkpoints of a workdir.
+
+    Args:
+      workdir: of the run.
+      keep: how many checkpoints stay.
+      read_only: another process may be writing here; nothing half-written is cleared away.
+
+    Raises:
+      CheckpointError: not writable, or, to read only, not there.
+    """
     self.folder = checkpoints_folder(workdir)
-    if not create and not self.folder.is_dir():
+    if read_only and not self.folder.is_dir():
       raise CheckpointError(f"{workdir} holds no checkpoints")
     try:
       self._manager = ocp.CheckpointManager(
@@ -38,8 +48,9 @@ class Checkpoints:
         item_names=ITEMS,
         options=ocp.CheckpointManagerOptions(
           preservation_policy=preservation_policy.LatestN(keep),
-          cleanup_tmp_directories=True,
-          create=True,
+          cleanup_tmp_directories=not read_only,
+          create=not read_only,
+          read_only=read_only,
         ),
       )
     except OSError as error:

@@ -16,6 +16,7 @@ from jax_me.training.checkpoint import CheckpointError, Checkpoints
 from jax_me.training.history import read_history
 from jax_me.training.param_groups import parameter_paths
 from jax_me.training.sharding import make_mesh, shard_batch
+from jax_me.training.state import abstract_state
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -117,7 +118,7 @@ def test_many_bad_steps_go_back_to_the_checkpoint_and_on_with_other_data(program
 def test_run_that_stays_bad_gives_up_and_keeps_the_good_checkpoint(program, tmp_path):
   with pytest.raises(loop.TrainingDiverged, match="again after going back.*checkpoint is step 4"):
     train(program, tmp_path, total=40, batches=Batches(spoil=range(5, 1000)))
-  assert Checkpoints(tmp_path).latest_step() == 4
+  assert Checkpoints(tmp_path, read_only=True).latest_step() == 4
 
 
 def test_run_that_is_bad_from_the_start_says_so(program, tmp_path):
@@ -134,7 +135,7 @@ def test_interrupt_finishes_the_step_and_saves(program, tmp_path):
 
   stopped = train(program, tmp_path / "cut", batches=Interrupting())
   assert stopped.interrupted and stopped.step == 3
-  assert Checkpoints(tmp_path / "cut").latest_step() == 3
+  assert Checkpoints(tmp_path / "cut", read_only=True).latest_step() == 3
   whole, resumed = train(program, tmp_path / "whole"), train(program, tmp_path / "cut")
   same_bits(whole.state["params"], resumed.state["params"])
 
@@ -173,9 +174,22 @@ def test_full_disk_leaves_the_last_checkpoint(program, tmp_path):
       train(program, tmp_path / "cut", evaluator=fill_the_disk, evaluate=1)
   finally:
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-  assert Checkpoints(tmp_path / "cut").latest_step() == 4
+  assert Checkpoints(tmp_path / "cut", read_only=True).latest_step() == 4
   resumed, whole = train(program, tmp_path / "cut"), train(program, tmp_path / "whole")
   same_bits(whole.state["params"], resumed.state["params"])
+
+
+def test_reading_a_run_that_goes_on_leaves_its_half_written_checkpoint(program, tmp_path):
+  train(program, tmp_path, total=4)
+  being_written = tmp_path / "checkpoints/8.orbax-checkpoint-tmp"
+  being_written.mkdir()
+  readers = [Checkpoints(tmp_path, read_only=True) for _ in range(2)]
+  restored, _ = readers[0].restore(abstract_state(program.build, program.mesh))
+  for reader in readers:
+    reader.close()
+  assert int(restored["step"]) == 4 and being_written.is_dir()
+  Checkpoints(tmp_path).close()
+  assert not being_written.exists()
 
 
 def test_checkpoint_of_another_model_is_refused(program, tmp_path):
