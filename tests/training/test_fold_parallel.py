@@ -13,7 +13,6 @@ from jax_me.evaluation.evaluate import make_classifier
 from jax_me.models.saved import split_model
 from jax_me.training import loop
 from jax_me.training.fold_axis import compile_folds
-from jax_me.training.fold_chunks import equal_rows
 from jax_me.training.fold_parallel import FoldRun, begun, train_chunk
 from jax_me.training.history import read_history
 from jax_me.training.sharding import make_mesh, replicated
@@ -215,11 +214,3 @@ def test_folds_are_judged_by_their_own_weights(programs, tmp_path, mode):
     pictures = np.where((positions[row] >= 0)[:, None, None, None], IMAGES[positions[row]], 0)
     expected = single(own["weights"], own["constants"], pictures)
     np.testing.assert_allclose(scores[row], expected, rtol=0, atol=1e-6)
-
-
-@pytest.mark.parametrize(
-  "count, most, devices, rows",
-  [(68, 68, 1, 68), (68, 60, 1, 34), (68, 7, 1, 7), (5, 8, 4, 8), (68, 30, 4, 24), (3, 1, 4, 4)],
-)
-def test_chunks_are_equal_and_fill_the_devices(count, most, devices, rows):
-  assert equal_rows(count, most, devices) == rows
