@@ -13,6 +13,7 @@ from jax_me.evaluation.evaluate import make_classifier
 from jax_me.models.saved import split_model
 from jax_me.training import loop
 from jax_me.training.fold_axis import compile_folds
+from jax_me.training.fold_chunks import equal_rows
 from jax_me.training.fold_parallel import FoldRun, begun, train_chunk
 from jax_me.training.history import read_history
 from jax_me.training.sharding import make_mesh, replicated
