@@ -11,7 +11,7 @@ from jax_me.files import write_whole
 from jax_me.inference.explain_pictures import draw_explanation, draw_reconstruction, draw_sheet
 from jax_me.inference.explain_pictures import strip as small_strip
 from jax_me.inference.explanation import Explainer, Explanation, FaceReconstructor, Reconstruction
-from jax_me.inference.face_input import ModelFace, clip_face, model_faces
+from jax_me.inference.face_input import ModelFace, clip_face, clip_frames, model_faces
 from jax_me.inference.heat_map import centre_of_mass, face_regions, region_shares
 from jax_me.inference.model_input import InputForm
 from jax_me.inference.video import Footage
@@ -64,6 +64,8 @@ class ExplainSession:
     self._strips: list[tuple[np.ndarray, str]] = []
     self._names = {pathlib.PurePath(SHEET).stem}
     write_json(output / RECORDS, self._document())  # none of an older call
+    for name in (MAPS, SHEET):
+      (output / name).unlink(missing_ok=True)
 
   def run(self, footage: Footage) -> None:
     """Explains the faces of a photograph, of every picture of a folder, or a clip's motion."""
@@ -113,19 +115,30 @@ class ExplainSession:
         yield {**row, "status": "ok", "person": number}, face
 
   def _clip(self, footage: Footage) -> Iterator[Found]:
-    frames = list(footage.frames())
-    row: dict[str, Any] = {"input": footage.name, "file": ""}
-    if broken := [frame for frame in frames if frame.image is None]:
-      reason = f"{broken[0].file}: {broken[0].reason}"
-      yield {**row, "status": "unreadable", "reason": reason}, None
-      return
-    apex = len(frames) // 2 if self._apex is None else self._apex
-    images = [frame.image for frame in frames if frame.image is not None]
+    count = footage.length or 0
+    apex = count // 2 if self._apex is None else self._apex
     try:
-      face = clip_face(images, self._saved, apex=apex)
+      needed = clip_frames(self._saved, apex=apex, count=count)
     except ValueError as error:
       raise ValueError(f"{footage.name}: {error}") from error
-    row |= {"onset": frames[0].file, "apex": frames[apex].file, "offset": frames[-1].file}
+    row: dict[str, Any] = {"input": footage.name, "file": ""}
+    frames: dict[int, np.ndarray] = {}
+    for frame in footage.frames():
+      for name, number in (("onset", 0), ("apex", apex), ("offset", count - 1)):
+        if frame.number == number:
+          row[name] = frame.file
+      if frame.number not in needed:
+        continue
+      if frame.image is None:
+        reason = f"{frame.file}: {frame.reason}"
+        yield {**row, "status": "unreadable", "reason": reason}, None
+        return
+      frames[frame.number] = frame.image
+    try:
+      face = clip_face(frames, self._saved, apex=apex, count=count)
+    except ValueError as error:
+      yield {**row, "status": "unreadable", "reason": str(error)}, None
+      return
     if face is None:
       yield {**row, "status": "no_face"}, None
     else:

@@ -1,7 +1,7 @@
 """Pictures and clips as a model was trained to see them, with the landmarks of the face."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -66,25 +66,43 @@ def model_faces(
   return found
 
 
-def clip_face(frames: Sequence[np.ndarray], saved: SavedModel, *, apex: int) -> ModelFace | None:
+def clip_frames(saved: SavedModel, *, apex: int, count: int) -> list[int]:
+  """Which frames of a clip from onset to offset the picture of motion is made from.
+
+  Args:
+    saved: a model of motion.
+    apex: which frame shows the expression at its height, from 0.
+    count: number of frames, the first being the onset and the last the offset.
+
+  Raises:
+    ValueError: too few frames, or an apex outside.
+  """
+  form = InputForm.of_source(saved.source, saved.image_size)
+  needed = frames_needed(
+    form.input, onset=0, apex=apex, offset=count - 1, available=range(count), count=0
+  )
+  if len(needed) < 2:
+    raise ValueError(f"motion needs an onset and a later apex, got {count} frames and apex {apex}")
+  return needed
+
+
+def clip_face(
+  frames: Mapping[int, np.ndarray], saved: SavedModel, *, apex: int, count: int
+) -> ModelFace | None:
   """The picture of motion that a model was trained on, made from a clip.
 
   Args:
-    frames: uint8 [H, W, 3] RGB from onset to offset, all of one size.
-    saved: a model of motion.
-    apex: which of them shows the expression at its height.
+    frames: uint8 [H, W, 3] RGB, all of one size, by number: those that `clip_frames` names.
+    saved, apex, count: as given to `clip_frames`.
 
   Returns:
     the face, aligned as it lies in the first frame where one is found; None where none is.
 
   Raises:
-    ValueError: too few frames, an apex outside, or frames of different sizes.
+    ValueError: frames of different sizes.
   """
   form = InputForm.of_source(saved.source, saved.image_size)
-  place = dict(onset=0, apex=apex, offset=len(frames) - 1, count=0)
-  needed = frames_needed(form.input, available=range(len(frames)), **place)
-  if len(needed) < 2:
-    raise ValueError(f"motion needs at least two different frames, got {len(needed)}")
+  needed = sorted(frames)
   chosen = [frames[number] for number in needed]
   box = landmarks = None
   if form.align:
@@ -100,7 +118,7 @@ def clip_face(frames: Sequence[np.ndarray], saved: SavedModel, *, apex: int) -> 
   else:
     cut = [resized(frame, form.cut) for frame in chosen]
   given = {number: face for number, face in zip(needed, cut, strict=True) if face is not None}
-  ((_, picture),) = clip_pictures(form.input, given, **place)
+  ((_, picture),) = clip_pictures(form.input, given, onset=0, apex=apex, offset=count - 1, count=0)
   return ModelFace(resized(picture, form.side), box, landmarks)
 
 

@@ -31,10 +31,11 @@ def weighted_activation(activation: jax.Array, gradient: jax.Array) -> jax.Array
 def grad_cam(model: Any, images: jax.Array, classes: jax.Array) -> tuple[jax.Array, jax.Array]:
   """Grad-CAM of the score (the logit, before the softmax) of one class an image.
 
-  The feature maps are those of the last convolutional stage of ConvNeXt V2, and of a transformer
-  the patch tokens that enter the last block's attention (the output of its first norm), for after
-  it a class token no longer depends on the others. Only the activation is differentiated in; the
-  parameters are constants.
+  The feature maps are those that the model pools: the last stage of ConvNeXt V2, the patch tokens
+  of a ViT's last block where their mean is taken (`global_pool`). A class token does not depend on
+  the last block's other tokens any more: there they are the patch tokens that enter its attention
+  (the output of its first norm). Only the activation is differentiated in; the parameters are
+  constants.
 
   Args:
     model: a ConvNeXt V2, ViT or T2T-ViT classifier.
@@ -48,6 +49,7 @@ def grad_cam(model: Any, images: jax.Array, classes: jax.Array) -> tuple[jax.Arr
     ValueError: another kind of model.
   """
   tokens = isinstance(model, VisionTransformer | T2TViT)
+  pooled = not isinstance(model, T2TViT) and getattr(model, "global_pool", True)
   if not tokens and not isinstance(model, ConvNeXtV2):
     raise ValueError(f"Grad-CAM needs a classifier of jax_me, got a {type(model).__name__}")
   # Merged inside the differentiated function: modules may only be changed where they were made.
@@ -55,10 +57,8 @@ def grad_cam(model: Any, images: jax.Array, classes: jax.Array) -> tuple[jax.Arr
 
   def watched(shift: jax.Array | None) -> tuple[Tap, jax.Array]:
     copy = nnx.merge(graphdef, state)
-    if tokens:
-      last = tap(copy.blocks[-1], "norm1", shift)
-    else:
-      last = tap(copy.stages[-1], len(copy.stages[-1]) - 1, shift)
+    layers = copy.blocks if tokens else copy.stages[-1]
+    last = tap(layers, len(layers) - 1, shift) if pooled else tap(layers[-1], "norm1", shift)
     return last, copy(images)
 
   def score(shift: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
