@@ -13,6 +13,7 @@ import numpy as np
 
 from jax_me.data.builders import base, generation, writer
 from jax_me.data.builders.example import Example, Outcome, Row
+from jax_me.data.builders.preparation import prepare_dataset
 
 TASKS = {"train": 12, "test": 6}
 
@@ -92,7 +93,7 @@ def build(data_dir, log=None, stop_at=-1, how="", journal_seconds=0.0, **options
     mock.patch.object(writer, "SHARD_BYTES", 2500),
     mock.patch.multiple(Stopping, log=log, stop_at=stop_at, how=how),
   ):
-    return Stopping.prepare(data_dir=data_dir, workers=0, **options)
+    return prepare_dataset(Stopping, data_dir=data_dir, workers=0, **options)
 
 
 def main(data_dir, log, stop_at):

@@ -13,6 +13,7 @@ from typing import Any
 from jax_me.data import catalog
 from jax_me.data.builders import BUILDERS, builder_class, known_counts
 from jax_me.data.builders.generation import SUMMARY_FILE
+from jax_me.data.builders.preparation import prepare_dataset
 from jax_me.data.builders.report import REPORT_FILE
 from jax_me.data.catalog import DamagedDataset
 from jax_me.data.check import FEW_PICTURES, DatasetCheck, check_dataset
@@ -173,7 +174,8 @@ def main(args: argparse.Namespace) -> int:
 def _build(args: argparse.Namespace) -> int:
   cls = builder_class(args.name)
   before = {build.folder for build in catalog.list_builds(args.data_dir, args.name)}
-  builder = cls.prepare(
+  builder = prepare_dataset(
+    cls,
     data_dir=args.data_dir,
     manual_dir=args.manual_dir,
     workers=args.workers,

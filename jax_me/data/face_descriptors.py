@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from jax_me.data.builders.identity import build_lock
+from jax_me.data.builders.build_lock import build_lock
 from jax_me.data.builders.parallel import map_in_processes
 from jax_me.data.store import ImageStore
 from jax_me.faces.cores import available_cores

@@ -14,6 +14,7 @@ import pytest
 from jax_me.data import builders
 from jax_me.data.builders import base, parallel, writer
 from jax_me.data.builders.example import Example, Outcome, Row
+from jax_me.data.builders.preparation import prepare_dataset
 from jax_me.data.index import make_index, read_index
 
 
@@ -65,7 +66,7 @@ class Copies(Toy, skip_registration=True):
 
 
 def test_examples_come_back_in_order_with_their_index(tmp_path):
-  builder = Toy.prepare(data_dir=tmp_path)
+  builder = prepare_dataset(Toy, data_dir=tmp_path)
   source = builder.as_data_source("train")
   index = read_index(builder)
   assert len(source) == len(index) == 6
@@ -83,17 +84,17 @@ def test_examples_come_back_in_order_with_their_index(tmp_path):
 
 
 def test_second_call_reuses_and_other_options_do_not(tmp_path, monkeypatch):
-  first = Toy.prepare(data_dir=tmp_path)
+  first = prepare_dataset(Toy, data_dir=tmp_path)
   with monkeypatch.context() as patch:
     patch.setattr(Toy, "splits", lambda self: pytest.fail("generated twice"))
-    assert Toy.prepare(data_dir=tmp_path, workers=3).data_path == first.data_path
-  other = Toy.prepare(data_dir=tmp_path, count=4)
+    assert prepare_dataset(Toy, data_dir=tmp_path, workers=3).data_path == first.data_path
+  other = prepare_dataset(Toy, data_dir=tmp_path, count=4)
   assert other.data_path != first.data_path
   assert len(read_index(other)) == 4 and len(read_index(first)) == 6
 
 
 def test_folder_holds_report_summary_and_identity(tmp_path):
-  folder = pathlib.Path(Toy.prepare(data_dir=tmp_path).data_path)
+  folder = pathlib.Path(prepare_dataset(Toy, data_dir=tmp_path).data_path)
   rows = [json.loads(line) for line in (folder / "report.jsonl").read_text().splitlines()]
   expected = {"split": "train", "status": "ok"}
   assert rows == [{"file": f"{number}.png", **expected} for number in range(6)]
@@ -107,7 +108,7 @@ def test_folder_holds_report_summary_and_identity(tmp_path):
 
 def test_many_shards_keep_the_order(tmp_path, monkeypatch):
   monkeypatch.setattr(writer, "SHARD_BYTES", 500)
-  builder = Toy.prepare(data_dir=tmp_path, count=20)
+  builder = prepare_dataset(Toy, data_dir=tmp_path, count=20)
   shards = sorted(pathlib.Path(builder.data_path).glob("*.array_record-*"))
   assert len(shards) > 3 and not list(pathlib.Path(builder.data_path).glob("*.part"))
   source = builder.as_data_source("train")
@@ -119,13 +120,13 @@ def test_many_shards_keep_the_order(tmp_path, monkeypatch):
 )
 def test_bad_example_names_itself_and_leaves_nothing(tmp_path, fault, message):
   with pytest.raises(ValueError, match=message):
-    Toy.prepare(data_dir=tmp_path, fault=fault)
+    prepare_dataset(Toy, data_dir=tmp_path, fault=fault)
   assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".lock"]
 
 
 def test_nothing_usable_is_an_error(tmp_path):
   with pytest.raises(ValueError, match="no usable image"):
-    Toy.prepare(data_dir=tmp_path, count=0)
+    prepare_dataset(Toy, data_dir=tmp_path, count=0)
 
 
 def test_full_disk_says_so_and_leaves_nothing(tmp_path, monkeypatch):
@@ -138,19 +139,19 @@ def test_full_disk_says_so_and_leaves_nothing(tmp_path, monkeypatch):
 
   monkeypatch.setattr(writer.array_record_module, "ArrayRecordWriter", FullDisk)
   with pytest.raises(OSError, match="disk is full"):
-    Toy.prepare(data_dir=tmp_path)
+    prepare_dataset(Toy, data_dir=tmp_path)
   assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".lock"]
 
 
 def test_wrong_names_are_told_with_the_right_ones(tmp_path):
   with pytest.raises(ValueError, match="did you mean 'count'"):
-    Toy.prepare(data_dir=tmp_path, conut=3)
+    prepare_dataset(Toy, data_dir=tmp_path, conut=3)
   with pytest.raises(ValueError, match="labeled_images"):
     builders.prepare("labelled", data_dir=str(tmp_path))
   with pytest.raises(ValueError, match="leave out manual_dir"):
-    Toy.prepare(data_dir=tmp_path, manual_dir=tmp_path)
+    prepare_dataset(Toy, data_dir=tmp_path, manual_dir=tmp_path)
   with pytest.raises(ValueError, match="no split 'test'"):
-    read_index(Toy.prepare(data_dir=tmp_path), "test")
+    read_index(prepare_dataset(Toy, data_dir=tmp_path), "test")
 
 
 def test_manual_dir_is_part_of_the_identity(tmp_path):
@@ -161,21 +162,21 @@ def test_manual_dir_is_part_of_the_identity(tmp_path):
     os.utime(folder / "a.txt", (1, 1))
   data = tmp_path / "data"
   with pytest.raises(ValueError, match="Put a file there"):
-    Copies.prepare(data_dir=data)
+    prepare_dataset(Copies, data_dir=data)
   with pytest.raises(ValueError, match="not a folder"):
-    Copies.prepare(data_dir=data, manual_dir=tmp_path / "none")
-  first = Copies.prepare(data_dir=data, manual_dir=one)
+    prepare_dataset(Copies, data_dir=data, manual_dir=tmp_path / "none")
+  first = prepare_dataset(Copies, data_dir=data, manual_dir=one)
   # The same files elsewhere are the same dataset; opening it needs no files at all.
-  assert Copies.prepare(data_dir=data, manual_dir=two).data_path == first.data_path
-  assert Copies.prepare(data_dir=data).data_path == first.data_path
-  assert len(read_index(Copies.prepare(data_dir=data))) == 6
+  assert prepare_dataset(Copies, data_dir=data, manual_dir=two).data_path == first.data_path
+  assert prepare_dataset(Copies, data_dir=data).data_path == first.data_path
+  assert len(read_index(prepare_dataset(Copies, data_dir=data))) == 6
   (two / "a.txt").write_text("b")
-  changed = Copies.prepare(data_dir=data, manual_dir=two)
+  changed = prepare_dataset(Copies, data_dir=data, manual_dir=two)
   assert changed.data_path != first.data_path
   with pytest.raises(ValueError, match="2 builds"):
-    Copies.prepare(data_dir=data)
+    prepare_dataset(Copies, data_dir=data)
   with pytest.raises(ValueError, match="needs manual_dir"):
-    Copies.prepare(data_dir=data, count=5)
+    prepare_dataset(Copies, data_dir=data, count=5)
 
 
 def test_hidden_files_and_dangling_links_do_not_disturb(tmp_path):
@@ -188,10 +189,10 @@ def test_hidden_files_and_dangling_links_do_not_disturb(tmp_path):
 
 
 def test_incomplete_folder_is_never_taken_for_a_dataset(tmp_path):
-  folder = pathlib.Path(Toy.prepare(data_dir=tmp_path).data_path)
+  folder = pathlib.Path(prepare_dataset(Toy, data_dir=tmp_path).data_path)
   (folder / "dataset_info.json").unlink()
   with pytest.raises(ValueError, match="not a complete dataset"):
-    Toy.prepare(data_dir=tmp_path)
+    prepare_dataset(Toy, data_dir=tmp_path)
 
 
 def test_listing_the_builders_imports_none_of_them(repository):

@@ -69,6 +69,8 @@ def prepare(
     ValueError: unknown name or option, unusable manual_dir, or nothing usable in it.
     OSError: data_dir cannot be written, or the disk is full.
   """
-  return builder_class(name).prepare(
-    data_dir=data_dir, manual_dir=manual_dir, workers=workers, **options
+  from jax_me.data.builders.preparation import prepare_dataset
+
+  return prepare_dataset(
+    builder_class(name), data_dir=data_dir, manual_dir=manual_dir, workers=workers, **options
   )

@@ -12,7 +12,8 @@ from jax_me.data.builders import affectnet_layout
 from jax_me.data.builders.affectnet_layout import RELEASES, Part
 from jax_me.data.builders.affectnet_lists import Entry, list_entries
 from jax_me.data.builders.affectnet_tasks import Task, run_task
-from jax_me.data.builders.base import FaceDataset, Split
+from jax_me.data.builders.base import FaceDataset
+from jax_me.data.builders.split import Split
 from jax_me.data.labels import EMOTIONS
 from jax_me.faces.alignment import check_settings
 

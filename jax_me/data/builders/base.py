@@ -1,35 +1,23 @@
-"""What every dataset builder shares: features, options, identity and the way to a ready dataset.
+"""What every dataset builder shares: features, options, labels.
 
 A builder subclasses FaceDataset and says three things: its `Options` (a frozen dataclass of
 everything that changes the content), `label_names`, and `splits`: for each split the tasks that
-give its examples (`Split`, in `generation`, which runs them).
+give its examples (`Split`; `generation` runs them).
 """
 
 import abc
 import dataclasses
 import json
-import logging
-import os
 import pathlib
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.dataset_builder import FileReaderBuilder
 
 from jax_me.data.builders.example import Row
-from jax_me.data.builders.generation import Split as Split
-from jax_me.data.builders.generation import generate
-from jax_me.data.builders.identity import (
-  build_lock,
-  find_prepared,
-  fingerprint_folder,
-  identity_hash,
-  make_options,
-)
-from jax_me.faces.cores import available_cores
-
-logger = logging.getLogger(__name__)
+from jax_me.data.builders.source_files import fingerprint_folder
+from jax_me.data.builders.split import Split
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,61 +88,6 @@ class FaceDataset(FileReaderBuilder):
     del options
     return "data"
 
-  @classmethod
-  def prepare(
-    cls,
-    *,
-    data_dir: str | os.PathLike[str],
-    manual_dir: str | os.PathLike[str] | None = None,
-    workers: int | None = None,
-    **options: Any,
-  ) -> Self:
-    """See `jax_me.data.builders.prepare`."""
-    folder = pathlib.Path(data_dir).expanduser()
-    checked = make_options(cls, options)
-    needs_files = cls.MANUAL_DOWNLOAD_INSTRUCTIONS is not None
-    if manual_dir is not None and not needs_files:
-      raise ValueError(f"dataset {cls.name} reads no files of yours; leave out manual_dir")
-    if needs_files and manual_dir is None:
-      found = find_prepared(cls, folder, checked)
-      config = FaceDatasetConfig(
-        name=found["config_name"],
-        version=cls.VERSION,
-        options=make_options(cls, found["options"]),
-        labels=tuple(found["labels"]),
-        fingerprint=found["fingerprint"],
-      )
-      return cls(data_dir=folder, config=config)
-    source = None
-    if manual_dir is not None:
-      source = pathlib.Path(manual_dir).expanduser()
-      if not source.is_dir():
-        raise ValueError(
-          f"manual_dir {source} of dataset {cls.name} is not a folder. "
-          f"{cls.MANUAL_DOWNLOAD_INSTRUCTIONS}"
-        )
-      checked = cls.settle_options(checked, source)
-    config = FaceDatasetConfig(
-      name="",
-      version=cls.VERSION,
-      options=checked,
-      labels=tuple(cls.label_names(checked, source)),
-      fingerprint="" if source is None else cls.fingerprint(checked, source),
-      manual_dir=source,
-      workers=available_cores() if workers is None else workers,
-    )
-    config.name = f"{cls.config_title(checked)}-{identity_hash(cls, config)}"
-    builder = cls(data_dir=folder, config=config)
-    if not _is_complete(builder):
-      with build_lock(folder / cls.name / f".{config.name}.lock"):
-        # Another process may have generated it while this one waited.
-        if not _is_complete(builder):
-          logger.info("generating dataset %s in %s", cls.name, builder.data_path)
-          generate(builder)
-          logger.info("dataset %s is ready in %s", cls.name, builder.data_path)
-      builder = cls(data_dir=folder, config=config)
-    return builder
-
   def __init__(self, *, config: FaceDatasetConfig, **kwargs: Any):
     self.listed: list[Row] = []
     kwargs.setdefault("file_format", "array_record")
@@ -221,7 +154,7 @@ class FaceDataset(FileReaderBuilder):
     return builder_config
 
   def _download_and_prepare(self, **kwargs: Any) -> None:
-    raise ValueError(f"dataset {self.name} is made by {type(self).__name__}.prepare")
+    raise ValueError(f"dataset {self.name} is made by jax_me.data.builders.prepare")
 
 
 class _LocalInfo(tfds.core.DatasetInfo):
@@ -229,13 +162,3 @@ class _LocalInfo(tfds.core.DatasetInfo):
 
   def initialize_from_bucket(self) -> None:
     """There is nothing published about the user's own data."""
-
-
-def _is_complete(builder: FaceDataset) -> bool:
-  """Whether the dataset is there. TFDS renames its folder into place when all is written."""
-  folder = pathlib.Path(builder.data_path)
-  if not folder.exists():
-    return False
-  if not (folder / "dataset_info.json").is_file():
-    raise ValueError(f"{folder} is not a complete dataset; delete that folder and try again")
-  return True

@@ -8,10 +8,11 @@ import dataclasses
 import pathlib
 
 from jax_me.data.builders import ck_plus_lists
-from jax_me.data.builders.base import FaceDataset, Split
+from jax_me.data.builders.base import FaceDataset
 from jax_me.data.builders.ck_plus_lists import EMOTIONS, NEUTRAL
-from jax_me.data.builders.identity import fingerprint_folder
 from jax_me.data.builders.pictures import PictureOptions, picture_split
+from jax_me.data.builders.source_files import fingerprint_folder
+from jax_me.data.builders.split import Split
 from jax_me.faces.images import is_image_name
 
 # Labelled sequences, in the order of EMOTIONS: 327 of 593.

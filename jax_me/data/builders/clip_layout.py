@@ -10,8 +10,8 @@ import pathlib
 import re
 from collections.abc import Callable, Sequence
 
-from jax_me.data.builders.identity import walk_files
 from jax_me.data.builders.places import describe_missing
+from jax_me.data.builders.source_files import walk_files
 from jax_me.data.builders.spreadsheet import SpreadsheetError, read_table
 from jax_me.faces.images import is_image_name
 

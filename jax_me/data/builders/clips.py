@@ -11,7 +11,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from jax_me.data.builders.base import FaceDataset, Split
+from jax_me.data.builders.base import FaceDataset
 from jax_me.data.builders.clip_tasks import (
   APEX_POLICIES,
   COMPUTED,
@@ -22,7 +22,8 @@ from jax_me.data.builders.clip_tasks import (
   run_task,
 )
 from jax_me.data.builders.example import Row
-from jax_me.data.builders.identity import walk_files
+from jax_me.data.builders.source_files import walk_files
+from jax_me.data.builders.split import Split
 from jax_me.data.clip_inputs import check_input
 from jax_me.faces.alignment import check_settings
 from jax_me.faces.images import is_image_name

@@ -11,8 +11,9 @@ import numpy as np
 
 from jax_me.data import action_units, demo_faces
 from jax_me.data.builders import demo_tasks
-from jax_me.data.builders.base import FaceDataset, Split
+from jax_me.data.builders.base import FaceDataset
 from jax_me.data.builders.clip_tasks import examples_per_clip
+from jax_me.data.builders.split import Split
 from jax_me.data.clip_inputs import check_input
 
 SHORTEST = demo_faces.DURATION[0] + 1  # Frames from onset to offset, both counted.

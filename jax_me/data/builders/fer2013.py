@@ -8,11 +8,12 @@ import pathlib
 from collections.abc import Sequence
 
 from jax_me.data.builders import fer2013_csv
-from jax_me.data.builders.base import FaceDataset, Split
+from jax_me.data.builders.base import FaceDataset
 from jax_me.data.builders.fer2013_csv import EMOTIONS, INSTRUCTIONS, Place, find_table, read_places
 from jax_me.data.builders.picture_tasks import Cut, Picture
 from jax_me.data.builders.pictures import PictureOptions
 from jax_me.data.builders.places import fingerprint
+from jax_me.data.builders.split import Split
 
 # Published numbers of images, in the order of EMOTIONS.
 KNOWN_COUNTS = {

@@ -9,7 +9,7 @@ import pathlib
 from collections.abc import Sequence
 
 from jax_me.data.builders import ferplus_lists
-from jax_me.data.builders.base import FaceDataset, Split
+from jax_me.data.builders.base import FaceDataset
 from jax_me.data.builders.fer2013 import row_split
 from jax_me.data.builders.fer2013_csv import Place, read_places
 from jax_me.data.builders.ferplus_lists import SPLITS, VOTES, Files, Voted
@@ -17,6 +17,7 @@ from jax_me.data.builders.ferplus_votes import EMOTIONS, MODES, decide
 from jax_me.data.builders.picture_tasks import Picture
 from jax_me.data.builders.pictures import PictureOptions, picture_split
 from jax_me.data.builders.places import fingerprint
+from jax_me.data.builders.split import Split
 
 # Numbers of faces that the rule gives on the published tables, in the order of EMOTIONS.
 KNOWN_COUNTS = {

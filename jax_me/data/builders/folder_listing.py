@@ -7,7 +7,7 @@ import pathlib
 import re
 from collections.abc import Iterable
 
-from jax_me.data.builders.identity import walk_files
+from jax_me.data.builders.source_files import walk_files
 from jax_me.faces.images import is_image_name
 from jax_me.faces.listing import frame_number
 

@@ -17,12 +17,11 @@ import logging
 import pathlib
 import shutil
 import time
-import typing
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow_datasets as tfds
 
+from jax_me.data.builders.base import FaceDataset
 from jax_me.data.builders.example import Outcome, Row
 from jax_me.data.builders.identity import IDENTITY_FILE, identity
 from jax_me.data.builders.journal import (
@@ -35,12 +34,10 @@ from jax_me.data.builders.journal import (
 from jax_me.data.builders.known_counts import compare_counts, log_counts
 from jax_me.data.builders.parallel import map_in_processes
 from jax_me.data.builders.report import BuildReport
+from jax_me.data.builders.split import Split
 from jax_me.data.builders.split_files import SplitFiles
 from jax_me.data.builders.writer import explain_full_disk
 from jax_me.faces.progress import Progress
-
-if typing.TYPE_CHECKING:
-  from jax_me.data.builders.base import FaceDataset
 
 logger = logging.getLogger(__name__)
 
@@ -49,24 +46,7 @@ SUMMARY_FILE = "summary.json"
 JOURNAL_SECONDS = 5.0
 
 
-@dataclasses.dataclass(frozen=True)
-class Split:
-  """One split of a dataset: the work that gives its examples.
-
-  Attributes:
-    run: a module-level function; it may run in another process.
-    tasks: arguments for `run`, which must pickle; the examples are stored in their order.
-    total: number of examples expected, for the progress bar; None unknown.
-    tasks_per_worker: so many tasks take as long as starting a worker process, about two seconds.
-  """
-
-  run: Callable[[Any], Outcome]
-  tasks: Sequence[Any]
-  total: int | None = None
-  tasks_per_worker: int = 2
-
-
-def generate(dataset: "FaceDataset") -> None:
+def generate(dataset: FaceDataset) -> None:
   """Generates the dataset, or what is missing of it; its folder appears when all is there.
 
   The caller holds the dataset's build lock.
@@ -99,7 +79,7 @@ def generate(dataset: "FaceDataset") -> None:
     raise
 
 
-def _open_build(dataset: "FaceDataset", splits: dict[str, Split], folder: pathlib.Path) -> "_Build":
+def _open_build(dataset: FaceDataset, splits: dict[str, Split], folder: pathlib.Path) -> "_Build":
   """The build that lies in the folder; a new one where none can be continued."""
   listed = json.dumps([dataclasses.asdict(row) for row in dataset.listed], default=str)
   plan = {
@@ -137,7 +117,7 @@ class _Build:
 
   def __init__(
     self,
-    dataset: "FaceDataset",
+    dataset: FaceDataset,
     splits: dict[str, Split],
     folder: pathlib.Path,
     journal: Journal,

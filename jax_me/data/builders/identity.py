@@ -3,28 +3,19 @@
 All of it is hashed into the name of the dataset's folder and written into it as `identity.json`.
 """
 
-import contextlib
 import dataclasses
 import difflib
-import fcntl
 import hashlib
 import json
-import logging
-import os
 import pathlib
-import typing
-from collections.abc import Callable, Iterator
 from typing import Any
 
-if typing.TYPE_CHECKING:
-  from jax_me.data.builders.base import FaceDataset, FaceDatasetConfig
-
-logger = logging.getLogger(__name__)
+from jax_me.data.builders.base import FaceDataset, FaceDatasetConfig
 
 IDENTITY_FILE = "identity.json"
 
 
-def make_options(cls: "type[FaceDataset]", given: dict[str, Any]) -> Any:
+def make_options(cls: type[FaceDataset], given: dict[str, Any]) -> Any:
   """The builder's Options from keywords; a misspelt one raises ValueError with the nearest name."""
   fields = {field.name for field in dataclasses.fields(cls.Options)}
   for name in given:
@@ -39,51 +30,7 @@ def make_options(cls: "type[FaceDataset]", given: dict[str, Any]) -> Any:
   )
 
 
-def walk_files(folder: pathlib.Path) -> Iterator[str]:
-  """Relative names, with forward slashes, of all files under a folder, in a fixed order.
-
-  Hidden files and folders (names starting with a dot) are passed over; links are followed, but
-  not round in circles.
-  """
-  seen = set()
-  for parent, folders, names in os.walk(folder, followlinks=True):
-    real = os.path.realpath(parent)
-    if real in seen:
-      folders.clear()
-      continue
-    seen.add(real)
-    folders[:] = sorted(name for name in folders if not name.startswith("."))
-    for name in sorted(names):
-      if not name.startswith("."):
-        yield os.path.relpath(os.path.join(parent, name), folder).replace(os.sep, "/")
-
-
-def fingerprint_folder(
-  folder: pathlib.Path, matters: Callable[[str], bool] = lambda name: True
-) -> str:
-  """Hash of the relative names, sizes and modification times of the files under a folder.
-
-  Contents are not read: that would cost minutes at every start for a hundred gigabytes.
-
-  Args:
-    folder: where to look.
-    matters: tells by its relative name whether a file counts.
-  """
-  digest = hashlib.sha256()
-  for name in walk_files(folder):
-    if not matters(name):
-      continue
-    try:
-      status = (folder / name).stat()
-    except FileNotFoundError:  # a link to nowhere: its name alone counts
-      line = f"{name}\0gone\n"
-    else:
-      line = f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n"
-    digest.update(line.encode("utf-8", "surrogateescape"))
-  return digest.hexdigest()
-
-
-def identity(cls: "type[FaceDataset]", config: "FaceDatasetConfig") -> dict[str, Any]:
+def identity(cls: type[FaceDataset], config: FaceDatasetConfig) -> dict[str, Any]:
   """Everything that the content of a build depends on, as JSON values."""
   record = {
     "builder": cls.name,
@@ -95,13 +42,13 @@ def identity(cls: "type[FaceDataset]", config: "FaceDatasetConfig") -> dict[str,
   return json.loads(json.dumps(record))
 
 
-def identity_hash(cls: "type[FaceDataset]", config: "FaceDatasetConfig") -> str:
+def identity_hash(cls: type[FaceDataset], config: FaceDatasetConfig) -> str:
   """Twelve hex digits that stand for `identity`."""
   text = json.dumps(identity(cls, config), sort_keys=True)
   return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def find_prepared(cls: "type[FaceDataset]", data_dir: pathlib.Path, options: Any) -> dict[str, Any]:
+def find_prepared(cls: type[FaceDataset], data_dir: pathlib.Path, options: Any) -> dict[str, Any]:
   """The identity of the one build under data_dir with these options, and its "config_name".
 
   Raises:
@@ -124,16 +71,3 @@ def find_prepared(cls: "type[FaceDataset]", data_dir: pathlib.Path, options: Any
       "give manual_dir to say which one"
     )
   return found[0]
-
-
-@contextlib.contextmanager
-def build_lock(path: pathlib.Path) -> Iterator[None]:
-  """Holds an exclusive lock; the system releases it even when the process is killed."""
-  path.parent.mkdir(parents=True, exist_ok=True)
-  with path.open("a") as file:
-    try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      logger.info("another process is generating this dataset (%s): waiting", path)
-      fcntl.flock(file, fcntl.LOCK_EX)
-    yield

@@ -7,11 +7,12 @@ There is one split, "train"; it is tested by leaving one person out
 import pathlib
 import re
 
-from jax_me.data.builders.base import FaceDataset, Split
-from jax_me.data.builders.identity import fingerprint_folder, walk_files
+from jax_me.data.builders.base import FaceDataset
 from jax_me.data.builders.picture_tasks import Picture
 from jax_me.data.builders.pictures import PictureOptions, picture_split
 from jax_me.data.builders.places import describe_missing
+from jax_me.data.builders.source_files import fingerprint_folder, walk_files
+from jax_me.data.builders.split import Split
 from jax_me.faces.images import is_image_name
 
 # What stands in the names, in this order; published numbers of pictures.

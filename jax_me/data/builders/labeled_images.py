@@ -6,7 +6,7 @@ import itertools
 import pathlib
 from collections.abc import Iterator
 
-from jax_me.data.builders.base import FaceDataset, Split
+from jax_me.data.builders.base import FaceDataset
 from jax_me.data.builders.folder_listing import (
   LABELS_FILE,
   LAYOUTS,
@@ -14,8 +14,9 @@ from jax_me.data.builders.folder_listing import (
   clean_label,
   list_folder,
 )
-from jax_me.data.builders.identity import fingerprint_folder
 from jax_me.data.builders.image_tasks import Task, batched, run_task
+from jax_me.data.builders.source_files import fingerprint_folder
+from jax_me.data.builders.split import Split
 from jax_me.faces.alignment import ON_NO_FACE
 from jax_me.faces.images import is_image_name
 

@@ -4,8 +4,8 @@ import dataclasses
 import pathlib
 from collections.abc import Sequence
 
-from jax_me.data.builders.generation import Split
 from jax_me.data.builders.picture_tasks import Cut, Picture, picture_tasks, run_pictures
+from jax_me.data.builders.split import Split
 from jax_me.faces.alignment import check_settings
 
 ENCODINGS = ("png", "jpg")

@@ -8,12 +8,13 @@ import dataclasses
 import pathlib
 
 from jax_me.data.builders import raf_db_layout
-from jax_me.data.builders.base import FaceDataset, Split
+from jax_me.data.builders.base import FaceDataset
 from jax_me.data.builders.picture_tasks import picture_tasks
 from jax_me.data.builders.pictures import PictureOptions, tasks_per_worker
 from jax_me.data.builders.places import fingerprint
 from jax_me.data.builders.raf_db_layout import EMOTIONS
 from jax_me.data.builders.raf_db_tasks import Task, run_task
+from jax_me.data.builders.split import Split
 
 IMAGES = ("aligned", "original")
 # Published numbers of images, in the order of EMOTIONS.
