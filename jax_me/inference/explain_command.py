@@ -70,6 +70,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _explain(args: argparse.Namespace) -> int:
+  from jax_me.faces.progress import Progress
   from jax_me.inference.explain_session import ExplainSession
   from jax_me.inference.explanation import Explainer, FaceReconstructor, methods_of
   from jax_me.inference.model_input import InputForm
@@ -118,8 +119,16 @@ def _explain(args: argparse.Namespace) -> int:
   }
   if isinstance(machine, FaceReconstructor):
     model |= {"mask_ratio": machine.mask_ratio, "seed": machine.seed}
+  progress = Progress("explain", sum(footage.length or 0 for footage in inputs))
   session = ExplainSession(
-    saved, machine, args.output, model, align=args.align, label=args.label, apex=args.apex
+    saved,
+    machine,
+    args.output,
+    model,
+    progress,
+    align=args.align,
+    label=args.label,
+    apex=args.apex,
   )
   interrupted = False
   try:
@@ -128,6 +137,7 @@ def _explain(args: argparse.Namespace) -> int:
   except KeyboardInterrupt:
     interrupted = True
   finally:
+    progress.close()
     path = session.finish()
   print(", ".join(f"{count} {status}" for status, count in session.counts.items()))
   print(path)

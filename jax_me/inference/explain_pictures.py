@@ -36,7 +36,9 @@ def draw_explanation(explanation: Explanation, title: str) -> bytes:
   panels = len(maps) + 2
   figure = new_figure(PANEL * panels, PANEL + 0.75)
   axes = figure.subplots(1, panels)
-  figure.suptitle(shorten(title, 24 * panels), x=0.01, ha="left", fontsize=10, color=INK)
+  figure.suptitle(
+    shorten(title, 24 * panels), x=0.01, ha="left", fontsize=10, color=INK, parse_math=False
+  )
   _show(axes[0], explanation.face.image, "what the model sees")
   for panel, heat in zip(axes[1:], maps, strict=False):
     shown = coloured(heat)
@@ -56,7 +58,7 @@ def draw_reconstruction(reconstruction: Reconstruction, title: str) -> bytes:
   """PNG: masked, reconstructed and original side by side."""
   figure = new_figure(PANEL * 3, PANEL + 0.75)
   axes = figure.subplots(1, 3)
-  figure.suptitle(shorten(title, 72), x=0.01, ha="left", fontsize=10, color=INK)
+  figure.suptitle(shorten(title, 72), x=0.01, ha="left", fontsize=10, color=INK, parse_math=False)
   for panel, (name, image) in zip(axes, _triple(reconstruction), strict=True):
     _show(panel, image, name)
   return to_png(figure)
@@ -85,7 +87,9 @@ def draw_sheet(strips: Sequence[tuple[np.ndarray, str]], heading: str) -> bytes:
   rows = -(-len(strips) // columns)
   width = 1.15 * pictures
   figure = new_figure(max(columns * width, 4.0), rows * 1.45 + 0.4)
-  figure.suptitle(shorten(heading, 100), x=0.01, ha="left", fontsize=9, color=QUIET)
+  figure.suptitle(
+    shorten(heading, 100), x=0.01, ha="left", fontsize=9, color=QUIET, parse_math=False
+  )
   axes = figure.subplots(rows, columns, squeeze=False).ravel()
   for panel in axes[len(strips) :]:
     panel.set_axis_off()

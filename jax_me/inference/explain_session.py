@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from jax_me.faces.progress import Progress
 from jax_me.files import write_whole
 from jax_me.inference.explain_pictures import draw_explanation, draw_reconstruction, draw_sheet
 from jax_me.inference.explain_pictures import strip as small_strip
@@ -14,7 +15,7 @@ from jax_me.inference.explanation import Explainer, Explanation, FaceReconstruct
 from jax_me.inference.face_input import ModelFace, clip_face, clip_frames, model_faces
 from jax_me.inference.heat_map import centre_of_mass, face_regions, region_shares
 from jax_me.inference.model_input import InputForm
-from jax_me.inference.video import Footage
+from jax_me.inference.video import Footage, Frame
 from jax_me.models.saved import SavedModel, write_json
 
 RECORDS = "explain.json"
@@ -35,6 +36,7 @@ class ExplainSession:
     machine: explains its faces.
     output: folder for the files; those of an older call are replaced.
     model: what explain.json says of the model.
+    progress: counts the pictures.
     align: see `model_faces`.
     label: the class to explain, None for the predicted one.
     apex: of clips, which frame shows the expression at its height, from 0; None for the middle.
@@ -46,6 +48,7 @@ class ExplainSession:
     machine: Explainer | FaceReconstructor,
     output: pathlib.Path,
     model: dict[str, Any],
+    progress: Progress,
     *,
     align: bool | None = None,
     label: str | None = None,
@@ -55,6 +58,7 @@ class ExplainSession:
     self._machine = machine
     self._output = output
     self._model = model
+    self._progress = progress
     self._align = align
     self._label = label
     self._apex = apex
@@ -103,7 +107,7 @@ class ExplainSession:
     return ["what the model sees", *self._machine.methods]
 
   def _pictures(self, footage: Footage) -> Iterator[Found]:
-    for frame in footage.frames():
+    for frame in self._counted(footage):
       row = {"input": footage.name, "file": frame.file}
       if frame.image is None:
         yield {**row, "status": "unreadable", "reason": frame.reason}, None
@@ -114,6 +118,11 @@ class ExplainSession:
       for number, face in enumerate(faces, start=1):
         yield {**row, "status": "ok", "person": number}, face
 
+  def _counted(self, footage: Footage) -> Iterator[Frame]:
+    for frame in footage.frames():
+      yield frame
+      self._progress.advance()
+
   def _clip(self, footage: Footage) -> Iterator[Found]:
     count = footage.length or 0
     apex = count // 2 if self._apex is None else self._apex
@@ -123,7 +132,7 @@ class ExplainSession:
       raise ValueError(f"{footage.name}: {error}") from error
     row: dict[str, Any] = {"input": footage.name, "file": ""}
     frames: dict[int, np.ndarray] = {}
-    for frame in footage.frames():
+    for frame in self._counted(footage):
       for name, number in (("onset", 0), ("apex", apex), ("offset", count - 1)):
         if frame.number == number:
           row[name] = frame.file
@@ -169,6 +178,8 @@ class ExplainSession:
 
   def _free_name(self, name: str) -> str:
     """The name, with a number where another face has it already."""
+    # Names of files need not be valid Unicode; those inside maps.npz must.
+    name = name.encode("utf-8", "backslashreplace").decode("utf-8")
     free, number = name, 1
     while free in self._names:
       number += 1
