@@ -1,0 +1,107 @@
+"""Expressions read from unseen videos, end to end: are they found, and are they named rightly?
+
+  python run.py --config configs/quickstart.py
+  python benchmarks/reading.py --checkpoint runs/quickstart --output benchmarks/results/reading.json
+
+Long videos of synthetic people whom no training saw (seed of `benchmarks/spotting.py`'s test) go as
+files through `python -m jax_me predict`; its events.json is scored by the MEGC rule (intersection
+over union of at least half), and of the events found, how many bear the right label.
+"""
+
+import argparse
+import dataclasses
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import cv2
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPOSITORY))
+
+from jax_me.data import demo_faces  # noqa: E402
+from jax_me.evaluation.spotting_scores import match_intervals, score_spotting  # noqa: E402
+
+SEED = 202
+
+
+def write_video(path: pathlib.Path, subject: int, seconds: float, step: int) -> list[dict]:
+  """Writes every step-th frame (of 100 a second) as Motion JPEG; returns the true events."""
+  video = demo_faces.demo_video(SEED, subject, 0, seconds)
+  side = video.frame(0).shape[0]
+  code = cv2.VideoWriter_fourcc(*"MJPG")
+  file = cv2.VideoWriter(str(path), code, video.fps / step, (side, side))
+  file.set(cv2.VIDEOWRITER_PROP_QUALITY, 95)
+  for number in range(0, video.length, step):
+    file.write(cv2.cvtColor(video.frame(number), cv2.COLOR_RGB2BGR))
+  file.release()
+  return [
+    {"interval": (event.onset // step, event.offset // step), "label": event.label}
+    for event in video.events
+  ]
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument("--checkpoint", required=True, help="a run on the demo clips")
+  parser.add_argument("--videos", type=int, default=10)
+  parser.add_argument("--seconds", type=float, default=15.0)
+  parser.add_argument("--step", type=int, default=3, help="3: 33 frames a second, 1: 100")
+  parser.add_argument("--output", type=pathlib.Path)
+  args = parser.parse_args()
+  with tempfile.TemporaryDirectory() as name:
+    folder = pathlib.Path(name)
+    truth = {
+      f"v{n}": write_video(folder / f"v{n}.avi", n, args.seconds, args.step)
+      for n in range(args.videos)
+    }
+    videos = [str(folder / f"{video}.avi") for video in truth]
+    command = [sys.executable, "-m", "jax_me", "predict", *videos]
+    command += ["--checkpoint", args.checkpoint, "--output", str(folder / "out")]
+    subprocess.run(command, cwd=REPOSITORY, check=True, stdout=subprocess.DEVNULL)
+    read = json.loads((folder / "out/events.json").read_text())
+  found = {
+    pathlib.Path(video["video"]).stem: [
+      {"interval": (event["onset"], event["offset"]), "label": event["label"]}
+      for event in video["events"]
+    ]
+    for video in read["videos"]
+  }
+  report = {
+    "model": read["model"]["name"],
+    "input": read["model"]["input"],
+    "trained_on": read["model"]["trained_on"].partition("/")[0],
+    "videos": args.videos,
+    "seconds": args.seconds,
+    "fps": round(demo_faces.FPS / args.step, 2),
+    **score(found, truth),
+  }
+  print(json.dumps(report, indent=2))
+  if args.output:
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    args.output.write_text(json.dumps(report, indent=2) + "\n")
+
+
+def score(found: dict[str, list[dict]], truth: dict[str, list[dict]]) -> dict:
+  """Spotting over all videos together, and the labels of what was spotted."""
+  spotted = score_spotting(intervals(found), intervals(truth))
+  right = 0
+  for video, events in truth.items():
+    pairs = match_intervals(intervals(found)[video], intervals(truth)[video])
+    right += sum(found[video][f]["label"] == events[t]["label"] for f, t in pairs)
+  return {
+    **dataclasses.asdict(spotted),
+    "spotting_f1": round(spotted.f1, 4),
+    "labels_right": right,
+    "label_accuracy": round(right / max(spotted.right, 1), 4),
+  }
+
+
+def intervals(events: dict[str, list[dict]]) -> dict[str, list[tuple[int, int]]]:
+  return {video: [event["interval"] for event in found] for video, found in events.items()}
+
+
+if __name__ == "__main__":
+  main()
