@@ -17,7 +17,7 @@ TITLES = {"rollout": "attention rollout", "gradcam": "Grad-CAM"}
 PANEL = 2.6  # inches
 # More classes than these are not drawn: the bars would be thinner than their names.
 MOST_CLASSES = 8
-SHEET_COLUMNS = 4
+SHEET_COLUMNS = 9  # of pictures, several of them a face
 SHEET_SIDE = 128  # pixels of a picture on the sheet
 
 
@@ -83,7 +83,7 @@ def draw_sheet(strips: Sequence[tuple[np.ndarray, str]], heading: str) -> bytes:
     heading: what the pictures of a strip are, from left to right.
   """
   pictures = strips[0][0].shape[1] // SHEET_SIDE
-  columns = min(len(strips), max(1, 2 * SHEET_COLUMNS // pictures))
+  columns = min(len(strips), max(1, SHEET_COLUMNS // pictures))
   rows = -(-len(strips) // columns)
   width = 1.15 * pictures
   figure = new_figure(max(columns * width, 4.0), rows * 1.45 + 0.4)
