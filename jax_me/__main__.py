@@ -34,6 +34,9 @@ def main(arguments: list[str] | None = None) -> int:
     # Only the chosen command's room is imported: `--help` stays instant.
     if arguments and arguments[0] == name:
       importlib.import_module(module).configure(command)
+  if not arguments:
+    parser.print_help(sys.stderr)
+    return 2
   parsed, rest = parser.parse_known_args(arguments)
   if hasattr(parsed, "overrides"):
     parsed.overrides = rest  # Settings of a recipe: the command reads them itself.

@@ -105,7 +105,7 @@ def find_footage(inputs: Iterable[str | os.PathLike], fps: float | None = None) 
         raise VideoError(f"{name} holds no pictures and no video files")
       found += inside
     elif not path.is_file():
-      raise VideoError(f"{name} does not exist; give pictures, folders, video files or camera:0")
+      raise VideoError(f"{name} does not exist; check the path (a camera is camera:0)")
     elif is_image_name(path.name):
       found.append(_photograph(path))
     else:
