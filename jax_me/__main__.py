@@ -13,7 +13,7 @@ COMMANDS = {
   ),
   "faces": ("jax_me.faces.command", "find and align the faces of a folder of pictures or clips"),
   "podcheck": (
-    "jax_me.training.podcheck_command",
+    "jax_me.training.podcheck.command",
     "compile a recipe's step for a TPU pod that is not there: memory, work, least time",
   ),
   "predict": ("jax_me.inference.command", "read the expressions of photographs, videos, a camera"),

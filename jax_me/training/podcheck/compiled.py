@@ -8,7 +8,7 @@ import dataclasses
 import re
 from collections.abc import Iterator
 
-from jax_me.training.hlo import Computation, Instruction, Module, Shape, parse_module
+from jax_me.training.podcheck.hlo import Computation, Instruction, Module, Shape, parse_module
 
 COLLECTIVES = (
   "all-reduce",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from jax_me.training.chips import CHIPS
 
 if TYPE_CHECKING:
-  from jax_me.training.podcheck import PodCheck
+  from jax_me.training.podcheck.check import PodCheck
 
 EXPLANATION = f"""
 Compiles the recipe's training step for a TPU slice, on any x86 Linux machine and without a TPU,
@@ -47,7 +47,7 @@ def main(args: argparse.Namespace) -> int:
   os.environ["JAX_PLATFORMS"] = "cpu"
   from jax_me.training import settings
   from jax_me.training.chips import parse_topology
-  from jax_me.training.podcheck import PodCheckError
+  from jax_me.training.podcheck.check import PodCheckError
 
   try:
     config = settings.load_recipe(args.config)
@@ -61,9 +61,9 @@ def main(args: argparse.Namespace) -> int:
 def _check(config: Any, topology: Any, args: argparse.Namespace) -> int:
   from jax_me.models.saved import write_json
   from jax_me.training.dataset_facts import dataset_facts
-  from jax_me.training.podcheck import check_pod
-  from jax_me.training.podcheck_advice import advise
-  from jax_me.training.podcheck_report import as_json, table
+  from jax_me.training.podcheck.advice import advise
+  from jax_me.training.podcheck.check import check_pod
+  from jax_me.training.podcheck.report import as_json, table
 
   facts = dataset_facts(config)
   classes = args.classes or facts.classes
@@ -87,7 +87,7 @@ def _check(config: Any, topology: Any, args: argparse.Namespace) -> int:
 
 def _tried(config: Any, settings: dict[str, Any], topology: Any, classes: int) -> str:
   from jax_me.training.chips import GIB
-  from jax_me.training.podcheck import check_pod
+  from jax_me.training.podcheck.check import check_pod
 
   changed = config.copy_and_resolve_references()
   changed.update_from_flattened_dict(settings)

@@ -10,15 +10,16 @@ import sys
 
 import pytest
 
-from jax_me.training import podcheck, settings
+from jax_me.training import settings
 from jax_me.training.chips import CHIPS, GIB, TopologyError, parse_topology
-from jax_me.training.compiled import Collective
 from jax_me.training.dataset_facts import dataset_facts
-from jax_me.training.podcheck import Memory, PodCheck, Roofline, Work, roofline
-from jax_me.training.podcheck_advice import advise
-from jax_me.training.podcheck_report import as_json, recipe_steps, table
+from jax_me.training.podcheck import check
+from jax_me.training.podcheck.advice import advise
+from jax_me.training.podcheck.check import Memory, PodCheck, Roofline, Work, roofline
+from jax_me.training.podcheck.compiled import Collective
+from jax_me.training.podcheck.report import as_json, recipe_steps, table
 
-REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+REPOSITORY = pathlib.Path(__file__).resolve().parents[3]
 TINY = [
   "--config.batch_size=8",
   "--config.model.image_size=16",
@@ -142,7 +143,7 @@ def test_advice_for_a_state_that_is_too_large():
   ],
 )
 def test_a_refusal_for_memory_is_told_from_other_errors(message, needed):
-  assert podcheck._needed(message) == needed
+  assert check._needed(message) == needed
 
 
 def test_published_facts_stand_in_for_the_dataset():
@@ -179,8 +180,8 @@ def command(*arguments, **environment):
 
 def test_without_libtpu_one_line_says_how_to_get_it(monkeypatch):
   monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-  with pytest.raises(podcheck.PodCheckError, match=r'pip install "libtpu==[\d.]+\*?"'):
-    podcheck.described_devices(parse_topology("v5e:2x2"))
+  with pytest.raises(check.PodCheckError, match=r'pip install "libtpu==[\d.]+\*?"'):
+    check.described_devices(parse_topology("v5e:2x2"))
 
 
 def test_a_mistake_ends_with_one_line():
@@ -191,7 +192,7 @@ def test_a_mistake_ends_with_one_line():
 
 def test_a_tiny_step_compiles_for_a_slice(tmp_path):
   if importlib.util.find_spec("libtpu") is None:
-    pytest.skip(f"needs Google's TPU compiler: {podcheck.install_command()}")
+    pytest.skip(f"needs Google's TPU compiler: {check.install_command()}")
   file = tmp_path / "check.json"
   done = command("--config=configs/mae_affectnet.py", "--topology=v5e:2x2", f"--json={file}", *TINY)
   assert done.returncode == 0, done.stderr

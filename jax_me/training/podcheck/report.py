@@ -8,8 +8,8 @@ import jax
 from ml_collections import ConfigDict
 
 from jax_me.training.chips import GIB
-from jax_me.training.podcheck import PodCheck
-from jax_me.training.podcheck_advice import Advice
+from jax_me.training.podcheck.advice import Advice
+from jax_me.training.podcheck.check import PodCheck
 
 
 def recipe_steps(config: ConfigDict, examples: int) -> int:

@@ -21,8 +21,8 @@ from ml_collections import ConfigDict
 
 from jax_me.training import settings, sharding
 from jax_me.training.chips import GIB, Chip, Topology
-from jax_me.training.compiled import Collective, read_movement
 from jax_me.training.flops import count_flops
+from jax_me.training.podcheck.compiled import Collective, read_movement
 from jax_me.training.recipe import make_program
 from jax_me.training.state import Constants, State, abstract_state
 

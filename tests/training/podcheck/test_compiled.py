@@ -8,9 +8,9 @@ import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jax_me.training.compiled import Collective, read_movement
 from jax_me.training.flops import count_flops
-from jax_me.training.hlo import parse_module
+from jax_me.training.podcheck.compiled import Collective, read_movement
+from jax_me.training.podcheck.hlo import parse_module
 from jax_me.training.sharding import make_mesh
 
 # Written by hand in the form of a compiled program's text.

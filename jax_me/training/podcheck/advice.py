@@ -4,7 +4,7 @@ import dataclasses
 
 from ml_collections import ConfigDict
 
-from jax_me.training.podcheck import PodCheck
+from jax_me.training.podcheck.check import PodCheck
 
 # Of what is free, estimates use so much: temporaries do not shrink quite like the batch.
 MARGIN = 0.85
