@@ -11,7 +11,9 @@ Any classifier of `jax_me.models.MODELS`. A GPU trains all folds side by side, a
 other.
 
 Expected: not known; no score was measured with it, for the database is given to research groups
-only. Published scores are often of the best test epoch, and so too high (arXiv:2211.11425).
+only. For comparison, UF1 of the composite as published: the challenge's LBP-TOP baseline 0.588 (See
+et al. 2019), STSTNet 0.735 (Liong et al. 2019). Other published scores are often of the best test
+epoch, and so too high (arXiv:2211.11425).
 """
 
 from configs.leave_one_out import leave_one_subject_out
