@@ -8,15 +8,13 @@ scores pooled over the folds. Killed, the same command goes on where it was.
 
 import argparse
 import json
-import os
 import pathlib
-import subprocess
 import sys
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
+from recipe_runs import run, scores
+
 MODELS = ("t2t_vit_7", "vit_tiny_patch16", "convnextv2_atto")
 INPUTS = ("flow", "dynamic", "apex")
-SCORES = ("uf1", "uar", "accuracy")
 
 
 def main() -> None:
@@ -39,20 +37,10 @@ def main() -> None:
 
 
 def measure(model: str, shown: str, folder: pathlib.Path) -> dict:
-  """Pooled scores of one run, and their 95 % intervals over subjects."""
+  """Pooled scores of one run; a finished one is not trained again."""
   workdir = folder / f"{model}-{shown}"
-  command = [sys.executable, "run.py", f"--config=configs/loso_demo.py:{model},{shown}"]
-  command += [f"--workdir={workdir}", f"--config.data.data_dir={folder / 'data'}"]
-  platform = os.environ.get("JAX_PLATFORMS", "cpu")
-  subprocess.run(
-    command,
-    cwd=ROOT,
-    env={**os.environ, "JAX_PLATFORMS": platform},
-    stdout=subprocess.DEVNULL,
-    check=True,
-  )
-  pooled = json.loads((workdir / "report/scores.json").read_text())["pooled"]
-  return {name: round(pooled[name], 4) for name in SCORES}
+  run(f"loso_demo.py:{model},{shown}", workdir, f"--config.data.data_dir={folder / 'data'}")
+  return scores(workdir)
 
 
 def table(rows: list[dict], models: list[str], inputs: list[str]) -> str:

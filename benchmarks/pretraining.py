@@ -10,15 +10,12 @@ peer is the very same fine-tuning without `init_from`.
 
 import argparse
 import json
-import os
 import pathlib
 import statistics
-import subprocess
 import sys
 import tempfile
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
-SCORES = ("accuracy", "uf1", "uar")
+from recipe_runs import SCORES, run, scores
 
 
 def main() -> None:
@@ -87,23 +84,6 @@ def measure(args: argparse.Namespace, folder: pathlib.Path) -> dict:
     "seeds": rows,
     "mean": means,
   }
-
-
-def run(recipe: str, workdir: pathlib.Path, *settings: str) -> None:
-  command = [sys.executable, "run.py", f"--config=configs/{recipe}", f"--workdir={workdir}"]
-  subprocess.run(
-    [*command, *settings],
-    cwd=ROOT,
-    env={**os.environ, "JAX_PLATFORMS": os.environ.get("JAX_PLATFORMS", "cpu")},
-    stdout=subprocess.DEVNULL,
-    check=True,
-  )
-
-
-def scores(workdir: pathlib.Path) -> dict[str, float]:
-  """Pooled scores of a finished run."""
-  found = json.loads((workdir / "report/scores.json").read_text())
-  return {name: round(found["pooled"][name], 4) for name in SCORES}
 
 
 if __name__ == "__main__":

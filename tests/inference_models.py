@@ -1,4 +1,4 @@
-"""Small models for the tests of explanations."""
+"""Small models for the tests of what reads faces."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -6,11 +6,14 @@ from flax import nnx
 from small_models import drawn
 
 from jax_me.models.catalog import create_model
+from jax_me.models.saved import save_model
 
 V = dict(image_size=32, patch_size=8, embed_dim=24, depth=2, num_heads=2, num_classes=3)
 T = dict(
   image_size=64, embed_dim=24, depth=2, num_heads=2, mlp_ratio=3.0, num_classes=3, token_dim=8
 )
+
+SAVED = dict(image_size=32, patch_size=16, embed_dim=24, depth=1, num_heads=2, num_classes=2)
 
 # (row, column) of the patch that `model_of_one_patch` looks at; not on the diagonal.
 TARGET = (1, 3)
@@ -19,6 +22,22 @@ TARGET = (1, 3)
 def tiny(name, **arguments):
   """A model with drawn parameters."""
   return drawn(lambda: create_model(name, rngs=nnx.Rngs(0), **arguments))
+
+
+def save(folder, name="vit_tiny_patch16", arguments=SAVED, **options):
+  """Saves a model of 32 x 32 pixels and two labels (a masked autoencoder has none)."""
+  save_model(
+    folder,
+    create_model(name, rngs=nnx.Rngs(1), **arguments),
+    name=name,
+    arguments=arguments,
+    labels=None if "mae" in name else ["calm", "happy, or so"],
+    image_size=32,
+    mean=[0.5] * 3,
+    std=[0.25] * 3,
+    source={"options": options},
+  )
+  return folder
 
 
 def model_of_one_patch():

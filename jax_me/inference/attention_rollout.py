@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jax_me.inference.capture import tap, unrolled
+from jax_me.inference.capture import pools_patches, tap, unrolled
 from jax_me.models.t2t_vit import T2TViT
 from jax_me.models.transformer import Attention, Block, exact_dtype
 from jax_me.models.vit import VisionTransformer
@@ -102,7 +102,6 @@ def attention_rollout(model: VisionTransformer | T2TViT, images: jax.Array) -> j
     ValueError: a model without attention.
   """
   rows: Any = rollout(attention_maps(model, images))
-  pooled = isinstance(model, VisionTransformer) and model.global_pool
-  row = rows[:, 1:].mean(axis=1) if pooled else rows[:, 0]
+  row = rows[:, 1:].mean(axis=1) if pools_patches(model) else rows[:, 0]
   side = round((row.shape[-1] - 1) ** 0.5)
   return row[:, 1:].reshape(-1, side, side)

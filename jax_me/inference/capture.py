@@ -11,6 +11,9 @@ from typing import Any
 import jax
 from flax import nnx
 
+from jax_me.models.t2t_vit import T2TViT
+from jax_me.models.vit import VisionTransformer
+
 
 class Tap:
   """Stands in the place of a layer: calls it, and remembers its last input and output.
@@ -47,6 +50,11 @@ def unrolled(model: Any) -> Any:
   copy: Any = nnx.merge(graphdef, state)
   copy.scan = copy.remat = False
   return copy
+
+
+def pools_patches(model: VisionTransformer | T2TViT) -> bool:
+  """Whether the classifier takes the mean of the patch tokens, and not the class token."""
+  return isinstance(model, VisionTransformer) and model.global_pool
 
 
 def tap(owner: Any, name: str | int, shift: jax.Array | None = None) -> Tap:

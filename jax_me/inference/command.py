@@ -9,8 +9,8 @@ from typing import Any
 import cv2
 
 from jax_me.faces.detector import LICENSE_NOTICE
-from jax_me.inference.predictor import Predictor, load
-from jax_me.inference.results import PredictionsFile, write_events
+from jax_me.inference.predictor import load
+from jax_me.inference.results import PredictionsFile, model_record, write_events
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -105,7 +105,8 @@ def _predict(args: argparse.Namespace) -> int:
   names = _names([footage.name for footage in videos])
   records: list[dict[str, Any]] = []
   predictions = PredictionsFile(args.output, predictor.labels)
-  write_events(args.output, _model(args.checkpoint, predictor), records)  # none of an older run
+  model = model_record(predictor.saved, args.checkpoint)
+  write_events(args.output, model, records)  # none of an older run
   interrupted = False
   try:
     for footage in photographs:
@@ -129,7 +130,7 @@ def _predict(args: argparse.Namespace) -> int:
       except KeyboardInterrupt:
         interrupted = True
       records.append(session.finish())
-      write_events(args.output, _model(args.checkpoint, predictor), records)
+      write_events(args.output, model, records)
       print(_summary(records[-1]))
       if interrupted:
         break
@@ -150,17 +151,6 @@ def _names(videos: list[str]) -> list[str]:
     f"_{stem}" if stems.count(stem) == 1 else f"_{place}_{stem}"
     for place, stem in enumerate(stems, start=1)
   ]
-
-
-def _model(checkpoint: str, predictor: Predictor) -> dict[str, Any]:
-  saved = predictor.saved
-  return {
-    "checkpoint": str(checkpoint),
-    "name": saved.name,
-    "labels": list(predictor.labels),
-    "trained_on": saved.source.get("trained_on", ""),
-    "input": saved.source.get("options", {}).get("input", ""),
-  }
 
 
 def _summary(record: dict[str, Any]) -> str:

@@ -74,6 +74,7 @@ def _explain(args: argparse.Namespace) -> int:
   from jax_me.inference.explain_session import ExplainSession
   from jax_me.inference.explanation import Explainer, FaceReconstructor, methods_of
   from jax_me.inference.model_input import InputForm
+  from jax_me.inference.results import model_record
   from jax_me.inference.video import find_footage
   from jax_me.models.saved import load_model
 
@@ -109,14 +110,7 @@ def _explain(args: argparse.Namespace) -> int:
       machine.index(args.label)
   if align:
     print(f"note: {LICENSE_NOTICE}", file=sys.stderr)
-  model = {
-    "checkpoint": str(args.checkpoint),
-    "name": saved.name,
-    "labels": saved.labels,
-    "trained_on": saved.source.get("trained_on", ""),
-    "input": form.input,
-    "methods": list(machine.methods),
-  }
+  model = model_record(saved, args.checkpoint) | {"methods": list(machine.methods)}
   if isinstance(machine, FaceReconstructor):
     model |= {"mask_ratio": machine.mask_ratio, "seed": machine.seed}
   progress = Progress("explain", sum(footage.length or 0 for footage in inputs))

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jax_me.inference.capture import Tap, tap, unrolled
+from jax_me.inference.capture import Tap, pools_patches, tap, unrolled
 from jax_me.models.convnext_v2 import ConvNeXtV2
 from jax_me.models.t2t_vit import T2TViT
 from jax_me.models.transformer import exact_dtype
@@ -49,7 +49,7 @@ def grad_cam(model: Any, images: jax.Array, classes: jax.Array) -> tuple[jax.Arr
     ValueError: another kind of model.
   """
   tokens = isinstance(model, VisionTransformer | T2TViT)
-  pooled = not isinstance(model, T2TViT) and getattr(model, "global_pool", True)
+  pooled = not tokens or pools_patches(model)
   if not tokens and not isinstance(model, ConvNeXtV2):
     raise ValueError(f"Grad-CAM needs a classifier of jax_me, got a {type(model).__name__}")
   # Merged inside the differentiated function: modules may only be changed where they were made.

@@ -75,7 +75,7 @@ class Predictor:
     self.saved = saved
     self.model = saved.model
     self.labels = saved.labels
-    self._explainers: dict[tuple[str, ...] | None, Any] = {}
+    self._explainers: dict[tuple[str, ...], Any] = {}
 
   def preprocess(self, image: np.ndarray) -> list[tuple[np.ndarray, Box | None]]:
     """Finds and aligns the faces of a picture as the training data was.
@@ -131,9 +131,9 @@ class Predictor:
       ValueError: an array of another type or shape, an unknown method or label.
     """
     # Imported here: reading faces needs none of it.
-    from jax_me.inference.explanation import Explainer
+    from jax_me.inference.explanation import Explainer, methods_of
 
-    key = None if methods is None else tuple(methods)
+    key = methods_of(self.saved, methods)
     if key not in self._explainers:
       self._explainers[key] = Explainer(self.saved, methods)
     explainer = self._explainers[key]

@@ -1,4 +1,4 @@
-"""What `predict` leaves: predictions.csv, row by row, and events.json, whole."""
+"""What `predict` leaves: predictions.csv, row by row, and events.json, whole; whose it is."""
 
 import csv
 import dataclasses
@@ -12,7 +12,7 @@ import numpy as np
 
 from jax_me.files import write_whole
 from jax_me.inference.spotting import Event
-from jax_me.models.saved import write_json
+from jax_me.models.saved import SavedModel, write_json
 
 PREDICTIONS = "predictions.csv"
 EVENTS = "events.json"
@@ -98,6 +98,17 @@ def write_events(
 ) -> None:
   """Writes events.json: what was read, and the expressions found in each video."""
   write_json(pathlib.Path(folder) / EVENTS, {"format": 1, "model": model, "videos": list(videos)})
+
+
+def model_record(saved: SavedModel, checkpoint: str | os.PathLike) -> dict[str, Any]:
+  """What results say of the model that gave them; `checkpoint` is where it was loaded from."""
+  return {
+    "checkpoint": str(checkpoint),
+    "name": saved.name,
+    "labels": saved.labels,
+    "trained_on": saved.source.get("trained_on", ""),
+    "input": saved.source.get("options", {}).get("input", ""),
+  }
 
 
 def event_record(event: Event) -> dict[str, Any]:

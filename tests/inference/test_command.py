@@ -9,32 +9,14 @@ import cv2
 import numpy as np
 import pytest
 import skimage
-from flax import nnx
+from inference_models import save
 
 import jax_me
 from jax_me.__main__ import main
 from jax_me.faces.images import encode_image, read_image
 from jax_me.inference import video
-from jax_me.models.catalog import create_model
-from jax_me.models.saved import save_model
 
-ARGUMENTS = dict(image_size=32, patch_size=16, embed_dim=24, depth=1, num_heads=2, num_classes=2)
 PORTRAIT = pathlib.Path(skimage.__file__).parent / "data" / "astronaut.png"
-
-
-def save(folder, **options):
-  save_model(
-    folder,
-    create_model("vit_tiny_patch16", rngs=nnx.Rngs(1), **ARGUMENTS),
-    name="vit_tiny_patch16",
-    arguments=ARGUMENTS,
-    labels=["calm", "happy, or so"],
-    image_size=32,
-    mean=[0.5] * 3,
-    std=[0.25] * 3,
-    source={"options": options},
-  )
-  return folder
 
 
 @pytest.fixture(scope="module")

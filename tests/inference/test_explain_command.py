@@ -6,38 +6,20 @@ import pathlib
 import numpy as np
 import pytest
 import skimage
-from flax import nnx
+from inference_models import save
 
 import jax_me
 from jax_me.__main__ import main
 from jax_me.faces.images import encode_image, read_image
 from jax_me.inference.explanation import Explainer
-from jax_me.models.catalog import create_model
-from jax_me.models.saved import save_model
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
-VIT = dict(image_size=32, patch_size=16, embed_dim=24, depth=1, num_heads=2, num_classes=2)
 MAE = dict(
   image_size=32, patch_size=8, embed_dim=24, depth=1, num_heads=2, decoder_embed_dim=16,
   decoder_depth=1, decoder_num_heads=2, norm_pix_loss=True,
 )  # fmt: skip
 PORTRAIT = pathlib.Path(skimage.__file__).parent / "data" / "astronaut.png"
-
-
-def save(folder, name="vit_tiny_patch16", arguments=VIT, **options):
-  save_model(
-    folder,
-    create_model(name, rngs=nnx.Rngs(1), **arguments),
-    name=name,
-    arguments=arguments,
-    labels=None if "mae" in name else ["calm", "happy, or so"],
-    image_size=32,
-    mean=[0.5] * 3,
-    std=[0.25] * 3,
-    source={"options": options},
-  )
-  return folder
 
 
 @pytest.fixture(scope="module")
