@@ -48,7 +48,7 @@ def parse(arguments: list[str]) -> list[str]:
 
 def main(_: list[str]) -> None:
   # Imported here, so that --help answers at once.
-  from jax_me.evaluation.session import run_experiment
+  from jax_me.experiment.run import run_experiment
   from jax_me.training.processes import DistributedError, connect
 
   if not any(a.lstrip("-").startswith("verbosity") for a in sys.argv):

@@ -23,10 +23,10 @@ from flax import nnx
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
-from jax_me.faces.images import read_image  # noqa: E402
-from jax_me.inference.explanation import Explainer  # noqa: E402
+from jax_me.faces.image_files import read_image  # noqa: E402
+from jax_me.inference.explain.explainer import Explainer  # noqa: E402
 from jax_me.inference.face_input import model_faces  # noqa: E402
-from jax_me.models.saved import load_model  # noqa: E402
+from jax_me.models.model_folder import load_model  # noqa: E402
 
 
 def main() -> None:

@@ -26,7 +26,7 @@ import numpy as np
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
-from jax_me.faces import detector, images, tree  # noqa: E402
+from jax_me.faces import align_folder, detector, image_files  # noqa: E402
 
 RESULT = REPOSITORY / "benchmarks" / "results" / "faces_alignment.json"
 SIZE = 224
@@ -38,7 +38,7 @@ def make_variants(folder: pathlib.Path) -> None:
   """Writes photographs of one person in varying light and place."""
   wheel = importlib.util.find_spec("skimage")
   assert wheel is not None and wheel.submodule_search_locations is not None
-  portrait = images.read_image(
+  portrait = image_files.read_image(
     pathlib.Path(wheel.submodule_search_locations[0]) / "data" / "astronaut.png"
   )
   random = np.random.default_rng(0)
@@ -46,7 +46,7 @@ def make_variants(folder: pathlib.Path) -> None:
     left, top = random.integers(80, 110), random.integers(0, 20)
     head = cv2.resize(portrait[top : top + 260, left : left + 260], (640, 640))
     head = cv2.convertScaleAbs(head, alpha=random.uniform(0.7, 1.1))
-    (folder / f"{number:03d}.jpg").write_bytes(images.encode_image(head, "jpg"))
+    (folder / f"{number:03d}.jpg").write_bytes(image_files.encode_image(head, "jpg"))
 
 
 def original_way(paths: list[pathlib.Path], output: pathlib.Path) -> int:
@@ -66,7 +66,7 @@ def original_way(paths: list[pathlib.Path], output: pathlib.Path) -> int:
 
 def our_way(folder: pathlib.Path, output: pathlib.Path, workers: int) -> int:
   """Aligns all images of a folder; returns the number of faces found."""
-  summary = tree.align_tree(folder, output, size=SIZE, workers=workers, quiet=True)
+  summary = align_folder.align_tree(folder, output, size=SIZE, workers=workers, quiet=True)
   return summary["counts"].get("ok", 0) + summary["counts"].get("several_faces", 0)
 
 
@@ -79,9 +79,9 @@ def timed(function: Callable, *arguments) -> tuple[float, float, int]:
 
 def measure(folder: pathlib.Path, limit: int, workers: int, rounds: int) -> dict:
   """Runs both ways on the pictures of a folder, in turns, so that a busy machine slows both."""
-  paths = sorted(path for path in folder.iterdir() if images.is_image_name(path.name))
+  paths = sorted(path for path in folder.iterdir() if image_files.is_image_name(path.name))
   peers = [paths[i] for i in np.linspace(0, len(paths) - 1, min(limit, len(paths))).astype(int)]
-  height, width = images.read_image(paths[0]).shape[:2]
+  height, width = image_files.read_image(paths[0]).shape[:2]
   original, warm = np.zeros(3), np.zeros(3)
   with tempfile.TemporaryDirectory() as scratch:
     out = pathlib.Path(scratch)

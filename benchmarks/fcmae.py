@@ -3,8 +3,8 @@
   python benchmarks/fcmae.py [--size atto] [--batch 8] [--runs 5]
 
 The masked dense form computes every site of every image and zeroes the removed ones. It is
-measured twice: as tests/fcmae_oracle.py has it, with the library's depthwise convolution, and with
-jax_me's, which leaves the visible sites as the only difference.
+measured twice: as tests/helpers/fcmae_reference.py has it, with the library's depthwise
+convolution, and with jax_me's, which leaves the visible sites as the only difference.
 """
 
 import argparse
@@ -18,12 +18,11 @@ import numpy as np
 from flax import nnx
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests")]
-
-import fcmae_oracle  # noqa: E402
+sys.path.insert(0, str(REPOSITORY))
 
 from jax_me.models.depthwise import depthwise_conv  # noqa: E402
 from jax_me.models.fcmae import FCMAE_MODELS  # noqa: E402
+from tests.helpers import fcmae_reference  # noqa: E402
 
 
 def visible_loss(model, images, noise):
@@ -31,7 +30,7 @@ def visible_loss(model, images, noise):
 
 
 def masked_dense_loss(model, images, noise):
-  return fcmae_oracle.masked_dense_loss(model, images, noise)[0]
+  return fcmae_reference.masked_dense_loss(model, images, noise)[0]
 
 
 def compiled(loss, graphdef, params, images, noise):
@@ -58,7 +57,9 @@ def main():
 
   calls = {"visible sites": compiled(visible_loss, *batch)}
   calls["masked dense, library conv"] = compiled(masked_dense_loss, *batch)
-  fcmae_oracle._depthwise = lambda x, layer: depthwise_conv(x, layer.kernel[...]) + layer.bias[...]
+  fcmae_reference._depthwise = lambda x, layer: (
+    depthwise_conv(x, layer.kernel[...]) + layer.bias[...]
+  )
   calls["masked dense, jax_me conv"] = compiled(masked_dense_loss, *batch)
   best = dict.fromkeys(calls, float("inf"))
   for _ in range(args.runs + 1):  # they take turns, so that other load hits them alike

@@ -26,7 +26,7 @@ import numpy as np
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from jax_me.data.builders import prepare  # noqa: E402
+from jax_me.datasets.catalog import prepare  # noqa: E402
 from jax_me.evaluation.predictions import Predictions  # noqa: E402
 from jax_me.training import settings  # noqa: E402
 

@@ -32,7 +32,8 @@ from PIL import Image
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
-from jax_me.data import builders, pipeline, resident, store  # noqa: E402
+from jax_me.data import device_images, image_store, pipeline  # noqa: E402
+from jax_me.datasets import catalog  # noqa: E402
 from jax_me.training import sharding  # noqa: E402
 
 RESULTS = REPOSITORY / "benchmarks" / "results"
@@ -122,11 +123,11 @@ def compare(folder: pathlib.Path, builder: Any, workers: int, turns: int, count:
   """One row of the result: the peer, our threads and our processes, in turns."""
 
   def threads() -> Any:
-    images = store.ImageStore(builder, image_size=SIZE, cache_bytes=0, threads=workers)
+    images = image_store.ImageStore(builder, image_size=SIZE, cache_bytes=0, threads=workers)
     return pipeline.train_batches(images, batch_size=BATCH, seed=0)
 
   def processes() -> Any:
-    images = store.ImageStore(builder, image_size=SIZE, cache_bytes=0)
+    images = image_store.ImageStore(builder, image_size=SIZE, cache_bytes=0)
     return pipeline.train_batches(images, batch_size=BATCH, seed=0, workers=workers)
 
   sides = {
@@ -161,8 +162,8 @@ def compare_resident(builder: Any, turns: int, count: int) -> dict:
   """A batch of images that are decoded already: from the host's cache, and on the device."""
   mesh = sharding.make_mesh(1)
   rows = sharding.batch_sharding(mesh)
-  host = store.ImageStore(builder, image_size=SIZE, cache_bytes=2**32)
-  sides = {"host": host, "device": resident.ResidentImages(host, rows)}
+  host = image_store.ImageStore(builder, image_size=SIZE, cache_bytes=2**32)
+  sides = {"host": host, "device": device_images.ResidentImages(host, rows)}
   use = jax.jit(lambda images: images[:, ::16, ::16].astype("float32").sum())
   milliseconds: dict[str, list[float]] = {name: [] for name in sides}
   for _ in range(turns):
@@ -195,7 +196,7 @@ def resident_bytes() -> int:
 
 def soak(builder: Any, batches: int, workers: int) -> dict:
   """Memory at the start, the quarters and the end of many batches."""
-  images = store.ImageStore(builder, image_size=SOAK_SIZE, cache_bytes=0)
+  images = image_store.ImageStore(builder, image_size=SOAK_SIZE, cache_bytes=0)
   stream = pipeline.train_batches(images, batch_size=SOAK_BATCH, seed=0, workers=workers)
   warm = max(1, batches // 20)
   for _ in range(warm):  # buffers and allocators fill
@@ -235,7 +236,7 @@ def main() -> int:
     folder = pathlib.Path(scratch) / "pictures"
     folder.mkdir()
     make_pictures(folder, arguments.pictures)
-    builder = builders.prepare(
+    builder = catalog.prepare(
       "labeled_images", data_dir=f"{scratch}/data", manual_dir=str(folder), align=False, workers=0
     )
     if arguments.soak:

@@ -21,7 +21,7 @@ import cv2
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
-from jax_me.data import demo_faces  # noqa: E402
+from jax_me.datasets.synthetic import clip_rendering  # noqa: E402
 from jax_me.evaluation.spotting_scores import match_intervals, score_spotting  # noqa: E402
 
 SEED = 202
@@ -29,7 +29,7 @@ SEED = 202
 
 def write_video(path: pathlib.Path, subject: int, seconds: float, step: int) -> list[dict]:
   """Writes every step-th frame (of 100 a second) as Motion JPEG; returns the true events."""
-  video = demo_faces.demo_video(SEED, subject, 0, seconds)
+  video = clip_rendering.demo_video(SEED, subject, 0, seconds)
   side = video.frame(0).shape[0]
   code = cv2.VideoWriter_fourcc(*"MJPG")
   file = cv2.VideoWriter(str(path), code, video.fps / step, (side, side))
@@ -75,7 +75,7 @@ def main() -> None:
     "trained_on": read["model"]["trained_on"].partition("/")[0],
     "videos": args.videos,
     "seconds": args.seconds,
-    "fps": round(demo_faces.FPS / args.step, 2),
+    "fps": round(clip_rendering.FPS / args.step, 2),
     **score(found, truth),
   }
   print(json.dumps(report, indent=2))

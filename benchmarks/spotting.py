@@ -1,7 +1,7 @@
 """Spotting on synthetic long videos: the thresholds' choice on some people, their score on others.
 
-Videos of people who do not exist (`jax_me.data.demo_faces`): micro-expressions among blinks, small
-unrelated action units and head motion, with known intervals. Nothing is trained; only the motion of
+Videos of people who do not exist (`jax_me.datasets.synthetic.clip_rendering`): micro-expressions
+among blinks, small unrelated action units and head motion, with known intervals. Nothing is trained; only the motion of
 the face speaks. The scores follow the MEGC rule (`jax_me.evaluation.spotting_scores`).
 
   python benchmarks/spotting.py --output benchmarks/results/spotting.json
@@ -25,12 +25,12 @@ import cv2
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
-from jax_me.data import demo_faces  # noqa: E402
+from jax_me.datasets.synthetic import clip_rendering  # noqa: E402
 from jax_me.evaluation.spotting_scores import SpottingScore, score_spotting  # noqa: E402
-from jax_me.inference.motion import SIDE, MotionMeter  # noqa: E402
-from jax_me.inference.patch import Patch  # noqa: E402
-from jax_me.inference.spotting import Moment, Spotter, SpottingSettings  # noqa: E402
-from jax_me.inference.tracking import Tracker  # noqa: E402
+from jax_me.inference.video.face_region import Patch  # noqa: E402
+from jax_me.inference.video.face_tracker import Tracker  # noqa: E402
+from jax_me.inference.video.facial_motion import SIDE, MotionMeter  # noqa: E402
+from jax_me.inference.video.spotting import Moment, Spotter, SpottingSettings  # noqa: E402
 
 CHOICE, TEST = 101, 202
 GRID = {
@@ -52,7 +52,7 @@ class Job:
 def measure(job: Job) -> dict:
   """The motion of one video, frame by frame, and its true intervals in frames of the full rate."""
   cv2.setNumThreads(1)
-  video = demo_faces.demo_video(job.seed, job.subject, 0, job.seconds)
+  video = clip_rendering.demo_video(job.seed, job.subject, 0, job.seconds)
   tracker, meter, moments = Tracker(SIDE, recognise=False), MotionMeter(), []
   for number in range(0, video.length, job.step):
     image, seconds = video.frame(number), number / video.fps
@@ -116,7 +116,7 @@ def main() -> None:
       jobs += [Job(TEST, n, args.seconds, step) for n in range(args.test)]
       videos = pool.map(measure, jobs, chunksize=1)
       chosen, tested = videos[: args.choice], videos[args.choice :]
-      result = {"fps": demo_faces.FPS / step, "seconds": args.seconds}
+      result = {"fps": clip_rendering.FPS / step, "seconds": args.seconds}
       if chosen:
         grid = [
           dict(zip(GRID, values, strict=True)) for values in itertools.product(*GRID.values())

@@ -33,10 +33,10 @@ from flax import nnx
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
-from jax_me.data import demo_faces  # noqa: E402
-from jax_me.faces.images import read_image  # noqa: E402
-from jax_me.models.catalog import create_model  # noqa: E402
-from jax_me.models.saved import save_model  # noqa: E402
+from jax_me.datasets.synthetic import clip_rendering  # noqa: E402
+from jax_me.faces.image_files import read_image  # noqa: E402
+from jax_me.models.model_folder import save_model  # noqa: E402
+from jax_me.models.registry import create_model  # noqa: E402
 
 LONDON = REPOSITORY.parent / "shared" / "data" / "london_faces" / "images"
 FPS, SIZE, FACE = 30, (960, 540), 440
@@ -58,9 +58,9 @@ def there(spans: tuple, seconds: float) -> bool:
 
 def compose(seconds: float):
   """The frames, uint8 [540, 960, 3] RGB."""
-  left = demo_faces.demo_video(7, 0, 0, seconds)
+  left = clip_rendering.demo_video(7, 0, 0, seconds)
   pictures = sorted(LONDON.glob("*_neutral.jpg")) if LONDON.is_dir() else []
-  face = read_image(pictures[0]) if pictures else demo_faces.demo_video(7, 1, 0, 1.0).frame(0)
+  face = read_image(pictures[0]) if pictures else clip_rendering.demo_video(7, 1, 0, 1.0).frame(0)
   face = cv2.resize(face, (FACE, FACE), interpolation=cv2.INTER_AREA)
   for number in range(round(seconds * FPS)):
     now = number / FPS

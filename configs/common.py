@@ -41,7 +41,7 @@ def common() -> ConfigDict:
   c.model.arguments = ConfigDict()  # Other constructor keywords, e.g. {"drop_path_rate": 0.1}.
 
   c.data = ConfigDict()
-  c.data.name = "demo_clips"  # One of jax_me.data.builders.BUILDERS.
+  c.data.name = "demo_clips"  # One of jax_me.datasets.catalog.BUILDERS.
   c.data.manual_dir = ""  # Folder with your own copy of the dataset, where it needs one.
   c.data.data_dir = "data"  # Where built datasets are kept.
   c.data.options = ConfigDict()  # Options of the dataset's builder, e.g. {"size": 224}.

@@ -4,7 +4,7 @@ from ml_collections import ConfigDict
 
 from configs.common import common
 
-# Of `jax_me.data.clip_inputs`; these show brightness, the others motion or differences.
+# Of `jax_me.data.clip_inputs.inputs`; these show brightness, the others motion or differences.
 PHOTOGRAPHS = ("apex", "key_frames", "frames")
 
 

@@ -8,7 +8,7 @@ from convert.convnext_rules import CONVNEXT_RULES, FCMAE_RULES, FCMAE_TO_CONVNEX
 from convert.rules import RuleTable
 from convert.t2t_rules import t2t_rules
 from convert.vit_rules import MAE_RULES, VIT_RULES
-from jax_me.models import transfer
+from jax_me.models import weight_mapping
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,15 +58,17 @@ FAMILIES: dict[str, Family] = {
 }
 
 
-def passage(detected: found.Detection, family: str) -> transfer.Passage | None:
+def passage(detected: found.Detection, family: str) -> weight_mapping.Passage | None:
   """What a file gives a model of a family; None when the two do not go together."""
   encoders = {found.MAE_ENCODER: "mae", found.FCMAE_DENSE: "fcmae"}
   origin = encoders.get(detected.content, detected.family)
   if detected.content in encoders and family == origin:
     return None  # an encoder alone does not make a masked autoencoder
   if origin == family == "vit":
-    return transfer.Passage()  # the file says where its norm stands: nothing is left to choose
-  return transfer.passage(origin, family)
+    return (
+      weight_mapping.Passage()
+    )  # the file says where its norm stands: nothing is left to choose
+  return weight_mapping.passage(origin, family)
 
 
 def rules_for(content: str, family: str, paths: Collection[str]) -> RuleTable:

@@ -29,8 +29,8 @@ def torch_arrays(model: "nnx.Module", name: str) -> "dict[str, np.ndarray]":
   """
   import numpy as np
 
-  from convert.arrays import model_arrays
   from convert.families import FAMILIES
+  from convert.module_arrays import model_arrays
   from convert.named_models import family_of
 
   held = model_arrays(model)
@@ -100,7 +100,7 @@ def main(argv: list[str] | None = None) -> int:
   parser.add_argument("--output", required=True, metavar="FILE", help="torch file to write")
   parser.add_argument("--force", action="store_true", help="replace a file at --output")
   args = parser.parse_args(argv)
-  from jax_me.models.saved import SavedModelError, load_model
+  from jax_me.models.model_folder import SavedModelError, load_model
 
   try:
     saved = load_model(args.checkpoint)

@@ -10,7 +10,7 @@ from convert.errors import ConversionError
 from convert.families import Family
 from convert.rules import COPY, RuleTable, Transform
 from jax_me.models.positions import resize_positions
-from jax_me.models.transfer import Passage
+from jax_me.models.weight_mapping import Passage
 
 
 @dataclasses.dataclass

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from convert.errors import ConversionError
-from jax_me.models import transfer
+from jax_me.models import weight_mapping
 
 
 def family_of(name: str) -> str:
@@ -23,7 +23,7 @@ def family_of(name: str) -> str:
     raise ConversionError(
       f"unknown model {name!r}", remedy=f"choose one of {', '.join(near or sorted(MODELS))}"
     )
-  return transfer.family_of(name)
+  return weight_mapping.family_of(name)
 
 
 @functools.cache

@@ -16,7 +16,7 @@ import numpy as np
 from convert.check import check_arrays
 from convert.conversion import Conversion
 from convert.errors import ConversionError
-from convert.model_folder import REPORT_FILE, check_output, save_conversion
+from convert.save_conversion import REPORT_FILE, check_output, save_conversion
 from convert.torch_files import TorchCheckpoint, read_checkpoint, read_torch_checkpoint
 
 if TYPE_CHECKING:
@@ -63,9 +63,9 @@ def convert_arrays(
 ) -> Conversion:
   """As `convert`, with the load report."""
   from convert import detection
-  from convert.arrays import abstract_model, filled_model, initial_arrays, model_arrays
   from convert.families import FAMILIES, passage, rules_for
   from convert.matching import match_arrays
+  from convert.module_arrays import abstract_model, filled_model, initial_arrays, model_arrays
   from convert.named_models import family_of, sizes
   from convert.report import LoadReport, weights_sha256
 

@@ -6,19 +6,19 @@ import sys
 
 # name -> (module with configure(parser) and main(args) -> exit code, what it does)
 COMMANDS = {
-  "data": ("jax_me.data.command", "build, list, check and preview datasets"),
+  "data": ("jax_me.datasets.cli", "build, list, check and preview datasets"),
   "explain": (
-    "jax_me.inference.explain_command",
+    "jax_me.inference.explain.cli",
     "show what a model's answers depend on: heat maps, reconstructions",
   ),
-  "faces": ("jax_me.faces.command", "find and align the faces of a folder of pictures or clips"),
+  "faces": ("jax_me.faces.cli", "find and align the faces of a folder of pictures or clips"),
   "podcheck": (
-    "jax_me.training.podcheck.command",
+    "jax_me.podcheck.cli",
     "compile a recipe's step for a TPU pod that is not there: memory, work, least time",
   ),
-  "predict": ("jax_me.inference.command", "read the expressions of photographs, videos, a camera"),
-  "report": ("jax_me.evaluation.command", "write a run's report again from its results"),
-  "score": ("jax_me.evaluation.score_command", "score a table of predictions, anyone's"),
+  "predict": ("jax_me.inference.cli", "read the expressions of photographs, videos, a camera"),
+  "report": ("jax_me.reports.report_cli", "write a run's report again from its results"),
+  "score": ("jax_me.reports.score_cli", "score a table of predictions, anyone's"),
 }
 
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jax_me.data.augment import Augmentation
-from jax_me.models.catalog import create_model
+from jax_me.data.augment.augmentation import Augmentation
+from jax_me.models.registry import create_model
 from jax_me.training import settings
-from jax_me.training.recipe import make_program
+from jax_me.training.program import make_program
 from jax_me.training.sharding import make_mesh, shard_batch
 from jax_me.training.state import Constants, initial_key
 

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-import jax_me.models.saved as saved
+import jax_me.models.model_folder as saved
 from jax_me.training.param_groups import parameter_paths
 
 TINY = [

@@ -87,7 +87,7 @@ def read_index(builder: Any, split: str = "train") -> ExampleIndex:
   """Reads the index of one split, or of several joined by "+", of a prepared dataset.
 
   Args:
-    builder: a TFDS builder returned by `jax_me.data.builders.prepare`.
+    builder: a TFDS builder returned by `jax_me.datasets.catalog.prepare`.
     split: name of a split of that dataset, or for example "train+test": the examples of train,
       then those of test, as TFDS reads them.
 
@@ -101,7 +101,7 @@ def read_index(builder: Any, split: str = "train") -> ExampleIndex:
       splits = ", ".join(sorted(builder.info.splits)) or "none: it is not prepared"
       raise ValueError(
         f"{path} is missing: dataset {builder.info.full_name} has no split {name!r} "
-        f"(splits: {splits}), or was not built by jax_me.data.builders.prepare"
+        f"(splits: {splits}), or was not built by jax_me.datasets.catalog.prepare"
       )
     with path.open(encoding="utf-8") as lines:
       rows += [{**json.loads(line), "split": name} for line in lines]

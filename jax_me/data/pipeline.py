@@ -16,9 +16,9 @@ import grain
 import numpy as np
 from absl import flags
 
-from jax_me.data.order import BalancedOrder, ShuffledOrder, checked_indices
-from jax_me.data.resident import ResidentImages
-from jax_me.data.store import ImageStore
+from jax_me.data.device_images import ResidentImages
+from jax_me.data.image_store import ImageStore
+from jax_me.data.sampling import BalancedOrder, ShuffledOrder, checked_indices
 
 Images = ImageStore | ResidentImages
 # "image" lies on the devices where the images do.

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from jax_me.evaluation.csv_rows import InvalidTable, Row, read_rows
+from jax_me.evaluation.csv_reader import InvalidTable, Row, read_rows
 from jax_me.evaluation.metrics import confusion_matrix
 from jax_me.files import write_whole
 

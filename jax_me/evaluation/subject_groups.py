@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from jax_me.evaluation.csv_rows import InvalidTable, read_rows
+from jax_me.evaluation.csv_reader import InvalidTable, read_rows
 from jax_me.evaluation.predictions import Predictions
 from jax_me.files import write_whole
 

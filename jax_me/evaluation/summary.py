@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jax_me.evaluation.calibration import are_probabilities, calibration
-from jax_me.evaluation.cautions import cautions
+from jax_me.evaluation.clip_predictions import per_clip
 from jax_me.evaluation.metrics import (
   SCORE_NAMES,
   confusion_matrix,
@@ -17,8 +17,8 @@ from jax_me.evaluation.metrics import (
   scores,
   subject_bootstrap,
 )
-from jax_me.evaluation.per_clip import per_clip
 from jax_me.evaluation.predictions import Predictions
+from jax_me.evaluation.score_warnings import cautions
 from jax_me.evaluation.subject_groups import SubjectGroups, rows_of_groups
 
 LEVEL = 0.95

@@ -12,7 +12,7 @@ import sys
 
 import cv2
 
-from jax_me.faces import detector, listing, tasks
+from jax_me.faces import detector, input_files, process_files
 
 
 def main() -> None:
@@ -21,16 +21,16 @@ def main() -> None:
   # Whatever a library prints must not get between the rows.
   replies = os.fdopen(os.dup(1), "w", encoding="ascii")
   os.dup2(2, 1)
-  settings = tasks.Settings(**json.loads(sys.stdin.readline()))
+  settings = process_files.Settings(**json.loads(sys.stdin.readline()))
   detector.load_models()
   print("ready", file=replies, flush=True)
   for line in sys.stdin:
     names, outputs, is_clip = json.loads(line)
-    task = listing.Task(tuple(names), tuple(outputs), is_clip)
+    task = input_files.Task(tuple(names), tuple(outputs), is_clip)
     try:
-      for row in tasks.run_task(task, settings):
+      for row in process_files.run_task(task, settings):
         print(json.dumps(row), file=replies, flush=task.is_clip)
-    except tasks.OutputError as error:
+    except process_files.OutputError as error:
       print(json.dumps({"fatal": str(error)}), file=replies)
     print(file=replies, flush=True)
 

@@ -5,12 +5,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from jax_me.data.clip_inputs import clip_pictures, frames_needed
+from jax_me.data.clip_inputs.inputs import clip_pictures, frames_needed
 from jax_me.data.decoding import resized
 from jax_me.faces.alignment import FaceChip, align_clip
 from jax_me.faces.detector import Box, find_faces
 from jax_me.inference.model_input import InputForm
-from jax_me.models.saved import SavedModel
+from jax_me.models.model_folder import SavedModel
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from jax_me.data import clip_inputs, dynamic_image
+from jax_me.data.clip_inputs import dynamic_image, inputs
 from jax_me.data.decoding import resized
 from jax_me.faces.alignment import FaceChip
 
@@ -58,10 +58,9 @@ class InputForm:
     """
     options = source.get("options", {})
     form = options.get("input", "")
-    if form and form not in clip_inputs.INPUTS:
+    if form and form not in inputs.INPUTS:
       raise ValueError(
-        f"the model was trained on the input {form!r}, which is none of "
-        f"{', '.join(clip_inputs.INPUTS)}"
+        f"the model was trained on the input {form!r}, which is none of {', '.join(inputs.INPUTS)}"
       )
     cut = int(options.get("size", 0)) or image_size
     return cls(form, bool(options.get("align", True)), cut, image_size)
@@ -94,10 +93,10 @@ class InputMaker:
       count = min(len(self._past), DYNAMIC_FRAMES)
       at = np.rint(np.linspace(0, len(self._past) - 1, count)).astype(int)
       faces = (self._past[place][1].cut(lies) for place in at)
-      picture = dynamic_image.dynamic_image(faces, count, clip_inputs.DYNAMIC_GAIN)
+      picture = dynamic_image.dynamic_image(faces, count, inputs.DYNAMIC_GAIN)
     else:
       before, now = self._past[0][1].cut(lies), view.cut(lies)
-      join = clip_inputs.pair if form.input == "pair" else clip_inputs.motion
+      join = inputs.pair if form.input == "pair" else inputs.motion
       picture = join(before, now)
     return resized(picture, form.side)
 

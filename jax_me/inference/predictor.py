@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jax_me.faces.images import read_image
+from jax_me.faces.image_files import read_image
 from jax_me.inference.face_input import model_faces
-from jax_me.models.saved import SavedModel, load_model
+from jax_me.models.model_folder import SavedModel, load_model
 
 Picture = str | os.PathLike | np.ndarray
 Box = tuple[int, int, int, int]
@@ -131,7 +131,7 @@ class Predictor:
       ValueError: an array of another type or shape, an unknown method or label.
     """
     # Imported here: reading faces needs none of it.
-    from jax_me.inference.explanation import Explainer, methods_of
+    from jax_me.inference.explain.explainer import Explainer, methods_of
 
     key = methods_of(self.saved, methods)
     if key not in self._explainers:
@@ -160,8 +160,8 @@ class Predictor:
       ValueError: nothing there that could be read, or settings out of range.
     """
     # Imported here: photographs need none of it.
-    from jax_me.inference.observation import ObservationSettings, observe
-    from jax_me.inference.video import find_footage
+    from jax_me.inference.video.frame_stream import ObservationSettings, observe
+    from jax_me.inference.video.sources import find_footage
 
     settings = ObservationSettings(every=every, motion=False)
     for footage in find_footage([video], fps):

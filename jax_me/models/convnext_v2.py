@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jax_me.models.block_stack import run_stack
 from jax_me.models.depthwise import depthwise_conv
 from jax_me.models.layers import drop_path, split_or_none
 from jax_me.models.patches import torch_uniform
-from jax_me.models.stack import run_stack
 from jax_me.models.transformer import exact_dtype, layer_norm, stochastic_depth_rates
 from jax_me.models.visible_patches import VisiblePatches
 from jax_me.models.vit import required_key

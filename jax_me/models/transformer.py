@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jax_me.models.activations import gelu
+from jax_me.models.block_stack import run_stack
 from jax_me.models.fusion import stop_fusion
 from jax_me.models.layers import drop_path, dropout, split_or_none
-from jax_me.models.stack import run_stack
 
 
 def exact_dtype(dtype: Any) -> Any:

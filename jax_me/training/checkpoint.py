@@ -9,7 +9,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from jax_me.models.saved import WEIGHTS_FOLDER, checkpoints_folder
+from jax_me.models.model_folder import WEIGHTS_FOLDER, checkpoints_folder
 from jax_me.training.state import State
 
 ITEMS = (WEIGHTS_FOLDER, "training", "position")

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from jax_me.training.fold_axis import FoldProgram
+from jax_me.training.fold_program import FoldProgram
 from jax_me.training.loop import Program
 
 # Of a device's memory; the rest is for evaluation and the allocator's own needs.

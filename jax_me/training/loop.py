@@ -13,12 +13,12 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jax_me.training.checkpoint import Checkpoints
+from jax_me.training.graceful_shutdown import StopSignal
+from jax_me.training.logging.metrics_log import Progress, Silent, Tracker, Writer
 from jax_me.training.processes import is_writer
 from jax_me.training.sharding import replicated, shard_batch, state_sharding
 from jax_me.training.state import Constants, State, abstract_state, initial_key
 from jax_me.training.steps import Metrics
-from jax_me.training.stopping import StopSignal
-from jax_me.training.tracking import Progress, Silent, Tracker, Writer
 from jax_me.training.utilisation import Utilisation
 
 # A single bad step happens (an overflow in bfloat16); this many in a row do not pass by themselves.

@@ -247,8 +247,8 @@ def _selection_problems(config: ConfigDict) -> list[str]:
 def _change_problems(config: ConfigDict) -> list[str]:
   """What is wrong with augmentation, mixing and class weights."""
   # Imported here: they load JAX, for which `run.py --help` need not wait.
-  from jax_me.data.augment import Augmentation
-  from jax_me.data.mixing import Mixing
+  from jax_me.data.augment.augmentation import Augmentation
+  from jax_me.data.augment.mixup import Mixing
 
   problems = []
   supervised = []

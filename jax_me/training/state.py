@@ -10,7 +10,7 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
-from jax_me.models.saved import split_model
+from jax_me.models.model_folder import split_model
 from jax_me.training.sharding import state_sharding
 
 State = dict[str, Any]

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from jax_me.data.augment import RowChange, row_keys
-from jax_me.data.mixing import mix_targets
-from jax_me.models.saved import merge_model
+from jax_me.data.augment.augmentation import RowChange, row_keys
+from jax_me.data.augment.mixup import mix_targets
+from jax_me.models.model_folder import merge_model
 from jax_me.training.losses import as_distributions, masked_mean, softmax_cross_entropy
 from jax_me.training.schedule import Schedule, make_schedule
 from jax_me.training.state import State, training_key

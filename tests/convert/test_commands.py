@@ -6,7 +6,12 @@ import sys
 
 import numpy as np
 import pytest
-from checkpoint_files import (
+
+from convert import flax_to_torch, torch_to_flax
+from convert.module_arrays import model_arrays
+from convert.torch_files import read_torch_checkpoint
+from jax_me.models.model_folder import load_model
+from tests.helpers.checkpoint_files import (
   TINY_MODELS,
   TINY_VIT,
   Payload,
@@ -18,11 +23,6 @@ from checkpoint_files import (
   training_arguments,
   vit_arrays,
 )
-
-from convert import flax_to_torch, torch_to_flax
-from convert.arrays import model_arrays
-from convert.torch_files import read_torch_checkpoint
-from jax_me.models.saved import load_model
 
 
 def flags(sizes: dict) -> list[str]:

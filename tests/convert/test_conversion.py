@@ -3,7 +3,14 @@
 import jax
 import numpy as np
 import pytest
-from checkpoint_files import (
+from flax import nnx
+
+from convert.detection import CLASSIFIER, FCMAE_DENSE, FCMAE_SPARSE, MAE_ENCODER, MAE_FULL, detect
+from convert.errors import ConversionError
+from convert.flax_to_torch import torch_arrays
+from convert.torch_to_flax import convert, convert_arrays
+from jax_me.models.positions import resize_positions
+from tests.helpers.checkpoint_files import (
   TINY_MAE,
   TINY_MODELS,
   TINY_VIT,
@@ -11,8 +18,7 @@ from checkpoint_files import (
   random_model_arrays,
   vit_arrays,
 )
-from flax import nnx
-from golden_cases import (
+from tests.helpers.golden_cases import (
   expected,
   golden_cases,
   mask_noise,
@@ -20,12 +26,6 @@ from golden_cases import (
   model_input,
   torch_weights,
 )
-
-from convert.detection import CLASSIFIER, FCMAE_DENSE, FCMAE_SPARSE, MAE_ENCODER, MAE_FULL, detect
-from convert.errors import ConversionError
-from convert.flax_to_torch import torch_arrays
-from convert.torch_to_flax import convert, convert_arrays
-from jax_me.models.positions import resize_positions
 
 # One case per kind of layer that a family has; sizes do not matter here.
 CASES = [

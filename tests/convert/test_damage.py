@@ -4,7 +4,11 @@ import time
 
 import numpy as np
 import pytest
-from checkpoint_files import (
+
+from convert.errors import ConversionError
+from convert.torch_files import read_checkpoint
+from convert.torch_to_flax import convert_checkpoint
+from tests.helpers.checkpoint_files import (
   TINY_VIT,
   random_arrays,
   save_safetensors,
@@ -13,10 +17,6 @@ from checkpoint_files import (
   training_arguments,
   vit_arrays,
 )
-
-from convert.errors import ConversionError
-from convert.torch_files import read_checkpoint
-from convert.torch_to_flax import convert_checkpoint
 
 FLIPS = 500
 KINDS = ["zip", "legacy", "safetensors"]

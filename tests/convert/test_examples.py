@@ -4,10 +4,10 @@ import time
 
 import numpy as np
 import pytest
-from checkpoint_files import save_torch, state_dict
-from golden_cases import GOLDEN, golden_cases, torch_weights
 
 from convert.torch_to_flax import convert_checkpoint, read_checkpoint, read_torch_checkpoint
+from tests.helpers.checkpoint_files import save_torch, state_dict
+from tests.helpers.golden_cases import GOLDEN, golden_cases, torch_weights
 
 TINY = dict(embed_dim=32, depth=1, num_heads=4, mlp_ratio=2.0)
 

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from golden_cases import golden_cases
 
 from convert import rules
 from convert.errors import ConversionError
 from convert.families import FAMILIES
 from convert.rules import Rule, RuleTable
+from tests.helpers.golden_cases import golden_cases
 
 
 def test_templates_match_exactly():

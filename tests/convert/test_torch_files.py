@@ -13,10 +13,9 @@ import pytest
 
 from convert.errors import ConversionError
 from convert.torch_files import read_checkpoint, read_torch_checkpoint
+from tests.helpers import checkpoint_files as files
 
 torch = pytest.importorskip("torch", reason="the checkpoints are written by torch")
-
-import checkpoint_files as files  # noqa: E402
 
 
 def same(actual, desired):

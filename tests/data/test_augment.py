@@ -4,11 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from drawn_pictures import drawn_picture
 
-from jax_me.data.augment import Augmentation, make_augmentation, make_erasing, row_keys
-from jax_me.data.augment_colour import draw_colour, jitter_colour
-from jax_me.data.augment_geometry import (
+from jax_me.data.augment.augmentation import Augmentation, make_augmentation, make_erasing, row_keys
+from jax_me.data.augment.colour import draw_colour, jitter_colour
+from jax_me.data.augment.geometry import (
   crop_and_resize,
   draw_affine,
   draw_crop,
@@ -16,8 +15,9 @@ from jax_me.data.augment_geometry import (
   move,
   rotate_flow,
 )
-from jax_me.data.mixing import Mixing, make_mixing, mix_targets
+from jax_me.data.augment.mixup import Mixing, make_mixing, mix_targets
 from jax_me.training.sharding import batch_sharding, make_mesh
+from tests.helpers.drawn_images import drawn_picture
 
 ROWS, SIZE = 8, 16
 EVERYTHING = Augmentation(

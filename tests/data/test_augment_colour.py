@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from drawn_pictures import drawn_picture
 from PIL import Image, ImageEnhance
 
-from jax_me.data.augment_colour import Colour, draw_colour, jitter_colour, turn_hue
+from jax_me.data.augment.colour import Colour, draw_colour, jitter_colour, turn_hue
+from tests.helpers.drawn_images import drawn_picture
 
 KEYS = jax.random.split(jax.random.key(2), 10_000)
 

@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from drawn_pictures import drawn_picture
 
-from jax_me.data.augment import Augmentation, make_erasing, row_keys
-from jax_me.data.augment_erase import Box, draw_cutout, draw_erasing, fill_box
+from jax_me.data.augment.augmentation import Augmentation, make_erasing, row_keys
+from jax_me.data.augment.erase import Box, draw_cutout, draw_erasing, fill_box
+from tests.helpers.drawn_images import drawn_picture
 
 DRAWS = 10_000
 KEYS = jax.random.split(jax.random.key(3), DRAWS)

@@ -4,10 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from drawn_pictures import drawn_picture
 from PIL import Image
 
-from jax_me.data.augment_geometry import (
+from jax_me.data.augment.geometry import (
   Affine,
   CropBox,
   crop_and_resize,
@@ -17,6 +16,7 @@ from jax_me.data.augment_geometry import (
   move,
   rotate_flow,
 )
+from tests.helpers.drawn_images import drawn_picture
 
 DRAWS = 10_000
 KEYS = jax.random.split(jax.random.key(1), DRAWS)

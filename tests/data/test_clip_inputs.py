@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from jax_me.data import clip_inputs, flow
-from jax_me.data.clip_inputs import INPUTS, clip_pictures, frames_needed
+from jax_me.data.clip_inputs import inputs, optical_flow
+from jax_me.data.clip_inputs.inputs import INPUTS, clip_pictures, frames_needed
 
 CLIP = {"onset": 10, "apex": 14, "offset": 20}
 
@@ -143,8 +143,8 @@ def test_a_missing_frame_is_said(moving):
 
 
 def test_farneback_where_opencv_lacks_dis(moving, monkeypatch, caplog):
-  expected = flow.optical_flow(moving[10], moving[14], "farneback")
+  expected = optical_flow.optical_flow(moving[10], moving[14], "farneback")
   monkeypatch.delattr(cv2, "DISOpticalFlow")
-  picture = clip_inputs.motion(moving[10], moving[14])
-  np.testing.assert_array_equal(picture, flow.flow_image(expected, 64 * clip_inputs.FLOW_SCALE))
+  picture = inputs.motion(moving[10], moving[14])
+  np.testing.assert_array_equal(picture, optical_flow.flow_image(expected, 64 * inputs.FLOW_SCALE))
   assert "Farneback" in caplog.text

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jax_me.data.dynamic_image import dynamic_image, rank_pooling_weights
+from jax_me.data.clip_inputs.dynamic_image import dynamic_image, rank_pooling_weights
 
 
 @pytest.mark.parametrize("count", [2, 3, 7, 40])

@@ -14,8 +14,8 @@ import numpy as np
 import psutil
 import pytest
 
-from jax_me.data import order, pipeline, store
-from jax_me.data.builders import prepare
+from jax_me.data import image_store, pipeline, sampling
+from jax_me.datasets.catalog import prepare
 
 COUNT = 23
 SIZE = 8
@@ -42,7 +42,7 @@ def dataset(tmp_path_factory):
 
 @pytest.fixture(params=[0, 2**20], ids=["decoded anew", "cached"])
 def images(request, dataset):
-  return store.ImageStore(dataset, image_size=SIZE, cache_bytes=request.param)
+  return image_store.ImageStore(dataset, image_size=SIZE, cache_bytes=request.param)
 
 
 def take(batches, count):
@@ -131,7 +131,7 @@ def test_state_of_another_order_is_refused(images, change):
 
 
 def test_worker_processes_give_the_same_batches_and_resume_without_them(dataset):
-  images = store.ImageStore(dataset, image_size=SIZE, cache_bytes=0)
+  images = image_store.ImageStore(dataset, image_size=SIZE, cache_bytes=0)
   expected = indices_of(take(pipeline.train_batches(images, batch_size=5, seed=1), 8))
   batches = pipeline.train_batches(images, batch_size=5, seed=1, workers=2)
   first = take(batches, 3)
@@ -220,20 +220,20 @@ def test_wrong_arguments_are_refused(images, arguments, message):
 
 
 def test_order_is_random_access():
-  shuffled = order.ShuffledOrder(np.arange(10), 3)
+  shuffled = sampling.ShuffledOrder(np.arange(10), 3)
   stream = shuffled.at(0, 60)
   assert all((shuffled.at(start, 7) == stream[start : start + 7]).all() for start in range(50))
-  balanced = order.BalancedOrder(np.arange(10), np.arange(10) % 4 // 2, 3)
+  balanced = sampling.BalancedOrder(np.arange(10), np.arange(10) % 4 // 2, 3)
   stream = balanced.at(0, 60)
   assert all((balanced.at(start, 7) == stream[start : start + 7]).all() for start in range(50))
   with pytest.raises(ValueError, match="labels of shape"):
-    order.BalancedOrder(np.arange(3), np.arange(2), 0)
+    sampling.BalancedOrder(np.arange(3), np.arange(2), 0)
 
 
 READER = """
 import json, sys
 from jax_me.data import pipeline, store
-from jax_me.data.builders import prepare
+from jax_me.datasets.catalog import prepare
 
 builder = prepare("labeled_images", data_dir=sys.argv[1], align=False)
 images = store.ImageStore(builder, image_size=8)
@@ -267,7 +267,7 @@ def test_two_processes_read_disjoint_halves_that_cover_everything(dataset, repos
 TRAINER = """
 import json, pathlib, sys, time
 from jax_me.data import pipeline, store
-from jax_me.data.builders import prepare
+from jax_me.datasets.catalog import prepare
 
 builder = prepare("labeled_images", data_dir=sys.argv[1], align=False)
 images = store.ImageStore(builder, image_size=8, cache_bytes=0)
@@ -308,7 +308,7 @@ def test_killed_process_continues_with_the_very_next_batch(tmp_path, dataset, re
   log.write_text("".join(json.dumps(rows) + "\n" for rows in before))
   assert start(6).wait(timeout=60) == 0
   resumed = [json.loads(line) for line in log.read_text().splitlines()]
-  images = store.ImageStore(dataset, image_size=SIZE)
+  images = image_store.ImageStore(dataset, image_size=SIZE)
   expected = indices_of(take(pipeline.train_batches(images, batch_size=3, seed=5), done + 6))
   # The kill may have come between saving a position and logging its batch.
   assert resumed[-6:] == expected[-6:] and resumed[: len(before)] == expected[: len(before)]
@@ -331,7 +331,7 @@ def test_what_is_handed_out_can_be_written_on(images):
 
 
 def test_store_travels_to_a_worker_without_its_pixels(dataset):
-  cached = store.ImageStore(dataset, image_size=SIZE)
+  cached = image_store.ImageStore(dataset, image_size=SIZE)
   cached.images(range(COUNT))
   assert cached.cached
   travelled = pickle.loads(pickle.dumps(cached))
@@ -340,15 +340,15 @@ def test_store_travels_to_a_worker_without_its_pixels(dataset):
 
 def test_cache_stays_within_its_bytes(dataset):
   need = COUNT * SIZE * SIZE * 3
-  assert store.ImageStore(dataset, image_size=SIZE, cache_bytes=need).cached
-  assert not store.ImageStore(dataset, image_size=SIZE, cache_bytes=need - 1).cached
+  assert image_store.ImageStore(dataset, image_size=SIZE, cache_bytes=need).cached
+  assert not image_store.ImageStore(dataset, image_size=SIZE, cache_bytes=need - 1).cached
   for arguments in ({"image_size": 0}, {"image_size": 8, "cache_bytes": -1}):
     with pytest.raises(ValueError, match="image_size|cache_bytes"):
-      store.ImageStore(dataset, **arguments)
+      image_store.ImageStore(dataset, **arguments)
 
 
 def test_damaged_record_names_the_picture(dataset, monkeypatch):
-  images = store.ImageStore(dataset, image_size=SIZE, cache_bytes=0)
+  images = image_store.ImageStore(dataset, image_size=SIZE, cache_bytes=0)
   monkeypatch.setattr(images, "encoded", lambda position: b"\xff\xd8broken")
   with pytest.raises(ValueError, match="04.png.*build it again"):
     images.image(4)
@@ -365,7 +365,7 @@ def test_channel_statistics_are_those_of_the_chosen_pixels(images):
 
 
 def test_memory_stays_flat(dataset):
-  images = store.ImageStore(dataset, image_size=128, cache_bytes=0)
+  images = image_store.ImageStore(dataset, image_size=128, cache_bytes=0)
   batches = pipeline.train_batches(images, batch_size=16, seed=0)
   process = psutil.Process()
   for _ in range(100):

@@ -117,9 +117,9 @@ def test_missing_model_says_what_to_install(monkeypatch):
 
 
 def test_all_london_faces_are_found(london_faces):
-  from jax_me.faces import images
+  from jax_me.faces import image_files
 
   paths = sorted((london_faces / "images").glob("*.jpg"))
   assert len(paths) == 124
-  counts = [len(detector.find_faces(images.read_image(path))) for path in paths]
+  counts = [len(detector.find_faces(image_files.read_image(path))) for path in paths]
   assert counts == [1] * 124

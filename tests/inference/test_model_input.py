@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jax_me.data import clip_inputs, dynamic_image
+from jax_me.data.clip_inputs import dynamic_image, inputs
 from jax_me.faces.alignment import FaceChip
 from jax_me.inference.model_input import InputForm, InputMaker
 
@@ -51,10 +51,10 @@ def test_models_of_motion_compare_with_a_fifth_of_a_second_ago():
     picture = maker.make(view, CHIP, number / 30)
     # 0.2 s are 6 frames; at the beginning there is only the first frame.
     reference = views[max(0, number - 6)]
-    assert np.array_equal(picture, clip_inputs.pair(reference.image, view.image))
+    assert np.array_equal(picture, inputs.pair(reference.image, view.image))
   maker.reset()
   assert np.array_equal(
-    maker.make(views[0], CHIP, 9.0), clip_inputs.pair(views[0].image, views[0].image)
+    maker.make(views[0], CHIP, 9.0), inputs.pair(views[0].image, views[0].image)
   )
 
 
@@ -72,6 +72,6 @@ def test_dynamic_images_take_ten_frames_of_the_last_moments():
     picture = maker.make(view, CHIP, number / 30)
   at = np.rint(np.linspace(17, 29, 10)).astype(int)  # 0.4 s are 12 frames
   expected = dynamic_image.dynamic_image(
-    (views[place].image for place in at), 10, clip_inputs.DYNAMIC_GAIN
+    (views[place].image for place in at), 10, inputs.DYNAMIC_GAIN
   )
   assert np.array_equal(picture, expected)

@@ -8,9 +8,9 @@ import skimage
 from flax import nnx
 
 import jax_me
-from jax_me.faces.images import UnreadableImage, read_image
-from jax_me.models.catalog import create_model
-from jax_me.models.saved import SavedModelError, save_model
+from jax_me.faces.image_files import UnreadableImage, read_image
+from jax_me.models.model_folder import SavedModelError, save_model
+from jax_me.models.registry import create_model
 
 ARGUMENTS = dict(image_size=32, patch_size=16, embed_dim=24, depth=1, num_heads=2, num_classes=2)
 PORTRAIT = pathlib.Path(skimage.__file__).parent / "data" / "astronaut.png"

@@ -7,7 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from golden_cases import (
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from jax_me.models.convnext_v2 import CONVNEXTV2_MODELS, GlobalResponseNorm
+from tests.helpers.golden_cases import (
   expected,
   filled,
   golden_cases,
@@ -15,10 +18,7 @@ from golden_cases import (
   model_input,
   torch_weights,
 )
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from random_weights import note_stages, randomly_filled
-
-from jax_me.models.convnext_v2 import CONVNEXTV2_MODELS, GlobalResponseNorm
+from tests.helpers.random_weights import note_stages, randomly_filled
 
 CASES = golden_cases("convnextv2")
 TINY = dict(depths=(1, 2, 1, 1), dims=(4, 6, 8, 10), num_classes=5)

@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from golden_cases import max_difference
 from jax import lax
 
 from jax_me.models.depthwise import depthwise_conv
+from tests.helpers.golden_cases import max_difference
 
 
 def library_conv(x, kernel):

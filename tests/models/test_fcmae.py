@@ -6,9 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from fcmae_oracle import masked_dense_loss, sparse_location
 from flax import nnx
-from golden_cases import (
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from jax_me.models.convnext_v2 import CONVNEXTV2_MODELS
+from jax_me.models.fcmae import FCMAE_MODELS
+from tests.helpers.fcmae_reference import masked_dense_loss, sparse_location
+from tests.helpers.golden_cases import (
   expected,
   filled,
   golden_cases,
@@ -17,11 +21,7 @@ from golden_cases import (
   model_input,
   torch_weights,
 )
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from random_weights import note_stages, randomly_filled
-
-from jax_me.models.convnext_v2 import CONVNEXTV2_MODELS
-from jax_me.models.fcmae import FCMAE_MODELS
+from tests.helpers.random_weights import note_stages, randomly_filled
 
 CASES = golden_cases("fcmae")
 TINY = dict(depths=(1, 1, 1, 1), dims=(4, 6, 8, 10), decoder_embed_dim=12, image_size=128)

@@ -4,7 +4,8 @@ import hashlib
 
 import numpy as np
 import pytest
-from golden_cases import (
+
+from tests.helpers.golden_cases import (
   golden_cases,
   mask_noise,
   raw_input,

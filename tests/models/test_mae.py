@@ -5,7 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from golden_cases import (
+
+from jax_me.models.mae import random_masking
+from jax_me.models.patches import patchify, unpatchify
+from jax_me.models.registry import create_model
+from tests.helpers.golden_cases import (
   expected,
   filled,
   golden_cases,
@@ -14,11 +18,7 @@ from golden_cases import (
   model_input,
   torch_weights,
 )
-from small_models import call, checkpointed, created, drawn, gradients, quick_jit
-
-from jax_me.models.catalog import create_model
-from jax_me.models.mae import random_masking
-from jax_me.models.patches import patchify, unpatchify
+from tests.helpers.small_models import call, checkpointed, created, drawn, gradients, quick_jit
 
 CASES = sorted(name for name in golden_cases("mae") if name.startswith("mae_"))
 TINY = dict(

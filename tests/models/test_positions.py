@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from golden_cases import golden_arrays
 
 from jax_me.models.positions import bicubic_matrix, resize_positions, sincos_2d, sinusoid_1d
+from tests.helpers.golden_cases import golden_arrays
 
 ROWS_197, ROWS_577 = [0, 1, 2, 100, 195, 196], [0, 1, 2, 25, 300, 576]
 

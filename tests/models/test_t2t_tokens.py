@@ -5,7 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from golden_cases import (
+
+from jax_me.models.layers import FixedTable
+from jax_me.models.t2t_tokens import TokenPerformer, TokensToToken, TokenTransformer, soft_split
+from tests.helpers.golden_cases import (
   expected,
   filled,
   flax_location,
@@ -14,10 +17,7 @@ from golden_cases import (
   raw_input,
   torch_weights,
 )
-from small_models import call, created, drawn, quick_jit
-
-from jax_me.models.layers import FixedTable
-from jax_me.models.t2t_tokens import TokenPerformer, TokensToToken, TokenTransformer, soft_split
+from tests.helpers.small_models import call, created, drawn, quick_jit
 
 
 def locate(key, value):

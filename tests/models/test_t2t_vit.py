@@ -5,7 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from golden_cases import (
+
+from jax_me.models.registry import create_model
+from jax_me.models.t2t_backbones import CheapOperation
+from tests.helpers.golden_cases import (
   expected,
   filled,
   flax_location,
@@ -14,10 +17,7 @@ from golden_cases import (
   model_input,
   torch_weights,
 )
-from small_models import call, checkpointed, created, drawn, gradients, quick_jit
-
-from jax_me.models.catalog import create_model
-from jax_me.models.t2t_backbones import CheapOperation
+from tests.helpers.small_models import call, checkpointed, created, drawn, gradients, quick_jit
 
 CASES = sorted(golden_cases("t2t"))
 # torch numbers the layers of a Sequential, activations included.

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from flax import nnx
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from small_models import drawn, quick_jit
 
 from jax_me.models import create_model
+from tests.helpers.small_models import drawn, quick_jit
 
 SMALL = dict(image_size=32, embed_dim=24, depth=2, num_heads=3)
 MODELS = {

@@ -5,13 +5,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from golden_cases import expected, filled, golden_cases, max_difference, model_input, torch_weights
-from small_models import call, checkpointed, drawn, gradients, quick_jit
 
-from jax_me.models.catalog import create_model
 from jax_me.models.layers import FixedTable
 from jax_me.models.positions import sincos_2d
+from jax_me.models.registry import create_model
 from jax_me.models.transformer import run_blocks, stochastic_depth_rates
+from tests.helpers.golden_cases import (
+  expected,
+  filled,
+  golden_cases,
+  max_difference,
+  model_input,
+  torch_weights,
+)
+from tests.helpers.small_models import call, checkpointed, drawn, gradients, quick_jit
 
 CASES = sorted(name for name in golden_cases("mae") if name.startswith("vit_"))
 TINY = dict(image_size=32, patch_size=8, embed_dim=24, depth=3, num_heads=3, num_classes=5)

@@ -8,7 +8,7 @@ from ml_collections import config_flags
 
 from configs.common import common
 from jax_me.training import settings
-from jax_me.training.recipe import check_class_weights
+from jax_me.training.program import check_class_weights
 
 
 def problems(**changes) -> str:

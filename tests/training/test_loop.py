@@ -9,14 +9,14 @@ import time
 import jax
 import numpy as np
 import pytest
-from tiny import CONSTANTS, Batches, cadence, make_program
 
 from jax_me.training import loop
 from jax_me.training.checkpoint import CheckpointError, Checkpoints
-from jax_me.training.history import read_history
+from jax_me.training.logging.history import read_history
 from jax_me.training.param_groups import parameter_paths
 from jax_me.training.sharding import make_mesh, shard_batch
 from jax_me.training.state import abstract_state
+from tests.helpers.tiny_training import CONSTANTS, Batches, cadence, make_program
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

@@ -5,10 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from tiny import CLASSES, CONSTANTS, SIZE, make_batch, make_model
 
-from jax_me.data.augment import Augmentation, make_augmentation
-from jax_me.models import saved
+from jax_me.data.augment.augmentation import Augmentation, make_augmentation
+from jax_me.models import model_folder
 from jax_me.training.losses import (
   as_distributions,
   balanced_class_weights,
@@ -16,6 +15,7 @@ from jax_me.training.losses import (
   softmax_cross_entropy,
 )
 from jax_me.training.steps import classification_loss
+from tests.helpers.tiny_training import CLASSES, CONSTANTS, SIZE, make_batch, make_model
 
 LOGITS = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
 LABELS = np.array([0, 1, 2, 3, 1, 1])
@@ -90,7 +90,7 @@ def tiny_loss():
   """The loss of a tiny model without augmentation, its logits, and the batch."""
   batch = make_batch(0)
   network = make_model(nnx.Rngs(0), drop_path_rate=0.0)
-  graphdef, params, model_state = saved.split_model(network)
+  graphdef, params, model_state = model_folder.split_model(network)
   loss = classification_loss(graphdef, make_augmentation(Augmentation(), SIZE))
   images = (batch["image"] / 255.0 - 0.5) / 0.25
   logits = np.asarray(network(jnp.asarray(images, jnp.float32), deterministic=True))

@@ -3,10 +3,10 @@
 import jax
 import numpy as np
 import pytest
-from golden_cases import misc
 
 from jax_me.training.param_groups import decays, learning_rate_scales
 from jax_me.training.schedule import make_schedule, peak_learning_rate, warmup_cosine
+from tests.helpers.golden_cases import misc
 
 
 def our_path(key: str) -> str:

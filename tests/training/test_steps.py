@@ -9,13 +9,13 @@ import jax
 import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
-from tiny import CONSTANTS, make_batch, make_program
 
-from jax_me.data.augment import Augmentation
-from jax_me.data.mixing import Mixing
+from jax_me.data.augment.augmentation import Augmentation
+from jax_me.data.augment.mixup import Mixing
 from jax_me.training.param_groups import parameter_paths
 from jax_me.training.sharding import make_mesh, parameter_sharding, shard_batch
 from jax_me.training.state import initial_key
+from tests.helpers.tiny_training import CONSTANTS, make_batch, make_program
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -64,7 +64,7 @@ def test_split_parameters_equal_whole_ones(one_device, monkeypatch):
 def test_losses_depend_neither_on_devices_nor_on_fsdp(repository):
   meshes = ["1x1", "2x1", "4x4", "8x1", "8x2", "8x4"]  # devices x fsdp
   done = subprocess.run(
-    [sys.executable, str(repository / "tests/training/mesh_losses.py"), *meshes],
+    [sys.executable, str(repository / "tests/helpers/mesh_losses.py"), *meshes],
     env={
       **os.environ,
       "PYTHONPATH": os.pathsep.join([str(repository), str(repository / "tests/training")]),

@@ -11,9 +11,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from fcmae_oracle import sparse_location
 from flax import nnx
-from golden_cases import (
+
+from jax_me.models.model_folder import merge_model, split_model
+from jax_me.models.registry import create_model
+from jax_me.training.optim import make_optimizer
+from jax_me.training.param_groups import parameter_paths
+from jax_me.training.state import Constants
+from jax_me.training.steps import classification_loss, make_train_step, masked_autoencoder_loss
+from tests.helpers.fcmae_reference import sparse_location
+from tests.helpers.golden_cases import (
   filled,
   flax_location,
   golden_cases,
@@ -26,13 +33,6 @@ from golden_cases import (
   torch_weights,
   trajectories,
 )
-
-from jax_me.models.catalog import create_model
-from jax_me.models.saved import merge_model, split_model
-from jax_me.training.optim import make_optimizer
-from jax_me.training.param_groups import parameter_paths
-from jax_me.training.state import Constants
-from jax_me.training.steps import classification_loss, make_train_step, masked_autoencoder_loss
 
 TOLERANCE = 1e-8
 

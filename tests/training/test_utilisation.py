@@ -2,11 +2,11 @@
 
 import jax
 import pytest
-from tiny import CONSTANTS, make_batch, make_program
 
 from jax_me.training import utilisation
 from jax_me.training.sharding import make_mesh, shard_batch
 from jax_me.training.state import initial_key
+from tests.helpers.tiny_training import CONSTANTS, make_batch, make_program
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ import types
 
 import pytest
 
-from jax_me.training.tracking import Tracker
-from jax_me.training.writers import open_writers
+from jax_me.training.logging.metrics_log import Tracker
+from jax_me.training.logging.writers import open_writers
 
 
 @pytest.fixture

@@ -1,0 +1,176 @@
+"""Decoded images of one split: random access, resized on the host, cached in memory when small."""
+
+import concurrent.futures
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from tensorflow_datasets.proto import tf_example_pb2
+
+from jax_me.cpu_cores import available_cores
+from jax_me.data.decoding import decode_into
+from jax_me.data.index import read_index
+
+DEFAULT_CACHE_BYTES = 2**30
+MAX_THREADS = 8
+
+
+class ImageStore:
+  """The images of a split as uint8 [image_size, image_size, 3] RGB arrays.
+
+  See `decoding` for how pictures are resized. When all decoded images fit into `cache_bytes`, each
+  is decoded once and kept.
+
+  Attributes:
+    index: ExampleIndex of the split; row i describes image i.
+    image_size: side of the returned images, pixels.
+    name: dataset and split, for messages.
+    cached: whether decoded images are kept.
+    resident: whether they lie on the devices; False.
+  """
+
+  resident = False
+
+  def __init__(
+    self,
+    builder: Any,
+    split: str = "train",
+    *,
+    image_size: int,
+    cache_bytes: int = DEFAULT_CACHE_BYTES,
+    threads: int | None = None,
+  ):
+    """Opens a prepared dataset.
+
+    Args:
+      builder: what `jax_me.datasets.catalog.prepare` returned.
+      split: name of the split.
+      image_size: side of the images, pixels, at least 1.
+      cache_bytes: keep decoded images if all of the split's need no more; 0 never keeps.
+      threads: threads that decode, whoever asks for images; None takes the usable cores, at most
+        8. In a worker process there is one.
+
+    Raises:
+      ValueError: no such split, or a number out of range.
+    """
+    if image_size < 1:
+      raise ValueError(f"image_size must be at least 1, got {image_size}")
+    if cache_bytes < 0:
+      raise ValueError(f"cache_bytes must not be negative, got {cache_bytes}")
+    self.index = read_index(builder, split)
+    self.image_size = image_size
+    self.name = f"{builder.info.full_name}:{split}"
+    self._records = builder.as_data_source(
+      split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
+    )
+    self._threads = min(MAX_THREADS, available_cores()) if threads is None else max(1, threads)
+    self.cached = len(self.index) * self._image_bytes <= cache_bytes
+    self._allocate()
+
+  @property
+  def _image_bytes(self) -> int:
+    return self.image_size**2 * 3
+
+  def _allocate(self) -> None:
+    count = len(self.index) if self.cached else 0
+    # np.empty takes no memory until an image is written into it.
+    self._cache = np.empty((count, self.image_size, self.image_size, 3), np.uint8)
+    self._filled = np.zeros(count, bool)
+    self._sums = np.full((len(self.index), 2, 3), -1, np.int64)
+    # Starts its threads when first used.
+    self._pool = concurrent.futures.ThreadPoolExecutor(self._threads, "decode")
+
+  def __len__(self) -> int:
+    return len(self.index)
+
+  def __getstate__(self) -> dict[str, Any]:
+    # What goes to a worker process: no pixels, and one thread, for the workers are many.
+    nothing = {"_pool": None, "_cache": None, "_filled": None, "_sums": None, "cached": False}
+    return {**self.__dict__, **nothing, "_threads": 1}
+
+  def __setstate__(self, state: dict[str, Any]) -> None:
+    self.__dict__.update(state)
+    self._allocate()
+
+  def encoded(self, position: int) -> bytes:
+    """The stored JPEG or PNG bytes of image `position`."""
+    record = self._records[position]
+    return tf_example_pb2.Example.FromString(record).features.feature["image"].bytes_list.value[0]
+
+  def image(self, position: int) -> np.ndarray:
+    """Image `position`, uint8 [image_size, image_size, 3].
+
+    Raises:
+      ValueError: the stored bytes cannot be decoded (the dataset is damaged).
+    """
+    return self.images([position])[0]
+
+  def images(self, positions: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Images in the given order, uint8 [len(positions), image_size, image_size, 3].
+
+    Raises:
+      IndexError: a position is outside [0, len(self)).
+      ValueError: stored bytes cannot be decoded (the dataset is damaged).
+    """
+    positions = np.asarray(positions, np.int64)
+    if positions.size and not (0 <= positions.min() and positions.max() < len(self)):
+      raise IndexError(f"positions must lie in [0, {len(self)}), got {positions}")
+    if self.cached:
+      missing = np.unique(positions[~self._filled[positions]])
+      if missing.size:
+        self._cache[missing] = self._decode_all(missing)
+        self._filled[missing] = True
+      return self._cache[positions]
+    return self._decode_all(positions)
+
+  def channel_sums(self, positions: np.ndarray) -> np.ndarray:
+    """int64 [n, 2, 3]: each image's sum of values and sum of squares, for every channel.
+
+    An image is measured once, however many folds of a division ask for it.
+    """
+    levels = np.stack([np.arange(256), np.arange(256) ** 2])
+    missing = positions[self._sums[positions, 0, 0] < 0]
+    for start in range(0, len(missing), 64):
+      part = missing[start : start + 64]
+      for position, image in zip(part, self.images(part), strict=True):
+        counts = [np.bincount(image[..., channel].ravel(), minlength=256) for channel in range(3)]
+        self._sums[position] = levels @ np.transpose(counts)
+    return self._sums[positions]
+
+  def batch(self, positions: np.ndarray) -> np.ndarray:
+    """As `images`; position -1 is padding and gives a black image."""
+    real = positions >= 0
+    images = self.images(positions[real])
+    if real.all():
+      return images
+    padded = np.zeros((len(positions), *images.shape[1:]), np.uint8)
+    padded[real] = images
+    return padded
+
+  def _decode_all(self, positions: np.ndarray) -> np.ndarray:
+    out = np.empty((len(positions), self.image_size, self.image_size, 3), np.uint8)
+
+    def decode_some(rows: range) -> None:
+      for row in rows:
+        self._decode(int(positions[row]), out[row])
+
+    # OpenCV releases Python's lock, so threads decode side by side. Also one thread does it in
+    # the pool: several callers share the pool, and no more threads than wanted decode.
+    count = min(self._threads, len(positions))
+    for done in self._pool.map(decode_some, [range(i, len(out), count) for i in range(count)]):
+      assert done is None
+    return out
+
+  def _decode(self, position: int, out: np.ndarray) -> None:
+    if not decode_into(out, self.encoded(position)):
+      raise ValueError(
+        f"image {position} ({self.index.file[position]}) of {self.name} cannot be decoded: the "
+        f"dataset is damaged; delete {dataset_folder(self._records)} and build it again"
+      )
+
+
+def dataset_folder(records: Any) -> pathlib.Path:
+  """Where the records of a TFDS data source lie."""
+  return pathlib.Path(records.dataset_info.data_dir)

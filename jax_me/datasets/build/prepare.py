@@ -1,0 +1,79 @@
+"""From a builder class and its options to a dataset that is ready to read."""
+
+import logging
+import os
+import pathlib
+from typing import Any
+
+from jax_me.cpu_cores import available_cores
+from jax_me.datasets.build.base_builder import FaceDataset, FaceDatasetConfig
+from jax_me.datasets.build.build_lock import build_lock
+from jax_me.datasets.build.fingerprint import find_prepared, identity_hash, make_options
+from jax_me.datasets.build.generate import generate
+
+logger = logging.getLogger(__name__)
+
+
+def prepare_dataset(
+  cls: type[FaceDataset],
+  *,
+  data_dir: str | os.PathLike[str],
+  manual_dir: str | os.PathLike[str] | None = None,
+  workers: int | None = None,
+  **options: Any,
+) -> FaceDataset:
+  """See `jax_me.datasets.catalog.prepare`."""
+  folder = pathlib.Path(data_dir).expanduser()
+  checked = make_options(cls, options)
+  needs_files = cls.MANUAL_DOWNLOAD_INSTRUCTIONS is not None
+  if manual_dir is not None and not needs_files:
+    raise ValueError(f"dataset {cls.name} reads no files of yours; leave out manual_dir")
+  if needs_files and manual_dir is None:
+    found = find_prepared(cls, folder, checked)
+    config = FaceDatasetConfig(
+      name=found["config_name"],
+      version=cls.VERSION,
+      options=make_options(cls, found["options"]),
+      labels=tuple(found["labels"]),
+      fingerprint=found["fingerprint"],
+    )
+    return cls(data_dir=folder, config=config)
+  source = None
+  if manual_dir is not None:
+    source = pathlib.Path(manual_dir).expanduser()
+    if not source.is_dir():
+      raise ValueError(
+        f"manual_dir {source} of dataset {cls.name} is not a folder. "
+        f"{cls.MANUAL_DOWNLOAD_INSTRUCTIONS}"
+      )
+    checked = cls.settle_options(checked, source)
+  config = FaceDatasetConfig(
+    name="",
+    version=cls.VERSION,
+    options=checked,
+    labels=tuple(cls.label_names(checked, source)),
+    fingerprint="" if source is None else cls.fingerprint(checked, source),
+    manual_dir=source,
+    workers=available_cores() if workers is None else workers,
+  )
+  config.name = f"{cls.config_title(checked)}-{identity_hash(cls, config)}"
+  builder = cls(data_dir=folder, config=config)
+  if not _is_complete(builder):
+    with build_lock(folder / cls.name / f".{config.name}.lock"):
+      # Another process may have generated it while this one waited.
+      if not _is_complete(builder):
+        logger.info("generating dataset %s in %s", cls.name, builder.data_path)
+        generate(builder)
+        logger.info("dataset %s is ready in %s", cls.name, builder.data_path)
+    builder = cls(data_dir=folder, config=config)
+  return builder
+
+
+def _is_complete(builder: FaceDataset) -> bool:
+  """Whether the dataset is there. TFDS renames its folder into place when all is written."""
+  folder = pathlib.Path(builder.data_path)
+  if not folder.exists():
+    return False
+  if not (folder / "dataset_info.json").is_file():
+    raise ValueError(f"{folder} is not a complete dataset; delete that folder and try again")
+  return True

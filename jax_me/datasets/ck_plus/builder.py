@@ -1,0 +1,104 @@
+"""CK+ (Lucey et al., CVPR workshops 2010): posed expressions from neutral to peak.
+
+There is one split, "train": test by folds of persons. The division that most papers use,
+ten folds of every tenth person, is `jax_me.data.folds.step_folds(index, 10)`.
+"""
+
+import dataclasses
+import pathlib
+
+from jax_me.datasets.build.base_builder import FaceDataset
+from jax_me.datasets.build.image_dataset import PictureOptions, picture_split
+from jax_me.datasets.build.source_files import fingerprint_folder
+from jax_me.datasets.build.split import Split
+from jax_me.datasets.ck_plus import annotations
+from jax_me.datasets.ck_plus.annotations import EMOTIONS, NEUTRAL
+from jax_me.faces.image_files import is_image_name
+
+# Labelled sequences, in the order of EMOTIONS: 327 of 593.
+KNOWN_SEQUENCES = (45, 18, 59, 25, 69, 28, 83)
+
+
+@dataclasses.dataclass(frozen=True)
+class CkPlusOptions(PictureOptions):
+  """What changes the content of CK+'s dataset, besides `PictureOptions`.
+
+  Attributes:
+    peak_frames: so many of the last frames of a sequence are stored with its label; papers take
+      1 or 3.
+    neutral_first: store the first frame of each labelled sequence too, as neutral.
+    contempt: False leaves contempt out. With neutral_first there are 8 classes with contempt and
+      7 without, else 7 and 6.
+  """
+
+  peak_frames: int = 3
+  neutral_first: bool = False
+  contempt: bool = True
+
+  def __post_init__(self):
+    super().__post_init__()
+    if self.peak_frames < 1:
+      raise ValueError(f"peak_frames of CK+ must be at least 1, got {self.peak_frames}")
+
+
+class CkPlus(FaceDataset):
+  """See `CkPlusOptions`.
+
+  Labels are in the order of the release's codes, without those that are not stored: neutral 0,
+  anger, contempt, disgust, fear, happiness, sadness, surprise 7.
+  """
+
+  name = "ck_plus"
+  DESCRIPTION = "CK+: posed expressions of people in a laboratory, from neutral to peak."
+  CITATION = (
+    "P. Lucey, J. F. Cohn, T. Kanade, J. Saragih, Z. Ambadar, I. Matthews: The Extended "
+    "Cohn-Kanade Dataset (CK+). CVPR Workshops 2010."
+  )
+  MANUAL_DOWNLOAD_INSTRUCTIONS = annotations.INSTRUCTIONS
+  Options = CkPlusOptions
+
+  @classmethod
+  def fingerprint(cls, options: CkPlusOptions, manual_dir: pathlib.Path) -> str:
+    del options
+    images, labels = annotations.find(manual_dir)
+    return "".join(
+      fingerprint_folder(
+        place, lambda name: is_image_name(pathlib.PurePosixPath(name).name) or name.endswith(".txt")
+      )
+      for place in (images, labels)
+    )
+
+  @classmethod
+  def config_title(cls, options: CkPlusOptions) -> str:
+    return f"last_{options.peak_frames}_{options.cut_title}"
+
+  @classmethod
+  def label_names(cls, options: CkPlusOptions, manual_dir: pathlib.Path | None) -> tuple[str, ...]:
+    del manual_dir
+    neutral = (NEUTRAL,) if options.neutral_first else ()
+    return neutral + tuple(name for name in EMOTIONS if options.contempt or name != "contempt")
+
+  def known_counts(self) -> dict[str, dict[str, int]]:
+    sequences = dict(zip(EMOTIONS, KNOWN_SEQUENCES, strict=True))
+    kept = {name: sequences[name] for name in self.labels if name != NEUTRAL}
+    known = {name: number * self.options.peak_frames for name, number in kept.items()}
+    neutral = {NEUTRAL: sum(kept.values())} if self.options.neutral_first else {}
+    return {"train": neutral | known}
+
+  def splits(self) -> dict[str, Split]:
+    images, labels = annotations.find(self.manual_dir)
+    sequences, rows = annotations.list_sequences(images, labels)
+    for row in rows:
+      self.report(row.file, row.status, **row.details)
+    pictures = []
+    for sequence in sequences:
+      name = f"{sequence.subject}/{sequence.clip}"
+      if sequence.label not in self.labels:
+        self.report(name, "other_label", detail=sequence.label)
+        continue
+      if len(sequence.frames) < self.options.peak_frames + self.options.neutral_first:
+        self.report(name, "few_frames", detail=f"it has {len(sequence.frames)}")
+      pictures += annotations.choose_frames(
+        sequence, self.options.peak_frames, self.options.neutral_first
+      )
+    return {"train": picture_split(images, pictures, self.options.cut)}

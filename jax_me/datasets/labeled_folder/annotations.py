@@ -1,0 +1,297 @@
+"""A user's folder of photographs -> one Source an image: from labels.csv or from class folders."""
+
+import collections
+import csv
+import dataclasses
+import pathlib
+import re
+from collections.abc import Iterable
+
+from jax_me.datasets.build.source_files import walk_files
+from jax_me.faces.image_files import is_image_name
+from jax_me.faces.input_files import frame_number
+
+LABELS_FILE = "labels.csv"
+# Some people put the pictures into this folder beside labels.csv.
+IMAGES_FOLDER = "images"
+SPLITS = {
+  "train": "train",
+  "training": "train",
+  "val": "validation",
+  "valid": "validation",
+  "validation": "validation",
+  "test": "test",
+  "testing": "test",
+}
+COLUMNS = {
+  "file": ("file", "filename", "file_name", "image", "path"),
+  "label": ("label", "expression", "emotion", "class"),
+  "subject": ("subject", "person"),
+  "clip": ("clip", "video"),
+  "frame": ("frame",),
+  "onset": ("onset",),
+  "apex": ("apex",),
+  "offset": ("offset",),
+  "database": ("database",),
+  "split": ("split",),
+}
+NUMBERS = ("frame", "onset", "apex", "offset")
+
+LAYOUTS = (
+  f"a {LABELS_FILE} with columns file and label (or expression), or folders <class>/<image>, "
+  "<train|val|test>/<class>/<image> or <subject>/<class>/<clip>/<image>"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+  """One image that a folder offers.
+
+  Attributes:
+    file: path relative to the folder, with forward slashes.
+    label: class name, lower case.
+    subject, clip, database: "" where unknown.
+    frame, onset, apex, offset: frame numbers, -1 where unknown.
+    split: "train", "validation" or "test".
+  """
+
+  file: str
+  label: str
+  subject: str = ""
+  clip: str = ""
+  database: str = ""
+  frame: int = -1
+  onset: int = -1
+  apex: int = -1
+  offset: int = -1
+  split: str = "train"
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+  """Something in the folder that gives no image; a row of the report."""
+
+  file: str
+  status: str
+  detail: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Listing:
+  """What a folder offers: images in a fixed, numeric order, and what was left out."""
+
+  sources: tuple[Source, ...]
+  problems: tuple[Problem, ...]
+
+
+def clean_label(name: str) -> str:
+  """Class names differ neither by case nor by spaces around or within them."""
+  return " ".join(name.split()).casefold()
+
+
+def list_folder(folder: pathlib.Path) -> Listing:
+  """Reads labels.csv if there is one, else the class folders.
+
+  Raises:
+    ValueError: the folder has neither, labels.csv lacks a column, or subjects are given for some
+      images only.
+  """
+  files = [name for name in walk_files(folder) if is_image_name(pathlib.PurePosixPath(name).name)]
+  table = folder / LABELS_FILE
+  listing = _from_table(table, files) if table.is_file() else _from_folders(folder, files)
+  known = [source for source in listing.sources if source.subject]
+  unknown = [source for source in listing.sources if not source.subject]
+  if known and unknown:
+    raise ValueError(
+      f"{folder}: {len(unknown)} of {len(listing.sources)} images have no subject (first: "
+      f"{unknown[0].file}); give every image one, or none, or people would cross folds unseen"
+    )
+  ordered = sorted(listing.sources, key=_order)
+  return Listing(tuple(ordered), listing.problems)
+
+
+def _order(source: Source) -> tuple:
+  names = (source.split, source.database, source.subject, source.clip)
+  return (*map(_numeric, names), source.frame, _numeric(source.file))
+
+
+def _numeric(text: str) -> list[tuple[int, int, str]]:
+  """Sorts digits as numbers: "img9" before "img10"."""
+  parts = re.split(r"(\d+)", text)
+  return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts if part]
+
+
+def _from_folders(folder: pathlib.Path, files: list[str]) -> Listing:
+  by_layout: dict[tuple[str, ...], list[str]] = collections.defaultdict(list)
+  for file in files:
+    by_layout[_layout(file)].append(file)
+  known = {layout: names for layout, names in by_layout.items() if layout}
+  if not known:
+    found = f"it has images like {files[0]}" if files else "it has no images"
+    raise ValueError(f"manual_dir {folder} must hold {LAYOUTS}; {found}")
+  chosen = max(known, key=lambda layout: (len(known[layout]), layout))
+  sources = [_from_path(file, chosen) for file in known[chosen]]
+  other = [file for layout, names in by_layout.items() if layout != chosen for file in names]
+  detail = f"the other images lie in {'/'.join(f'<{part}>' for part in chosen)}"
+  problems = [Problem(file, "unexpected_place", detail) for file in sorted(other)]
+  return Listing(tuple(sources), tuple(problems))
+
+
+def _layout(file: str) -> tuple[str, ...]:
+  """What the parts of a path mean; empty when its depth means nothing."""
+  parts = file.split("/")
+  in_split = parts[0].casefold() in SPLITS
+  match len(parts):
+    case 2:
+      return ("class", "image")
+    case 3 if in_split:
+      return ("split", "class", "image")
+    case 4 if in_split:
+      return ("split", "class", "clip", "image")
+    case 4:
+      return ("subject", "class", "clip", "image")
+    case _:
+      return ()
+
+
+def _from_path(file: str, layout: tuple[str, ...]) -> Source:
+  part = dict(zip(layout, file.split("/"), strict=True))
+  number = frame_number(file) if "clip" in part else None
+  return Source(
+    file=file,
+    label=clean_label(part["class"]),
+    subject=part.get("subject", ""),
+    # Two classes may hold clips of the same name; these are different recordings.
+    clip=f"{part['class']}/{part['clip']}" if "clip" in part else "",
+    frame=-1 if number is None else number,
+    split=SPLITS[part["split"].casefold()] if "split" in part else "train",
+  )
+
+
+def _from_table(table: pathlib.Path, files: list[str]) -> Listing:
+  header, lines = _read_table(table)
+  columns, problems = _match_columns(table, header)
+  finder = _Finder(files)
+  rows: dict[str, list[tuple[int, Source]]] = collections.defaultdict(list)
+  for number, values in lines:
+    name = f"{LABELS_FILE}:{number}"
+    if len(values) != len(header):
+      detail = f"{len(values)} values for {len(header)} columns"
+      problems.append(Problem(name, "bad_row", detail))
+      continue
+    row = {field: values[place].strip() for field, place in columns.items()}
+    file = finder.find(row["file"])
+    if file is None:
+      problems.append(Problem(row["file"] or name, "missing", f"listed in line {number}"))
+      continue
+    try:
+      source = _from_row(file, row)
+    except ValueError as error:
+      problems.append(Problem(file, "bad_row", f"line {number}: {error}"))
+    else:
+      rows[file].append((number, source))
+  sources = []
+  for file, found in rows.items():
+    distinct = {source for _, source in found}
+    if len(distinct) == 1:
+      sources.append(found[0][1])
+      problems += [Problem(file, "duplicate", f"line {number}") for number, _ in found[1:]]
+    else:
+      where = ", ".join(str(number) for number, _ in found)
+      problems.append(Problem(file, "contradictory", f"lines {where} differ"))
+  told = {problem.file for problem in problems}
+  unlisted = [file for file in files if file not in rows and file not in told]
+  problems += [Problem(file, "not_listed") for file in unlisted]
+  return Listing(tuple(sources), tuple(problems))
+
+
+def _read_table(table: pathlib.Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+  """Header and (line number, values) of every row that is not blank."""
+  try:
+    text = table.read_text(encoding="utf-8-sig")
+  except UnicodeDecodeError as error:
+    raise ValueError(f"{table} is not UTF-8 text ({error.reason}); save it as UTF-8") from error
+  first = text.lstrip().partition("\n")[0]
+  # Spreadsheets of many countries write semicolons.
+  delimiter = max(",;\t", key=first.count)
+  reader = csv.reader(text.splitlines(), delimiter=delimiter, skipinitialspace=True)
+  try:
+    rows = [(reader.line_num, row) for row in reader if any(value.strip() for value in row)]
+  except csv.Error as error:
+    raise ValueError(f"{table}, line {reader.line_num}: {error}") from error
+  if not rows:
+    raise ValueError(f"{table} is empty; it needs a header with the columns file and label")
+  return rows[0][1], rows[1:]
+
+
+def _match_columns(table: pathlib.Path, header: list[str]) -> tuple[dict[str, int], list[Problem]]:
+  names = [re.sub(r"[\s\-]+", "_", name.strip()).casefold() for name in header]
+  columns = {}
+  for field, spellings in COLUMNS.items():
+    present = [spelling for spelling in spellings if spelling in names]
+    if present:
+      if names.count(present[0]) > 1:
+        raise ValueError(f"{table}: column {present[0]!r} stands twice in the header")
+      columns[field] = names.index(present[0])
+  missing = [field for field in ("file", "label") if field not in columns]
+  if missing:
+    wanted = " and ".join("label (or expression)" if f == "label" else f for f in missing)
+    found = ", ".join(name.strip() or "(no name)" for name in header)
+    raise ValueError(f"{table} has no column {wanted}; its columns are: {found}")
+  unknown = [name for place, name in enumerate(header) if place not in columns.values()]
+  return columns, [Problem(LABELS_FILE, "unknown_column", name) for name in unknown]
+
+
+def _from_row(file: str, row: dict[str, str]) -> Source:
+  numbers = {field: _number(field, row[field]) for field in NUMBERS if row.get(field)}
+  label = clean_label(row["label"])
+  if not label:
+    raise ValueError("the label is empty")
+  split = row.get("split", "").casefold() or "train"
+  if split not in SPLITS:
+    raise ValueError(f"split {row['split']!r} is none of {', '.join(sorted(SPLITS))}")
+  if row.get("clip") and "frame" not in numbers:
+    number = frame_number(file)
+    numbers["frame"] = -1 if number is None else number
+  return Source(
+    file=file,
+    label=label,
+    subject=row.get("subject", ""),
+    clip=row.get("clip", ""),
+    database=row.get("database", ""),
+    split=SPLITS[split],
+    **numbers,
+  )
+
+
+def _number(field: str, text: str) -> int:
+  """Spreadsheets turn 12 into 12.0."""
+  try:
+    value = float(text)
+  except ValueError:
+    value = -1.0
+  if value < 0 or value != int(value):
+    raise ValueError(f"{field} {text!r} is not a whole number")
+  return int(value)
+
+
+class _Finder:
+  """Finds the file that a row means: as written, in images/, or spelt in another case."""
+
+  def __init__(self, files: Iterable[str]):
+    self._files = set(files)
+    self._folded: dict[str, list[str]] = collections.defaultdict(list)
+    for file in self._files:
+      self._folded[file.casefold()].append(file)
+
+  def find(self, name: str) -> str | None:
+    plain = re.sub(r"^(\./)+", "", name.replace("\\", "/"))
+    candidates = (plain, f"{IMAGES_FOLDER}/{plain}")
+    for candidate in candidates:
+      if candidate in self._files:
+        return candidate
+    for candidate in candidates:
+      same = self._folded.get(candidate.casefold(), [])
+      if len(same) == 1:
+        return same[0]
+    return None

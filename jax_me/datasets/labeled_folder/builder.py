@@ -1,0 +1,145 @@
+"""Any folder of labelled photographs or frames as a dataset, faces aligned or as they are."""
+
+import collections
+import dataclasses
+import itertools
+import pathlib
+from collections.abc import Iterator
+
+from jax_me.datasets.build.base_builder import FaceDataset
+from jax_me.datasets.build.source_files import fingerprint_folder
+from jax_me.datasets.build.split import Split
+from jax_me.datasets.labeled_folder.annotations import (
+  LABELS_FILE,
+  LAYOUTS,
+  Source,
+  clean_label,
+  list_folder,
+)
+from jax_me.datasets.labeled_folder.process_files import Task, batched, run_task
+from jax_me.faces.alignment import ON_NO_FACE
+from jax_me.faces.image_files import is_image_name
+
+ENCODINGS = ("png", "jpg")
+FILES_PER_TASK = 8
+# Starting a worker takes about two seconds: as long as this many tasks.
+TASKS_PER_WORKER = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class FolderOptions:
+  """What changes the content of a labelled folder's dataset.
+
+  Attributes:
+    align: cut out and align the largest face of each image; a clip shares one transform. False
+      stores the images as they are.
+    size: side of aligned faces in pixels.
+    on_no_face: for images without a face: "skip", "center" (the centred square) or "error".
+    encoding: "png" (lossless) or "jpg" (quality 95, a fifth of the size), for aligned faces.
+    labels: class names in the order of their codes; images of other classes are left out. Empty
+      takes all classes, sorted by name.
+  """
+
+  align: bool = True
+  size: int = 224
+  on_no_face: str = "skip"
+  encoding: str = "png"
+  labels: tuple[str, ...] = ()
+
+  def __post_init__(self):
+    if self.size < 1:
+      raise ValueError(f"size must be at least 1 pixel, got {self.size}")
+    if self.on_no_face not in ON_NO_FACE:
+      raise ValueError(f"on_no_face must be one of {', '.join(ON_NO_FACE)}: {self.on_no_face!r}")
+    if self.encoding not in ENCODINGS:
+      raise ValueError(f"encoding must be one of {', '.join(ENCODINGS)}: {self.encoding!r}")
+    labels = tuple(clean_label(name) for name in self.labels)
+    if len(set(labels)) < len(labels):
+      raise ValueError(f"labels must be different, got {', '.join(self.labels)}")
+    object.__setattr__(self, "labels", labels)
+    if not self.align:
+      # These settings then change nothing, so they must not make another dataset.
+      for field in ("size", "on_no_face", "encoding"):
+        object.__setattr__(self, field, type(self).__dataclass_fields__[field].default)
+
+
+class LabeledImages(FaceDataset):
+  """See `folder_listing` for the layouts, and `FolderOptions`."""
+
+  name = "labeled_images"
+  DESCRIPTION = "Labelled photographs or clips from a folder of the user's."
+  MANUAL_DOWNLOAD_INSTRUCTIONS = f"manual_dir must hold {LAYOUTS}."
+  Options = FolderOptions
+
+  @classmethod
+  def fingerprint(cls, options: FolderOptions, manual_dir: pathlib.Path) -> str:
+    del options
+    # Notes, or a data_dir inside manual_dir, change nothing.
+    return fingerprint_folder(
+      manual_dir, lambda name: name == LABELS_FILE or is_image_name(pathlib.Path(name).name)
+    )
+
+  @classmethod
+  def config_title(cls, options: FolderOptions) -> str:
+    return f"aligned_{options.size}" if options.align else "original"
+
+  @classmethod
+  def label_names(cls, options: FolderOptions, manual_dir: pathlib.Path | None) -> tuple[str, ...]:
+    assert manual_dir is not None
+    listing = list_folder(manual_dir)
+    if not listing.sources:
+      counts = collections.Counter(problem.status for problem in listing.problems)
+      told = ", ".join(f"{count} {status}" for status, count in counts.items())
+      first = listing.problems[0]
+      raise ValueError(
+        f"manual_dir {manual_dir} gives no image: {told} (first: {first.file} {first.detail})"
+      )
+    found = {source.label for source in listing.sources}
+    if missing := [name for name in options.labels if name not in found]:
+      raise ValueError(
+        f"manual_dir {manual_dir} has no images of {', '.join(missing)}; it has: "
+        f"{', '.join(sorted(found))}"
+      )
+    return options.labels or tuple(sorted(found))
+
+  def splits(self) -> dict[str, Split]:
+    listing = list_folder(self.manual_dir)
+    for problem in listing.problems:
+      details = {"detail": problem.detail} if problem.detail else {}
+      self.report(problem.file, problem.status, **details)
+    by_split: dict[str, list[Source]] = {}
+    for source in listing.sources:
+      if source.label in self.labels:
+        by_split.setdefault(source.split, []).append(source)
+      else:
+        self.report(source.file, "other_label", detail=source.label)
+    if len(by_split) == 1:  # without a division of its own, a dataset is one split
+      by_split = {"train": next(iter(by_split.values()))}
+    return {
+      name: Split(
+        run_task,
+        list(batched(self._tasks(sources), FILES_PER_TASK)),
+        len(sources),
+        TASKS_PER_WORKER,
+      )
+      for name, sources in by_split.items()
+    }
+
+  def _tasks(self, sources: list[Source]) -> Iterator[Task]:
+    def recording(source: Source) -> tuple[str, str, str]:
+      return source.database, source.subject, source.clip
+
+    # Sources are sorted, so the frames of a recording stand together.
+    for (*_, clip), group in itertools.groupby(sources, recording):
+      together = list(group)
+      shared = bool(clip) and self.options.align
+      for some in [together] if shared else [[source] for source in together]:
+        yield Task(
+          folder=str(self.manual_dir),
+          sources=tuple(some),
+          is_clip=shared,
+          align=self.options.align,
+          size=self.options.size,
+          on_no_face=self.options.on_no_face,
+          encoding=self.options.encoding,
+        )

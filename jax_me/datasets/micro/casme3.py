@@ -1,0 +1,238 @@
+"""CAS(ME)3 (Li et al., TPAMI 2022): 860 micro-expressions of 94 people in part A, 165 in part C.
+
+Protocols: leave-one-subject-out over three, four or seven classes. A recording holds several
+micro-expressions (397 rows of part A share person and recording), so a clip is known by its onset.
+"""
+
+import dataclasses
+import hashlib
+import pathlib
+from typing import Any
+
+from jax_me.data.labels import MICRO_EMOTIONS, canonical_label
+from jax_me.datasets.build.example import Row
+from jax_me.datasets.build.tables import ROW, read_table, whole_number
+from jax_me.datasets.micro.casme3_layout import PARTS, Layout, person_name
+from jax_me.datasets.micro.clip_dataset import ClipDataset, ClipOptions
+from jax_me.datasets.micro.clip_layout import find_table
+from jax_me.datasets.micro.process_clips import NEAREST, Clip
+
+# Of version 2 of part A's annotations, and of part C's; "others" is also spelt "Others".
+COUNTS = {
+  "A": {
+    "happiness": 55,
+    "sadness": 57,
+    "surprise": 187,
+    "fear": 86,
+    "disgust": 250,
+    "anger": 64,
+    "others": 161,
+  },
+  "C": {"negative": 99, "positive": 16, "surprise": 30, "others": 20},
+}
+_GROUPED: dict[str, tuple[str, ...]] = {
+  "negative": ("sadness", "fear", "disgust", "anger", "negative"),
+  "positive": ("happiness", "positive"),
+  "surprise": ("surprise",),
+}
+# Classes in the order of their codes -> expressions that they are made of.
+CLASSES: dict[int, dict[str, tuple[str, ...]]] = {
+  7: {name: (name,) for name in MICRO_EMOTIONS if name in COUNTS["A"]},
+  4: {**_GROUPED, "others": ("others",)},
+  3: _GROUPED,
+}
+# Rows of part A that cannot be right, and what tvaranka/meb takes for them (arXiv:2211.11425).
+CORRECTIONS: dict[str, dict[str, int]] = {
+  "spNO.149/d_112": {"apex": 160},
+  "spNO.214/c_5": {"offset": 34},
+  "spNO.216/d_3647": {"onset": 2647},
+  "spNO.216/e_0": {"onset": 1, "apex": 1},
+  "spNO.40/e_1812": {"offset": 1845},
+  "spNO.40/e_2327": {"offset": 2403},
+}
+# At 30 frames a second. The longest row has 730; one has 3,456, which is a slip.
+MAX_FRAMES = 1000
+
+_MOMENTS = ("onset", "apex", "offset")
+_TABLE_NAMES = {"A": r"part_?a_me_label_jpgindex_v2", "C": r"part_?c_me\b"}
+_COLUMNS = {
+  "A": ("Subject", "Filename", "Onset", "Apex", "Offset", "emotion"),
+  "C": ("sub", "count", "onset", "", "offset", "emotion"),
+}
+# Part C has one recording a person.
+_RECORDING_C = "a"
+INSTRUCTIONS = """
+CAS(ME)3 is given to research groups on request: see http://casme.psych.ac.cn/casme/e4. Unpack what
+you receive below one folder and name that folder:
+  --config.data.manual_dir=FOLDER
+It must hold, nested as you like:
+  part A   cas(me)3_part_A_ME_label_JpgIndex_v2.xlsx (version 1 has wrong labels), and either
+           part_A/spNO.1/a/color/175.jpg or Part_A_ME_clip/frame/spNo.1_a_355/355.jpg
+  part C   CAS(ME)3_part_C_ME.xlsx and part_C/01/a/color/373.jpg
+Both tables are public: https://github.com/jingtingEmmaLi/CAS-ME-3, folder annotation."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Casme3Options(ClipOptions):
+  """Options of CAS(ME)3.
+
+  Attributes:
+    part: "A", or "C" (mock crimes; it has no apex frames and only the four classes).
+    classes: 7 (happiness, sadness, surprise, fear, disgust, anger, others), 4 (negative: sadness,
+      fear, disgust, anger; positive: happiness; surprise; others), 3 (these without others), or 0:
+      7 in part A, 4 in part C.
+    repair: take tvaranka/meb's numbers for six rows of part A that cannot be right. False takes
+      the table as it is: clips that end before they begin are left out, and a wrong apex follows
+      apex_policy. The report tells either way.
+    table: name of the table of annotations, where manual_dir holds more than one.
+  """
+
+  part: str = "A"
+  classes: int = 0
+  repair: bool = False
+  table: str = ""
+
+  def __post_init__(self):
+    super().__post_init__()
+    if self.part not in PARTS:
+      raise ValueError(f"part of CAS(ME)3 must be A or C: {self.part!r}")
+    known = (0, 3, 4, 7) if self.part == "A" else (0, 3, 4)
+    if self.classes not in known:
+      numbers = ", ".join(str(number) for number in known)
+      raise ValueError(
+        f"classes of CAS(ME)3, part {self.part}, must be one of {numbers}: {self.classes}"
+      )
+    if self.classes == 0:
+      object.__setattr__(self, "classes", known[-1])
+    if self.part == "C":
+      object.__setattr__(self, "repair", False)
+
+
+class Casme3(ClipDataset):
+  """See `Casme3Options`."""
+
+  name = "casme3"
+  DESCRIPTION = "CAS(ME)3: micro-expressions of 94 people (part A) or 30 (part C), 30 fps, colour."
+  CITATION = (
+    "J. Li, Z. Dong, S. Lu, S.-J. Wang, W.-J. Yan, Y. Ma, Y. Liu, C. Huang, X. Fu: CAS(ME)3: A "
+    "Third Generation Facial Spontaneous Micro-Expression Database with Depth Information and "
+    "High Ecological Validity. IEEE TPAMI, 2022."
+  )
+  MANUAL_DOWNLOAD_INSTRUCTIONS = INSTRUCTIONS
+  Options = Casme3Options
+
+  @classmethod
+  def fingerprint(cls, options: Casme3Options, manual_dir: pathlib.Path) -> str:
+    """Of the annotated clips and their frames' names: whole recordings have 8 million frames."""
+    digest = hashlib.sha256()
+    for clip in cls.list_clips(options, manual_dir)[0]:
+      line = (clip.file, clip.label, clip.onset, clip.apex, clip.offset, clip.frames)
+      digest.update(f"{line}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+  @classmethod
+  def config_title(cls, options: Casme3Options) -> str:
+    return f"{options.part}_{options.classes}_{super().config_title(options)}"
+
+  @classmethod
+  def label_names(cls, options: Casme3Options, manual_dir: pathlib.Path | None) -> tuple[str, ...]:
+    del manual_dir
+    return tuple(CLASSES[options.classes])
+
+  def known_counts(self) -> dict[str, dict[str, int]]:
+    counts = COUNTS[self.options.part]
+    classes = CLASSES[self.options.classes]
+    return self.counts_of_examples(
+      {name: sum(counts.get(e, 0) for e in parts) for name, parts in classes.items()}
+    )
+
+  @classmethod
+  def list_clips(
+    cls, options: Casme3Options, manual_dir: pathlib.Path
+  ) -> tuple[list[Clip], list[Row]]:
+    layout = Layout(manual_dir, options.part)
+    # Said here, for to describe what is there instead would take looking through all recordings.
+    for what, there in (("table", layout.tree.tables), ("frames", layout.has_frames)):
+      if not there:
+        raise ValueError(
+          f"manual_dir {manual_dir} holds no {what} of CAS(ME)3, part {options.part}.{INSTRUCTIONS}"
+        )
+    columns = _COLUMNS[options.part]
+    header = tuple(column for column in columns if column)
+    path = find_table(
+      layout.tree,
+      pattern=_TABLE_NAMES[options.part],
+      header=header,
+      chosen=options.table,
+      instructions=INSTRUCTIONS,
+    )
+    classes = {e: name for name, parts in CLASSES[options.classes].items() for e in parts}
+    clips: dict[str, Clip] = {}
+    problems = []
+    for row in read_table(path, header=header):
+      where = {"table": path.name, "row": row[ROW]}
+      try:
+        clip = _clip_of_row([row.get(column) for column in columns], options)
+      except ValueError as error:
+        problems.append(Row(f"{path.name}#{row[ROW]}", "bad_annotation", {"detail": str(error)}))
+        continue
+      if clip.file in clips:
+        problems.append(Row(f"{clip.file}#{row[ROW]}", "listed_twice", where))
+      elif clip.label not in classes:
+        problems.append(Row(clip.file, "other_label", {"detail": clip.label}))
+      else:
+        clips[clip.file] = dataclasses.replace(
+          clip, label=classes[clip.label], frames=_frames(clip, options, layout)
+        )
+    return list(clips.values()), problems
+
+
+def _clip_of_row(cells: list[Any], options: Casme3Options) -> Clip:
+  """One row as a clip, with the expression for a label and without frames.
+
+  Raises:
+    ValueError: a cell is not what it should be.
+  """
+  person_cell, name, *numbers, emotion = cells
+  person = person_name(options.part, person_cell)
+  if person is None:
+    raise ValueError(f"{person_cell!r} is no person")
+  if name is None or emotion is None:
+    raise ValueError("it names no recording" if name is None else "it names no expression")
+  annotated = dict(zip(_MOMENTS, map(whole_number, numbers), strict=True))
+  if annotated["onset"] is None:
+    raise ValueError("it has no onset, by which a clip is known")
+  clip = f"{str(name).lower()}_{annotated['onset']}" if options.part == "A" else str(name)
+  file = f"{person}/{clip}"
+  better = CORRECTIONS.get(file, {}) if options.repair else {}
+  onset, apex, offset = (
+    -1 if number is None else number for number in (annotated | better).values()
+  )
+  note = [f"{moment} {annotated[moment]} corrected to {better[moment]}" for moment in better]
+  if offset - onset > MAX_FRAMES:
+    note.append(f"the annotated offset {offset} is not credible")
+  return Clip(
+    file=file,
+    label=canonical_label(str(emotion)),
+    subject=person,
+    clip=clip,
+    onset=onset,
+    apex=apex,
+    offset=offset,
+    frames=(),
+    note="; ".join(note),
+  )
+
+
+def _frames(clip: Clip, options: Casme3Options, layout: Layout) -> tuple[tuple[int, str], ...]:
+  """The frames of a clip; of a whole recording, what surrounds the expression is left behind."""
+  if options.part == "A":
+    recording, _, onset = clip.clip.rpartition("_")
+    frames = layout.frames(clip.subject, recording, int(onset))
+  else:
+    frames = layout.frames(clip.subject, _RECORDING_C, clip.onset)
+  first = clip.onset - NEAREST
+  last = clip.onset + MAX_FRAMES
+  if clip.offset >= clip.onset:
+    last = min(last, clip.offset + NEAREST)
+  return tuple((number, path) for number, path in frames.items() if first <= number <= last)

@@ -1,0 +1,198 @@
+"""Where a dataset's clips lie below a folder: folders of numbered frames, and tables beside them.
+
+Copies are nested in every way, so clips are known by the names of their own folders and of those
+right above, wherever these stand.
+"""
+
+import collections
+import dataclasses
+import pathlib
+import re
+from collections.abc import Callable, Sequence
+
+from jax_me.datasets.build.find_files import describe_missing
+from jax_me.datasets.build.source_files import walk_files
+from jax_me.datasets.build.tables import SpreadsheetError, read_table
+from jax_me.faces.image_files import is_image_name
+
+IMAGES = ("auto", "raw", "cropped")
+TABLE_SUFFIXES = (".xlsx", ".xlsm", ".xls", ".csv")
+
+# "img46 (1).jpg" is what a browser or Explorer calls a second copy of img46.jpg.
+_COPY = re.compile(r"\s*\(\d+\)$")
+_DIGITS = re.compile(r"\d+")
+
+Key = tuple[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipFolder:
+  """A folder of frames.
+
+  Attributes:
+    place: path below the top folder, with forward slashes.
+    cropped: whether these are the release's cut faces, told by the frames' names ("reg_img46.jpg")
+      or by a folder's ("Cropped").
+    frames: (number, path below the top folder), ascending.
+  """
+
+  place: str
+  cropped: bool
+  frames: tuple[tuple[int, str], ...]
+
+  @property
+  def parts(self) -> tuple[str, ...]:
+    """Names of the folders, from the top one to the clip's own."""
+    return pathlib.PurePosixPath(self.place).parts
+
+
+@dataclasses.dataclass(frozen=True)
+class Tree:
+  """What lies below a folder.
+
+  Attributes:
+    top: the folder.
+    folders: all folders with numbered frames, by name.
+    tables: paths below `top` of all tables, by name.
+  """
+
+  top: pathlib.Path
+  folders: tuple[ClipFolder, ...]
+  tables: tuple[str, ...]
+
+
+def read_tree(top: pathlib.Path) -> Tree:
+  """Looks through a folder once; no file is opened."""
+  groups: dict[tuple[str, bool], dict[int, str]] = collections.defaultdict(dict)
+  tables = []
+  for name in walk_files(top):
+    place, _, base = name.rpartition("/")
+    if base.lower().endswith(TABLE_SUFFIXES) and not base.startswith("~$"):  # Excel's lock files
+      tables.append(name)
+    elif is_image_name(base) and (number := frame_number(base)) is not None:
+      cropped = base.lower().startswith("reg_") or "crop" in place.lower()
+      groups[place, cropped].setdefault(number, name)
+  folders = [
+    ClipFolder(place, cropped, tuple(sorted(frames.items())))
+    for (place, cropped), frames in sorted(groups.items())
+  ]
+  return Tree(top, tuple(folders), tuple(tables))
+
+
+def frame_number(name: str) -> int | None:
+  """The last whole number in a frame's name: 46 in "reg_img46.jpg"; None without any."""
+  stem = _COPY.sub("", name.rpartition(".")[0])
+  digits = _DIGITS.findall(stem)
+  return int(digits[-1]) if digits else None
+
+
+def join_key(name: str) -> str:
+  """Meets another spelling of the same clip: "s01_ne_01" and "S1_ne_1"; "006_1_2" and "6_1_2"."""
+  return _DIGITS.sub(lambda digits: str(int(digits[0])), name.strip().casefold())
+
+
+def padded(cell: object, prefix: str, width: int) -> str | None:
+  """The name of a person from any spelling: 1, "01" or "sub1" -> "sub01"; None without a number."""
+  digits = _DIGITS.findall(str(cell))
+  return f"{prefix}{int(digits[-1]):0{width}d}" if digits else None
+
+
+def clip_folders(
+  tree: Tree, key: Callable[[ClipFolder], Key | None], images: str, align: bool
+) -> tuple[dict[Key, list[ClipFolder]], bool | None]:
+  """The folders of one dataset.
+
+  Args:
+    tree: where to look.
+    key: the person and `join_key` of the clip in a folder; None for a folder of something else.
+    images: "raw", "cropped" or "auto": what `align` is best served by, else what there is.
+    align: whether faces are to be found: best in raw frames.
+
+  Returns:
+    the folders of each clip (more than one is a user's mistake), and whether they are cropped;
+    None when there are none.
+  """
+  found: dict[bool, dict[Key, list[ClipFolder]]] = {}
+  for folder in tree.folders:
+    if (name := key(folder)) is not None:
+      found.setdefault(folder.cropped, {}).setdefault(name, []).append(folder)
+  best = not align if images == "auto" else images == "cropped"
+  if best not in found and images == "auto":
+    best = not best
+  return (found[best], best) if best in found else ({}, None)
+
+
+def only_folder(tree: Tree, folders: Sequence[ClipFolder]) -> ClipFolder:
+  """The one folder of a clip.
+
+  Raises:
+    ValueError: the clip was found more than once.
+  """
+  if len(folders) > 1:
+    places = " and ".join(folder.place for folder in folders[:2])
+    raise ValueError(f"manual_dir {tree.top} holds a clip twice: {places}; give one copy's folder")
+  return folders[0]
+
+
+def find_table(
+  tree: Tree,
+  *,
+  pattern: str,
+  header: Sequence[str],
+  chosen: str,
+  instructions: str,
+  clip_column: str = "",
+  clip_names: str = "",
+  option: str = "table",
+) -> pathlib.Path:
+  """The one table of annotations.
+
+  Args:
+    tree: where to look.
+    pattern: regular expression that is searched for in the lower-case name. Where no name has it,
+      the tables that have the header, and list clips of the dataset, are meant.
+    header: names of columns that the table must have.
+    chosen: path or name given by the user; "" looks for it.
+    instructions: what to add to an error.
+    clip_column: the column that names the clips.
+    clip_names: regular expression for the lower-case names of the dataset's clips; "" for any.
+    option: the dataset's option by which the user may choose.
+
+  Raises:
+    ValueError: there is none, not that one, or more than one.
+  """
+  if chosen:
+    found = [name for name in tree.tables if name == chosen or name.rpartition("/")[2] == chosen]
+  else:
+    names = {name: name.rpartition("/")[2].lower() for name in tree.tables}
+    usual = [name for name in names if "objective" not in names[name]]
+    found = [name for name in usual if re.search(pattern, names[name])]
+    if not found:
+
+      def lists_clips(name: str) -> bool:
+        return _lists_clips(tree.top / name, header, clip_column, clip_names)
+
+      found = [name for name in usual if lists_clips(name)]
+  if not found:
+    sought = f"table of annotations with the columns {', '.join(header)}"
+    what = f"table {chosen!r}" if chosen else sought
+    raise ValueError(describe_missing(tree.top, what) + instructions)
+  if len(found) > 1:
+    raise ValueError(
+      f"manual_dir {tree.top} holds more than one table of annotations: {', '.join(found)}. "
+      f"Choose one with the option {option} (--config.data.options.{option}={found[0]})."
+    )
+  return tree.top / found[0]
+
+
+def _lists_clips(
+  path: pathlib.Path, header: Sequence[str], clip_column: str, clip_names: str
+) -> bool:
+  try:
+    rows = read_table(path, header=header)
+  except SpreadsheetError:
+    return False
+  if not clip_names:
+    return True
+  names = (str(row[clip_column]).strip().lower() for row in rows)
+  return any(re.fullmatch(clip_names, name) for name in names)

@@ -1,0 +1,104 @@
+"""MMEW (Ben et al., TPAMI 2021): 300 micro-expressions at 90 fps.
+
+Protocols differ: leave-one-subject-out over the six basic emotions (234 clips) or over four
+classes (263 clips), or folds that keep subjects apart. The dataset's page says "repression" where
+the table and most folders say "others": they are one class here, called others.
+"""
+
+import dataclasses
+import re
+from typing import Any
+
+from jax_me.data.labels import MICRO_EMOTIONS
+from jax_me.datasets.micro.clip_layout import ClipFolder, Key, join_key, padded
+from jax_me.datasets.micro.table_dataset import AnnotatedClipOptions, Columns, TableClips
+
+COLUMNS = Columns(
+  subject="Subject",
+  clip="Filename",
+  onset="OnsetFrame",
+  apex="ApexFrame",
+  offset="OffsetFrame",
+  emotion="Estimated Emotion",
+)
+COUNTS = {
+  "happiness": 36,
+  "sadness": 13,
+  "surprise": 89,
+  "fear": 16,
+  "disgust": 72,
+  "anger": 8,
+  "others": 66,
+  "repression": 0,
+}
+_BASIC = tuple(name for name in MICRO_EMOTIONS if name in COUNTS)[:6]
+_OTHERS = ("others", "repression")
+# Classes in the order of their codes -> expressions that they are made of.
+CLASSES: dict[int, dict[str, tuple[str, ...]]] = {
+  7: {**{name: (name,) for name in _BASIC}, "others": _OTHERS},
+  6: {name: (name,) for name in _BASIC},
+  4: {**{name: (name,) for name in ("happiness", "surprise", "disgust")}, "others": _OTHERS},
+  3: {
+    "negative": ("sadness", "fear", "disgust", "anger"),
+    "positive": ("happiness",),
+    "surprise": ("surprise",),
+  },
+}
+_CLIP = re.compile(r"s(\d+)-\d+-\d+", re.IGNORECASE)
+INSTRUCTIONS = """
+MMEW is given to research groups on request: see http://www.dpailab.com/database.html. Unpack what
+you receive below one folder and name that folder:
+  --config.data.manual_dir=FOLDER
+It must hold MMEW_Micro_Exp.xlsx and the frames, nested as you like, with or without a folder a
+subject:
+  Micro_Expression/happiness/S03-01-002/1.jpg
+  Micro_Expression/S03/happiness/S03-01-002/1.jpg"""
+
+
+@dataclasses.dataclass(frozen=True)
+class MmewOptions(AnnotatedClipOptions):
+  """Options of MMEW.
+
+  Attributes:
+    images: as the base says; the release has no cropped faces, so those are somebody's own.
+    classes: 7 (happiness, sadness, surprise, fear, disgust, anger, others), 6 (without others),
+      4 (happiness, surprise, disgust, others) or 3 (negative: sadness, fear, disgust, anger;
+      positive: happiness; surprise).
+  """
+
+  images: str = "raw"
+  classes: int = 7
+
+  def __post_init__(self):
+    super().__post_init__()
+    if self.classes not in CLASSES:
+      raise ValueError(f"classes of MMEW must be 3, 4, 6 or 7, got {self.classes}")
+
+
+class Mmew(TableClips):
+  """See `MmewOptions`."""
+
+  name = "mmew"
+  DESCRIPTION = "MMEW: spontaneous micro-expressions at 90 frames per second."
+  CITATION = (
+    "X. Ben, Y. Ren, J. Zhang, S.-J. Wang, K. Kpalma, W. Meng, Y.-J. Liu: Video-based Facial "
+    "Micro-Expression Analysis: A Survey of Datasets, Features and Algorithms. IEEE TPAMI, 2021."
+  )
+  MANUAL_DOWNLOAD_INSTRUCTIONS = INSTRUCTIONS
+  Options = MmewOptions
+  title = "MMEW"
+  columns = COLUMNS
+  table_names = r"mmew_micro"
+  classes = CLASSES
+  counts = COUNTS
+
+  @classmethod
+  def subject_name(cls, cell: Any) -> str | None:
+    """ "S03" from 3, "3" or "S03"."""
+    return padded(cell, "S", 2)
+
+  @classmethod
+  def folder_key(cls, folder: ClipFolder) -> Key | None:
+    """Person and clip of .../S03-01-002; single pictures of macro-expressions are no clips."""
+    match = _CLIP.fullmatch(folder.parts[-1]) if folder.parts else None
+    return (f"S{int(match[1]):02d}", join_key(match[0])) if match else None

@@ -1,0 +1,102 @@
+"""SAMM (Davison et al. 2018): 159 micro-expressions of 29 people, grey 960 x 650 at 200 fps.
+
+Protocols: leave-one-subject-out over five classes (136 clips). The last number in a clip's name
+counts the clips; it is no emotion.
+"""
+
+import dataclasses
+import re
+from typing import Any
+
+from jax_me.data.labels import GROUPS, MICRO_EMOTIONS
+from jax_me.datasets.micro.clip_layout import ClipFolder, Key, join_key, padded
+from jax_me.datasets.micro.table_dataset import AnnotatedClipOptions, Columns, TableClips
+
+COLUMNS = Columns(
+  subject="Subject",
+  clip="Filename",
+  onset="Onset Frame",
+  apex="Apex Frame",
+  offset="Offset Frame",
+  emotion="Estimated Emotion",
+)
+COUNTS = {
+  "anger": 57,
+  "happiness": 26,
+  "others": 26,
+  "surprise": 15,
+  "contempt": 12,
+  "disgust": 9,
+  "fear": 8,
+  "sadness": 6,
+}
+# Classes in the order of their codes -> expressions that they are made of. Three classes follow
+# MEGC 2019.
+CLASSES: dict[int, dict[str, tuple[str, ...]]] = {
+  8: {name: (name,) for name in MICRO_EMOTIONS if name in COUNTS},
+  5: {name: (name,) for name in ("anger", "happiness", "contempt", "surprise", "others")},
+  3: dict(
+    zip(
+      GROUPS,
+      (("anger", "contempt", "disgust", "fear", "sadness"), ("happiness",), ("surprise",)),
+      strict=True,
+    )
+  ),
+}
+_APEX = "the published apex is not between onset and offset"
+NOTES = {"028/028_4_1": _APEX, "032/032_3_1": _APEX}
+INSTRUCTIONS = """
+SAMM is given to research groups on request: see http://www2.docm.mmu.ac.uk/STAFF/M.Yap/dataset.php.
+Unpack what you receive below one folder and name that folder:
+  --config.data.manual_dir=FOLDER
+It must hold SAMM_Micro_FACS_Codes_v2.xlsx and the frames, nested as you like:
+  SAMM/006/006_1_2/006_05562.jpg"""
+
+
+@dataclasses.dataclass(frozen=True)
+class SammOptions(AnnotatedClipOptions):
+  """Options of SAMM.
+
+  Attributes:
+    classes: 5 (anger, happiness, contempt, surprise, others), 3 (negative: anger, contempt,
+      disgust, fear, sadness; positive: happiness; surprise) or 8 (all).
+  """
+
+  classes: int = 5
+
+  def __post_init__(self):
+    super().__post_init__()
+    if self.classes not in CLASSES:
+      raise ValueError(f"classes of SAMM must be 3, 5 or 8, got {self.classes}")
+
+
+class Samm(TableClips):
+  """See `SammOptions`."""
+
+  name = "samm"
+  DESCRIPTION = "SAMM: spontaneous micro-expressions of 29 people at 200 frames per second."
+  CITATION = (
+    "A. K. Davison, C. Lansley, N. Costen, K. Tan, M. H. Yap: SAMM: A Spontaneous Micro-Facial "
+    "Movement Dataset. IEEE Transactions on Affective Computing, 2018."
+  )
+  MANUAL_DOWNLOAD_INSTRUCTIONS = INSTRUCTIONS
+  Options = SammOptions
+  title = "SAMM"
+  columns = COLUMNS
+  table_names = r"samm.*micro.*facs"
+  clip_names = r"\d+_\d+_\d+"
+  classes = CLASSES
+  counts = COUNTS
+  notes = NOTES
+
+  @classmethod
+  def subject_name(cls, cell: Any) -> str | None:
+    """ "006" from 6 or "006"."""
+    return padded(cell, "", 3)
+
+  @classmethod
+  def folder_key(cls, folder: ClipFolder) -> Key | None:
+    """Person and clip of .../006_1_2; the clip's name begins with the person."""
+    if not folder.parts or not re.fullmatch(cls.clip_names, folder.parts[-1]):
+      return None
+    return cls.subject_name(folder.parts[-1].partition("_")[0]) or "", join_key(folder.parts[-1])

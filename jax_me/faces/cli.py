@@ -1,0 +1,87 @@
+"""`python -m jax_me faces`: aligns the faces of a folder."""
+
+import argparse
+import sys
+
+from jax_me.cpu_cores import available_cores
+from jax_me.faces import align_folder, alignment, detector
+
+EPILOG = f"""\
+What becomes of each file is in OUTPUT/report.jsonl, counts and the mean and standard deviation of
+the aligned pictures are in OUTPUT/summary.json. The same command goes on where a stopped one ended.
+
+exit code: 0 all well; 1 files failed (unreadable, or without a face under --on-no-face error) or
+the output cannot be written; 2 bad arguments; 130 stopped with ctrl-C.
+
+{detector.LICENSE_NOTICE}
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+  """Declares the command's arguments."""
+  parser.epilog = EPILOG
+  parser.formatter_class = argparse.RawDescriptionHelpFormatter
+  add = parser.add_argument
+  add("--input", required=True, metavar="DIR", help="folder with pictures, at any depth")
+  add("--output", required=True, metavar="DIR", help="folder for the aligned faces")
+  add("--size", type=int, default=224, help="side of the aligned faces in pixels (default 224)")
+  add(
+    "--workers",
+    type=int,
+    default=None,
+    help=f"processes, each with its own models, 75 MB (default: one per core, "
+    f"here {available_cores()})",
+  )
+  add(
+    "--on-no-face",
+    choices=alignment.ON_NO_FACE,
+    default="skip",
+    help="pictures without a face: leave out, take the centred square, or leave out and count as "
+    "failed (default skip)",
+  )
+  add(
+    "--clips",
+    action="store_true",
+    help="the numbered pictures of a folder are the frames of one clip: align all with one "
+    "transform, from the first frame that shows a face",
+  )
+  add(
+    "--format",
+    choices=("png", "jpg"),
+    default="png",
+    help="png is lossless; jpg takes a fifth of the space (default png)",
+  )
+
+
+def main(args: argparse.Namespace) -> int:
+  """Runs the command; returns its exit code."""
+  print(f"note: {detector.LICENSE_NOTICE}", file=sys.stderr)
+  try:
+    summary = align_folder.align_tree(
+      args.input,
+      args.output,
+      size=args.size,
+      workers=args.workers,
+      on_no_face=args.on_no_face,
+      clips=args.clips,
+      image_format=args.format,
+    )
+  except KeyboardInterrupt:
+    print("\nstopped; run the same command again to go on from here", file=sys.stderr)
+    return 130
+  except align_folder.OutputError as error:
+    print(f"error: {error}", file=sys.stderr)
+    return 1
+  except (ValueError, RuntimeError, FileNotFoundError) as error:
+    print(f"error: {error}", file=sys.stderr)
+    return 2
+  counts = ", ".join(f"{number} {status}" for status, number in summary["counts"].items())
+  print(f"{summary['files']} files: {counts}")
+  if summary["mean"] is not None:
+    mean, std = (", ".join(f"{x:.4f}" for x in summary[key]) for key in ("mean", "std"))
+    print(f"aligned pictures in [0, 1], RGB: mean [{mean}], std [{std}]")
+  print(f"aligned faces, {align_folder.SUMMARY_NAME} and report.jsonl are in {args.output}")
+  if summary["failed"]:
+    print(f"{summary['failed']} files failed; report.jsonl says why", file=sys.stderr)
+    return 1
+  return 0

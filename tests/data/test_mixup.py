@@ -1,0 +1,110 @@
+"""Mixup and cutmix: what is drawn, what is pasted, and that targets follow the pixels."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+
+from jax_me.data.augment.augmentation import row_keys
+from jax_me.data.augment.mixup import (
+  Mix,
+  Mixing,
+  draw_mix,
+  make_mixing,
+  mix_targets,
+  symmetric_beta,
+)
+from tests.helpers.drawn_images import drawn_picture
+
+DRAWS = 10_000
+KEYS = jax.random.split(jax.random.key(4), DRAWS)
+ROWS, SIZE = 24, 20
+
+
+def draws(settings: Mixing) -> Mix:
+  draw = jax.jit(jax.vmap(lambda key: draw_mix(key, settings, 40, 60)))
+  return jax.tree.map(np.asarray, draw(KEYS))
+
+
+@pytest.mark.parametrize("alpha", [0.2, 0.8, 1.0, 2.0])
+def test_shares_are_beta_distributed(alpha):
+  shares = np.asarray(symmetric_beta(*jax.random.uniform(KEYS[0], (2, DRAWS)), alpha))
+  assert 0 <= shares.min() and shares.max() <= 1
+  want = scipy.stats.beta(alpha, alpha)
+  grid = np.linspace(0.01, 0.99, 50)
+  have = np.searchsorted(np.sort(shares), grid) / DRAWS
+  assert np.abs(have - want.cdf(grid)).max() < 0.02  # Kolmogorov: p = 0.0007
+
+
+def test_draws_have_their_probabilities():
+  mix = draws(Mixing(mixup_alpha=0.8, cutmix_alpha=1.0, prob=0.6, switch_prob=0.25))
+  assert mix.pastes.mean() == pytest.approx(0.25, abs=0.015)
+  assert (mix.kept[~mix.pastes] < 1).mean() == pytest.approx(0.6, abs=0.02)
+  blended = mix.kept[~mix.pastes & (mix.kept < 1)]
+  assert blended.std() == pytest.approx(scipy.stats.beta(0.8, 0.8).std(), rel=0.03)
+  assert blended.mean() == pytest.approx(0.5, abs=0.02)
+  box = mix.box
+  assert (box.bottom[~mix.pastes] <= box.top[~mix.pastes]).all()
+
+
+def test_cutmix_boxes_are_those_of_a_plain_draw():
+  mix = draws(Mixing(cutmix_alpha=1.0))
+  box = mix.box
+  heights, widths = box.bottom - box.top, box.right - box.left
+  assert (box.top >= 0).all() and (box.bottom <= 40).all()
+  assert (box.left >= 0).all() and (box.right <= 60).all()
+  np.testing.assert_allclose(mix.kept, 1 - heights * widths / (40 * 60), atol=1e-6)
+  rng = np.random.default_rng(0)
+  side = np.sqrt(1 - rng.uniform(size=DRAWS))
+  want = []
+  for length, half in ((40, (40 * side).astype(int) // 2), (60, (60 * side).astype(int) // 2)):
+    centre = rng.integers(0, length, DRAWS)
+    want.append(np.minimum(centre + half, length) - np.maximum(centre - half, 0))
+  for got, plain in ((heights, want[0]), (widths, want[1]), (heights * widths, want[0] * want[1])):
+    assert got.mean() == pytest.approx(plain.mean(), rel=0.04)
+    assert got.std() == pytest.approx(plain.std(), rel=0.04)
+
+
+def test_pixels_and_targets_equal_a_plain_loop():
+  settings = Mixing(mixup_alpha=0.8, cutmix_alpha=1.0, prob=0.8)
+  images = np.stack([drawn_picture(SIZE, SIZE, seed) for seed in range(ROWS)])
+  labels = np.arange(ROWS) % 5
+  keys = row_keys(jax.random.key(0), ROWS)
+  mixed, kept = jax.jit(make_mixing(settings))(jnp.asarray(images), keys)
+  targets = mix_targets(jax.nn.one_hot(labels, 5), kept)
+  drawn = jax.tree.map(
+    np.asarray, jax.jit(jax.vmap(lambda key: draw_mix(key, settings, SIZE, SIZE)))(keys)
+  )
+  seen = set()
+  for row in range(ROWS):
+    own, partner = images[row], images[row - 1]
+    share = float(drawn.kept[row])
+    want = np.zeros(5)
+    if drawn.pastes[row]:
+      box = [int(v[row]) for v in drawn.box]
+      pixels = own.copy()
+      pixels[box[0] : box[2], box[1] : box[3]] = partner[box[0] : box[2], box[1] : box[3]]
+      # What the target says is what is to be seen.
+      assert share == pytest.approx((pixels == own).all(-1).mean(), abs=1e-6)
+    else:
+      pixels = share * own + (1 - share) * partner
+    seen.add((bool(drawn.pastes[row]), share == 1))
+    want[labels[row]] += share
+    want[labels[row - 1]] += 1 - share
+    np.testing.assert_allclose(mixed[row], pixels, atol=1e-6)
+    np.testing.assert_allclose(targets[row], want, atol=1e-6)
+  assert len(seen) == 4  # Mixup and cutmix, both also left out.
+  np.testing.assert_allclose(targets.sum(-1), 1, atol=1e-6)
+
+
+def test_settings_that_mix_nothing_are_no_function():
+  for settings in (Mixing(), Mixing(mixup_alpha=1.0, prob=0.0)):
+    assert make_mixing(settings) is None
+
+
+def test_settings_out_of_range_are_named():
+  with pytest.raises(ValueError, match="mixing.mixup_alpha must be 0 or more, got -1"):
+    Mixing(mixup_alpha=-1)
+  with pytest.raises(ValueError, match="mixing.switch_prob is a probability, got 2"):
+    Mixing(switch_prob=2)

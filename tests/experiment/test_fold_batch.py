@@ -1,0 +1,215 @@
+"""A division trained together: the files of separate runs, also after kill -9; who sees whom."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from jax_me.data.sampling import ShuffledOrder
+from jax_me.evaluation.predictions import Predictions
+from jax_me.experiment import fold_batch
+from jax_me.experiment.experiment import prepare
+from jax_me.experiment.run import run_experiment
+from jax_me.models import model_folder
+from jax_me.training import settings
+from jax_me.training.fold_loop import begun
+from tests.helpers.drawn_folder import write_folder
+
+TINY = {
+  "data.options.align": False,
+  "data.options.size": 16,
+  "data.read_size": 16,
+  "data.split": "loso",
+  "batch_size": 4,
+  "epochs": 3.0,
+  "evaluate_epochs": 2.0,
+  "checkpoint_steps": 4,
+  "log_steps": 1,
+  "trackers": (),
+  "model.image_size": 16,
+  "model.arguments.patch_size": 8,
+  "model.arguments.embed_dim": 24,
+  "model.arguments.num_heads": 2,
+  "model.arguments.depth": 1,
+}
+PEOPLE = {"a": 2, "b": 6, "c": 3, "d": 1, "e": 9}  # Pictures of each: folds differ in length.
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+  people = [person for person, count in PEOPLE.items() for _ in range(count)]
+  rows = [{"subject": p, "label": "xyz"[i % 3]} for i, p in enumerate(people)]
+  return write_folder(tmp_path_factory.mktemp("drawn") / "source", rows, "file,subject,label")
+
+
+def overrides(pictures, **extra):
+  places = {"data.manual_dir": str(pictures), "data.data_dir": str(pictures.parent / "built")}
+  return {**places, **TINY, **{key.replace("__", "."): value for key, value in extra.items()}}
+
+
+def recipe(repository, pictures, **extra):
+  config = settings.load_recipe(str(repository / "configs/finetune_images.py"))
+  flags = [f"--config.{key}={value}" for key, value in overrides(pictures, **extra).items()]
+  settings.override(config, flags)
+  return config
+
+
+def start(repository, pictures, workdir, **extra):
+  """`run.py` on one device."""
+  flags = [f"--config.{key}={value}" for key, value in overrides(pictures, **extra).items()]
+  return subprocess.Popen(
+    [
+      sys.executable,
+      str(repository / "run.py"),
+      f"--config={repository}/configs/finetune_images.py",
+      f"--workdir={workdir}",
+      *flags,
+    ],
+    env={**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1"},
+    cwd=repository,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
+  )
+
+
+@pytest.fixture(scope="module")
+def separate(repository, pictures, tmp_path_factory):
+  """The same folds as runs of their own, one after the other."""
+  workdir = tmp_path_factory.mktemp("separate") / "run"
+  run = start(repository, pictures, workdir, folds__parallel="off")
+  output, _ = run.communicate(timeout=300)
+  assert run.returncode == 0, output
+  return workdir
+
+
+def rows_of(path):
+  return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def test_killed_in_the_second_chunk_it_ends_with_the_files_of_separate_runs(
+  repository, pictures, separate, tmp_path
+):
+  workdir = tmp_path / "run"
+  killed = start(repository, pictures, workdir, folds__chunk=2)
+  deadline = time.monotonic() + 300
+  chunk = workdir / fold_batch.CHUNK_FOLDER
+  while killed.poll() is None and time.monotonic() < deadline:
+    finished = {path.parent.name for path in workdir.glob("*/predictions.csv")}
+    saves = [p for p in (chunk / model_folder.CHECKPOINTS_FOLDER).glob("*") if p.name.isdigit()]
+    if len(finished) == 2 and saves and finished.isdisjoint(begun(chunk)[0]):
+      break
+    time.sleep(0.002)
+  killed.send_signal(signal.SIGKILL)
+  assert killed.wait() == -signal.SIGKILL, killed.stdout.read()
+  done = {path: path.stat().st_mtime_ns for path in workdir.glob("*/predictions.csv")}
+
+  resumed = start(repository, pictures, workdir, folds__chunk=2)
+  output, _ = resumed.communicate(timeout=300)
+  assert resumed.returncode == 0, output
+  assert "resumed at step" in output
+  assert all(path.stat().st_mtime_ns == before for path, before in done.items())
+  assert not (workdir / fold_batch.CHUNK_FOLDER).exists()
+  for person in PEOPLE:
+    name = f"{person}/predictions.csv"
+    assert (workdir / name).read_bytes() == (separate / name).read_bytes()
+    ours, theirs = (
+      [{**row, "images_per_second": 0} for row in rows_of(home / person / "metrics.jsonl")]
+      for home in (workdir, separate)
+    )
+    assert ours == theirs
+  assert (workdir / "predictions.csv").read_bytes() == (separate / "predictions.csv").read_bytes()
+  assert model_folder.load_model(workdir / "d").labels == ["x", "y", "z"]
+
+
+def test_no_fold_sees_its_test_subject_and_each_sees_its_own_order(
+  repository, pictures, separate, tmp_path, monkeypatch
+):
+  """Side by side on four devices; the batches are looked at on their way to the program."""
+  sent = []
+
+  def spying(*args, compile_folds=fold_batch.compile_folds, **options):
+    program = compile_folds(*args, **options)
+
+    def advance(state, images, columns, indices, counts):
+      sent.append((np.asarray(indices), np.asarray(counts)))
+      return program.advance(state, images, columns, indices, counts)
+
+    return dataclasses.replace(program, advance=advance)
+
+  monkeypatch.setattr(fold_batch, "compile_folds", spying)
+  config = recipe(repository, pictures, folds__parallel="vmap")
+  experiment = prepare(config)
+  assert run_experiment(config, workdir=str(tmp_path)) == 0
+  folds = sorted(experiment.folds, key=lambda fold: -experiment.cadence(fold).total)
+  totals = [experiment.cadence(fold).total for fold in folds]
+  assert len(set(totals)) > 1 and sent[0][0].shape[0] == 8  # Five folds fill four devices.
+  for row, fold in enumerate(folds):
+    seen = np.concatenate([indices[row, : counts[row]].ravel() for indices, counts in sent])
+    assert not np.isin(seen, fold.test).any()
+    assert np.array_equal(seen, ShuffledOrder(fold.train, seed=0).at(0, 4 * totals[row]))
+  ours, theirs = (Predictions.load(path / "predictions.csv") for path in (tmp_path, separate))
+  assert ours.file == theirs.file and (ours.prediction == theirs.prediction).all()
+  np.testing.assert_allclose(ours.scores, theirs.scores, rtol=0, atol=1e-5)
+
+
+def test_selected_weights_are_tested_and_evaluated_again(repository, pictures, tmp_path):
+  options = {"select": "train", "data__split": "kfold", "data__folds": 2}
+  for parallel in ("off", "map"):
+    config = recipe(repository, pictures, folds__parallel=parallel, **options)
+    assert run_experiment(config, workdir=str(tmp_path / parallel)) == 0
+  off, together = (Predictions.load(tmp_path / p / "predictions.csv") for p in ("off", "map"))
+  np.testing.assert_allclose(off.scores, together.scores, rtol=0, atol=1e-5)
+  steps = [[p.name for p in (tmp_path / w / "fold1/selected").iterdir()] for w in ("off", "map")]
+  assert steps[0] == steps[1]
+  assert run_experiment(config, workdir=str(tmp_path / "map"), mode="eval") == 0
+  again = Predictions.load(tmp_path / "map/predictions.csv")
+  np.testing.assert_allclose(again.scores, together.scores, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+  "changes, mode",
+  [
+    ({}, "map"),
+    ({"folds__parallel": "vmap"}, "vmap"),
+    ({"folds__parallel": "off"}, "off"),
+    ({"mesh__fsdp": 2}, "off"),
+    ({"data__resident_mib": 0}, "off"),
+    ({"data__split": "holdout"}, "off"),
+  ],
+)
+def test_how_folds_are_trained(repository, pictures, changes, mode):
+  experiment = prepare(recipe(repository, pictures, **changes))
+  assert fold_batch.choose_mode(experiment, len(experiment.folds)) == mode
+
+
+def test_what_cannot_be_is_said(repository, pictures, tmp_path, capsys):
+  config = recipe(repository, pictures, folds__parallel="vmap", mesh__fsdp=2)
+  assert run_experiment(config, workdir=str(tmp_path)) == 1
+  assert "folds.parallel=vmap cannot be" in capsys.readouterr().err
+
+
+def test_folds_that_are_finished_or_begun_alone_are_left_out(repository, pictures, tmp_path):
+  experiment = prepare(recipe(repository, pictures))
+  (tmp_path / "b" / model_folder.CHECKPOINTS_FOLDER).mkdir(parents=True)
+  (tmp_path / "d").mkdir()
+  (tmp_path / "d" / "predictions.csv").write_text("")
+  (tmp_path / "e").mkdir()
+  pending = fold_batch.pending_folds(experiment, tmp_path)
+  assert [fold.name for fold in pending] == ["a", "c", "e"]
+
+
+@pytest.mark.parametrize("split, names", [("step", ["fold1", "fold2"]), ("lodo", None)])
+def test_divisions_by_setting(repository, pictures, split, names):
+  config = recipe(repository, pictures, data__split=split, data__folds=2)
+  if names is None:
+    with pytest.raises(ValueError, match="leave-one-database-out needs two databases"):
+      prepare(config)
+  else:
+    assert [fold.name for fold in prepare(config).folds] == names

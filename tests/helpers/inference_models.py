@@ -1,0 +1,68 @@
+"""Small models for the tests of what reads faces."""
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from jax_me.models.model_folder import save_model
+from jax_me.models.registry import create_model
+from tests.helpers.small_models import drawn
+
+V = dict(image_size=32, patch_size=8, embed_dim=24, depth=2, num_heads=2, num_classes=3)
+T = dict(
+  image_size=64, embed_dim=24, depth=2, num_heads=2, mlp_ratio=3.0, num_classes=3, token_dim=8
+)
+
+SAVED = dict(image_size=32, patch_size=16, embed_dim=24, depth=1, num_heads=2, num_classes=2)
+
+# (row, column) of the patch that `model_of_one_patch` looks at; not on the diagonal.
+TARGET = (1, 3)
+
+
+def tiny(name, **arguments):
+  """A model with drawn parameters."""
+  return drawn(lambda: create_model(name, rngs=nnx.Rngs(0), **arguments))
+
+
+def save(folder, name="vit_tiny_patch16", arguments=SAVED, **options):
+  """Saves a model of 32 x 32 pixels and two labels (a masked autoencoder has none)."""
+  save_model(
+    folder,
+    create_model(name, rngs=nnx.Rngs(1), **arguments),
+    name=name,
+    arguments=arguments,
+    labels=None if "mae" in name else ["calm", "happy, or so"],
+    image_size=32,
+    mean=[0.5] * 3,
+    std=[0.25] * 3,
+    source={"options": options},
+  )
+  return folder
+
+
+def model_of_one_patch():
+  """A ViT of one block whose class token attends to the patch TARGET and to nothing else.
+
+  Token i is unit vector i by its position; the class token's query is the target's key, and the
+  head for class 1 reads the target's vector.
+  """
+  width, token = V["embed_dim"], 1 + 4 * TARGET[0] + TARGET[1]
+  model = tiny("vit_tiny_patch16", **{**V, "depth": 1, "num_heads": 1, "global_pool": False})
+  for variable in (model.cls_token, model.patch_embed.proj.kernel, model.patch_embed.proj.bias):
+    variable[...] = jnp.zeros_like(variable[...])
+  model.pos_embed[...] = jnp.asarray(10 * np.eye(17, width)[None], jnp.float32)
+  block = model.blocks[0]
+  query = np.zeros((width, width))
+  query[0, token] = 5
+  one = np.eye(width)
+  for layer, kernel in (
+    (block.attn.qkv, np.concatenate([query, one, one], 1)),
+    (block.attn.proj, one),
+    (block.mlp.fc2, np.zeros(block.mlp.fc2.kernel.shape)),
+    (model.head, np.eye(width)[:, [width - 1, token, width - 2]]),
+  ):
+    layer.kernel[...] = jnp.asarray(kernel, jnp.float32)
+    layer.bias[...] = jnp.zeros_like(layer.bias[...])
+  for norm in (block.norm1, model.norm):
+    norm.scale[...], norm.bias[...] = jnp.ones(width), jnp.zeros(width)
+  return model

@@ -1,0 +1,101 @@
+"""A run small enough for a test: a one-block ViT on drawn pictures."""
+
+import functools
+from collections.abc import Collection
+
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
+
+from jax_me.data.augment.augmentation import Augmentation, make_augmentation, make_erasing
+from jax_me.data.augment.mixup import Mixing, make_mixing
+from jax_me.models.model_folder import split_model
+from jax_me.models.registry import create_model
+from jax_me.training.loop import Cadence, Program
+from jax_me.training.optim import make_optimizer
+from jax_me.training.state import Constants, state_builder
+from jax_me.training.steps import classification_loss, make_train_step
+
+SIZE, CLASSES = 16, 3
+CONSTANTS = Constants(
+  seed=3,
+  mean=(0.5, 0.5, 0.5),
+  std=(0.25, 0.25, 0.25),
+  peak=1e-3,
+  minimum=0.0,
+  warmup_steps=2,
+  total_steps=8,
+)
+
+
+def make_model(rngs: nnx.Rngs, drop_path_rate: float = 0.1) -> nnx.Module:
+  return create_model(
+    "vit_tiny_patch16",
+    image_size=SIZE,
+    patch_size=8,
+    embed_dim=24,
+    depth=1,
+    num_heads=2,
+    num_classes=CLASSES,
+    drop_path_rate=drop_path_rate,
+    rngs=rngs,
+  )
+
+
+def make_program(
+  mesh: Mesh,
+  *,
+  accum_steps: int = 1,
+  ema: float = 0.0,
+  augment: Augmentation | None = None,
+  mixing: Mixing | None = None,
+  drop_path_rate: float = 0.1,
+) -> Program:
+  make = functools.partial(make_model, drop_path_rate=drop_path_rate)
+  graphdef, params, _ = split_model(nnx.eval_shape(lambda: make(nnx.Rngs(0))))
+  optimizer = make_optimizer(params)
+  settings = augment or Augmentation(crop_scale=(0.5, 1.0), flip=0.5, brightness=0.2)
+  loss = classification_loss(
+    graphdef,
+    make_augmentation(settings, SIZE),
+    erase=make_erasing(settings),
+    mix=make_mixing(mixing or Mixing()),
+  )
+  build = state_builder(make, optimizer, ema=ema > 0)
+  step = make_train_step(loss, optimizer, accum_steps=accum_steps, ema_decay=ema)
+  return Program.compile(build, step, mesh)
+
+
+def make_batch(number: int, rows: int = 8) -> dict[str, np.ndarray]:
+  rng = np.random.default_rng(number)
+  return {
+    "image": rng.integers(0, 256, (rows, SIZE, SIZE, 3), np.uint8),
+    "label": rng.integers(0, CLASSES, rows).astype(np.int32),
+    "mask": np.ones(rows, bool),
+    "index": np.arange(rows, dtype=np.int32),
+  }
+
+
+class Batches:
+  """Endless made-up batches with a position, like the real pipeline's."""
+
+  def __init__(self, spoil: Collection[int] = ()):
+    self.number = 0
+    self.spoil = spoil
+
+  def __next__(self):
+    batch = make_batch(self.number)
+    if self.number in self.spoil:
+      batch["image"] = batch["image"].astype(np.float32) * np.nan
+    self.number += 1
+    return batch
+
+  def get_state(self):
+    return {"number": self.number}
+
+  def set_state(self, state):
+    self.number = state["number"]
+
+
+def cadence(total: int, checkpoint: int = 4, evaluate: int = 0) -> Cadence:
+  return Cadence(total=total, log=1, evaluate=evaluate, checkpoint=checkpoint, epoch=4.0)

@@ -1,0 +1,122 @@
+"""`python -m jax_me predict` from files to files."""
+
+import csv
+import json
+import pathlib
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+import skimage
+
+import jax_me
+from jax_me.__main__ import main
+from jax_me.faces.image_files import encode_image, read_image
+from jax_me.inference.video import sources
+from tests.helpers.inference_models import save
+
+PORTRAIT = pathlib.Path(skimage.__file__).parent / "data" / "astronaut.png"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+  return save(tmp_path_factory.mktemp("model") / "m")
+
+
+@pytest.fixture
+def frames(tmp_path):
+  """Six frames: a face in four, nobody in one, one broken."""
+  folder = tmp_path / "clip"
+  folder.mkdir()
+  portrait = read_image(PORTRAIT)[:300, 60:400]
+  for number in range(1, 7):
+    image = np.full_like(portrait, 99) if number == 6 else portrait
+    (folder / f"f{number}.png").write_bytes(encode_image(image))
+  (folder / "f3.png").write_bytes(b"\x89PNG broken")
+  return folder
+
+
+def predict(model, output, *inputs):
+  return main(["predict", *map(str, inputs), "--checkpoint", str(model), "--output", str(output)])
+
+
+def table(output):
+  with open(output / "predictions.csv", newline="") as file:
+    return list(csv.DictReader(file))
+
+
+def test_a_folder_and_a_photograph(model, frames, tmp_path, capsys):
+  output = tmp_path / "out"
+  assert predict(model, output, frames, PORTRAIT, "--fps", "25", "--video") == 0
+  rows = [row for row in table(output) if row["video"] == str(frames)]
+  assert [row["file"] for row in rows] == [f"f{number}.png" for number in range(1, 7)]
+  assert [row["status"] for row in rows] == ["ok", "ok", "unreadable", "ok", "ok", "no_face"]
+  assert [float(row["seconds"]) for row in rows] == pytest.approx([n / 25 for n in range(6)])
+  (photograph,) = (row for row in table(output) if row["video"] == str(PORTRAIT))
+  for row in (rows[0], photograph):
+    scores = [float(row["score_calm"]), float(row["score_happy, or so"])]
+    assert sum(scores) == pytest.approx(1, abs=1e-4) and row["person"] == "1"
+    assert row["label"] == ["calm", "happy, or so"][int(np.argmax(scores))]
+    assert int(row["left"]) < int(row["right"]) and int(row["top"]) < int(row["bottom"])
+  record = json.loads((output / "events.json").read_text())
+  (clip,) = record["videos"]
+  assert clip["frames"] == 6 and clip["fps"] == 25 and clip["events"] == []
+  assert clip["statuses"] == {"ok": 4, "unreadable": 1, "no_face": 1}
+  assert record["model"]["labels"] == ["calm", "happy, or so"]
+  assert read_image(output / "timeline.png").shape[1] == 1800
+  capture = cv2.VideoCapture(str(output / "annotated.mp4"))
+  assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 6
+  assert "6 frames (4 ok, 1 unreadable, 1 no_face)" in capsys.readouterr().out
+
+
+def test_several_videos_have_pictures_of_their_own(model, frames, tmp_path):
+  other = tmp_path / "other"
+  shutil.copytree(frames, other)
+  output = tmp_path / "out"
+  assert predict(model, output, frames, other, "--every", "5", "--no-motion") == 0
+  assert len(table(output)) == 12
+  assert (output / "timeline_clip.png").exists() and (output / "timeline_other.png").exists()
+  assert {row["motion"] for row in table(output)} == {""}
+
+
+def test_interrupted_it_leaves_what_it_has(model, frames, tmp_path, monkeypatch):
+  whole = sources._picture
+
+  def interrupting(path, number, seconds, file):
+    if number == 4:
+      raise KeyboardInterrupt
+    return whole(path, number, seconds, file)
+
+  monkeypatch.setattr(sources, "_picture", interrupting)
+  output = tmp_path / "out"
+  assert predict(model, output, frames, "--batch", "1", "--video") == 130
+  rows = table(output)
+  assert rows and len(rows) < 6 and all(row["status"] for row in rows)
+  (clip,) = json.loads((output / "events.json").read_text())["videos"]
+  assert clip["frames"] == len(rows)
+  assert (output / "timeline.png").exists() and (output / "annotated.mp4").exists()
+  assert not list(output.glob(".*"))
+
+
+def test_what_cannot_be_done_is_said_before_anything_is_written(model, frames, tmp_path, capsys):
+  flow = save(tmp_path / "flow", input="flow")
+  cases = [
+    ((model, tmp_path / "missing.mp4"), "missing.mp4 does not exist"),
+    ((tmp_path / "nothing", frames), "model.json is missing"),
+    ((flow, PORTRAIT), "astronaut.png is a single picture"),
+    ((model, frames, "--every", "0"), "every"),
+    ((model, frames, "--fps", "-3"), "frames a second"),
+  ]
+  for (checkpoint, *inputs), message in cases:
+    assert predict(checkpoint, tmp_path / "out", *inputs) == 1
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_predict_video_gives_readings(model, frames):
+  readings = list(jax_me.load(model).predict_video(frames, fps=10))
+  assert [reading.frame for reading in readings] == list(range(6))
+  assert [reading.status for reading in readings][2:] == ["unreadable", "ok", "ok", "no_face"]
+  assert readings[0].person == 1 and sum(readings[0].scores.values()) == pytest.approx(1, abs=1e-5)
+  assert readings[2].label is None and readings[2].scores == {} and readings[1].seconds == 0.1

@@ -1,0 +1,99 @@
+"""Motion of the face's regions, on drawn texture with made-up landmarks."""
+
+import cv2
+import numpy as np
+import pytest
+
+from jax_me.faces.alignment import FaceChip
+from jax_me.inference.video.face_region import Patch
+from jax_me.inference.video.facial_motion import REGIONS, MotionMeter
+
+CHIP = FaceChip(100, 100, 300, 300, 0.0, 128)
+EYES = 70.0  # pixels between the eyes
+
+
+def landmarks():
+  """A plain face of 68 points in the cut, eyes EYES apart."""
+  points = np.zeros((68, 2))
+  jaw = np.linspace(np.pi, 0, 17)
+  points[:17] = np.stack([200 + 85 * np.cos(jaw), 190 + 95 * np.sin(jaw)], -1)
+  points[17:22] = np.stack([np.linspace(140, 185, 5), np.full(5, 155)], -1)
+  points[22:27] = np.stack([np.linspace(215, 260, 5), np.full(5, 155)], -1)
+  points[27:31] = np.stack([np.full(4, 200), np.linspace(175, 210, 4)], -1)
+  points[31:36] = np.stack([np.linspace(185, 215, 5), np.full(5, 215)], -1)
+  for first, x in ((36, 165), (42, 235)):
+    turn = np.linspace(np.pi, -np.pi, 6, endpoint=False)
+    points[first : first + 6] = np.stack([x + 12 * np.cos(turn), 175 + 5 * np.sin(turn)], -1)
+  turn = np.linspace(np.pi, -np.pi, 12, endpoint=False)
+  points[48:60] = np.stack([200 + 32 * np.cos(turn), 245 - 10 * np.sin(turn)], -1)
+  points[60:68] = points[48:56]
+  return points
+
+
+def texture():
+  rng = np.random.default_rng(0)
+  noise = sum(
+    cv2.resize(rng.standard_normal((400 // s, 400 // s)), (400, 400), interpolation=cv2.INTER_CUBIC)
+    * s
+    for s in (4, 8, 16)
+  )
+  grey = np.clip(128 + 5 * noise, 0, 255).astype(np.uint8)
+  return np.repeat(grey[..., None], 3, -1)
+
+
+def warped(image, shift=(0.0, 0.0), region=None, by=(0.0, 0.0)):
+  """Moves the picture, and what is near `region` further."""
+  y, x = np.mgrid[0:400, 0:400].astype(np.float32)
+  dx, dy = np.full_like(x, shift[0]), np.full_like(x, shift[1])
+  if region is not None:
+    near = np.exp(-((x - region[0]) ** 2 + (y - region[1]) ** 2) / (2 * 18.0**2))
+    dx, dy = dx + near * by[0], dy + near * by[1]
+  x, y = (x - dx).astype(np.float32), (y - dy).astype(np.float32)
+  return cv2.remap(image, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
+
+
+def measured(frames, step=1 / 30):
+  meter = MotionMeter()
+  return [
+    meter.update(Patch.around(frame, CHIP), CHIP, landmarks(), number * step)
+    for number, frame in enumerate(frames)
+  ]
+
+
+def test_a_raised_corner_of_the_mouth_is_seen_there():
+  face = texture()
+  corner = landmarks()[54]
+  _, now = measured([face, warped(face, region=corner, by=(0, -4))])
+  strength = np.linalg.norm(now, axis=-1)
+  assert REGIONS[int(strength.argmax())] == "right corner of the mouth"
+  assert now[6, 1] == pytest.approx(-4 / EYES, rel=0.5)
+  assert strength[0] < 0.2 * strength.max()
+
+
+def test_motion_of_the_head_is_taken_off():
+  face = texture()
+  _, shifted = measured([face, warped(face, shift=(5, -3))])
+  turned = cv2.warpAffine(face, cv2.getRotationMatrix2D((200, 200), 2.0, 1.02), (400, 400))
+  _, rolled = measured([face, turned])
+  assert np.linalg.norm(shifted, axis=-1).max() < 0.3 / EYES
+  assert np.linalg.norm(rolled, axis=-1).max() < 0.6 / EYES
+
+
+def test_references_are_chained():
+  face = texture()
+  corner = landmarks()[48]
+  raised = warped(face, region=corner, by=(-4, 0))
+  # A new reference a second later, with the corner still out; then it goes back.
+  course = measured([face, raised, raised, raised, face], step=0.6)
+  assert course[3][5, 0] == pytest.approx(course[1][5, 0], abs=0.5 / EYES)
+  assert abs(course[4][5, 0]) < 0.8 / EYES < abs(course[3][5, 0])
+
+
+def test_after_a_reset_the_course_begins_anew():
+  face, meter = texture(), MotionMeter()
+  patch = Patch.around(face, CHIP)
+  meter.update(patch, CHIP, landmarks(), 0.0)
+  moved = Patch.around(warped(face, region=(200, 250), by=(0, 5)), CHIP)
+  assert np.abs(meter.update(moved, CHIP, landmarks(), 0.1)).max() > 0
+  meter.reset()
+  assert not meter.update(moved, CHIP, landmarks(), 0.2).any()

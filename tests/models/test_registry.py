@@ -1,0 +1,63 @@
+"""The catalog: names, errors, parameter counts."""
+
+import jax
+import pytest
+from flax import nnx
+
+from jax_me.models import MODELS, create_model
+from tests.helpers.golden_cases import golden_cases
+
+
+def counts(build):
+  """(all, trained) parameters of a model that is only built abstractly."""
+  model = nnx.eval_shape(build)
+  sizes = [
+    sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, *f))) for f in ((), (nnx.Param,))
+  ]
+  return tuple(sizes)
+
+
+def test_an_unknown_name_names_the_nearest():
+  with pytest.raises(ValueError, match="did you mean .*vit_small_patch16"):
+    create_model("vit_smal_patch16", rngs=nnx.Rngs(0))
+
+
+def test_a_name_near_to_nothing_lists_all():
+  with pytest.raises(ValueError, match="known: .*mae_vit_base_patch16"):
+    create_model("xyz", rngs=nnx.Rngs(0))
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_an_unknown_argument_names_the_nearest(name):
+  with pytest.raises(ValueError, match=f"{name} takes no argument 'image_sise'; .*image_size"):
+    create_model(name, rngs=nnx.Rngs(0), image_sise=32)
+
+
+@pytest.mark.parametrize("name", sorted(n for n in golden_cases("mae") if n in MODELS))
+def test_mae_parameter_counts(name):
+  case = golden_cases("mae")[name]
+  expected = case["n_params_total"], case["n_params_trainable"]
+  assert counts(lambda: create_model(name, rngs=nnx.Rngs(0))) == expected
+
+
+# facebookresearch/mae: ViT-L 304M and ViT-H 632M with 1000 classes.
+@pytest.mark.parametrize(
+  ("name", "total"),
+  [
+    ("vit_tiny_patch16", 5_717_416),
+    ("vit_small_patch16", 22_050_664),
+    ("vit_base_patch16", 86_567_656),
+    ("vit_large_patch16", 304_326_632),
+    ("vit_huge_patch14", 632_045_800),
+  ],
+)
+def test_vit_parameter_counts(name, total):
+  assert counts(lambda: create_model(name, rngs=nnx.Rngs(0))) == (total, total)
+
+
+@pytest.mark.parametrize("name", sorted(golden_cases("t2t")))
+def test_t2t_parameter_counts(name):
+  case = golden_cases("t2t")[name]
+  overrides = {"image_size" if k == "img_size" else k: v for k, v in case["kwargs"].items()}
+  expected = case["n_params_total"], case["n_params_trainable"]
+  assert counts(lambda: create_model(case["model"], rngs=nnx.Rngs(0), **overrides)) == expected

@@ -1,0 +1,157 @@
+"""Starting one model from another's weights: what passes, what stays behind, what is refused."""
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from jax_me.models import create_model
+from jax_me.models.model_folder import merge_model, split_model
+from jax_me.models.positions import resize_positions
+from jax_me.models.weight_mapping import TransferError, initialise_from
+
+SIZES = dict(patch_size=14, embed_dim=8, depth=1, num_heads=2, image_size=28)
+DECODER = dict(decoder_embed_dim=4, decoder_depth=1, decoder_num_heads=2)
+
+
+def made(name, seed=0, **arguments):
+  """Graph definition, params and model_state of a model, with random values of any kind."""
+  model = nnx.eval_shape(lambda: create_model(name, rngs=nnx.Rngs(0), **arguments))
+  graphdef, params, state = split_model(model)
+  rng = np.random.default_rng(seed)
+
+  def fill(leaf):
+    return jax.numpy.asarray(rng.standard_normal(leaf.shape), leaf.dtype)
+
+  return graphdef, jax.tree.map(fill, params), jax.tree.map(fill, state)
+
+
+def started(source, target, **more):
+  """initialise_from on two results of `made`, each (name, (graphdef, params, state))."""
+  (source_name, (_, source_params, source_state)) = source
+  (target_name, (_, params, state)) = target
+  return initialise_from(
+    params,
+    source_params,
+    source_name=source_name,
+    target_name=target_name,
+    model_state=state,
+    source_model_state=source_state,
+    **more,
+  )
+
+
+def paths(entries):
+  return {entry["path"] for entry in entries}
+
+
+@pytest.fixture(scope="module")
+def mae():
+  return "mae_vit_tiny_patch16", made("mae_vit_tiny_patch16", **SIZES, **DECODER)
+
+
+@pytest.mark.parametrize("pooled", [True, False])
+@pytest.mark.parametrize("trained", [True, False], ids=["trained_table", "fixed_table"])
+def test_mae_starts_a_classifier(mae, pooled, trained):
+  arguments = dict(num_classes=3, global_pool=pooled, train_positions=trained, **SIZES)
+  target = made("vit_tiny_patch16", seed=1, **arguments)
+  params, state, report = started(mae, ("vit_tiny_patch16", target))
+  source = mae[1][1]
+  for part in ("cls_token", "patch_embed", "blocks"):
+    jax.tree.map(np.testing.assert_array_equal, params[part], source[part])
+  table = (params if trained else state)["pos_embed"]
+  np.testing.assert_array_equal(table, mae[1][2]["pos_embed"])
+  fresh = {"head.kernel", "head.bias"}
+  if pooled:
+    fresh |= {"fc_norm.scale", "fc_norm.bias"}
+    assert {"norm.scale", "norm.bias"} <= paths(report["dropped"])
+  else:
+    np.testing.assert_array_equal(params["norm"]["scale"], source["norm"]["scale"])
+  assert paths(report["fresh"]) == fresh
+  jax.tree.map(np.testing.assert_array_equal, params["head"], target[1]["head"])
+  assert {"mask_token", "decoder_pos_embed", "decoder_pred.bias"} <= paths(report["dropped"])
+  counted = sum(len(report[kind]) for kind in ("taken", "resized", "fresh"))
+  assert counted == len(jax.tree.leaves((params, state)))
+  merge_model(target[0], params, state)  # same structure as before
+
+
+def test_position_tables_are_resized(mae):
+  target = made("vit_tiny_patch16", **SIZES | {"image_size": 56})
+  params, _, report = started(mae, ("vit_tiny_patch16", target))
+  expected = resize_positions(np.asarray(mae[1][2]["pos_embed"]), 4)
+  np.testing.assert_array_equal(params["pos_embed"], expected)
+  assert report["resized"] == [{"path": "pos_embed", "shape": [1, 17, 8], "from": [1, 5, 8]}]
+
+
+def test_fcmae_starts_a_convnext():
+  sizes = dict(depths=(1, 1, 1, 1), dims=(4, 8, 8, 8))
+  source = made("fcmae_convnextv2_atto", decoder_embed_dim=4, **sizes)
+  target = made("convnextv2_atto", num_classes=3, seed=1, **sizes)
+  params, _, report = started(("fcmae_convnextv2_atto", source), ("convnextv2_atto", target))
+  for part in ("downsample_layers", "stages"):
+    jax.tree.map(np.testing.assert_array_equal, params[part], source[1]["encoder"][part])
+  assert paths(report["fresh"]) == {"norm.scale", "norm.bias", "head.kernel", "head.bias"}
+  assert {path.split(".")[0] for path in paths(report["dropped"])} == {
+    "mask_token",
+    "proj",
+    "decoder",
+    "pred",
+  }
+
+
+def test_the_head_passes_only_with_the_same_classes():
+  source = "vit_tiny_patch16", made("vit_tiny_patch16", num_classes=3, **SIZES)
+  same = "vit_tiny_patch16", made("vit_tiny_patch16", num_classes=3, seed=1, **SIZES)
+  head = {"head.kernel", "head.bias"}
+  for labels, source_labels, passes in (
+    (None, None, True),
+    (list("abc"), None, True),
+    (list("abc"), list("abc"), True),
+    (list("abc"), list("acb"), False),
+  ):
+    report = started(source, same, labels=labels, source_labels=source_labels).report
+    assert paths(report["fresh"]) == (set() if passes else head)
+    assert paths(report["dropped"]) == (set() if passes else head)
+  other = "vit_tiny_patch16", made("vit_tiny_patch16", num_classes=5, **SIZES)
+  report = started(source, other).report
+  assert paths(report["fresh"]) == head
+  assert all("classes" in entry["reason"] for entry in report["fresh"])
+  pooled = "vit_tiny_patch16", made("vit_tiny_patch16", num_classes=3, global_pool=False, **SIZES)
+  report = started(source, pooled).report
+  assert paths(report["fresh"]) == {"norm.scale", "norm.bias"}
+  assert paths(report["dropped"]) == {"fc_norm.scale", "fc_norm.bias"}
+
+
+def test_token_labeling_heads_come_and_go():
+  sizes = dict(embed_dim=16, depth=1, num_heads=2, image_size=32)
+  labelled = "t2t_vit_7", made("t2t_vit_7", num_classes=3, token_labeling=True, **sizes)
+  plain = "t2t_vit_7", made("t2t_vit_7", num_classes=3, **sizes)
+  auxiliary = {"aux_head.kernel", "aux_head.bias"}
+  params, state, report = started(labelled, plain)
+  assert paths(report["dropped"]) == auxiliary and not report["fresh"]
+  np.testing.assert_array_equal(
+    state["tokens_to_token"]["attention1"]["w"],
+    labelled[1][2]["tokens_to_token"]["attention1"]["w"],
+  )
+  assert paths(started(plain, labelled).report["fresh"]) == auxiliary
+
+
+def test_what_does_not_fit_is_refused_at_once(mae):
+  target = "vit_tiny_patch16", made("vit_tiny_patch16", **SIZES)
+  with pytest.raises(TransferError, match="another family"):
+    started(target, mae)
+  with pytest.raises(TransferError, match="no model family"):
+    started(("resnet50", mae[1]), target)
+  wider = "vit_tiny_patch16", made("vit_tiny_patch16", **SIZES | {"embed_dim": 12, "depth": 2})
+  with pytest.raises(TransferError) as error:
+    started(mae, wider)
+  message = str(error.value)
+  assert "blocks.1.norm1.scale [12]: missing in mae_vit_tiny_patch16" in message
+  assert "cls_token: [1, 1, 8] in mae_vit_tiny_patch16, needed [1, 1, 12]" in message
+  assert "pos_embed" in message
+
+
+def test_values_take_the_targets_type(mae):
+  target = made("vit_tiny_patch16", param_dtype=jax.numpy.bfloat16, **SIZES)
+  params = started(mae, ("vit_tiny_patch16", target)).params
+  assert params["cls_token"].dtype == jax.numpy.bfloat16

@@ -1,0 +1,33 @@
+"""Progress where there is no terminal."""
+
+from jax_me import progress
+
+
+def test_lines_tell_number_speed_and_time_left(capsys, monkeypatch):
+  monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
+  assert list(progress.show_progress(iter([1, 2]), "toy", 2)) == [1, 2]
+  lines = capsys.readouterr().err.splitlines()
+  assert lines[0].startswith("toy: 1/2 images, ") and lines[0].endswith(" s left")
+  assert lines[-1].startswith("toy: 2 images in ")
+
+
+def test_an_unknown_total_shows_no_time_left(capsys, monkeypatch):
+  monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
+  list(progress.show_progress(range(2), "toy", None))
+  assert capsys.readouterr().err.startswith("toy: 1 images, ")
+
+
+def test_files_done_before_do_not_count_towards_the_speed(capsys, monkeypatch):
+  monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
+  counter = progress.Progress("toy", 1000, done=998)
+  counter.advance()
+  counter.close()
+  first, last = capsys.readouterr().err.splitlines()
+  assert first.startswith("toy: 999/1000 images") and last.startswith("toy: 1 images in ")
+
+
+def test_quiet_says_nothing(capsys):
+  counter = progress.Progress("toy", 2, quiet=True)
+  counter.advance()
+  counter.close()
+  assert capsys.readouterr().err == ""
