@@ -1,8 +1,8 @@
 """Spotting on synthetic long videos: the thresholds' choice on some people, their score on others.
 
 Videos of people who do not exist (`jax_me.datasets.synthetic.clip_rendering`): micro-expressions
-among blinks, small unrelated action units and head motion, with known intervals. Nothing is trained; only the motion of
-the face speaks. The scores follow the MEGC rule (`jax_me.evaluation.spotting_scores`).
+among blinks, small unrelated action units and head motion, with known intervals. Nothing is
+trained; only the motion of the face is used. The scores follow the MEGC rule (`jax_me.evaluation.spotting_scores`).
 
   python benchmarks/spotting.py --output benchmarks/results/spotting.json
 

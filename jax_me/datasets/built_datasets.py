@@ -8,10 +8,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from jax_me.datasets.build.base_builder import FaceDataset, FaceDatasetConfig
-from jax_me.datasets.build.fingerprint import IDENTITY_FILE, make_options
-from jax_me.datasets.build.generate import SUMMARY_FILE
 from jax_me.datasets.catalog import BUILDERS, builder_class
+from jax_me.datasets.generation.base_builder import FaceDataset, FaceDatasetConfig
+from jax_me.datasets.generation.fingerprint import IDENTITY_FILE, make_options
+from jax_me.datasets.generation.generate import SUMMARY_FILE
 
 # Sentences about who may have a dataset and where to ask for it.
 TERMS = re.compile(r"licen[cs]e|agreement|request|research|https?://|www\.", re.IGNORECASE)

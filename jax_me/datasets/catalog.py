@@ -8,7 +8,7 @@ import typing
 from typing import Any
 
 if typing.TYPE_CHECKING:
-  from jax_me.datasets.build.base_builder import FaceDataset
+  from jax_me.datasets.generation.base_builder import FaceDataset
 
 BUILDERS: dict[str, str] = {
   "affectnet": "jax_me.datasets.affectnet.builder:AffectNet",
@@ -69,7 +69,7 @@ def prepare(
     ValueError: unknown name or option, unusable manual_dir, or nothing usable in it.
     OSError: data_dir cannot be written, or the disk is full.
   """
-  from jax_me.datasets.build.prepare import prepare_dataset
+  from jax_me.datasets.generation.prepare import prepare_dataset
 
   return prepare_dataset(
     builder_class(name), data_dir=data_dir, manual_dir=manual_dir, workers=workers, **options

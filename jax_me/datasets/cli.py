@@ -13,12 +13,12 @@ from typing import Any
 from jax_me.cpu_cores import available_cores
 from jax_me.data.folds import RULES
 from jax_me.datasets import built_datasets
-from jax_me.datasets.build import published_counts
-from jax_me.datasets.build.build_report import REPORT_FILE
-from jax_me.datasets.build.generate import SUMMARY_FILE
-from jax_me.datasets.build.prepare import prepare_dataset
 from jax_me.datasets.built_datasets import DamagedDataset
 from jax_me.datasets.catalog import BUILDERS, builder_class
+from jax_me.datasets.generation import published_counts
+from jax_me.datasets.generation.build_report import REPORT_FILE
+from jax_me.datasets.generation.generate import SUMMARY_FILE
+from jax_me.datasets.generation.prepare import prepare_dataset
 from jax_me.datasets.option_flags import add_option_flags, given_options, shown
 from jax_me.datasets.quality.check import FEW_PICTURES, DatasetCheck, check_dataset
 from jax_me.datasets.quality.preview import write_preview

@@ -7,12 +7,12 @@ There is one split, "train"; it is tested by leaving one person out
 import pathlib
 import re
 
-from jax_me.datasets.build.base_builder import FaceDataset
-from jax_me.datasets.build.find_files import describe_missing
-from jax_me.datasets.build.image_dataset import PictureOptions, picture_split
-from jax_me.datasets.build.process_images import Picture
-from jax_me.datasets.build.source_files import fingerprint_folder, walk_files
-from jax_me.datasets.build.split import Split
+from jax_me.datasets.generation.base_builder import FaceDataset
+from jax_me.datasets.generation.find_files import describe_missing
+from jax_me.datasets.generation.image_dataset import PictureOptions, picture_split
+from jax_me.datasets.generation.process_images import Picture
+from jax_me.datasets.generation.source_files import fingerprint_folder, walk_files
+from jax_me.datasets.generation.split import Split
 from jax_me.faces.image_files import is_image_name
 
 # What stands in the names, in this order; published numbers of pictures.

@@ -5,9 +5,9 @@ import tempfile
 
 from ml_collections import ConfigDict
 
-from jax_me.datasets.build.base_builder import FaceDatasetConfig
-from jax_me.datasets.build.fingerprint import make_options
 from jax_me.datasets.catalog import builder_class
+from jax_me.datasets.generation.base_builder import FaceDatasetConfig
+from jax_me.datasets.generation.fingerprint import make_options
 
 
 @dataclasses.dataclass(frozen=True)

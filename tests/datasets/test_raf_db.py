@@ -32,7 +32,7 @@ def write_release(basic: pathlib.Path, spelling: str = "list_patition_label.txt"
 @pytest.mark.parametrize("below", ["", "basic", "RAF-DB/RAF-DB/basic"])
 def test_both_spellings_at_every_depth(tmp_path, spelling, below):
   write_release(tmp_path / "source" / below, spelling)
-  builder = built_datasets.build("raf_db", tmp_path)
+  builder = built_datasets.generation("raf_db", tmp_path)
   assert builder.labels[4] == "sadness" and len(builder.labels) == 7
   assert built_datasets.labels(builder) == {
     "train_00001_aligned.jpg": "sadness",
@@ -48,7 +48,7 @@ def test_both_spellings_at_every_depth(tmp_path, spelling, below):
 def test_images_keep_their_bytes_and_rows_have_the_attributes(tmp_path):
   basic = tmp_path / "source" / "basic"
   write_release(basic)
-  builder = built_datasets.build("raf_db", tmp_path)
+  builder = built_datasets.generation("raf_db", tmp_path)
   name = "train_00001_aligned.jpg"
   assert built_datasets.stored(builder)[name] == (basic / "Image" / "aligned" / name).read_bytes()
   rows = {row["file"]: row for row in built_datasets.report(builder)}
@@ -59,7 +59,7 @@ def test_images_keep_their_bytes_and_rows_have_the_attributes(tmp_path):
   assert rows["test_0001_aligned.jpg"]["status"] == "ok"
   assert rows["test_0001_aligned.jpg"]["bad_attributes"] == "race '3' is none of the codes 0 to 2"
   assert built_datasets.known(builder)["train", "sadness"] == (1982, 1, 1)
-  original = built_datasets.build("raf_db", tmp_path, images="original")
+  original = built_datasets.generation("raf_db", tmp_path, images="original")
   assert list(built_datasets.labels(original)) == [
     "train_00001.jpg",
     "train_00002.jpg",
@@ -89,7 +89,7 @@ def test_every_fault_is_a_row_of_the_report(tmp_path):
   built_datasets.draw(aligned / "cover.jpg", 8)
   (aligned / "Thumbs.db").write_bytes(b"x")
   (aligned / "._train_00001_aligned.jpg").write_bytes(b"what macOS leaves")
-  builder = built_datasets.build("raf_db", tmp_path)
+  builder = built_datasets.generation("raf_db", tmp_path)
   table = "list_patition_label.txt"
   assert built_datasets.problems(builder) == [
     ("cover.jpg", "unexpected_name"),
@@ -120,7 +120,7 @@ def test_lists_divided_by_split(tmp_path, names, ending):
     split = name[:4].rstrip("_")
     lines = [f"{stem}{ending} {code}" for stem, code in LABELS.items() if stem.startswith(split)]
     (basic / "EmoLabel" / name).write_text("\n".join(lines))
-  builder = built_datasets.build("raf_db", tmp_path)
+  builder = built_datasets.generation("raf_db", tmp_path)
   assert list(built_datasets.labels(builder).values()) == ["sadness", "surprise", "neutral"]
   assert list(built_datasets.labels(builder, "test").values()) == ["happiness", "fear"]
 
@@ -133,20 +133,20 @@ def test_what_is_not_unpacked_is_named(tmp_path):
   for file in (basic / "Image" / "aligned").iterdir():
     file.unlink()
   with pytest.raises(ValueError, match=r"no aligned images .*unpack basic/Image/aligned.zip first"):
-    built_datasets.build("raf_db", tmp_path)
+    built_datasets.generation("raf_db", tmp_path)
   (basic / "EmoLabel" / "list_patition_label.txt").unlink()
   with pytest.raises(ValueError, match=r"has no labels of RAF-DB .*unpack basic/Image/aligned.zip"):
-    built_datasets.build("raf_db", tmp_path)
+    built_datasets.generation("raf_db", tmp_path)
   (tmp_path / "empty").mkdir()
   with pytest.raises(ValueError, match=r"it is empty(.|\n)*whdeng.cn"):
-    built_datasets.build("raf_db", tmp_path, source="empty")
+    built_datasets.generation("raf_db", tmp_path, source="empty")
 
 
 def test_two_copies_are_refused(tmp_path):
   for copy in ("one", "two"):
     write_release(tmp_path / "source" / copy)
   with pytest.raises(ValueError, match="labels of RAF-DB more than once"):
-    built_datasets.build("raf_db", tmp_path)
+    built_datasets.generation("raf_db", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_two_copies_are_refused(tmp_path):
 def test_wrong_options_are_refused(tmp_path, options, message):
   write_release(tmp_path / "source")
   with pytest.raises(ValueError, match=message):
-    built_datasets.build("raf_db", tmp_path, **options)
+    built_datasets.generation("raf_db", tmp_path, **options)
 
 
 def test_landmarks_tell_which_of_two_faces_is_meant(tmp_path, london_faces):
@@ -186,7 +186,7 @@ def test_landmarks_tell_which_of_two_faces_is_meant(tmp_path, london_faces):
   text = "".join(f"{x} {y}\n" for x, y in points) + "0\n0\n0\n"
   manual = tmp_path / "source" / "Annotation" / "manual"
   (manual / "train_00001_manu_attri.txt").write_text(text)
-  builder = built_datasets.build("raf_db", tmp_path, images="original", align=True, size=96)
+  builder = built_datasets.generation("raf_db", tmp_path, images="original", align=True, size=96)
   meant, largest = (example["image"].astype(int) for example in builder.as_data_source("train"))
   expected = [
     align_image(cv2.cvtColor(face, cv2.COLOR_BGR2RGB), 96).image for face in (small, large)

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from jax_me.data.index import read_index
-from jax_me.datasets.build import generate, progress_file, shard_writer
+from jax_me.datasets.generation import generate, progress_file, shard_writer
 from tests.helpers.interrupted_build import TASKS, build
 
 
@@ -203,7 +203,7 @@ def test_two_processes_build_once(tmp_path, repository, undisturbed):
 
 WORKERS = """
 import time
-from jax_me.datasets.build.process_pool import map_in_processes
+from jax_me.datasets.generation.process_pool import map_in_processes
 
 if __name__ == "__main__":
   for _ in map_in_processes(time.sleep, [0.1] + [60] * 9, workers=2):

@@ -7,8 +7,8 @@ import zipfile
 import openpyxl
 import pytest
 
-from jax_me.datasets.build import tables
-from jax_me.datasets.build.tables import ROW, SpreadsheetError, read_table, whole_number
+from jax_me.datasets.generation import tables
+from jax_me.datasets.generation.tables import ROW, SpreadsheetError, read_table, whole_number
 
 HEADER = ("Subject", "Filename", "OnsetFrame", "ApexFrame")
 

@@ -11,9 +11,9 @@ from unittest import mock
 import cv2
 import numpy as np
 
-from jax_me.datasets.build import base_builder, generate, shard_writer
-from jax_me.datasets.build.example import Example, Outcome, Row
-from jax_me.datasets.build.prepare import prepare_dataset
+from jax_me.datasets.generation import base_builder, generate, shard_writer
+from jax_me.datasets.generation.example import Example, Outcome, Row
+from jax_me.datasets.generation.prepare import prepare_dataset
 
 TASKS = {"train": 12, "test": 6}
 

@@ -13,8 +13,8 @@ from jax_me.datasets.affectnet import layout
 from jax_me.datasets.affectnet.annotations import Entry, list_entries
 from jax_me.datasets.affectnet.layout import RELEASES, Part
 from jax_me.datasets.affectnet.process_faces import Task, run_task
-from jax_me.datasets.build.base_builder import FaceDataset
-from jax_me.datasets.build.split import Split
+from jax_me.datasets.generation.base_builder import FaceDataset
+from jax_me.datasets.generation.split import Split
 from jax_me.faces.alignment import check_settings
 
 ENCODINGS = ("jpg", "png")

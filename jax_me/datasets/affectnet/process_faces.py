@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from jax_me.datasets.affectnet.annotations import Box, Entry
-from jax_me.datasets.build.example import Example, Outcome, Row
+from jax_me.datasets.generation.example import Example, Outcome, Row
 from jax_me.datasets.labeled_folder.process_files import is_plain
 from jax_me.faces.alignment import NoFaceError, align_image
 from jax_me.faces.image_files import UnreadableImage, encode_image, read_image

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from jax_me.datasets.build.example import Row
-from jax_me.datasets.build.find_files import describe_missing, find_folders
-from jax_me.datasets.build.process_images import Picture
+from jax_me.datasets.generation.example import Row
+from jax_me.datasets.generation.find_files import describe_missing, find_folders
+from jax_me.datasets.generation.process_images import Picture
 from jax_me.faces.image_files import is_image_name
 from jax_me.faces.input_files import frame_number
 

@@ -7,12 +7,12 @@ ten folds of every tenth person, is `jax_me.data.folds.step_folds(index, 10)`.
 import dataclasses
 import pathlib
 
-from jax_me.datasets.build.base_builder import FaceDataset
-from jax_me.datasets.build.image_dataset import PictureOptions, picture_split
-from jax_me.datasets.build.source_files import fingerprint_folder
-from jax_me.datasets.build.split import Split
 from jax_me.datasets.ck_plus import annotations
 from jax_me.datasets.ck_plus.annotations import EMOTIONS, NEUTRAL
+from jax_me.datasets.generation.base_builder import FaceDataset
+from jax_me.datasets.generation.image_dataset import PictureOptions, picture_split
+from jax_me.datasets.generation.source_files import fingerprint_folder
+from jax_me.datasets.generation.split import Split
 from jax_me.faces.image_files import is_image_name
 
 # Labelled sequences, in the order of EMOTIONS: 327 of 593.

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from jax_me.datasets.build.example import Example, Outcome, Row
-from jax_me.datasets.build.find_files import describe_missing, find_files
-from jax_me.datasets.build.process_images import Cut, Picture, handle_picture
+from jax_me.datasets.generation.example import Example, Outcome, Row
+from jax_me.datasets.generation.find_files import describe_missing, find_files
+from jax_me.datasets.generation.process_images import Cut, Picture, handle_picture
 
 SIDE = 48
 # In the order of the codes in the file, 0 to 6.

@@ -7,11 +7,6 @@ known to be noisy: see `ferplus` for the same faces with ten votes each.
 import pathlib
 from collections.abc import Sequence
 
-from jax_me.datasets.build.base_builder import FaceDataset
-from jax_me.datasets.build.find_files import fingerprint
-from jax_me.datasets.build.image_dataset import PictureOptions
-from jax_me.datasets.build.process_images import Cut, Picture
-from jax_me.datasets.build.split import Split
 from jax_me.datasets.fer2013 import annotations
 from jax_me.datasets.fer2013.annotations import (
   EMOTIONS,
@@ -20,6 +15,11 @@ from jax_me.datasets.fer2013.annotations import (
   find_table,
   read_places,
 )
+from jax_me.datasets.generation.base_builder import FaceDataset
+from jax_me.datasets.generation.find_files import fingerprint
+from jax_me.datasets.generation.image_dataset import PictureOptions
+from jax_me.datasets.generation.process_images import Cut, Picture
+from jax_me.datasets.generation.split import Split
 
 # Published numbers of images, in the order of EMOTIONS.
 KNOWN_COUNTS = {

@@ -6,9 +6,9 @@ import pathlib
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from jax_me.datasets.build.find_files import describe_missing, find_files, find_folders
 from jax_me.datasets.fer2013 import annotations
 from jax_me.datasets.ferplus.votes import COLUMNS
+from jax_me.datasets.generation.find_files import describe_missing, find_files, find_folders
 from jax_me.faces.image_files import is_image_name
 
 VOTES = ("label.csv", "fer2013new")

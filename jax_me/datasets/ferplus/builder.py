@@ -8,16 +8,16 @@ import dataclasses
 import pathlib
 from collections.abc import Sequence
 
-from jax_me.datasets.build.base_builder import FaceDataset
-from jax_me.datasets.build.find_files import fingerprint
-from jax_me.datasets.build.image_dataset import PictureOptions, picture_split
-from jax_me.datasets.build.process_images import Picture
-from jax_me.datasets.build.split import Split
 from jax_me.datasets.fer2013.annotations import Place, read_places
 from jax_me.datasets.fer2013.builder import row_split
 from jax_me.datasets.ferplus import annotations
 from jax_me.datasets.ferplus.annotations import SPLITS, VOTES, Files, Voted
 from jax_me.datasets.ferplus.votes import EMOTIONS, MODES, decide
+from jax_me.datasets.generation.base_builder import FaceDataset
+from jax_me.datasets.generation.find_files import fingerprint
+from jax_me.datasets.generation.image_dataset import PictureOptions, picture_split
+from jax_me.datasets.generation.process_images import Picture
+from jax_me.datasets.generation.split import Split
 
 # Numbers of faces that the rule gives on the published tables, in the order of EMOTIONS.
 KNOWN_COUNTS = {

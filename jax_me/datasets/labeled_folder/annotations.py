@@ -7,7 +7,7 @@ import pathlib
 import re
 from collections.abc import Iterable
 
-from jax_me.datasets.build.source_files import walk_files
+from jax_me.datasets.generation.source_files import walk_files
 from jax_me.faces.image_files import is_image_name
 from jax_me.faces.input_files import frame_number
 

@@ -6,9 +6,9 @@ import itertools
 import pathlib
 from collections.abc import Iterator
 
-from jax_me.datasets.build.base_builder import FaceDataset
-from jax_me.datasets.build.source_files import fingerprint_folder
-from jax_me.datasets.build.split import Split
+from jax_me.datasets.generation.base_builder import FaceDataset
+from jax_me.datasets.generation.source_files import fingerprint_folder
+from jax_me.datasets.generation.split import Split
 from jax_me.datasets.labeled_folder.annotations import (
   LABELS_FILE,
   LAYOUTS,

@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import Image
 
-from jax_me.datasets.build.example import Example, Outcome, Row
+from jax_me.datasets.generation.example import Example, Outcome, Row
 from jax_me.datasets.labeled_folder.annotations import Source
 from jax_me.faces.alignment import NoFaceError, align_clip, align_image
 from jax_me.faces.image_files import UnreadableImage, encode_image, read_image

@@ -10,8 +10,8 @@ import pathlib
 from typing import Any
 
 from jax_me.data.labels import MICRO_EMOTIONS, canonical_label
-from jax_me.datasets.build.example import Row
-from jax_me.datasets.build.tables import ROW, read_table, whole_number
+from jax_me.datasets.generation.example import Row
+from jax_me.datasets.generation.tables import ROW, read_table, whole_number
 from jax_me.datasets.micro.casme3_layout import PARTS, Layout, person_name
 from jax_me.datasets.micro.clip_dataset import ClipDataset, ClipOptions
 from jax_me.datasets.micro.clip_layout import find_table

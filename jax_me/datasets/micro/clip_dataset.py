@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from jax_me.data.clip_inputs.inputs import check_input
-from jax_me.datasets.build.base_builder import FaceDataset
-from jax_me.datasets.build.example import Row
-from jax_me.datasets.build.source_files import walk_files
-from jax_me.datasets.build.split import Split
+from jax_me.datasets.generation.base_builder import FaceDataset
+from jax_me.datasets.generation.example import Row
+from jax_me.datasets.generation.source_files import walk_files
+from jax_me.datasets.generation.split import Split
 from jax_me.datasets.micro.process_clips import (
   APEX_POLICIES,
   COMPUTED,

@@ -10,9 +10,9 @@ import pathlib
 import re
 from collections.abc import Callable, Sequence
 
-from jax_me.datasets.build.find_files import describe_missing
-from jax_me.datasets.build.source_files import walk_files
-from jax_me.datasets.build.tables import SpreadsheetError, read_table
+from jax_me.datasets.generation.find_files import describe_missing
+from jax_me.datasets.generation.source_files import walk_files
+from jax_me.datasets.generation.tables import SpreadsheetError, read_table
 from jax_me.faces.image_files import is_image_name
 
 IMAGES = ("auto", "raw", "cropped")

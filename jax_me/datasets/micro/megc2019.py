@@ -16,7 +16,7 @@ import pathlib
 from typing import NamedTuple
 
 from jax_me.data.labels import GROUPS
-from jax_me.datasets.build.example import Row
+from jax_me.datasets.generation.example import Row
 from jax_me.datasets.micro.casme2 import Casme2, Casme2Options
 from jax_me.datasets.micro.clip_dataset import ClipDataset, ClipOptions
 from jax_me.datasets.micro.clip_layout import IMAGES, join_key, padded

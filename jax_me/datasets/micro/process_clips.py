@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from jax_me.data.clip_inputs.inputs import clip_pictures, frames_needed
-from jax_me.datasets.build.example import Example, Outcome, Row
+from jax_me.datasets.generation.example import Example, Outcome, Row
 from jax_me.datasets.labeled_folder.process_files import is_plain
 from jax_me.faces.alignment import ClipAligner, NoFaceError
 from jax_me.faces.detector import find_faces

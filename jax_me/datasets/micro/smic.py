@@ -15,8 +15,8 @@ import re
 from collections.abc import Sequence
 
 from jax_me.data.labels import GROUPS, canonical_label
-from jax_me.datasets.build.example import Row
-from jax_me.datasets.build.tables import ROW, read_table, whole_number
+from jax_me.datasets.generation.example import Row
+from jax_me.datasets.generation.tables import ROW, read_table, whole_number
 from jax_me.datasets.micro.clip_dataset import ClipDataset
 from jax_me.datasets.micro.clip_layout import (
   ClipFolder,

@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from jax_me.data.labels import canonical_label
-from jax_me.datasets.build.example import Row
-from jax_me.datasets.build.find_files import describe_missing
-from jax_me.datasets.build.tables import ROW, read_table, whole_number
+from jax_me.datasets.generation.example import Row
+from jax_me.datasets.generation.find_files import describe_missing
+from jax_me.datasets.generation.tables import ROW, read_table, whole_number
 from jax_me.datasets.micro.clip_dataset import ClipDataset, ClipOptions
 from jax_me.datasets.micro.clip_layout import (
   IMAGES,

@@ -16,9 +16,9 @@ import numpy as np
 
 from jax_me.data import folds as division
 from jax_me.data.index import ExampleIndex, read_index
-from jax_me.datasets.build.build_report import REPORT_FILE
-from jax_me.datasets.build.generate import SUMMARY_FILE
 from jax_me.datasets.built_datasets import DamagedDataset
+from jax_me.datasets.generation.build_report import REPORT_FILE
+from jax_me.datasets.generation.generate import SUMMARY_FILE
 from jax_me.datasets.quality.face_descriptors import PICTURES_OF_MOTION
 from jax_me.datasets.quality.near_duplicates import near_duplicates
 from jax_me.datasets.quality.record_check import RecordCheck, check_records

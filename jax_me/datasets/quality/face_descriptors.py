@@ -15,8 +15,8 @@ import numpy as np
 
 from jax_me.cpu_cores import available_cores
 from jax_me.data.image_store import ImageStore
-from jax_me.datasets.build.build_lock import build_lock
-from jax_me.datasets.build.process_pool import map_in_processes
+from jax_me.datasets.generation.build_lock import build_lock
+from jax_me.datasets.generation.process_pool import map_in_processes
 from jax_me.faces.face_descriptor import DESCRIPTOR_SIZE, describe_face
 from jax_me.faces.image_files import UnreadableImage, read_image
 from jax_me.files import write_whole

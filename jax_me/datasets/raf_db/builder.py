@@ -7,11 +7,11 @@ mean over the classes beside it.
 import dataclasses
 import pathlib
 
-from jax_me.datasets.build.base_builder import FaceDataset
-from jax_me.datasets.build.find_files import fingerprint
-from jax_me.datasets.build.image_dataset import PictureOptions, tasks_per_worker
-from jax_me.datasets.build.process_images import picture_tasks
-from jax_me.datasets.build.split import Split
+from jax_me.datasets.generation.base_builder import FaceDataset
+from jax_me.datasets.generation.find_files import fingerprint
+from jax_me.datasets.generation.image_dataset import PictureOptions, tasks_per_worker
+from jax_me.datasets.generation.process_images import picture_tasks
+from jax_me.datasets.generation.split import Split
 from jax_me.datasets.raf_db import layout
 from jax_me.datasets.raf_db.layout import EMOTIONS
 from jax_me.datasets.raf_db.manual_attributes import Task, run_task

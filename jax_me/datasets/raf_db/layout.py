@@ -5,9 +5,9 @@ import pathlib
 import re
 from collections.abc import Iterable
 
-from jax_me.datasets.build.example import Row
-from jax_me.datasets.build.find_files import describe_missing, find_files, find_folders
-from jax_me.datasets.build.process_images import Picture
+from jax_me.datasets.generation.example import Row
+from jax_me.datasets.generation.find_files import describe_missing, find_files, find_folders
+from jax_me.datasets.generation.process_images import Picture
 from jax_me.faces.image_files import is_image_name
 
 SPLITS = ("train", "test")

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from jax_me.datasets.build.example import Outcome
-from jax_me.datasets.build.process_images import Box, Picture, PictureTask, run_pictures
+from jax_me.datasets.generation.example import Outcome
+from jax_me.datasets.generation.process_images import Box, Picture, PictureTask, run_pictures
 
 ATTRIBUTES = {
   "gender": ("male", "female", "unsure"),

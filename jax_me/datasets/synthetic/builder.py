@@ -1,7 +1,8 @@
 """`demo_clips`: synthetic micro-expression clips of people who do not exist.
 
 Made from one public-domain portrait by `jax_me.datasets.synthetic.clip_rendering`; needs no
-download and no files of the user's. A clip is aligned with one transform, that of its onset frame, as real clips are.
+download and no files of the user's. A clip is aligned with one transform, that of its onset frame,
+as real clips are.
 """
 
 import dataclasses
@@ -10,8 +11,8 @@ import pathlib
 import numpy as np
 
 from jax_me.data.clip_inputs.inputs import check_input
-from jax_me.datasets.build.base_builder import FaceDataset
-from jax_me.datasets.build.split import Split
+from jax_me.datasets.generation.base_builder import FaceDataset
+from jax_me.datasets.generation.split import Split
 from jax_me.datasets.micro.process_clips import examples_per_clip
 from jax_me.datasets.synthetic import action_units, clip_rendering, process_clips
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jax_me.data.clip_inputs.inputs import clip_pictures, frames_needed
-from jax_me.datasets.build.example import Example, Outcome, Row
+from jax_me.datasets.generation.example import Example, Outcome, Row
 from jax_me.datasets.synthetic import clip_rendering
 from jax_me.faces.alignment import align_clip
 from jax_me.faces.image_files import encode_image

@@ -2,7 +2,8 @@
 
 Two witnesses speak. *Motion*: the regions of the face against where they rested a moment ago
 (`jax_me.inference.video.facial_motion`); it needs no trained model, and is exact in
-time. *Scores*: the probability that the face is not at rest, from models that know a class for rest ("neutral"). Both
+time. *Scores*: the probability that the face is not at rest, from models that know a class for rest
+("neutral"). Both
 courses are cut by hysteresis: an expression opens where the course passes a high threshold and
 reaches back and on to where it is below a low one, so that it does not flicker. Where both found
 the same expression, the motion's times and the scores' label are taken.

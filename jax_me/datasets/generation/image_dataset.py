@@ -4,8 +4,8 @@ import dataclasses
 import pathlib
 from collections.abc import Sequence
 
-from jax_me.datasets.build.process_images import Cut, Picture, picture_tasks, run_pictures
-from jax_me.datasets.build.split import Split
+from jax_me.datasets.generation.process_images import Cut, Picture, picture_tasks, run_pictures
+from jax_me.datasets.generation.split import Split
 from jax_me.faces.alignment import check_settings
 
 ENCODINGS = ("png", "jpg")

@@ -21,22 +21,22 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from jax_me.datasets.build.base_builder import FaceDataset
-from jax_me.datasets.build.build_report import BuildReport
-from jax_me.datasets.build.example import Outcome, Row
-from jax_me.datasets.build.fingerprint import IDENTITY_FILE, identity
-from jax_me.datasets.build.process_pool import map_in_processes
-from jax_me.datasets.build.progress_file import (
+from jax_me.datasets.generation.base_builder import FaceDataset
+from jax_me.datasets.generation.build_report import BuildReport
+from jax_me.datasets.generation.example import Outcome, Row
+from jax_me.datasets.generation.fingerprint import IDENTITY_FILE, identity
+from jax_me.datasets.generation.process_pool import map_in_processes
+from jax_me.datasets.generation.progress_file import (
   JOURNAL_FILE,
   Journal,
   new_journal,
   read_journal,
   write_journal,
 )
-from jax_me.datasets.build.published_counts import compare_counts, log_counts
-from jax_me.datasets.build.shard_writer import explain_full_disk
-from jax_me.datasets.build.split import Split
-from jax_me.datasets.build.split_files import SplitFiles
+from jax_me.datasets.generation.published_counts import compare_counts, log_counts
+from jax_me.datasets.generation.shard_writer import explain_full_disk
+from jax_me.datasets.generation.split import Split
+from jax_me.datasets.generation.split_files import SplitFiles
 from jax_me.progress import Progress
 
 logger = logging.getLogger(__name__)

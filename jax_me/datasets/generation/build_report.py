@@ -8,8 +8,8 @@ import os
 import pathlib
 from typing import Any
 
-from jax_me.datasets.build.example import Row
-from jax_me.datasets.build.progress_file import ReportProgress, open_cut
+from jax_me.datasets.generation.example import Row
+from jax_me.datasets.generation.progress_file import ReportProgress, open_cut
 
 REPORT_FILE = "report.jsonl"
 FIRST_PROBLEMS = 3

@@ -10,7 +10,7 @@ import json
 import pathlib
 from typing import Any
 
-from jax_me.datasets.build.base_builder import FaceDataset, FaceDatasetConfig
+from jax_me.datasets.generation.base_builder import FaceDataset, FaceDatasetConfig
 
 IDENTITY_FILE = "identity.json"
 

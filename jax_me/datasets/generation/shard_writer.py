@@ -10,7 +10,7 @@ from typing import Any
 
 from array_record.python import array_record_module
 
-from jax_me.datasets.build.progress_file import SplitProgress, open_cut
+from jax_me.datasets.generation.progress_file import SplitProgress, open_cut
 
 SHARD_BYTES = 128 * 2**20
 # Photographs do not shrink further; group_size 1 is what random access needs.

@@ -15,9 +15,9 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.dataset_builder import FileReaderBuilder
 
-from jax_me.datasets.build.example import Row
-from jax_me.datasets.build.source_files import fingerprint_folder
-from jax_me.datasets.build.split import Split
+from jax_me.datasets.generation.example import Row
+from jax_me.datasets.generation.source_files import fingerprint_folder
+from jax_me.datasets.generation.split import Split
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,9 +13,9 @@ import pytest
 
 from jax_me.data.index import make_index, read_index
 from jax_me.datasets import catalog
-from jax_me.datasets.build import base_builder, process_pool, shard_writer
-from jax_me.datasets.build.example import Example, Outcome, Row
-from jax_me.datasets.build.prepare import prepare_dataset
+from jax_me.datasets.generation import base_builder, process_pool, shard_writer
+from jax_me.datasets.generation.example import Example, Outcome, Row
+from jax_me.datasets.generation.prepare import prepare_dataset
 
 
 def png(value: int, size: int = 8) -> bytes:

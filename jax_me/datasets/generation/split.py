@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from jax_me.datasets.build.example import Outcome
+from jax_me.datasets.generation.example import Outcome
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,10 +6,10 @@ import pathlib
 from typing import Any
 
 from jax_me.cpu_cores import available_cores
-from jax_me.datasets.build.base_builder import FaceDataset, FaceDatasetConfig
-from jax_me.datasets.build.build_lock import build_lock
-from jax_me.datasets.build.fingerprint import find_prepared, identity_hash, make_options
-from jax_me.datasets.build.generate import generate
+from jax_me.datasets.generation.base_builder import FaceDataset, FaceDatasetConfig
+from jax_me.datasets.generation.build_lock import build_lock
+from jax_me.datasets.generation.fingerprint import find_prepared, identity_hash, make_options
+from jax_me.datasets.generation.generate import generate
 
 logger = logging.getLogger(__name__)
 

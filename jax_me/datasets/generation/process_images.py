@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from jax_me.datasets.build.example import Example, Outcome, Row
+from jax_me.datasets.generation.example import Example, Outcome, Row
 from jax_me.datasets.labeled_folder.process_files import is_plain
 from jax_me.faces.alignment import Aligned, ClipAligner, NoFaceError, align_image
 from jax_me.faces.detector import Face, find_faces

@@ -10,9 +10,9 @@ import pathlib
 import tensorflow_datasets as tfds
 
 from jax_me.data.index import index_path
-from jax_me.datasets.build.example import Example
-from jax_me.datasets.build.progress_file import SplitProgress, open_cut
-from jax_me.datasets.build.shard_writer import ShardWriter, shard_path
+from jax_me.datasets.generation.example import Example
+from jax_me.datasets.generation.progress_file import SplitProgress, open_cut
+from jax_me.datasets.generation.shard_writer import ShardWriter, shard_path
 
 
 class SplitFiles:
