@@ -2,7 +2,8 @@
 
 Videos of people who do not exist (`jax_me.datasets.synthetic.clip_rendering`): micro-expressions
 among blinks, small unrelated action units and head motion, with known intervals. Nothing is
-trained; only the motion of the face is used. The scores follow the MEGC rule (`jax_me.evaluation.spotting_scores`).
+trained; only the motion of the face is used. The scores follow the MEGC rule
+(`jax_me.evaluation.spotting_scores`).
 
   python benchmarks/spotting.py --output benchmarks/results/spotting.json
 
