@@ -28,7 +28,7 @@ sys.path.insert(0, str(ROOT))
 
 from jax_me.datasets.catalog import prepare  # noqa: E402
 from jax_me.evaluation.predictions import Predictions  # noqa: E402
-from jax_me.training import settings  # noqa: E402
+from jax_me.training import recipes, settings  # noqa: E402
 
 
 def main() -> None:
@@ -59,7 +59,7 @@ def measure(args: argparse.Namespace, folder: pathlib.Path) -> dict:
     f"--config.epochs={args.epochs}",
     *args.settings,
   ]
-  config = settings.load_recipe(str(ROOT / args.config))
+  config = recipes.load_recipe(str(ROOT / args.config))
   settings.override(config, flags)
   prepare(config.data.name, data_dir=config.data.data_dir, **config.data.options.to_dict())
   seconds: dict[str, list[float]] = {"off": [], args.parallel: []}

@@ -9,7 +9,7 @@ from flax import nnx
 
 from jax_me.data.augment.augmentation import Augmentation
 from jax_me.models.registry import create_model
-from jax_me.training import settings
+from jax_me.training import recipes, settings
 from jax_me.training.program import make_program
 from jax_me.training.sharding import make_mesh, shard_batch
 from jax_me.training.state import Constants, initial_key
@@ -44,7 +44,7 @@ VARIANTS = [
 
 @pytest.mark.parametrize("recipe", VARIANTS)
 def test_recipe_can_be_run(recipe):
-  config = settings.load_recipe(str(CONFIGS / recipe))
+  config = recipes.load_recipe(str(CONFIGS / recipe))
   settings.check(config)
   assert config.is_locked
   Augmentation(**config.augment.to_dict())
@@ -75,7 +75,7 @@ RUN = [
 
 
 def shrunk(recipe):
-  config = settings.load_recipe(str(CONFIGS / recipe))
+  config = recipes.load_recipe(str(CONFIGS / recipe))
   small = next(value for name, value in SMALL.items() if config.model.name.startswith(name))
   with config.unlocked():
     config.model.arguments.update(small)
@@ -123,7 +123,7 @@ def test_recipe_opens_with_its_command(recipe):
 
 
 def test_unknown_setting_names_the_nearest():
-  config = settings.load_recipe(str(CONFIGS / "quickstart.py"))
+  config = recipes.load_recipe(str(CONFIGS / "quickstart.py"))
   with pytest.raises(settings.SettingsError, match="did you mean data.holdout"):
     settings.check_names(["--config.data.holdot=3"], config)
   with pytest.raises(settings.SettingsError, match="optimizer.weight_decay"):
@@ -133,7 +133,7 @@ def test_unknown_setting_names_the_nearest():
 
 
 def test_open_sections_take_new_keys():
-  config = settings.load_recipe(str(CONFIGS / "quickstart.py"))
+  config = recipes.load_recipe(str(CONFIGS / "quickstart.py"))
   rest, extra = settings.take_open_overrides(
     ["run.py", "--config.model.arguments.drop_path_rate=0.1", "--config.seed=1"]
   )
@@ -143,7 +143,7 @@ def test_open_sections_take_new_keys():
 
 
 def test_all_problems_are_told_at_once():
-  config = settings.load_recipe(str(CONFIGS / "quickstart.py"))
+  config = recipes.load_recipe(str(CONFIGS / "quickstart.py"))
   config.task, config.precision, config.batch_size = "sing", "float8", 0
   with pytest.raises(settings.SettingsError, match="task.*precision.*batch_size"):
     settings.check(config)
@@ -152,4 +152,4 @@ def test_all_problems_are_told_at_once():
 @pytest.mark.parametrize("recipe", ["nothing.py", "common.py", "families.py", "leave_one_out.py"])
 def test_no_recipe_is_said_so(recipe):
   with pytest.raises(settings.SettingsError, match="no recipe"):
-    settings.load_recipe(str(CONFIGS / recipe))
+    recipes.load_recipe(str(CONFIGS / recipe))

@@ -46,11 +46,11 @@ def main(args: argparse.Namespace) -> int:
   # Nothing is computed here; and an accelerator of this machine is left to others.
   os.environ["JAX_PLATFORMS"] = "cpu"
   from jax_me.podcheck.pod_check import PodCheckError
-  from jax_me.training import settings
+  from jax_me.training import recipes, settings
   from jax_me.training.chips import parse_topology
 
   try:
-    config = settings.load_recipe(args.config)
+    config = recipes.load_recipe(args.config)
     settings.override(config, args.overrides)
     return _check(config, parse_topology(args.topology), args)
   except (PodCheckError, ValueError, OSError) as error:

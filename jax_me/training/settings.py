@@ -2,8 +2,6 @@
 
 import ast
 import difflib
-import pathlib
-import runpy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,42 +20,6 @@ OPEN_SECTIONS = ("model.arguments", "data.options")
 
 class SettingsError(ValueError):
   """A setting that does not exist or cannot be."""
-
-
-def recipe_of(arguments: Sequence[str]) -> str:
-  """The value of --config.
-
-  Raises:
-    SettingsError: there is none.
-  """
-  for position, argument in enumerate(arguments):
-    if argument.startswith("--config="):
-      return argument.partition("=")[2]
-    if argument == "--config" and position + 1 < len(arguments):
-      return arguments[position + 1]
-  raise SettingsError("give a recipe, for example --config configs/quickstart.py")
-
-
-def load_recipe(recipe: str) -> ConfigDict:
-  """Runs the recipe's `get_config`.
-
-  Args:
-    recipe: "configs/name.py" or "configs/name.py:argument".
-
-  Raises:
-    SettingsError: no such file, or it is no recipe.
-  """
-  path, _, argument = recipe.partition(":")
-  file = pathlib.Path(path)
-  if not file.is_file():
-    beside = [p.name for p in file.parent.glob("*.py")] if file.parent.is_dir() else []
-    near = difflib.get_close_matches(file.name, beside, n=1)
-    hint = f"; did you mean {file.parent / near[0]}?" if near else ""
-    raise SettingsError(f"there is no recipe {path}{hint}")
-  get_config = runpy.run_path(str(file)).get("get_config")
-  if get_config is None:
-    raise SettingsError(f"{path} is no recipe: it defines no get_config()")
-  return get_config(argument) if argument else get_config()
 
 
 def dotted_keys(config: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -248,7 +210,7 @@ def _change_problems(config: ConfigDict) -> list[str]:
   """What is wrong with augmentation, mixing and class weights."""
   # Imported here: they load JAX, for which `run.py --help` need not wait.
   from jax_me.data.augment.augmentation import Augmentation
-  from jax_me.data.augment.mixup import Mixing
+  from jax_me.data.augment.mixup import MixupSettings
 
   problems = []
   supervised = []
@@ -257,7 +219,7 @@ def _change_problems(config: ConfigDict) -> list[str]:
   except (ValueError, TypeError) as error:
     problems.append(str(error))
   try:
-    supervised += ["mixing"] * Mixing(**config.mixing).active
+    supervised += ["mixing"] * MixupSettings(**config.mixing).active
   except (ValueError, TypeError) as error:
     problems.append(str(error))
   weights = config.class_weights

@@ -11,13 +11,13 @@ import time
 import numpy as np
 import pytest
 
-from jax_me.data.sampling import ShuffledOrder
+from jax_me.data.sampling import ShuffledSampler
 from jax_me.evaluation.predictions import Predictions
 from jax_me.experiment import fold_batch
 from jax_me.experiment.experiment import prepare
 from jax_me.experiment.run import run_experiment
 from jax_me.models import model_folder
-from jax_me.training import settings
+from jax_me.training import recipes, settings
 from jax_me.training.fold_loop import begun
 from tests.helpers.drawn_folder import write_folder
 
@@ -54,7 +54,7 @@ def overrides(pictures, **extra):
 
 
 def recipe(repository, pictures, **extra):
-  config = settings.load_recipe(str(repository / "configs/finetune_images.py"))
+  config = recipes.load_recipe(str(repository / "configs/finetune_images.py"))
   flags = [f"--config.{key}={value}" for key, value in overrides(pictures, **extra).items()]
   settings.override(config, flags)
   return config
@@ -153,7 +153,7 @@ def test_no_fold_sees_its_test_subject_and_each_sees_its_own_order(
   for row, fold in enumerate(folds):
     seen = np.concatenate([indices[row, : counts[row]].ravel() for indices, counts in sent])
     assert not np.isin(seen, fold.test).any()
-    assert np.array_equal(seen, ShuffledOrder(fold.train, seed=0).at(0, 4 * totals[row]))
+    assert np.array_equal(seen, ShuffledSampler(fold.train, seed=0).at(0, 4 * totals[row]))
   ours, theirs = (Predictions.load(path / "predictions.csv") for path in (tmp_path, separate))
   assert ours.file == theirs.file and (ours.prediction == theirs.prediction).all()
   np.testing.assert_allclose(ours.scores, theirs.scores, rtol=0, atol=1e-5)

@@ -16,7 +16,7 @@ from jax_me.podcheck.compiled_step import Collective
 from jax_me.podcheck.dataset_summary import dataset_facts
 from jax_me.podcheck.pod_check import Memory, PodCheck, Roofline, Work, roofline
 from jax_me.podcheck.pod_report import as_json, recipe_steps, table
-from jax_me.training import settings
+from jax_me.training import recipes, settings
 from jax_me.training.chips import CHIPS, GIB, TopologyError, parse_topology
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
@@ -35,7 +35,7 @@ TINY = [
 
 
 def recipe(*overrides):
-  config = settings.load_recipe(str(REPOSITORY / "configs/mae_affectnet.py"))
+  config = recipes.load_recipe(str(REPOSITORY / "configs/mae_affectnet.py"))
   settings.override(config, overrides)
   return config
 
@@ -151,7 +151,7 @@ def test_a_refusal_for_memory_is_told_from_other_errors(message, needed):
 def test_published_facts_stand_in_for_the_dataset():
   facts = dataset_facts(recipe())
   assert facts.classes == 8 and facts.examples == 287_651
-  quick = settings.load_recipe(str(REPOSITORY / "configs/finetune_images.py"))
+  quick = recipes.load_recipe(str(REPOSITORY / "configs/finetune_images.py"))
   assert dataset_facts(quick).examples == 0
 
 

@@ -1,0 +1,96 @@
+"""Recipe files: finding them by path or by name, and running their `get_config`."""
+
+import difflib
+import inspect
+import pathlib
+import runpy
+from collections.abc import Sequence
+
+from ml_collections import ConfigDict
+
+from jax_me.bundled import bundled_folder, import_bundled
+from jax_me.training.settings import SettingsError
+
+FLAG = "--config"
+# Modules of `configs` that recipes are made from.
+_PARTS = ("__init__", "common", "families", "leave_one_out")
+
+
+def recipe_names() -> list[str]:
+  """Names of the recipes that come with jax_me."""
+  names = {path.stem for path in bundled_folder("configs").glob("*.py")}
+  return sorted(names.difference(_PARTS))
+
+
+def find_recipe(name: str) -> pathlib.Path:
+  """The file of a recipe.
+
+  Args:
+    name: path of a file, or the bare name of a recipe that comes with jax_me ("quickstart").
+
+  Raises:
+    SettingsError: no such file; the message has the nearest.
+  """
+  file = pathlib.Path(name)
+  if file.is_file():
+    return file
+  shipped = bundled_folder("configs") / f"{file.stem}.py"
+  if file.parent in (pathlib.Path("."), pathlib.Path("configs")) and shipped.is_file():
+    return shipped
+  beside = [path.name for path in file.parent.glob("*.py")] if file.parent.is_dir() else []
+  near = [str(file.parent / n) for n in difflib.get_close_matches(file.name, beside, n=1)]
+  near = near or difflib.get_close_matches(file.stem, recipe_names(), n=1)
+  hint = f"; did you mean {near[0]}?" if near else f" (recipes: {', '.join(recipe_names())})"
+  raise SettingsError(f"there is no recipe {name}{hint}")
+
+
+def load_recipe(recipe: str) -> ConfigDict:
+  """Runs the recipe's `get_config`.
+
+  Args:
+    recipe: "configs/name.py", "name" of a recipe that comes with jax_me, either with ":argument".
+
+  Raises:
+    SettingsError: no such file, or it is no recipe.
+  """
+  path, _, argument = recipe.partition(":")
+  file = find_recipe(path)
+  import_bundled("configs.common")  # Recipes import it, from whatever folder they are run.
+  get_config = runpy.run_path(str(file)).get("get_config")
+  if get_config is None:
+    raise SettingsError(f"{path} is no recipe: it defines no get_config()")
+  if argument and not inspect.signature(get_config).parameters:
+    raise SettingsError(f"{path} takes no argument, got {argument!r}")
+  return get_config(argument) if argument else get_config()
+
+
+def recipe_argument(arguments: Sequence[str]) -> str:
+  """The value of --config.
+
+  Raises:
+    SettingsError: there is none.
+  """
+  return _recipe_position(arguments)[1]
+
+
+def with_recipe_file(arguments: Sequence[str]) -> list[str]:
+  """The same command line with the recipe's path in place of its name.
+
+  Raises:
+    SettingsError: no --config, or no such recipe.
+  """
+  position, recipe = _recipe_position(arguments)
+  name, colon, argument = recipe.partition(":")
+  found = f"{find_recipe(name)}{colon}{argument}"
+  replaced = list(arguments)
+  replaced[position] = f"{FLAG}={found}" if replaced[position].startswith(f"{FLAG}=") else found
+  return replaced
+
+
+def _recipe_position(arguments: Sequence[str]) -> tuple[int, str]:
+  for position, argument in enumerate(arguments):
+    if argument.startswith(f"{FLAG}="):
+      return position, argument.partition("=")[2]
+    if argument == FLAG and position + 1 < len(arguments):
+      return position + 1, arguments[position + 1]
+  raise SettingsError(f"give a recipe, for example {FLAG} configs/quickstart.py")
