@@ -66,7 +66,7 @@ def original_way(paths: list[pathlib.Path], output: pathlib.Path) -> int:
 
 def our_way(folder: pathlib.Path, output: pathlib.Path, workers: int) -> int:
   """Aligns all images of a folder; returns the number of faces found."""
-  summary = align_folder.align_tree(folder, output, size=SIZE, workers=workers, quiet=True)
+  summary = align_folder.align_folder(folder, output, size=SIZE, workers=workers, quiet=True)
   return summary["counts"].get("ok", 0) + summary["counts"].get("several_faces", 0)
 
 

@@ -163,7 +163,7 @@ def compare_resident(builder: Any, turns: int, count: int) -> dict:
   mesh = sharding.make_mesh(1)
   rows = sharding.batch_sharding(mesh)
   host = image_store.ImageStore(builder, image_size=SIZE, cache_bytes=2**32)
-  sides = {"host": host, "device": device_images.ResidentImages(host, rows)}
+  sides = {"host": host, "device": device_images.DeviceImages(host, rows)}
   use = jax.jit(lambda images: images[:, ::16, ::16].astype("float32").sum())
   milliseconds: dict[str, list[float]] = {name: [] for name in sides}
   for _ in range(turns):

@@ -5,7 +5,7 @@ import pathlib
 import tempfile
 
 
-def write_whole(
+def write_atomically(
   path: str | os.PathLike[str],
   content: bytes,
   *,

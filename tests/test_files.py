@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from jax_me.files import write_whole
+from jax_me.files import write_atomically
 
 
 @pytest.mark.parametrize("use_scratch", [False, True])
@@ -15,7 +15,7 @@ def test_write_whole_replaces_and_makes_folders(tmp_path, use_scratch):
     scratch.mkdir()
   path = tmp_path / "new" / "folder" / "a.txt"
   for content in (b"one", b"two"):
-    write_whole(path, content, scratch=scratch)
+    write_atomically(path, content, scratch=scratch)
     assert path.read_bytes() == content
   assert os.listdir(path.parent) == ["a.txt"]
   assert scratch is None or not os.listdir(scratch)
@@ -26,7 +26,7 @@ def test_write_whole_replaces_and_makes_folders(tmp_path, use_scratch):
 
 def test_failed_write_leaves_the_old_content_and_nothing_else(tmp_path, monkeypatch):
   path = tmp_path / "a.txt"
-  write_whole(path, b"one")
+  write_atomically(path, b"one")
 
   def fail(source, target):
     raise OSError("no space")
@@ -34,7 +34,7 @@ def test_failed_write_leaves_the_old_content_and_nothing_else(tmp_path, monkeypa
   with monkeypatch.context() as patch:
     patch.setattr(os, "replace", fail)
     with pytest.raises(OSError, match="no space"):
-      write_whole(path, b"two")
+      write_atomically(path, b"two")
   assert path.read_bytes() == b"one" and os.listdir(tmp_path) == ["a.txt"]
   with pytest.raises(OSError):
-    write_whole(path / "below a file", b"three")
+    write_atomically(path / "below a file", b"three")

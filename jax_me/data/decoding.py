@@ -30,11 +30,11 @@ def decode_into(out: np.ndarray, encoded: bytes) -> bool:
   if image is None:
     return False
   # Channels are swapped last, when there are fewest pixels.
-  cv2.cvtColor(resized(image, len(out)), cv2.COLOR_BGR2RGB, dst=out)
+  cv2.cvtColor(resize_image(image, len(out)), cv2.COLOR_BGR2RGB, dst=out)
   return True
 
 
-def resized(image: np.ndarray, size: int) -> np.ndarray:
+def resize_image(image: np.ndarray, size: int) -> np.ndarray:
   """A picture stretched to a square, as all images are that a model sees.
 
   Shrinking averages areas, enlarging is bilinear; so is shrinking by less than BILINEAR_SHRINK:

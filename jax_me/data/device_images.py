@@ -21,7 +21,7 @@ DECODED_AT_ONCE = 256
 HOST_PLATFORMS = ("cpu",)
 
 
-class ResidentImages:
+class DeviceImages:
   """The images of a store, whole on every device; takes the store's place in `pipeline`.
 
   Attributes:
@@ -30,7 +30,7 @@ class ResidentImages:
     array: uint8 [N, image_size, image_size, 3], a copy on every device.
   """
 
-  resident = True
+  on_device = True
   cached = True
 
   def __init__(self, store: ImageStore, sharding: NamedSharding):
@@ -70,7 +70,7 @@ def gather(images: jax.Array, positions: jax.Array) -> jax.Array:
 
 def place_images(
   store: ImageStore, sharding: NamedSharding, *, choice: str, budget: int
-) -> ImageStore | ResidentImages:
+) -> ImageStore | DeviceImages:
   """The images of a store on the devices, or the store itself.
 
   Args:
@@ -102,4 +102,4 @@ def place_images(
   if choice == "off" or (choice == "auto" and not (accelerator and fits and alone)):
     return store
   logger.info("the %d images of %s stay on the devices", len(store), store.name)
-  return ResidentImages(store, sharding)
+  return DeviceImages(store, sharding)

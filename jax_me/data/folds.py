@@ -15,7 +15,7 @@ from jax_me.data.index import ExampleIndex
 
 logger = logging.getLogger(__name__)
 
-# How examples are divided; see `divide`.
+# How examples are divided; see `make_folds`.
 RULES = ("official", "loso", "lodo", "kfold", "step", "holdout")
 
 
@@ -157,7 +157,7 @@ def leave_one_database_out(index: ExampleIndex) -> list[Fold]:
   return [_fold(index, name, index.database == name) for name in names]
 
 
-def divide(
+def make_folds(
   index: ExampleIndex,
   rule: str,
   *,

@@ -31,7 +31,7 @@ class ImageStore:
     resident: whether they lie on the devices; False.
   """
 
-  resident = False
+  on_device = False
 
   def __init__(
     self,

@@ -16,11 +16,11 @@ import grain
 import numpy as np
 from absl import flags
 
-from jax_me.data.device_images import ResidentImages
+from jax_me.data.device_images import DeviceImages
 from jax_me.data.image_store import ImageStore
-from jax_me.data.sampling import BalancedOrder, ShuffledOrder, checked_indices
+from jax_me.data.sampling import BalancedSampler, ShuffledSampler, checked_indices
 
-Images = ImageStore | ResidentImages
+ImageSource = ImageStore | DeviceImages
 # "image" lies on the devices where the images do.
 Batch = dict[str, Any]
 
@@ -28,7 +28,7 @@ PREFETCHED_BATCHES = 2
 
 
 def train_batches(
-  store: Images,
+  store: ImageSource,
   *,
   batch_size: int,
   seed: int,
@@ -59,18 +59,18 @@ def train_batches(
   Raises:
     ValueError: no examples, an index outside the split, or a batch that cannot be shared out.
   """
-  order = training_order(store, seed=seed, indices=indices, balanced=balanced)
+  order = make_sampler(store, seed=seed, indices=indices, balanced=balanced)
   rows = _own_rows(batch_size, process_index, process_count)
   return TrainBatches(store, order, batch_size, rows, workers)
 
 
-def training_order(
-  store: Images,
+def make_sampler(
+  store: ImageSource,
   *,
   seed: int,
   indices: Sequence[int] | np.ndarray | None = None,
   balanced: bool = False,
-) -> ShuffledOrder:
+) -> ShuffledSampler:
   """The endless stream of examples that `train_batches` cuts into batches; arguments as there.
 
   Raises:
@@ -78,8 +78,8 @@ def training_order(
   """
   chosen = _chosen(store, indices)
   if balanced:
-    return BalancedOrder(chosen, store.index.label[chosen], seed)
-  return ShuffledOrder(chosen, seed)
+    return BalancedSampler(chosen, store.index.label[chosen], seed)
+  return ShuffledSampler(chosen, seed)
 
 
 class TrainBatches(Iterator[Batch]):
@@ -92,7 +92,7 @@ class TrainBatches(Iterator[Batch]):
   """
 
   def __init__(
-    self, store: Images, order: ShuffledOrder, batch_size: int, rows: slice, workers: int
+    self, store: ImageSource, order: ShuffledSampler, batch_size: int, rows: slice, workers: int
   ):
     if workers < 0:
       raise ValueError(f"workers must be 0 or more, got {workers}")
@@ -141,14 +141,14 @@ class TrainBatches(Iterator[Batch]):
       self._iterator = None
 
   def _fingerprint(self) -> str:
-    digest = hashlib.sha256(f"{type(self._order).__name__} {self._order.seed}".encode())
+    digest = hashlib.sha256(f"{self._order.state_name} {self._order.seed}".encode())
     digest.update(self._order.indices.tobytes())
     digest.update(self._store.index.label[self._order.indices].tobytes())
     return digest.hexdigest()[:16]
 
 
 def eval_batches(
-  store: Images,
+  store: ImageSource,
   *,
   batch_size: int,
   indices: Sequence[int] | np.ndarray | None = None,
@@ -177,7 +177,7 @@ def eval_batches(
 class EvalBatches:
   """Iterable of evaluation batches, as often as wanted; `len` is the number of batches."""
 
-  def __init__(self, store: Images, indices: np.ndarray, batch_size: int, rows: slice):
+  def __init__(self, store: ImageSource, indices: np.ndarray, batch_size: int, rows: slice):
     self._source = _BatchSource(store, _EvalPlan(indices, batch_size, rows))
 
   def __len__(self) -> int:
@@ -225,7 +225,7 @@ class _Plan(Protocol):
 
 
 class _TrainPlan:
-  def __init__(self, order: ShuffledOrder, start: int, batch_size: int, rows: slice):
+  def __init__(self, order: ShuffledSampler, start: int, batch_size: int, rows: slice):
     self._order, self._start, self._batch_size, self._rows = order, start, batch_size, rows
 
   def __len__(self) -> int:
@@ -252,10 +252,10 @@ class _EvalPlan:
 class _BatchSource:
   """Grain's view of the work: element n is batch n."""
 
-  def __init__(self, store: Images, plan: _Plan):
+  def __init__(self, store: ImageSource, plan: _Plan):
     self._store = store
     self._plan = plan
-    self.resident = store.resident
+    self.on_device = store.on_device
 
   def __len__(self) -> int:
     return len(self._plan)
@@ -277,7 +277,7 @@ class _BatchSource:
 
 
 def _start(source: _BatchSource, workers: int) -> Any:
-  if source.resident:  # there is nothing to prepare ahead
+  if source.on_device:  # there is nothing to prepare ahead
     return (source[number] for number in range(len(source)))
   dataset = grain.MapDataset.source(source).to_iter_dataset(
     grain.ReadOptions(num_threads=PREFETCHED_BATCHES, prefetch_buffer_size=PREFETCHED_BATCHES)
@@ -298,7 +298,7 @@ def _start_worker(worker: int, workers: int) -> None:
   cv2.setNumThreads(1)  # the workers are the parallelism
 
 
-def _chosen(store: Images, indices: Sequence[int] | np.ndarray | None) -> np.ndarray:
+def _chosen(store: ImageSource, indices: Sequence[int] | np.ndarray | None) -> np.ndarray:
   chosen = checked_indices(np.arange(len(store)) if indices is None else indices)
   if chosen.max() >= len(store):
     raise ValueError(f"index {chosen.max()} is outside {store.name}, which has {len(store)} images")

@@ -13,13 +13,15 @@ import numpy as np
 KEPT_EPOCHS = 3
 
 
-class ShuffledOrder:
+class ShuffledSampler:
   """Every epoch is another permutation of the examples: each is seen exactly once in it.
 
   Attributes:
     indices: int64 [N] the examples.
     seed: start of all permutations; epoch e uses the generator seeded with (seed, e).
   """
+
+  state_name = "ShuffledOrder"
 
   def __init__(self, indices: Sequence[int] | np.ndarray, seed: int):
     self.indices = checked_indices(indices)
@@ -51,13 +53,15 @@ class ShuffledOrder:
     return np.concatenate(pieces) if pieces else np.empty(0, np.int64)
 
 
-class BalancedOrder(ShuffledOrder):
+class BalancedSampler(ShuffledSampler):
   """Every class is drawn equally often; an epoch still has N draws.
 
   Class c takes every C-th place of the stream (in an order reshuffled with every round of C
   places) and goes through its own examples in permutations, so that the examples of a rare class
   come several times an epoch, each equally often.
   """
+
+  state_name = "BalancedOrder"
 
   def __init__(
     self, indices: Sequence[int] | np.ndarray, labels: Sequence[int] | np.ndarray, seed: int
@@ -67,7 +71,7 @@ class BalancedOrder(ShuffledOrder):
     Args:
       indices: [N] examples.
       labels: [N] class of each of these examples.
-      seed: as in ShuffledOrder.
+      seed: as in ShuffledSampler.
 
     Raises:
       ValueError: indices and labels differ in length.
@@ -77,7 +81,7 @@ class BalancedOrder(ShuffledOrder):
     if labels.shape != self.indices.shape:
       raise ValueError(f"{len(self.indices)} indices but labels of shape {labels.shape}")
     groups = [self.indices[labels == label] for label in np.unique(labels)]
-    self._classes = [ShuffledOrder(group, seed + number) for number, group in enumerate(groups)]
+    self._classes = [ShuffledSampler(group, seed + number) for number, group in enumerate(groups)]
 
   def at(self, start: int, count: int) -> np.ndarray:
     """int64 [count] examples at stream positions start, start + 1, ..."""

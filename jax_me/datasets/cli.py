@@ -22,7 +22,7 @@ from jax_me.datasets.generation.prepare import prepare_dataset
 from jax_me.datasets.option_flags import add_option_flags, given_options, shown
 from jax_me.datasets.quality.check import FEW_PICTURES, DatasetCheck, check_dataset
 from jax_me.datasets.quality.preview import write_preview
-from jax_me.files import write_whole
+from jax_me.files import write_atomically
 
 PROBLEMS = 5  # problems of a build that are printed; all are in its report
 # Flags that take a value: the word after one is not the dataset's name.
@@ -239,7 +239,7 @@ def _check(args: argparse.Namespace) -> int:
   )
   print(_check_text(result))
   if args.json is not None:
-    write_whole(args.json, (json.dumps(result.as_json(), indent=1) + "\n").encode())
+    write_atomically(args.json, (json.dumps(result.as_json(), indent=1) + "\n").encode())
   return 0 if result.valid else 1
 
 

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from jax_me.evaluation.csv_reader import InvalidTable, Row, read_rows
 from jax_me.evaluation.metrics import confusion_matrix
-from jax_me.files import write_whole
+from jax_me.files import write_atomically
 
 PREDICTIONS_FILE = "predictions.csv"
 TEXT_COLUMNS = ("database", "subject", "clip", "file", "fold")
@@ -165,7 +165,7 @@ class Predictions:
       cells += [] if self.scores is None else [str(score) for score in self.scores[row]]
       writer.writerow(cells)
     # File names on POSIX need not be UTF-8; Python carries the odd bytes as surrogates.
-    write_whole(path, text.getvalue().encode("utf-8", "surrogateescape"))
+    write_atomically(path, text.getvalue().encode("utf-8", "surrogateescape"))
 
   @classmethod
   def load(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from jax_me.evaluation.csv_reader import InvalidTable, read_rows
 from jax_me.evaluation.predictions import Predictions
-from jax_me.files import write_whole
+from jax_me.files import write_atomically
 
 UNKNOWN = "unknown"
 
@@ -55,7 +55,7 @@ class SubjectGroups:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["database", "subject", *self.divisions])
     writer.writerows([*key, *groups] for key, groups in self.members.items())
-    write_whole(path, text.getvalue().encode("utf-8", "surrogateescape"))
+    write_atomically(path, text.getvalue().encode("utf-8", "surrogateescape"))
 
 
 def read_groups(path: str | os.PathLike[str]) -> SubjectGroups:

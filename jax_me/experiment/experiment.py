@@ -15,7 +15,7 @@ from jax_me.data import folds as division
 from jax_me.data.device_images import place_images
 from jax_me.data.image_store import ImageStore
 from jax_me.data.pipeline import (
-  Images,
+  ImageSource,
   TrainBatches,
   channel_statistics,
   eval_batches,
@@ -57,7 +57,7 @@ class Experiment:
   builder: Any
   read: ImageStore
   shown: ImageStore
-  feed: Images
+  feed: ImageSource
   folds: list[division.Fold]
   program: loop.Program
   graphdef: Any
@@ -317,7 +317,7 @@ def divide(config: ConfigDict, index: Any) -> list[division.Fold]:
   if data.split == "none":
     made = [division.Fold("all", np.arange(len(index)), np.empty(0, np.int64))]
   else:
-    made = division.divide(
+    made = division.make_folds(
       index,
       data.split,
       folds=data.folds,

@@ -14,9 +14,9 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from jax_me.data.device_images import HOST_PLATFORMS, ResidentImages
+from jax_me.data.device_images import HOST_PLATFORMS, DeviceImages
 from jax_me.data.folds import Fold
-from jax_me.data.pipeline import training_order
+from jax_me.data.pipeline import make_sampler
 from jax_me.evaluation.predictions import PREDICTIONS_FILE, Predictions
 from jax_me.experiment.experiment import Experiment, logged_scores
 from jax_me.experiment.model_selection import Selection
@@ -169,7 +169,7 @@ class _Training:
     self._shown = (
       self._images
       if experiment.shown is experiment.read
-      else ResidentImages(experiment.shown, batch_sharding(mesh)).array
+      else DeviceImages(experiment.shown, batch_sharding(mesh)).array
     )
     index = experiment.read.index
     columns = {"label": index.label.astype(np.int32)}
@@ -203,7 +203,7 @@ class _Training:
     for fold in folds:
       home, constants = self._folder / fold.name, experiment.constants(fold)
       experiment.write_card(fold, constants, home)
-      order = training_order(
+      order = make_sampler(
         experiment.feed, seed=config.seed, indices=fold.train, balanced=config.data.balanced
       )
       runs.append(FoldRun(fold.name, home, order, constants, experiment.cadence(fold)))
@@ -318,11 +318,11 @@ class _Judge:
     }
 
 
-def _on_devices(experiment: Experiment) -> ResidentImages:
+def _on_devices(experiment: Experiment) -> DeviceImages:
   feed = experiment.feed
-  if isinstance(feed, ResidentImages):
+  if isinstance(feed, DeviceImages):
     return feed
-  return ResidentImages(experiment.read, batch_sharding(experiment.program.mesh))
+  return DeviceImages(experiment.read, batch_sharding(experiment.program.mesh))
 
 
 def _is_number(value: object) -> bool:

@@ -11,7 +11,7 @@ from jax_me.cpu_cores import available_cores
 from jax_me.faces import alignment, detector, input_files, process_files, worker_pool
 from jax_me.faces.alignment_report import Report
 from jax_me.faces.process_files import OutputError
-from jax_me.files import write_whole
+from jax_me.files import write_atomically
 from jax_me.progress import Progress
 
 SUMMARY_NAME = "summary.json"
@@ -21,7 +21,7 @@ SCRATCH_NAME = ".faces-partial"
 FAILURES = frozenset({"unreadable", "failed", "size_mismatch"})
 
 
-def align_tree(
+def align_folder(
   input: str | os.PathLike,
   output: str | os.PathLike,
   *,
@@ -191,7 +191,7 @@ def _with_source(row: dict, file: input_files.SourceFile) -> dict:
 
 def _write_summary(target: pathlib.Path, summary: dict, scratch: pathlib.Path) -> None:
   data = json.dumps(summary, indent=2).encode() + b"\n"
-  write_whole(target / SUMMARY_NAME, data, scratch=scratch)
+  write_atomically(target / SUMMARY_NAME, data, scratch=scratch)
 
 
 def _earlier_settings(target: pathlib.Path, settings: dict) -> dict | None:

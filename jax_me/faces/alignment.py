@@ -90,7 +90,7 @@ class CenterChip:
   size: int
 
   @classmethod
-  def of_picture(cls, height: int, width: int, size: int) -> "CenterChip":
+  def of_image(cls, height: int, width: int, size: int) -> "CenterChip":
     side = min(height, width)
     return cls((width - side) // 2, (height - side) // 2, side, size)
 
@@ -109,7 +109,7 @@ class CenterChip:
 
 
 @dataclasses.dataclass(frozen=True)
-class Aligned:
+class AlignedFace:
   """An aligned face and where it came from.
 
   Attributes:
@@ -129,7 +129,7 @@ class Aligned:
   record: dict
 
 
-def align_image(image: np.ndarray, size: int, on_no_face: str = "skip") -> Aligned:
+def align_image(image: np.ndarray, size: int, on_no_face: str = "skip") -> AlignedFace:
   """Aligns the largest face of a photograph.
 
   Args:
@@ -145,7 +145,9 @@ def align_image(image: np.ndarray, size: int, on_no_face: str = "skip") -> Align
   return ClipAligner.from_frame(image, detector.find_faces(image), size, on_no_face).align(image)
 
 
-def align_clip(frames: Iterable[np.ndarray], size: int, on_no_face: str = "skip") -> list[Aligned]:
+def align_clip(
+  frames: Iterable[np.ndarray], size: int, on_no_face: str = "skip"
+) -> list[AlignedFace]:
   """Aligns a clip with one transform, that of the first frame in which a face is found.
 
   Aligning frame by frame would add the landmarks' jitter, and micro-expressions are motions of
@@ -158,7 +160,7 @@ def align_clip(frames: Iterable[np.ndarray], size: int, on_no_face: str = "skip"
     on_no_face: what to do when no frame has a face: "skip" (no images), "center" or "error".
 
   Returns:
-    One Aligned per frame. A frame whose size differs from the reference frame's cannot share its
+    One AlignedFace per frame. A frame whose size differs from the reference frame's cannot share its
     transform: it has no image and the status "size_mismatch".
 
   Raises:
@@ -189,7 +191,7 @@ class ClipAligner:
   Attributes:
     shape: (height, width) of the frame that the transform was found in.
     chip: the cut; None when there is no face and nothing is to be cut.
-    record: what `Aligned.record` shall say for each frame.
+    record: what `AlignedFace.record` shall say for each frame.
   """
 
   shape: tuple[int, int]
@@ -221,11 +223,11 @@ class ClipAligner:
       chip: FaceChip | CenterChip | None = FaceChip.of_face(faces[0], size)
       status = "ok" if len(faces) == 1 else "several_faces"
     elif on_no_face == "center":
-      chip, status = CenterChip.of_picture(height, width, size), "centered"
+      chip, status = CenterChip.of_image(height, width, size), "centered"
     elif on_no_face == "skip":
       chip, status = None, "no_face"
     else:
-      raise NoFaceError(f"no face found in the {width} x {height} picture")
+      raise NoFaceError(f"no face found in the {width} x {height} image")
     record = {
       "status": status,
       "faces": len(faces),
@@ -237,11 +239,11 @@ class ClipAligner:
       record["reference"] = reference
     return cls((height, width), chip, record)
 
-  def align(self, frame: np.ndarray) -> Aligned:
+  def align(self, frame: np.ndarray) -> AlignedFace:
     """Cuts one frame."""
     if frame.shape[:2] != self.shape:
-      return Aligned(None, {**self.record, "status": "size_mismatch", "transform": None})
-    return Aligned(self.chip.extract(frame) if self.chip else None, dict(self.record))
+      return AlignedFace(None, {**self.record, "status": "size_mismatch", "transform": None})
+    return AlignedFace(self.chip.extract(frame) if self.chip else None, dict(self.record))
 
 
 def check_settings(size: int, on_no_face: str) -> None:

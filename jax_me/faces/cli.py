@@ -57,7 +57,7 @@ def main(args: argparse.Namespace) -> int:
   """Runs the command; returns its exit code."""
   print(f"note: {detector.LICENSE_NOTICE}", file=sys.stderr)
   try:
-    summary = align_folder.align_tree(
+    summary = align_folder.align_folder(
       args.input,
       args.output,
       size=args.size,

@@ -133,7 +133,7 @@ def find_faces(image: np.ndarray) -> list[Face]:
       break
   if best_score >= CLEAR_SCORE:
     best_boxes = [(box, score) for box, score in best_boxes if score >= DOUBTFUL_SCORE]
-  faces = [face_at(image, box, score) for box, score in best_boxes]
+  faces = [fit_landmarks(image, box, score) for box, score in best_boxes]
   return sorted(faces, key=lambda face: (face.area, face.score), reverse=True)
 
 
@@ -164,7 +164,7 @@ def find_boxes(image: np.ndarray, scale: float, threshold: float = 0.0) -> list[
   ]
 
 
-def face_at(image: np.ndarray, box: Box, score: float) -> Face:
+def fit_landmarks(image: np.ndarray, box: Box, score: float) -> Face:
   """The face in a box, with its landmarks (1 ms). It does not say whether there is one.
 
   Args:

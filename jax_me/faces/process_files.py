@@ -119,7 +119,7 @@ def _failed(name: str, error: Exception) -> dict:
   return empty_row(name, "failed", f"{type(error).__name__}: {error}")
 
 
-def _write(name: str, output: str, aligned: alignment.Aligned, settings: Settings) -> dict:
+def _write(name: str, output: str, aligned: alignment.AlignedFace, settings: Settings) -> dict:
   row = {**empty_row(name, ""), **aligned.record}
   if row["status"] == "size_mismatch":
     row["reason"] = f"the frame's size is not that of {row['reference']}, so no shared transform"
@@ -128,7 +128,7 @@ def _write(name: str, output: str, aligned: alignment.Aligned, settings: Setting
   data = image_files.encode_image(aligned.image, settings.image_format)
   path = pathlib.Path(settings.output, output)
   try:
-    files.write_whole(path, data, scratch=settings.scratch)
+    files.write_atomically(path, data, scratch=settings.scratch)
   except OSError as error:
     raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
   row["output"] = output

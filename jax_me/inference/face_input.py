@@ -5,8 +5,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from jax_me.data.clip_inputs.inputs import clip_pictures, frames_needed
-from jax_me.data.decoding import resized
+from jax_me.data.clip_inputs.inputs import frames_needed, make_clip_images
+from jax_me.data.decoding import resize_image
 from jax_me.faces.alignment import FaceChip, align_clip
 from jax_me.faces.detector import Box, find_faces
 from jax_me.inference.model_input import InputForm
@@ -49,7 +49,7 @@ def model_faces(
   """
   form = InputForm.of_source(saved.source, saved.image_size)
   if align is False:
-    return [ModelFace(resized(image, form.side))]
+    return [ModelFace(resize_image(image, form.side))]
   if form.is_motion:
     what = "optical flow" if form.input == "flow" else f"motion ({form.input})"
     raise ValueError(
@@ -57,12 +57,12 @@ def model_faces(
       "clips, not single photographs"
     )
   if not (form.align if align is None else align):
-    return [ModelFace(resized(image, form.side))]
+    return [ModelFace(resize_image(image, form.side))]
   found = []
   for face in find_faces(image):
     chip = FaceChip.of_face(face, form.cut)
     landmarks = _moved(face.landmarks, chip.matrix(), form)
-    found.append(ModelFace(resized(chip.extract(image), form.side), face.box, landmarks))
+    found.append(ModelFace(resize_image(chip.extract(image), form.side), face.box, landmarks))
   return found
 
 
@@ -116,10 +116,12 @@ def clip_face(
     box = tuple(record["box"])
     landmarks = _moved(np.array(record["landmarks"]), np.array(record["transform"]), form)
   else:
-    cut = [resized(frame, form.cut) for frame in chosen]
+    cut = [resize_image(frame, form.cut) for frame in chosen]
   given = {number: face for number, face in zip(needed, cut, strict=True) if face is not None}
-  ((_, picture),) = clip_pictures(form.input, given, onset=0, apex=apex, offset=count - 1, count=0)
-  return ModelFace(resized(picture, form.side), box, landmarks)
+  ((_, picture),) = make_clip_images(
+    form.input, given, onset=0, apex=apex, offset=count - 1, count=0
+  )
+  return ModelFace(resize_image(picture, form.side), box, landmarks)
 
 
 def _moved(landmarks: np.ndarray, matrix: np.ndarray, form: InputForm) -> np.ndarray:

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from jax_me.data.clip_inputs import dynamic_image, inputs
-from jax_me.data.decoding import resized
+from jax_me.data.decoding import resize_image
 from jax_me.faces.alignment import FaceChip
 
 REFERENCE_SECONDS = 0.2
@@ -83,7 +83,7 @@ class InputMaker:
     form = self._form
     chip = dataclasses.replace(chip, size=form.cut)
     if not form.is_motion:
-      return resized(view.cut(chip), form.side)
+      return resize_image(view.cut(chip), form.side)
     self._past.append((seconds, view, chip))
     # The earliest frame that is kept is the last one from at least the window's length ago.
     while len(self._past) > 1 and seconds - self._past[1][0] >= WINDOWS[form.input] - 1e-6:
@@ -96,9 +96,9 @@ class InputMaker:
       picture = dynamic_image.dynamic_image(faces, count, inputs.DYNAMIC_GAIN)
     else:
       before, now = self._past[0][1].cut(lies), view.cut(lies)
-      join = inputs.pair if form.input == "pair" else inputs.motion
+      join = inputs.pair_image if form.input == "pair" else inputs.motion_image
       picture = join(before, now)
-    return resized(picture, form.side)
+    return resize_image(picture, form.side)
 
   def reset(self) -> None:
     """The next frame has nothing to do with the last one."""

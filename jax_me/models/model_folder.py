@@ -14,7 +14,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from flax import nnx
 
-from jax_me.files import write_whole
+from jax_me.files import write_atomically
 from jax_me.models.registry import create_model
 
 MODEL_FILE = "model.json"
@@ -83,7 +83,7 @@ def merge_model(graphdef: Any, params: Mapping, model_state: Mapping) -> Any:
 
 def write_json(path: str | os.PathLike, content: Any) -> None:
   """Writes JSON so that a reader finds the old file or the new one, never half of it."""
-  write_whole(path, (json.dumps(content, indent=2) + "\n").encode())
+  write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
 
 
 def model_card(

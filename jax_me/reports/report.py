@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from jax_me.evaluation.predictions import Predictions
 from jax_me.evaluation.subject_groups import SubjectGroups
 from jax_me.evaluation.summary import summarize
-from jax_me.files import write_whole
+from jax_me.files import write_atomically
 from jax_me.reports.calibration_sections import check_sections
 from jax_me.reports.csv_tables import result_tables
 from jax_me.reports.document import (
@@ -95,12 +95,12 @@ def write_report(
     made[SCORES] = (json.dumps(summary, indent=2) + "\n").encode()
     made |= result_tables(summary, predictions.labels)
   for name, content in made.items():
-    write_whole(inner / name, content)
+    write_atomically(inner / name, content)
   old = {inner / SCORES, *inner.glob("*.png"), *inner.glob("*.csv")}
   for path in old - {inner / name for name in (*made, PREDICTIONS, GROUPS)}:
     path.unlink(missing_ok=True)
-  write_whole(folder / "report.md", text)
-  write_whole(folder / "report.html", page)
+  write_atomically(folder / "report.md", text)
+  write_atomically(folder / "report.html", page)
   return folder / "report.html"
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from jax_me.evaluation.predictions import Predictions
 from jax_me.evaluation.subject_groups import SubjectGroups, read_groups
-from jax_me.files import write_whole
+from jax_me.files import write_atomically
 from jax_me.reports.training_history import Row
 from jax_me.training.logging.history import read_history
 
@@ -114,7 +114,7 @@ def save_parts(folder: str | os.PathLike[str], parts: Parts) -> None:
   if parts.reconstructions:
     content[RECONSTRUCTIONS] = _npz(dict(parts.reconstructions))
   for name, data in content.items():
-    write_whole(folder / name, data)
+    write_atomically(folder / name, data)
   if parts.predictions is not None:
     parts.predictions.save(folder / PREDICTIONS)
   if parts.groups is not None:

@@ -18,8 +18,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from jax_me.data.sampling import ShuffledOrder
-from jax_me.files import write_whole
+from jax_me.data.sampling import ShuffledSampler
+from jax_me.files import write_atomically
 from jax_me.training.checkpoint import Checkpoints
 from jax_me.training.fold_program import BLOCK, FoldProgram
 from jax_me.training.graceful_shutdown import StopSignal
@@ -51,7 +51,7 @@ class FoldRun:
 
   name: str
   home: pathlib.Path
-  order: ShuffledOrder
+  order: ShuffledSampler
   constants: Constants
   cadence: Cadence
 
@@ -99,7 +99,7 @@ def train_chunk(
   if folder.is_dir() and (not path.exists() or json.loads(path.read_text()) != identity):
     shutil.rmtree(folder)  # Of other folds, or of another number of devices.
   folder.mkdir(parents=True, exist_ok=True)
-  write_whole(path, json.dumps(identity).encode())
+  write_atomically(path, json.dumps(identity).encode())
   checkpoints = Checkpoints(folder, keep=1)
   constants = [run.constants for run in runs]
   step, left = checkpoints.latest_step() or 0, frozenset[str]()
@@ -151,7 +151,7 @@ def _identity(program: FoldProgram, runs: Sequence[FoldRun], batch_size: int) ->
   """What must be equal for a chunk's checkpoint to be of use."""
   digest = hashlib.sha256(str(batch_size).encode())
   for run in runs:
-    digest.update(f"{run.name} {type(run.order).__name__} {run.order.seed}".encode())
+    digest.update(f"{run.name} {run.order.state_name} {run.order.seed}".encode())
     digest.update(run.order.indices.tobytes())
   return {"folds": [run.name for run in runs], "rows": program.rows, "order": digest.hexdigest()}
 

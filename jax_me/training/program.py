@@ -8,7 +8,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from jax_me.data.augment.augmentation import Augmentation, make_augmentation, make_erasing
-from jax_me.data.augment.mixup import Mixing, make_mixing
+from jax_me.data.augment.mixup import MixupSettings, make_mixup
 from jax_me.models import model_folder
 from jax_me.models.registry import create_model
 from jax_me.training.loop import Program
@@ -79,7 +79,7 @@ def make_program(config: ConfigDict, mesh: Mesh, classes: int) -> tuple[Program,
       graphdef,
       augment,
       erase=make_erasing(changes),
-      mix=make_mixing(Mixing(**config.mixing.to_dict())),
+      mix=make_mixup(MixupSettings(**config.mixing.to_dict())),
       label_smoothing=config.label_smoothing,
     )
   )

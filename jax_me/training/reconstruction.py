@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jax_me.faces.image_files import encode_image
-from jax_me.files import write_whole
+from jax_me.files import write_atomically
 from jax_me.models.model_folder import merge_model
 from jax_me.models.patches import patchify, unpatchify
 from jax_me.training.processes import fetch
@@ -75,4 +75,4 @@ def save_sheet(path: pathlib.Path, sheets: Mapping[str, np.ndarray]) -> None:
   """
   rows = [np.concatenate(list(sheets[name]), 1) for name in ("masked", "reconstructed", "original")]
   path.parent.mkdir(parents=True, exist_ok=True)
-  write_whole(path, encode_image(np.concatenate(rows), "png"))
+  write_atomically(path, encode_image(np.concatenate(rows), "png"))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from jax_me.data.augment.augmentation import RowChange, row_keys
+from jax_me.data.augment.augmentation import BatchTransform, row_keys
 from jax_me.data.augment.mixup import mix_targets
 from jax_me.models.model_folder import merge_model
 from jax_me.training.losses import as_distributions, masked_mean, softmax_cross_entropy
@@ -40,9 +40,9 @@ def _keys_of(batch: Batch, key: jax.Array) -> jax.Array:
 
 def classification_loss(
   graphdef: Any,
-  augment: RowChange,
+  augment: BatchTransform,
   *,
-  erase: RowChange | None = None,
+  erase: BatchTransform | None = None,
   mix: Mixing | None = None,
   label_smoothing: float = 0.0,
 ) -> LossFunction:
@@ -57,7 +57,7 @@ def classification_loss(
     graphdef: of the model.
     augment: uint8 images -> images in [0, 1] (`make_augmentation`).
     erase: changes normalised images (`make_erasing`).
-    mix: mixes normalised images, after that (`make_mixing`).
+    mix: mixes normalised images, after that (`make_mixup`).
     label_smoothing: see `softmax_cross_entropy`.
   """
 
@@ -89,7 +89,7 @@ def classification_loss(
 
 
 def masked_autoencoder_loss(
-  graphdef: Any, augment: RowChange, *, mask_ratio: float
+  graphdef: Any, augment: BatchTransform, *, mask_ratio: float
 ) -> LossFunction:
   """Reconstruction loss over the removed patches (MAE, FCMAE); metric `loss`.
 

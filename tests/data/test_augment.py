@@ -15,9 +15,9 @@ from jax_me.data.augment.geometry import (
   move,
   rotate_flow,
 )
-from jax_me.data.augment.mixup import Mixing, make_mixing, mix_targets
+from jax_me.data.augment.mixup import MixupSettings, make_mixup, mix_targets
 from jax_me.training.sharding import batch_sharding, make_mesh
-from tests.helpers.drawn_images import drawn_picture
+from tests.helpers.drawn_images import drawn_image
 
 ROWS, SIZE = 8, 16
 EVERYTHING = Augmentation(
@@ -37,7 +37,7 @@ EVERYTHING = Augmentation(
   cutout=0.25,
 )
 LEVELS = np.stack(
-  [np.rint(255 * drawn_picture(24, 24, seed)).astype(np.uint8) for seed in range(ROWS)]
+  [np.rint(255 * drawn_image(24, 24, seed)).astype(np.uint8) for seed in range(ROWS)]
 )
 
 
@@ -46,7 +46,7 @@ def changed(images, key):
   keys = row_keys(key, len(images))
   images = make_augmentation(EVERYTHING, SIZE)(images, keys)
   images = make_erasing(EVERYTHING)(images - 0.5, keys)
-  images, kept = make_mixing(Mixing(mixup_alpha=0.8, cutmix_alpha=1.0))(images, keys)
+  images, kept = make_mixup(MixupSettings(mixup_alpha=0.8, cutmix_alpha=1.0))(images, keys)
   return images, mix_targets(jax.nn.one_hot(jnp.arange(len(images)) % 3, 3), kept)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from jax_me.data.augment.augmentation import Augmentation, make_erasing, row_keys
 from jax_me.data.augment.erase import Box, draw_cutout, draw_erasing, fill_box
-from tests.helpers.drawn_images import drawn_picture
+from tests.helpers.drawn_images import drawn_image
 
 DRAWS = 10_000
 KEYS = jax.random.split(jax.random.key(3), DRAWS)
@@ -65,7 +65,7 @@ def test_cutout_centres_anywhere_and_is_cut_at_the_border():
 
 
 def test_holes_are_filled_as_a_plain_loop_does():
-  picture = drawn_picture(10, 12)
+  picture = drawn_image(10, 12)
   want = picture.copy()
   for y in range(2, 7):
     for x in range(5, 12):

@@ -16,7 +16,7 @@ from jax_me.data.augment.geometry import (
   move,
   rotate_flow,
 )
-from tests.helpers.drawn_images import drawn_picture
+from tests.helpers.drawn_images import drawn_image
 
 DRAWS = 10_000
 KEYS = jax.random.split(jax.random.key(1), DRAWS)
@@ -38,7 +38,7 @@ def boxes():
 
 @pytest.mark.parametrize("size", [24, 96], ids=["shrinks", "enlarges"])
 def test_crop_equals_pillows_bicubic(boxes, size):
-  picture = drawn_picture(60, 80)
+  picture = drawn_image(60, 80)
   crop = jax.jit(lambda box: crop_and_resize(picture, box, size))
   for row in range(5):
     box = CropBox(*(v[row] for v in boxes))
@@ -100,7 +100,7 @@ def pillow_move(picture, angle, zoom, down, right, fill):
 
 @pytest.mark.parametrize("rotates", [False, True])
 def test_move_equals_pillows_bilinear(moves, rotates):
-  picture = drawn_picture(40, 40)
+  picture = drawn_image(40, 40)
   fill = 0.25
   moved = jax.jit(
     lambda affine: move(jnp.asarray(picture), affine, jnp.full(3, fill), rotates=rotates)
@@ -115,7 +115,7 @@ def test_move_equals_pillows_bilinear(moves, rotates):
 
 
 def test_no_move_changes_nothing():
-  picture = drawn_picture(16, 16)
+  picture = drawn_image(16, 16)
   still = Affine(*map(jnp.asarray, (0.5, 1.3, 3.0, -2.0))).where(jnp.asarray(False))
   for rotates in (False, True):
     np.testing.assert_array_equal(move(picture, still, jnp.zeros(3), rotates=rotates), picture)
@@ -135,7 +135,7 @@ def test_moves_are_uniform_in_their_ranges(moves):
 
 
 def test_a_quarter_turn_is_clockwise():
-  picture = drawn_picture(12, 12)
+  picture = drawn_image(12, 12)
   quarter = Affine(*map(jnp.float32, (np.pi / 2, 1.0, 0.0, 0.0)))
   turned = move(picture, quarter, jnp.zeros(3), rotates=True)
   np.testing.assert_allclose(turned, np.rot90(picture, -1), atol=1e-5)
@@ -150,7 +150,7 @@ def test_flow_turns_with_its_picture():
 
 
 def test_mirrored_flow_changes_its_direction():
-  picture = drawn_picture(4, 6)
+  picture = drawn_image(4, 6)
   mirrored = np.asarray(mirror(jnp.asarray(picture), flow=True))
   np.testing.assert_allclose(mirrored[..., 0], 1 - picture[:, ::-1, 0], atol=1e-6)
   np.testing.assert_array_equal(mirrored[..., 1:], picture[:, ::-1, 1:])

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from jax_me.data.clip_inputs import inputs, optical_flow
-from jax_me.data.clip_inputs.inputs import INPUTS, clip_pictures, frames_needed
+from jax_me.data.clip_inputs.inputs import INPUTS, frames_needed, make_clip_images
 
 CLIP = {"onset": 10, "apex": 14, "offset": 20}
 
@@ -33,7 +33,7 @@ def moving():
 
 
 def pictures(input, frames, **numbers):
-  return clip_pictures(input, frames, **{**CLIP, "count": 0, **numbers})
+  return make_clip_images(input, frames, **{**CLIP, "count": 0, **numbers})
 
 
 def test_frames_that_each_input_needs():
@@ -145,6 +145,6 @@ def test_a_missing_frame_is_said(moving):
 def test_farneback_where_opencv_lacks_dis(moving, monkeypatch, caplog):
   expected = optical_flow.optical_flow(moving[10], moving[14], "farneback")
   monkeypatch.delattr(cv2, "DISOpticalFlow")
-  picture = inputs.motion(moving[10], moving[14])
+  picture = inputs.motion_image(moving[10], moving[14])
   np.testing.assert_array_equal(picture, optical_flow.flow_image(expected, 64 * inputs.FLOW_SCALE))
   assert "Farneback" in caplog.text

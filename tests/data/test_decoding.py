@@ -61,9 +61,9 @@ def test_size_is_read_from_the_header(flags):
 def test_strong_shrinking_averages(shape, method):
   noise = np.random.default_rng(0).integers(0, 256, (*shape, 3)).astype(np.uint8)
   expected = cv2.resize(noise, (64, 64), interpolation=method)
-  np.testing.assert_array_equal(decoding.resized(noise, 64), expected)
+  np.testing.assert_array_equal(decoding.resize_image(noise, 64), expected)
 
 
 def test_a_picture_of_the_right_size_is_left_alone():
   picture = smooth_picture(64, 64)
-  assert decoding.resized(picture, 64) is picture
+  assert decoding.resize_image(picture, 64) is picture

@@ -10,7 +10,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jax_me.data import device_images as resident_module
 from jax_me.data import pipeline
-from jax_me.data.device_images import ResidentImages, place_images
+from jax_me.data.device_images import DeviceImages, place_images
 from jax_me.data.image_store import ImageStore
 from jax_me.datasets.catalog import prepare
 
@@ -40,7 +40,7 @@ def rows_over(devices):
 
 @pytest.fixture(scope="module", params=[1, 4])
 def resident(request, host):
-  return ResidentImages(host, rows_over(request.param))
+  return DeviceImages(host, rows_over(request.param))
 
 
 def check_equal(ours, theirs):
@@ -88,17 +88,17 @@ def test_evaluation_batches_are_those_of_the_host(host, resident):
 def test_choice(host, choice, budget, lies_on_devices):
   # These devices are processors, where "auto" means off.
   placed = place_images(host, rows_over(1), choice=choice, budget=budget)
-  assert placed.resident == lies_on_devices and len(placed) == COUNT
-  assert isinstance(placed, ResidentImages) or placed is host
+  assert placed.on_device == lies_on_devices and len(placed) == COUNT
+  assert isinstance(placed, DeviceImages) or placed is host
 
 
 def test_auto_takes_the_devices_of_an_accelerator_where_all_fits(host, monkeypatch):
   monkeypatch.setattr(resident_module, "HOST_PLATFORMS", ())
   need = COUNT * SIZE * SIZE * 3
-  assert place_images(host, rows_over(1), choice="auto", budget=need).resident
-  assert not place_images(host, rows_over(1), choice="auto", budget=need - 1).resident
+  assert place_images(host, rows_over(1), choice="auto", budget=need).on_device
+  assert not place_images(host, rows_over(1), choice="auto", budget=need - 1).on_device
   monkeypatch.setattr(jax, "process_count", lambda: 2)
-  assert not place_images(host, rows_over(1), choice="auto", budget=need).resident
+  assert not place_images(host, rows_over(1), choice="auto", budget=need).on_device
   with pytest.raises(ValueError, match="one process only"):
     place_images(host, rows_over(1), choice="on", budget=need)
 

@@ -9,21 +9,21 @@ import scipy.stats
 from jax_me.data.augment.augmentation import row_keys
 from jax_me.data.augment.mixup import (
   Mix,
-  Mixing,
-  draw_mix,
-  make_mixing,
+  MixupSettings,
+  draw_mixup,
+  make_mixup,
   mix_targets,
   symmetric_beta,
 )
-from tests.helpers.drawn_images import drawn_picture
+from tests.helpers.drawn_images import drawn_image
 
 DRAWS = 10_000
 KEYS = jax.random.split(jax.random.key(4), DRAWS)
 ROWS, SIZE = 24, 20
 
 
-def draws(settings: Mixing) -> Mix:
-  draw = jax.jit(jax.vmap(lambda key: draw_mix(key, settings, 40, 60)))
+def draws(settings: MixupSettings) -> Mix:
+  draw = jax.jit(jax.vmap(lambda key: draw_mixup(key, settings, 40, 60)))
   return jax.tree.map(np.asarray, draw(KEYS))
 
 
@@ -38,7 +38,7 @@ def test_shares_are_beta_distributed(alpha):
 
 
 def test_draws_have_their_probabilities():
-  mix = draws(Mixing(mixup_alpha=0.8, cutmix_alpha=1.0, prob=0.6, switch_prob=0.25))
+  mix = draws(MixupSettings(mixup_alpha=0.8, cutmix_alpha=1.0, prob=0.6, switch_prob=0.25))
   assert mix.pastes.mean() == pytest.approx(0.25, abs=0.015)
   assert (mix.kept[~mix.pastes] < 1).mean() == pytest.approx(0.6, abs=0.02)
   blended = mix.kept[~mix.pastes & (mix.kept < 1)]
@@ -49,7 +49,7 @@ def test_draws_have_their_probabilities():
 
 
 def test_cutmix_boxes_are_those_of_a_plain_draw():
-  mix = draws(Mixing(cutmix_alpha=1.0))
+  mix = draws(MixupSettings(cutmix_alpha=1.0))
   box = mix.box
   heights, widths = box.bottom - box.top, box.right - box.left
   assert (box.top >= 0).all() and (box.bottom <= 40).all()
@@ -67,14 +67,14 @@ def test_cutmix_boxes_are_those_of_a_plain_draw():
 
 
 def test_pixels_and_targets_equal_a_plain_loop():
-  settings = Mixing(mixup_alpha=0.8, cutmix_alpha=1.0, prob=0.8)
-  images = np.stack([drawn_picture(SIZE, SIZE, seed) for seed in range(ROWS)])
+  settings = MixupSettings(mixup_alpha=0.8, cutmix_alpha=1.0, prob=0.8)
+  images = np.stack([drawn_image(SIZE, SIZE, seed) for seed in range(ROWS)])
   labels = np.arange(ROWS) % 5
   keys = row_keys(jax.random.key(0), ROWS)
-  mixed, kept = jax.jit(make_mixing(settings))(jnp.asarray(images), keys)
+  mixed, kept = jax.jit(make_mixup(settings))(jnp.asarray(images), keys)
   targets = mix_targets(jax.nn.one_hot(labels, 5), kept)
   drawn = jax.tree.map(
-    np.asarray, jax.jit(jax.vmap(lambda key: draw_mix(key, settings, SIZE, SIZE)))(keys)
+    np.asarray, jax.jit(jax.vmap(lambda key: draw_mixup(key, settings, SIZE, SIZE)))(keys)
   )
   seen = set()
   for row in range(ROWS):
@@ -99,12 +99,12 @@ def test_pixels_and_targets_equal_a_plain_loop():
 
 
 def test_settings_that_mix_nothing_are_no_function():
-  for settings in (Mixing(), Mixing(mixup_alpha=1.0, prob=0.0)):
-    assert make_mixing(settings) is None
+  for settings in (MixupSettings(), MixupSettings(mixup_alpha=1.0, prob=0.0)):
+    assert make_mixup(settings) is None
 
 
 def test_settings_out_of_range_are_named():
   with pytest.raises(ValueError, match="mixing.mixup_alpha must be 0 or more, got -1"):
-    Mixing(mixup_alpha=-1)
+    MixupSettings(mixup_alpha=-1)
   with pytest.raises(ValueError, match="mixing.switch_prob is a probability, got 2"):
-    Mixing(switch_prob=2)
+    MixupSettings(switch_prob=2)

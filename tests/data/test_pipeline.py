@@ -220,23 +220,23 @@ def test_wrong_arguments_are_refused(images, arguments, message):
 
 
 def test_order_is_random_access():
-  shuffled = sampling.ShuffledOrder(np.arange(10), 3)
+  shuffled = sampling.ShuffledSampler(np.arange(10), 3)
   stream = shuffled.at(0, 60)
   assert all((shuffled.at(start, 7) == stream[start : start + 7]).all() for start in range(50))
-  balanced = sampling.BalancedOrder(np.arange(10), np.arange(10) % 4 // 2, 3)
+  balanced = sampling.BalancedSampler(np.arange(10), np.arange(10) % 4 // 2, 3)
   stream = balanced.at(0, 60)
   assert all((balanced.at(start, 7) == stream[start : start + 7]).all() for start in range(50))
   with pytest.raises(ValueError, match="labels of shape"):
-    sampling.BalancedOrder(np.arange(3), np.arange(2), 0)
+    sampling.BalancedSampler(np.arange(3), np.arange(2), 0)
 
 
 READER = """
 import json, sys
-from jax_me.data import pipeline, store
+from jax_me.data import image_store, pipeline
 from jax_me.datasets.catalog import prepare
 
 builder = prepare("labeled_images", data_dir=sys.argv[1], align=False)
-images = store.ImageStore(builder, image_size=8)
+images = image_store.ImageStore(builder, image_size=8)
 share = {"process_index": int(sys.argv[2]), "process_count": 2}
 batches = pipeline.train_batches(images, batch_size=4, seed=5, indices=range(20), **share)
 epoch = [next(batches)["index"].tolist() for _ in range(5)]
@@ -266,11 +266,11 @@ def test_two_processes_read_disjoint_halves_that_cover_everything(dataset, repos
 
 TRAINER = """
 import json, pathlib, sys, time
-from jax_me.data import pipeline, store
+from jax_me.data import image_store, pipeline
 from jax_me.datasets.catalog import prepare
 
 builder = prepare("labeled_images", data_dir=sys.argv[1], align=False)
-images = store.ImageStore(builder, image_size=8, cache_bytes=0)
+images = image_store.ImageStore(builder, image_size=8, cache_bytes=0)
 batches = pipeline.train_batches(images, batch_size=3, seed=5)
 checkpoint = pathlib.Path("checkpoint.json")
 if checkpoint.exists():

@@ -157,7 +157,7 @@ def test_frames_of_several_sizes(drawn):
 def test_clips_without_a_face(drawn):
   assert numbers(drawn, align=True, size=32) == ([], "no_face")
   assert numbers(drawn, align=True, size=32, on_no_face="center") == ([9], "centered")
-  with pytest.raises(ValueError, match="clip s/clip: no face found in the 28 x 34 picture"):
+  with pytest.raises(ValueError, match="clip s/clip: no face found in the 28 x 34 image"):
     run(drawn, align=True, size=32, on_no_face="error")
 
 

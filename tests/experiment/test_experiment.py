@@ -43,7 +43,7 @@ def prepared(config, **data):
 def test_images_on_the_devices_change_no_bit(config, tmp_path):
   there = prepared(config, resident="on")
   host = dataclasses.replace(there, feed=there.read)
-  assert there.feed.resident and not prepared(config, resident="off").feed.resident
+  assert there.feed.on_device and not prepared(config, resident="off").feed.on_device
   results = []
   for run, workdir in ((there, tmp_path / "there"), (host, tmp_path / "host")):
     state = run.train(run.folds[0], workdir).state

@@ -14,11 +14,11 @@ from jax_me.faces.alignment_report import read_report
 
 @pytest.fixture
 def run(tmp_path):
-  """align_tree from tmp_path/in to tmp_path/out in this process, without a bar."""
+  """align_folder from tmp_path/in to tmp_path/out in this process, without a bar."""
 
   def align(**options):
     options = {"size": 64, "workers": 1, "quiet": True, **options}
-    return align_folder.align_tree(tmp_path / "in", tmp_path / "out", **options)
+    return align_folder.align_folder(tmp_path / "in", tmp_path / "out", **options)
 
   return align
 
@@ -185,7 +185,7 @@ def test_other_settings_are_refused(tmp_path, save, variants, run):
     run(size=96)
   save(tmp_path / "in2" / "b.png", variants(1))
   with pytest.raises(ValueError, match="made with input .*in .now .*in2"):
-    align_folder.align_tree(tmp_path / "in2", tmp_path / "out", size=64, workers=1, quiet=True)
+    align_folder.align_folder(tmp_path / "in2", tmp_path / "out", size=64, workers=1, quiet=True)
   assert results(tmp_path) == before
 
 
@@ -204,12 +204,12 @@ def test_folders_that_must_not_be_combined(tmp_path, save, variants):
   ]
   for source, target, message in cases:
     with pytest.raises(ValueError, match=message):
-      align_folder.align_tree(source, target, workers=1, quiet=True)
+      align_folder.align_folder(source, target, workers=1, quiet=True)
   assert not (tmp_path / "out").exists()
   (tmp_path / "mine").mkdir()
   (tmp_path / "mine" / "thesis.tex").write_text("x")
   with pytest.raises(ValueError, match=r"not made by this command \(it holds thesis.tex\)"):
-    align_folder.align_tree(tmp_path / "in", tmp_path / "mine", workers=1, quiet=True)
+    align_folder.align_folder(tmp_path / "in", tmp_path / "mine", workers=1, quiet=True)
   assert [p.name for p in (tmp_path / "mine").iterdir()] == ["thesis.tex"]
 
 
@@ -221,13 +221,13 @@ def test_bad_settings(tmp_path):
     ({"image_format": "gif"}, "got 'gif'"),
   ]:
     with pytest.raises(ValueError, match=message):
-      align_folder.align_tree(tmp_path, tmp_path / "out", **options)
+      align_folder.align_folder(tmp_path, tmp_path / "out", **options)
 
 
 def test_output_inside_input_is_not_read_again(tmp_path, save, variants):
   save(tmp_path / "in" / "a.png", variants(1))
   for _ in range(2):
-    summary = align_folder.align_tree(
+    summary = align_folder.align_folder(
       tmp_path / "in", tmp_path / "in" / "aligned", size=64, workers=1, quiet=True
     )
     assert summary["files"] == 1
@@ -238,15 +238,15 @@ def test_disk_full_is_one_clear_error_and_can_be_resumed(
 ):
   for number in range(3):
     save(tmp_path / "in" / f"{number}.png", variants(number))
-  write_whole = files.write_whole
+  write_atomically = files.write_atomically
 
   def full(path, data, *, scratch):
     if path.name == "1.png":
       raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    write_whole(path, data, scratch=scratch)
+    write_atomically(path, data, scratch=scratch)
 
   with monkeypatch.context() as patch:
-    patch.setattr(files, "write_whole", full)
+    patch.setattr(files, "write_atomically", full)
     with pytest.raises(
       align_folder.OutputError, match=r"cannot write .*1\.png: No space left on device"
     ):

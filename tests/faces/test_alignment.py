@@ -50,7 +50,7 @@ def test_transform_maps_source_pixels_to_chip_pixels(side, size, angle):
 
 @pytest.mark.parametrize(("size", "tolerance"), [(40, 1e-6), (600, 1e-3)])
 def test_transform_of_the_centred_square(size, tolerance):
-  chip = alignment.CenterChip.of_picture(200, 320, size)
+  chip = alignment.CenterChip.of_image(200, 320, size)
   x = np.broadcast_to(np.arange(320.0), (200, 320))
   source_x = chip.extract(np.stack([x, x, x], axis=-1))[0, :, 0]
   mapped = chip.matrix()[0, :2] @ [source_x, np.zeros(size)] + chip.matrix()[0, 2]

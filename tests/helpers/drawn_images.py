@@ -3,7 +3,7 @@
 import numpy as np
 
 
-def drawn_picture(height: int, width: int, seed: int = 0) -> np.ndarray:
+def drawn_image(height: int, width: int, seed: int = 0) -> np.ndarray:
   """Smooth colours with a little noise, float32 [height, width, 3] in [0, 1]."""
   rng = np.random.default_rng(seed)
   y, x = np.mgrid[:height, :width].astype(float)

@@ -8,7 +8,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from jax_me.data.augment.augmentation import Augmentation, make_augmentation, make_erasing
-from jax_me.data.augment.mixup import Mixing, make_mixing
+from jax_me.data.augment.mixup import MixupSettings, make_mixup
 from jax_me.models.model_folder import split_model
 from jax_me.models.registry import create_model
 from jax_me.training.loop import Cadence, Program
@@ -48,7 +48,7 @@ def make_program(
   accum_steps: int = 1,
   ema: float = 0.0,
   augment: Augmentation | None = None,
-  mixing: Mixing | None = None,
+  mixing: MixupSettings | None = None,
   drop_path_rate: float = 0.1,
 ) -> Program:
   make = functools.partial(make_model, drop_path_rate=drop_path_rate)
@@ -59,7 +59,7 @@ def make_program(
     graphdef,
     make_augmentation(settings, SIZE),
     erase=make_erasing(settings),
-    mix=make_mixing(mixing or Mixing()),
+    mix=make_mixup(mixing or MixupSettings()),
   )
   build = state_builder(make, optimizer, ema=ema > 0)
   step = make_train_step(loss, optimizer, accum_steps=accum_steps, ema_decay=ema)

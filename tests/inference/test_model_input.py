@@ -51,10 +51,10 @@ def test_models_of_motion_compare_with_a_fifth_of_a_second_ago():
     picture = maker.make(view, CHIP, number / 30)
     # 0.2 s are 6 frames; at the beginning there is only the first frame.
     reference = views[max(0, number - 6)]
-    assert np.array_equal(picture, inputs.pair(reference.image, view.image))
+    assert np.array_equal(picture, inputs.pair_image(reference.image, view.image))
   maker.reset()
   assert np.array_equal(
-    maker.make(views[0], CHIP, 9.0), inputs.pair(views[0].image, views[0].image)
+    maker.make(views[0], CHIP, 9.0), inputs.pair_image(views[0].image, views[0].image)
   )
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jax_me.data.sampling import ShuffledOrder
+from jax_me.data.sampling import ShuffledSampler
 from jax_me.models.model_folder import split_model
 from jax_me.training import loop
 from jax_me.training.evaluation_step import make_classifier
@@ -71,7 +71,7 @@ def runs_of(folder, std=(0.25,) * 3):
     )
     if number == 1:
       constants = dataclasses.replace(constants, std=std)
-    order = ShuffledOrder(np.arange(number, 20 - 2 * number), seed=3)
+    order = ShuffledSampler(np.arange(number, 20 - 2 * number), seed=3)
     home = folder / f"fold{number}"
     home.mkdir(parents=True)
     cadence = tiny_training.cadence(steps, checkpoint=2, evaluate=4)

@@ -11,7 +11,7 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from jax_me.data.augment.augmentation import Augmentation
-from jax_me.data.augment.mixup import Mixing
+from jax_me.data.augment.mixup import MixupSettings
 from jax_me.training.param_groups import parameter_paths
 from jax_me.training.sharding import make_mesh, parameter_sharding, shard_batch
 from jax_me.training.state import initial_key
@@ -19,7 +19,7 @@ from tests.helpers.tiny_training import CONSTANTS, make_batch, make_program
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
-MIXED = dict(mixing=Mixing(mixup_alpha=0.8, cutmix_alpha=1.0))
+MIXED = dict(mixing=MixupSettings(mixup_alpha=0.8, cutmix_alpha=1.0))
 
 
 def run(devices: int, fsdp: int = 1, steps: int = 3, **options):

@@ -19,7 +19,7 @@ from jax_me.data.augment.geometry import (
 )
 
 # (images, one PRNG key a row) -> images
-RowChange = Callable[[jax.Array, jax.Array], jax.Array]
+BatchTransform = Callable[[jax.Array, jax.Array], jax.Array]
 
 # Erasing folds this into a row's key, which the changes before normalisation split.
 _ERASING = 0x45524153
@@ -127,7 +127,7 @@ def row_keys(key: jax.Array, rows: int) -> jax.Array:
   return jax.vmap(lambda row: jax.random.fold_in(key, row))(jnp.arange(rows))
 
 
-def make_augmentation(settings: Augmentation, size: int) -> RowChange:
+def make_augmentation(settings: Augmentation, size: int) -> BatchTransform:
   """(uint8 [B, H, W, 3], keys [B]) -> float32 [B, size, size, 3] in [0, 1], a pure function.
 
   All that happens before normalisation: crop, mirror, colour, affine. For the rest see
@@ -167,7 +167,7 @@ def make_augmentation(settings: Augmentation, size: int) -> RowChange:
   return augment
 
 
-def make_erasing(settings: Augmentation) -> RowChange | None:
+def make_erasing(settings: Augmentation) -> BatchTransform | None:
   """(normalised [B, S, S, 3], keys [B]) -> the same with holes; None where nothing is erased.
 
   Random erasing comes first, then cutout.

@@ -59,10 +59,10 @@ def jitter_colour(image: jax.Array, colour: Colour, *, hue: bool) -> jax.Array:
   image = jnp.clip(grey + (image - grey) * colour.contrast, 0.0, 1.0)
   grey_pixels = (image @ luma)[..., None]
   image = jnp.clip(grey_pixels + (image - grey_pixels) * colour.saturation, 0.0, 1.0)
-  return turn_hue(image, colour.hue) if hue else image
+  return shift_hue(image, colour.hue) if hue else image
 
 
-def turn_hue(image: jax.Array, turn: jax.Array) -> jax.Array:
+def shift_hue(image: jax.Array, turn: jax.Array) -> jax.Array:
   """Turns the hue in HSV space; value and saturation stay.
 
   Args:

@@ -20,7 +20,7 @@ _MIXING = 0x4D495845
 
 
 @dataclasses.dataclass(frozen=True)
-class Mixing:
+class MixupSettings:
   """How images and their targets are mixed; the defaults change nothing.
 
   As in timm's "elem" mode each image draws its own share; timm's default draws one a batch.
@@ -64,7 +64,7 @@ class Mix(NamedTuple):
   pastes: jax.Array
 
 
-def draw_mix(key: jax.Array, settings: Mixing, height: int, width: int) -> Mix:
+def draw_mixup(key: jax.Array, settings: MixupSettings, height: int, width: int) -> Mix:
   """Draws how one image of height x width pixels is mixed.
 
   Cutmix's box has the sides `sqrt(1 - share)` of the picture's, its centre is any pixel, and it is
@@ -110,8 +110,8 @@ def symmetric_beta(radius: jax.Array, angle: jax.Array, alpha: float) -> jax.Arr
   return 0.5 * (1.0 + jnp.sign(cosine) * jnp.sqrt(ratio))
 
 
-def make_mixing(
-  settings: Mixing,
+def make_mixup(
+  settings: MixupSettings,
 ) -> Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]] | None:
   """(images [B, S, S, C], keys [B]) -> (mixed images, kept [B]); None where nothing is mixed.
 
@@ -122,7 +122,7 @@ def make_mixing(
 
   def one(image, partner, key):
     height, width, _ = image.shape
-    mix = draw_mix(key, settings, height, width)
+    mix = draw_mixup(key, settings, height, width)
     pasted = jnp.where(box_mask(mix.box, height, width)[..., None], partner, image)
     blended = mix.kept * image + (1.0 - mix.kept) * partner
     return jnp.where(mix.pastes, pasted, blended).astype(image.dtype), mix.kept

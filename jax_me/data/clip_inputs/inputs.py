@@ -82,7 +82,7 @@ def frames_needed(
   return sorted({_nearest(inside, first), *shown.values()})
 
 
-def clip_pictures(
+def make_clip_images(
   input: str,
   frames: Mapping[int, np.ndarray],
   *,
@@ -125,10 +125,10 @@ def clip_pictures(
   if input in ("apex", "key_frames"):
     return [(number, frames[number]) for number in sorted(set(shown))]
   before, after = frames[first], frames[apex]
-  return [(apex, pair(before, after) if input == "pair" else motion(before, after))]
+  return [(apex, pair_image(before, after) if input == "pair" else motion_image(before, after))]
 
 
-def pair(onset: np.ndarray, apex: np.ndarray) -> np.ndarray:
+def pair_image(onset: np.ndarray, apex: np.ndarray) -> np.ndarray:
   """Grey onset, grey apex and their amplified difference as the channels of one picture.
 
   Args:
@@ -143,7 +143,7 @@ def pair(onset: np.ndarray, apex: np.ndarray) -> np.ndarray:
   return np.stack([before, after, np.clip(np.rint(change), 0, 255).astype(np.uint8)], -1)
 
 
-def motion(onset: np.ndarray, apex: np.ndarray) -> np.ndarray:
+def motion_image(onset: np.ndarray, apex: np.ndarray) -> np.ndarray:
   """The optical flow from onset to apex as a picture; motion of FLOW_SCALE * S pixels saturates.
 
   Args:

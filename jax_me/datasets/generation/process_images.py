@@ -13,7 +13,7 @@ import numpy as np
 
 from jax_me.datasets.generation.example import Example, Outcome, Row
 from jax_me.datasets.labeled_folder.process_files import is_plain
-from jax_me.faces.alignment import Aligned, ClipAligner, NoFaceError, align_image
+from jax_me.faces.alignment import AlignedFace, ClipAligner, NoFaceError, align_image
 from jax_me.faces.detector import Face, find_faces
 from jax_me.faces.image_files import UnreadableImage, encode_image, read_image
 
@@ -149,7 +149,7 @@ def handle_picture(picture: Picture, data: bytes, cut: Cut) -> tuple[bytes | Non
   return encode_image(aligned.image, cut.encoding), row
 
 
-def _align(image: np.ndarray, inner: Box | None, cut: Cut) -> Aligned:
+def _align(image: np.ndarray, inner: Box | None, cut: Cut) -> AlignedFace:
   if inner is None:
     return align_image(image, cut.size, cut.on_no_face)
   left, top, right, bottom = inner

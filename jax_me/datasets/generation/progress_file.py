@@ -9,7 +9,7 @@ import json
 import pathlib
 from typing import Any
 
-from jax_me.files import write_whole
+from jax_me.files import write_atomically
 
 JOURNAL_FILE = "journal.json"
 # To be raised when a journal of today could not be continued by tomorrow's program.
@@ -91,7 +91,7 @@ def new_journal(plan: dict[str, Any], splits: tuple[str, ...]) -> Journal:
 def write_journal(folder: pathlib.Path, journal: Journal) -> None:
   """Replaces the journal in `folder`, whole or not at all."""
   record = {"format": FORMAT, **dataclasses.asdict(journal)}
-  write_whole(folder / JOURNAL_FILE, json.dumps(record, ensure_ascii=False).encode())
+  write_atomically(folder / JOURNAL_FILE, json.dumps(record, ensure_ascii=False).encode())
 
 
 def read_journal(folder: pathlib.Path, plan: dict[str, Any]) -> Journal | None:

@@ -12,7 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from jax_me.data.clip_inputs.inputs import clip_pictures, frames_needed
+from jax_me.data.clip_inputs.inputs import frames_needed, make_clip_images
 from jax_me.datasets.generation.example import Example, Outcome, Row
 from jax_me.datasets.labeled_folder.process_files import is_plain
 from jax_me.faces.alignment import ClipAligner, NoFaceError
@@ -291,7 +291,7 @@ def _examples(
   task: Task, frames: _Frames, moments: Moments, squares: dict[int, np.ndarray]
 ) -> Iterator[Example]:
   clip = task.clip
-  pictures = clip_pictures(
+  pictures = make_clip_images(
     task.input,
     squares,
     onset=moments.onset,

@@ -162,7 +162,7 @@ def make_folds(
         for name in tests
       ]
     else:
-      made = division.divide(index, rule, folds=folds, holdout_share=1 / folds, seed=seed)
+      made = division.make_folds(index, rule, folds=folds, holdout_share=1 / folds, seed=seed)
     for fold in made:
       division.check_disjoint(index, fold)
   except ValueError as error:

@@ -19,7 +19,7 @@ from jax_me.datasets.generation.build_lock import build_lock
 from jax_me.datasets.generation.process_pool import map_in_processes
 from jax_me.faces.face_descriptor import DESCRIPTOR_SIZE, describe_face
 from jax_me.faces.image_files import UnreadableImage, read_image
-from jax_me.files import write_whole
+from jax_me.files import write_atomically
 from jax_me.progress import Progress
 
 # Inputs of clips whose pictures show no face as a camera sees it.
@@ -86,7 +86,7 @@ def _continue(store: ImageStore, path: pathlib.Path, workers: int) -> np.ndarray
       file.write(rows.tobytes())
       file.flush()
   found = np.fromfile(partial, np.float32).reshape(-1, DESCRIPTOR_SIZE)
-  write_whole(path, _npy_bytes(found))
+  write_atomically(path, _npy_bytes(found))
   partial.unlink()
   return found
 

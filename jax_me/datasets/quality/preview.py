@@ -20,13 +20,13 @@ from jax_me.datasets.quality.preview_figures import (
   draw_flow_legend,
   draw_sheet,
 )
-from jax_me.files import write_whole
+from jax_me.files import write_atomically
 from jax_me.reports.document import (
   Block,
   Document,
-  Figures,
+  KeyFigures,
   Gallery,
-  Picture,
+  Figure,
   Section,
   Table,
   Text,
@@ -76,8 +76,8 @@ def write_preview(builder: Any, page: pathlib.Path, *, seed: int = 0) -> list[pa
   except (ValueError, KeyError, OSError) as error:
     raise DamagedDataset(f"{builder.data_path}: {error}") from error
   png = page.with_suffix(".png")
-  write_whole(page, to_html(document).encode("utf-8"))
-  write_whole(png, sheet)
+  write_atomically(page, to_html(document).encode("utf-8"))
+  write_atomically(png, sheet)
   return [page, png]
 
 
@@ -128,7 +128,7 @@ def choose(index: ExampleIndex, positions: np.ndarray, count: int, seed: int) ->
   return np.array(sorted(drawn[:count], key=place), np.int64)
 
 
-def _headline(index: ExampleIndex) -> Figures:
+def _headline(index: ExampleIndex) -> KeyFigures:
   people = set(zip(index.database, index.subject, strict=True))
   known = all(subject for _, subject in people)
   figures = [
@@ -138,7 +138,7 @@ def _headline(index: ExampleIndex) -> Figures:
   ]
   if clips := len(_clips(index)):
     figures.append(("clips", f"{clips:,}", ""))
-  return Figures(figures)
+  return KeyFigures(figures)
 
 
 def _numbers(index: ExampleIndex) -> list[Block]:
@@ -157,15 +157,15 @@ def _numbers(index: ExampleIndex) -> list[Block]:
     subjects = str(len(people)) if all(name for _, name in people) else "–"
     numbers = [f"{classes[label]:,}" for classes in counts.values()]
     rows.append([label, *numbers, subjects])
-  table = Table("As a table, with subjects", ("class", *counts, "subjects"), rows, folded=True)
-  return [Picture("counts.png", draw_counts(counts), f"Pictures per class. {told}."), table]
+  table = Table("As a table, with subjects", ("class", *counts, "subjects"), rows, collapsed=True)
+  return [Figure("counts.png", draw_counts(counts), f"Pictures per class. {told}."), table]
 
 
 def _legend(kind: str) -> list[Block]:
   blocks: list[Block] = [Text(MEANINGS[kind])] if kind in MEANINGS else []
   if kind == "flow":
     alt = "Colours of motion: red grows from left to right, green downwards; strain adds blue."
-    blocks.append(Picture("flow_colours.png", draw_flow_legend(), alt, "What the colours mean."))
+    blocks.append(Figure("flow_colours.png", draw_flow_legend(), alt, "What the colours mean."))
   return blocks
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jax_me.data.clip_inputs.inputs import clip_pictures, frames_needed
+from jax_me.data.clip_inputs.inputs import frames_needed, make_clip_images
 from jax_me.datasets.generation.example import Example, Outcome, Row
 from jax_me.datasets.synthetic import clip_rendering
 from jax_me.faces.alignment import align_clip
@@ -46,7 +46,7 @@ def run_task(task: Task) -> Outcome:
     if len(given) < len(numbers):
       rows.append(Row(f"{person.name}/{clip.name}", status))
       continue
-    for number, picture in clip_pictures(task.input, given, **moments, count=task.frames):
+    for number, picture in make_clip_images(task.input, given, **moments, count=task.frames):
       file = f"{person.name}/{clip.name}/{number:03d}.png"
       rows.append(Row(file, status))
       image = encode_image(picture, "png")

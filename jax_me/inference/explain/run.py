@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jax_me.files import write_whole
+from jax_me.files import write_atomically
 from jax_me.inference.explain.explainer import (
   Explainer,
   Explanation,
@@ -93,11 +93,11 @@ class ExplainSession:
     if self._maps:
       buffer = io.BytesIO()
       np.savez_compressed(buffer, **self._maps)  # type: ignore[arg-type]
-      write_whole(self._output / MAPS, buffer.getvalue())
+      write_atomically(self._output / MAPS, buffer.getvalue())
       heading = f"{self._saved.name}: {', '.join(self._panels())}, from left to right"
       if (left := sum(row["status"] == "ok" for row in self._rows) - len(self._strips)) > 0:
         heading += f"; {left} more faces are not shown"
-      write_whole(self._output / SHEET, draw_sheet(self._strips, heading))
+      write_atomically(self._output / SHEET, draw_sheet(self._strips, heading))
     write_json(self._output / RECORDS, self._document())
     return self._output / RECORDS
 
@@ -180,7 +180,7 @@ class ExplainSession:
         self._maps[f"{name}/{method}"] = heat.sites
       picture = draw_explanation(found, name)
       text = f"{name}: {found.label} {found.scores[found.label]:.2f}"
-    write_whole(self._output / f"{name}.png", picture)
+    write_atomically(self._output / f"{name}.png", picture)
     if len(self._strips) < MOST_ON_SHEET:
       self._strips.append((small_strip(found), text))
     return {"name": name, "picture": f"{name}.png", "box": face.box, **told}

@@ -81,7 +81,7 @@ class _Track:
       self.box += BOX_SHARE * (np.array(box) - self.box)
     before = self.face.landmarks
     left, top, right, bottom = (round(side) for side in self.box)
-    self.face = detector.face_at(image, (left, top, right, bottom), score)
+    self.face = detector.fit_landmarks(image, (left, top, right, bottom), score)
     # Between two detections the box goes with the landmarks.
     shift = (self.face.landmarks - before).mean(0)
     if np.abs(shift).max() < 0.25 * (right - left):
@@ -160,7 +160,7 @@ class Tracker:
       elif score < NEW_SCORE and not any(_near(box, before) for before in doubtful):
         self._doubtful.append(box)
       else:
-        face = detector.face_at(image, box, score)
+        face = detector.fit_landmarks(image, box, score)
         self._tracks.append(_Track(self._number(image, face), face, seconds))
 
   def _look(self, image: np.ndarray, somebody: bool) -> list[tuple[detector.Box, float]]:

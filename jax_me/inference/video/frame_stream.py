@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from jax_me.data.decoding import resized
+from jax_me.data.decoding import resize_image
 from jax_me.faces.alignment import FaceChip
 from jax_me.faces.detector import Box
 from jax_me.inference.model_input import InputForm, InputMaker
@@ -210,4 +210,4 @@ class _WholePicture:
   image: np.ndarray
 
   def cut(self, chip: FaceChip) -> np.ndarray:
-    return resized(self.image, chip.size)
+    return resize_image(self.image, chip.size)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from jax_me.files import write_whole
+from jax_me.files import write_atomically
 from jax_me.inference.video.spotting import Event
 from jax_me.models.model_folder import SavedModel, write_json
 
@@ -64,7 +64,7 @@ class PredictionsFile:
     self._classes = len(labels)
     header = _line([*COLUMNS, *(f"score_{label}" for label in labels)])
     # The old content goes when the new header is there, in one step.
-    write_whole(self.path, header)
+    write_atomically(self.path, header)
     self._file = open(self.path, "ab", buffering=0)
 
   def write(self, rows: Sequence[Row]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from jax_me.faces.image_files import UnreadableImage, read_image
-from jax_me.files import write_whole
+from jax_me.files import write_atomically
 from jax_me.inference.model_input import InputForm
 from jax_me.inference.predictor import Predictor
 from jax_me.inference.video.annotation import AnnotatedVideo
@@ -129,7 +129,7 @@ class VideoSession:
         scores_at_rest=not form.is_motion,
       )
     )
-    write_whole(self._settings.timeline, picture)
+    write_atomically(self._settings.timeline, picture)
     return {
       "video": self._footage.name,
       "kind": self._footage.kind,

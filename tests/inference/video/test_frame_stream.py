@@ -7,7 +7,7 @@ import pytest
 import skimage
 from flax import nnx
 
-from jax_me.data.decoding import resized
+from jax_me.data.decoding import resize_image
 from jax_me.faces.image_files import read_image
 from jax_me.inference.video.batch_scorer import BatchScorer
 from jax_me.inference.video.frame_stream import ObservationSettings, observe
@@ -42,7 +42,7 @@ def noise(count):
 def direct(images, model=None):
   """Scores as the model alone gives them, one face at a time."""
   model = model or saved().model
-  faces = np.stack([resized(image, 32) for image in images]) / 255
+  faces = np.stack([resize_image(image, 32) for image in images]) / 255
   logits = np.asarray(model(((faces - 0.5) / 0.25).astype(np.float32)), np.float64)
   power = np.exp(logits - logits.max(-1, keepdims=True))
   return power / power.sum(-1, keepdims=True)
@@ -52,7 +52,7 @@ def test_batches_give_each_face_its_own_scores_in_order():
   images = noise(7)
   scorer, got = BatchScorer(saved(), batch=3), []
   for number, image in enumerate(images):
-    got += scorer.put(resized(image, 32), number)
+    got += scorer.put(resize_image(image, 32), number)
   assert len(got) < 7
   got += scorer.flush()
   assert [owner for owner, _ in got] == list(range(7)) and scorer.flush() == []
