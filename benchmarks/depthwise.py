@@ -1,11 +1,11 @@
-"""Depthwise 7x7: jax_me's form on this platform against the library's convolution.
+"""Speed of the depthwise 7x7 convolution: this project's implementation against the library's.
 
   python benchmarks/depthwise.py [--batch 8] [--sizes atto tiny] [--pixels 112 224] [--runs 5]
 
-Prints, for each ConvNeXt V2 size and image side, milliseconds of one forward pass and of one
-training step (loss and all gradients) of the whole network, with three forms of the depthwise
-convolution: `lax.conv_general_dilated`; a sum of 49 shifted products with the gradients that jax
-derives; and the form that jax_me uses on this platform, with its own gradients.
+For each ConvNeXt V2 size and image size, prints the time in milliseconds of one forward pass and
+of one training step (loss and all gradients) of the whole network with three implementations of
+the depthwise convolution: `lax.conv_general_dilated`; a sum of 49 shifted products with automatic
+differentiation; and the implementation that jax_me uses on this platform, with custom gradients.
 """
 
 import argparse
@@ -51,10 +51,10 @@ FORMS = {
 
 
 def compiled(form, size, pixels, batch):
-  """(forward, step) as compiled calls without arguments."""
+  """Returns (forward, step) as compiled functions without arguments."""
   convnext_v2.depthwise_conv = FORMS[form]
   model = convnext_v2.CONVNEXTV2_MODELS[f"convnextv2_{size}"]
-  # Weights do not change the time: zeros spare the initialisers.
+  # The values of the weights do not affect the time; zeros avoid compiling the initialisers.
   graphdef, abstract = nnx.split(nnx.eval_shape(lambda: model(num_classes=7, rngs=nnx.Rngs(0))))
   params = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), abstract)
   images = jnp.asarray(np.random.default_rng(0).random((batch, pixels, pixels, 3), np.float32))
@@ -74,14 +74,14 @@ def main():
   parser.add_argument("--batch", type=int, default=8)
   parser.add_argument("--sizes", nargs="+", default=["atto", "tiny"])
   parser.add_argument("--pixels", nargs="+", type=int, default=[112, 224])
-  parser.add_argument("--runs", type=int, default=5, help="the fastest counts")
+  parser.add_argument("--runs", type=int, default=5, help="timed runs; the fastest is reported")
   args = parser.parse_args()
   print(f"{jax.devices()[0].device_kind}, jax {jax.__version__}, batch {args.batch}")
   for size in args.sizes:
     for pixels in args.pixels:
       calls = {form: compiled(form, size, pixels, args.batch) for form in FORMS}
       best = {form: [float("inf")] * 2 for form in FORMS}
-      for _ in range(args.runs + 1):  # the forms take turns, so that other load hits them alike
+      for _ in range(args.runs + 1):  # interleaved, so that other load affects all alike
         for form, pair in calls.items():
           for number, call in enumerate(pair):
             start = time.perf_counter()

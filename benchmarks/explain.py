@@ -1,12 +1,13 @@
-"""Do heat maps show what the score depends on? Faces are covered where a map is highest and lowest.
+"""Faithfulness of heat maps: drop of the score when high or low regions of a map are occluded.
 
   python run.py --config configs/finetune_images.py:t2t_vit_7 --config.data.manual_dir=FOLDER
-  python benchmarks/explain.py --checkpoint runs/finetune_images/fold1 --pictures FOLDER
+  python benchmarks/explain.py --checkpoint runs/finetune_images/fold1 --images FOLDER
 
-Faces of people whom the fold did not train on. A window of a quarter of the side is filled with the
-face's mean colour; the drop of the class's margin (its logit less the next one's) is measured where
-the map has its largest and its smallest sum, and, as the peer, at random places. The rank
-correlation is over a grid of windows; that of the transposed map tells whether the axes are right.
+Uses the held-out faces of the fold. A window of a quarter of the image side is filled with the
+mean colour of the face. The drop of the class margin (its logit minus the next largest) is measured
+for the windows with the largest and the smallest sum of the map, and, as a baseline, averaged over
+all windows. The rank correlation between drops and sums is over the grid of windows. The
+correlation of the transposed map shows whether the axes are right.
 """
 
 import argparse
@@ -31,22 +32,24 @@ from jax_me.models.model_folder import load_model  # noqa: E402
 
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument("--checkpoint", required=True, type=pathlib.Path, help="a fold of a run")
-  parser.add_argument("--pictures", required=True, type=pathlib.Path, help="its manual_dir")
-  parser.add_argument("--faces", type=int, default=30)
-  parser.add_argument("--output", type=pathlib.Path, help="JSON file; models are added to it")
+  parser.add_argument("--checkpoint", required=True, type=pathlib.Path, help="workdir of one fold")
+  parser.add_argument(
+    "--images", "--pictures", required=True, type=pathlib.Path, help="manual_dir of the run"
+  )
+  parser.add_argument("--faces", type=int, default=30, help="number of held-out faces")
+  parser.add_argument("--output", type=pathlib.Path, help="JSON file; the result is added to it")
   args = parser.parse_args()
   saved = load_model(str(args.checkpoint))
   with (args.checkpoint / "predictions.csv").open(newline="") as file:
     held_out = [row["file"] for row in csv.DictReader(file)]
-  explainer, covers = Explainer(saved), Covers(saved)
+  explainer, occlusion = Explainer(saved), Occlusion(saved)
   rows: dict[str, list[dict[str, float]]] = {}
   for name in held_out[: args.faces]:
-    for face in model_faces(read_image(args.pictures / name), saved)[:1]:
-      told = explainer.explain(face)
-      drops = covers.drops(face.image, explainer.index(told.label))
-      for method, heat in told.maps.items():
-        rows.setdefault(method, []).append(covers.compare(drops, heat.pixels))
+    for face in model_faces(read_image(args.images / name), saved)[:1]:
+      explanation = explainer.explain(face)
+      drops = occlusion.drops(face.image, explainer.index(explanation.label))
+      for method, heat in explanation.maps.items():
+        rows.setdefault(method, []).append(occlusion.compare(drops, heat.pixels))
   result = {
     "model": saved.name,
     "methods": {
@@ -65,30 +68,30 @@ def main() -> None:
     args.output.write_text(json.dumps(known, indent=2) + "\n")
 
 
-class Covers:
-  """Windows over a face, on a grid of half their side."""
+class Occlusion:
+  """Occluding windows over a face, on a grid with a step of half a window."""
 
   def __init__(self, saved):
     self._window = saved.image_size // 4
-    places = range(0, saved.image_size - self._window + 1, self._window // 2)
-    self._places = [(y, x) for y in places for x in places]
+    offsets = range(0, saved.image_size - self._window + 1, self._window // 2)
+    self._corners = [(y, x) for y in offsets for x in offsets]
     graphdef, self._state = nnx.split(saved.model)
     mean, std = (np.asarray(x, np.float32) for x in (saved.mean, saved.std))
     self._logits = jax.jit(lambda state, x: nnx.merge(graphdef, state)((x / 255 - mean) / std))
 
   def drops(self, image: np.ndarray, label: int) -> np.ndarray:
-    """How much the margin of a class falls when each window is covered, [windows]."""
-    shown = [image.astype(np.float32)]
-    for y, x in self._places:
-      covered = shown[0].copy()
-      covered[y : y + self._window, x : x + self._window] = shown[0].mean((0, 1))
-      shown.append(covered)
-    logits = np.asarray(self._logits(self._state, np.stack(shown)))
+    """Drop of the class margin for each occluded window, [windows]."""
+    images = [image.astype(np.float32)]
+    for y, x in self._corners:
+      occluded = images[0].copy()
+      occluded[y : y + self._window, x : x + self._window] = images[0].mean((0, 1))
+      images.append(occluded)
+    logits = np.asarray(self._logits(self._state, np.stack(images)))
     margin = logits[:, label] - np.delete(logits, label, axis=1).max(1)
     return margin[0] - margin[1:]
 
   def compare(self, drops: np.ndarray, heat: np.ndarray) -> dict[str, float]:
-    """The drops where a map is highest, lowest, anywhere, and their correlation with it."""
+    """Drops at the highest, lowest and average window of a map, and their correlation with it."""
     sums, transposed = self._sums(heat), self._sums(heat.T)
     return {
       "drop_at_highest": float(drops[sums.argmax()]),
@@ -100,7 +103,7 @@ class Covers:
 
   def _sums(self, heat: np.ndarray) -> np.ndarray:
     w = self._window
-    return np.array([heat[y : y + w, x : x + w].sum() for y, x in self._places])
+    return np.array([heat[y : y + w, x : x + w].sum() for y, x in self._corners])
 
 
 def rank_correlation(one: np.ndarray, other: np.ndarray) -> float:

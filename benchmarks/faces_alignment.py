@@ -1,13 +1,13 @@
-"""Aligning photographs: jax_me against the original script's way, on the same files in one run.
+"""Speed of face alignment: jax_me against the method of the original script, on the same files.
 
-The original (FacePretreatment_dlib of ViT_MicroExpression) makes dlib's detector and loads the
-100 MB landmark model anew for every image, and detects at one upsampling. Both sides read the file,
-find the face, cut dlib's chip of 224 pixels and write a PNG.
+The original (FacePretreatment_dlib of ViT_MicroExpression) creates dlib's detector and loads the
+100 MB landmark model again for every image, and detects with one upsampling. Both methods read the
+file, find the face, extract dlib's face chip of 224 pixels and write a PNG.
 
   python benchmarks/faces_alignment.py [--images DIR] [--limit 20] [--workers 2]
 
-Without --images, variants of the portrait in the scikit-image wheel are used, 640 x 640 pixels.
-Numbers go to benchmarks/results/faces_alignment.json.
+Without --images, 640 x 640 variants of the portrait in the scikit-image wheel are used. The result
+is written to benchmarks/results/faces_alignment.json.
 """
 
 import argparse
@@ -35,7 +35,7 @@ VARIANTS = 60
 
 
 def make_variants(folder: pathlib.Path) -> None:
-  """Writes photographs of one person in varying light and place."""
+  """Writes photographs of one person with varying brightness and position."""
   wheel = importlib.util.find_spec("skimage")
   assert wheel is not None and wheel.submodule_search_locations is not None
   portrait = image_files.read_image(
@@ -49,7 +49,7 @@ def make_variants(folder: pathlib.Path) -> None:
     (folder / f"{number:03d}.jpg").write_bytes(image_files.encode_image(head, "jpg"))
 
 
-def original_way(paths: list[pathlib.Path], output: pathlib.Path) -> int:
+def align_as_original(paths: list[pathlib.Path], output: pathlib.Path) -> int:
   """Aligns as the original does; returns the number of faces found."""
   found = 0
   for path in paths:
@@ -64,41 +64,41 @@ def original_way(paths: list[pathlib.Path], output: pathlib.Path) -> int:
   return found
 
 
-def our_way(folder: pathlib.Path, output: pathlib.Path, workers: int) -> int:
+def align_with_jax_me(folder: pathlib.Path, output: pathlib.Path, workers: int) -> int:
   """Aligns all images of a folder; returns the number of faces found."""
   summary = align_folder.align_folder(folder, output, size=SIZE, workers=workers, quiet=True)
   return summary["counts"].get("ok", 0) + summary["counts"].get("several_faces", 0)
 
 
 def timed(function: Callable, *arguments) -> tuple[float, float, int]:
-  """(seconds, processor seconds of this process, the function's result)."""
+  """Returns (wall seconds, CPU seconds of this process, the function's result)."""
   start, start_cpu = time.perf_counter(), time.process_time()
   result = function(*arguments)
   return time.perf_counter() - start, time.process_time() - start_cpu, result
 
 
 def measure(folder: pathlib.Path, limit: int, workers: int, rounds: int) -> dict:
-  """Runs both ways on the pictures of a folder, in turns, so that a busy machine slows both."""
+  """Measures both methods on a folder, interleaved so that other load affects both."""
   paths = sorted(path for path in folder.iterdir() if image_files.is_image_name(path.name))
-  peers = [paths[i] for i in np.linspace(0, len(paths) - 1, min(limit, len(paths))).astype(int)]
+  baseline = [paths[i] for i in np.linspace(0, len(paths) - 1, min(limit, len(paths))).astype(int)]
   height, width = image_files.read_image(paths[0]).shape[:2]
   original, warm = np.zeros(3), np.zeros(3)
   with tempfile.TemporaryDirectory() as scratch:
     out = pathlib.Path(scratch)
     (out / "original").mkdir()
-    # The first run loads the models, which later ones in this process find loaded.
-    cold, _, found = timed(our_way, folder, out / "cold", 1)
+    # The first run loads the models; later runs in this process reuse them.
+    cold, _, found = timed(align_with_jax_me, folder, out / "cold", 1)
     for turn in range(rounds):
       several = out / "many" / str(turn)
       several.mkdir(parents=True)
       for path in paths:
         (several / path.name).symlink_to(path.resolve())
-      original += timed(original_way, peers[turn::rounds], out / "original")
-      warm += timed(our_way, several, out / f"warm{turn}", 1)
-    parallel, _, _ = timed(our_way, out / "many", out / "parallel", workers)
+      original += timed(align_as_original, baseline[turn::rounds], out / "original")
+      warm += timed(align_with_jax_me, several, out / f"warm{turn}", 1)
+    parallel, _, _ = timed(align_with_jax_me, out / "many", out / "parallel", workers)
   count = len(paths) * rounds
   seconds, cpu, original_found = original
-  speed_of_original = len(peers) / seconds
+  speed_of_original = len(baseline) / seconds
 
   def ours(speed: float) -> dict:
     return {"images_per_second": round(speed, 2), "ratio": round(speed / speed_of_original, 1)}
@@ -108,16 +108,16 @@ def measure(folder: pathlib.Path, limit: int, workers: int, rounds: int) -> dict
     "image_size": [width, height],
     "faces_found": found,
     "original": {
-      "images": len(peers),
+      "images": len(baseline),
       "faces_found": int(original_found),
       "images_per_second": round(speed_of_original, 3),
-      "cpu_seconds_per_image": round(cpu / len(peers), 4),
+      "cpu_seconds_per_image": round(cpu / len(baseline), 4),
     },
     "one_process": {
       "images": count,
       **ours(count / warm[0]),
       "cpu_seconds_per_image": round(warm[1] / count, 4),
-      "cpu_ratio": round(cpu / len(peers) / (warm[1] / count), 1),
+      "cpu_ratio": round(cpu / len(baseline) / (warm[1] / count), 1),
     },
     "one_process_with_loading_of_models": {"images": len(paths), **ours(len(paths) / cold)},
     "workers_with_start_and_loading": {
@@ -131,11 +131,9 @@ def measure(folder: pathlib.Path, limit: int, workers: int, rounds: int) -> dict
 def main() -> int:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument("--images", type=pathlib.Path, help="folder with photographs of faces")
-  parser.add_argument("--limit", type=int, default=20, help="images for the original's way (slow)")
+  parser.add_argument("--limit", type=int, default=20, help="images for the original method (slow)")
   parser.add_argument("--workers", type=int, default=2)
-  parser.add_argument(
-    "--rounds", type=int, default=4, help="our way does all images this often, in turns with theirs"
-  )
+  parser.add_argument("--rounds", type=int, default=4, help="interleaved repetitions")
   arguments = parser.parse_args()
   with tempfile.TemporaryDirectory() as scratch:
     if arguments.images is None:

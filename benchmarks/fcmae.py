@@ -1,10 +1,11 @@
-"""FCMAE: one pre-training step on visible sites against the masked dense form.
+"""Speed of FCMAE: a pre-training step on the visible sites only against the masked dense form.
 
   python benchmarks/fcmae.py [--size atto] [--batch 8] [--runs 5]
 
-The masked dense form computes every site of every image and zeroes the removed ones. It is
-measured twice: as tests/helpers/fcmae_reference.py has it, with the library's depthwise
-convolution, and with jax_me's, which leaves the visible sites as the only difference.
+The masked dense form computes every site of every image and sets the masked ones to zero. It is
+measured twice: as implemented in tests/helpers/fcmae_reference.py, with the library's depthwise
+convolution, and with the depthwise convolution of jax_me, so that the visible sites are the only
+difference.
 """
 
 import argparse
@@ -44,11 +45,11 @@ def main():
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument("--size", default="atto")
   parser.add_argument("--batch", type=int, default=8)
-  parser.add_argument("--runs", type=int, default=5, help="the fastest counts")
+  parser.add_argument("--runs", type=int, default=5, help="timed runs; the fastest is reported")
   args = parser.parse_args()
   model = FCMAE_MODELS[f"fcmae_convnextv2_{args.size}"]
   graphdef, abstract = nnx.split(nnx.eval_shape(lambda: model(rngs=nnx.Rngs(0))))
-  # Weights do not change the time; not zeros, for the plain GRN divides by its response.
+  # The values of the weights do not affect the time. Zeros would make the plain GRN divide by zero.
   params = jax.tree.map(lambda a: jnp.full(a.shape, 0.01, a.dtype), abstract)
   rng = np.random.default_rng(0)
   images = jnp.asarray(rng.random((args.batch, 224, 224, 3), np.float32))
@@ -62,7 +63,7 @@ def main():
   )
   calls["masked dense, jax_me conv"] = compiled(masked_dense_loss, *batch)
   best = dict.fromkeys(calls, float("inf"))
-  for _ in range(args.runs + 1):  # they take turns, so that other load hits them alike
+  for _ in range(args.runs + 1):  # interleaved, so that other load affects all alike
     for name, (call, _) in calls.items():
       start = time.perf_counter()
       call()

@@ -1,14 +1,14 @@
-"""All folds in one program against a loop over folds: wall time of the same division, twice.
+"""Speed of training all folds in one program against a loop over the folds.
 
   python benchmarks/fold_parallel.py
   python benchmarks/fold_parallel.py --config configs/loso_demo.py:t2t_vit_7,flow --epochs 4
 
-The peer is this project's own loop (`folds.parallel=off`), which already compiles once and shares
-the program between folds, as published code does not. Both are whole calls of run.py in a process
-of their own, from start to report, on demo clips that are built before; they take turns, and the
-shortest of each counts. Predictions must agree: to the byte where the folds go one after the other
-on one CPU device, else the predicted class of all but a hundredth, for side by side rounds
-otherwise.
+The baseline is this project's own loop (`folds.parallel=off`), which already compiles once and
+shares the program between folds, unlike published code. Both are complete runs of run.py in a
+process of their own, from start to report, on demo clips that are built beforehand. They are
+interleaved, and the shortest time of each is compared. Predictions must agree: byte for byte where
+the folds run one after the other on one CPU device; otherwise for at least 99% of the examples,
+because folds that run side by side round differently.
 """
 
 import argparse
@@ -35,12 +35,14 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument("--config", default="configs/loso_demo.py", help="a recipe on demo_clips")
   parser.add_argument("--subjects", type=int, default=24)
-  parser.add_argument("--clips", type=int, default=3, help="of each subject")
+  parser.add_argument("--clips", type=int, default=3, help="clips per subject")
   parser.add_argument("--epochs", type=float, default=4.0)
   parser.add_argument("--repeats", type=int, default=2)
   parser.add_argument("--parallel", default="auto", choices=("auto", "vmap", "map"))
-  parser.add_argument("--data_dir", default="", help="where the clips are built; default: anew")
-  parser.add_argument("--output", type=pathlib.Path, help="JSON file for the figures")
+  parser.add_argument(
+    "--data_dir", default="", help="folder of the built clips; default: temporary"
+  )
+  parser.add_argument("--output", type=pathlib.Path, help="JSON file for the result")
   parser.add_argument("settings", nargs="*", help="further --config.<key>=<value>, after --")
   args = parser.parse_args()
   with tempfile.TemporaryDirectory() as folder:
@@ -71,10 +73,10 @@ def measure(args: argparse.Namespace, folder: pathlib.Path) -> dict:
       seconds[parallel].append(round(wall, 1))
       computed[parallel].append(round(cpu, 1))
       print(f"folds.parallel={parallel}: {wall:.1f} s, {cpu:.1f} s of CPU", file=sys.stderr)
-  loop, together = (
+  loop, fold_batch = (
     Predictions.load(folder / f"{parallel}0" / "predictions.csv") for parallel in seconds
   )
-  circumstances = json.loads((folder / "off0" / "run.json").read_text())
+  provenance = json.loads((folder / "off0" / "run.json").read_text())
   return {
     "recipe": args.config,
     "model": config.model.name,
@@ -91,14 +93,14 @@ def measure(args: argparse.Namespace, folder: pathlib.Path) -> dict:
     "loop_cpu_seconds": computed["off"],
     "together_cpu_seconds": computed[args.parallel],
     "same_bytes": same_bytes(folder, list(seconds)),
-    "same_class": float(np.mean(loop.prediction == together.prediction)),
-    "largest_difference_of_scores": float(np.abs(loop.scores - together.scores).max()),
-    **{name: circumstances[name] for name in ("devices", "platform", "versions", "git")},
+    "same_class": float(np.mean(loop.prediction == fold_batch.prediction)),
+    "largest_difference_of_scores": float(np.abs(loop.scores - fold_batch.scores).max()),
+    **{name: provenance[name] for name in ("devices", "platform", "versions", "git")},
   }
 
 
 def run(recipe: str, flags: list[str], parallel: str, workdir: pathlib.Path) -> tuple[float, float]:
-  """Seconds of one call of run.py: on the clock, and of its processor time."""
+  """Returns (wall seconds, CPU seconds) of one call of run.py."""
   command = [
     sys.executable,
     str(ROOT / "run.py"),

@@ -1,15 +1,15 @@
-"""Reading, decoding and batching at 224 pixels: jax_me against a torch DataLoader, in one run.
+"""Speed of the input pipeline at 224 pixels: jax_me against a torch DataLoader.
 
-Both sides decode the same JPEGs (synthetic, 256 to 400 pixels), resize them to 224 x 224 and hand
-the training process shuffled uint8 batches of 64. The peer is what its users write: a Dataset that
-opens a file with PIL and resizes it (bilinear), a DataLoader with 1 or 2 worker processes. Ours
-reads the same pictures from a dataset built by jax_me, with 1 or 2 decoding threads, or with worker
-processes. Nothing is kept decoded. The sides take turns, so that a busy machine
-slows both; the ratio is the median over the turns. Last: a batch of images that fit into memory
-decoded, from the host's cache and from the device's own memory (`data.resident`).
+Both sides decode the same JPEGs (synthetic, 256 to 400 pixels), resize them to 224 x 224 and give
+the training process shuffled uint8 batches of 64. The baseline is a typical torch pipeline: a
+Dataset that opens a file with PIL and resizes it (bilinear), and a DataLoader with 1 or 2 worker
+processes. jax_me reads the same images from a built dataset with 1 or 2 decoding threads, or with
+worker processes. Decoded images are not cached. The sides are interleaved, so that other load
+affects both; the ratio is the median over the turns. Also measured: batches of images that fit
+into memory decoded, from the host's cache and from device memory (`data.resident`).
 
   python benchmarks/input_pipeline.py            # needs torch; benchmarks/results/*.json
-  python benchmarks/input_pipeline.py --soak     # host memory over 20,000 batches stays flat
+  python benchmarks/input_pipeline.py --soak     # host memory must stay flat over 20,000 batches
 """
 
 import argparse
@@ -40,14 +40,14 @@ RESULTS = REPOSITORY / "benchmarks" / "results"
 SIZE = 224
 BATCH = 64
 REQUIRED_RATIO = 1.5
-# The soak is about what stays behind batch after batch, not about pixels: small ones take minutes.
+# The soak test looks for memory leaks per batch, for which small images are enough.
 SOAK_SIZE = 64
 SOAK_BATCH = 16
 SOAK_GROWTH = 16 * 2**20
 
 
-def make_pictures(folder: pathlib.Path, count: int) -> None:
-  """Writes JPEGs as faces from the web are: about 25 KB, smooth with some grain."""
+def make_images(folder: pathlib.Path, count: int) -> None:
+  """Writes JPEGs similar to faces from the web: about 25 KB, smooth with some noise."""
   random = np.random.default_rng(0)
   lines = ["file,label"]
   for number in range(count):
@@ -55,16 +55,16 @@ def make_pictures(folder: pathlib.Path, count: int) -> None:
     coarse = random.integers(0, 256, (side // 16, side // 16, 3), np.uint8)
     smooth = cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC)
     grain = random.normal(0, 3, smooth.shape)
-    picture = np.clip(smooth + grain, 0, 255).astype(np.uint8)
+    image = np.clip(smooth + grain, 0, 255).astype(np.uint8)
     data = io.BytesIO()
-    Image.fromarray(picture).save(data, "JPEG", quality=88)
+    Image.fromarray(image).save(data, "JPEG", quality=88)
     (folder / f"{number:05d}.jpg").write_bytes(data.getvalue())
     lines.append(f"{number:05d}.jpg,{'ab'[number % 2]}")
   (folder / "labels.csv").write_text("\n".join(lines))
 
 
-class Pictures:
-  """The peer's Dataset."""
+class TorchImages:
+  """Dataset of the torch baseline."""
 
   def __init__(self, folder: pathlib.Path):
     self.files = sorted(folder.glob("*.jpg"))
@@ -75,17 +75,17 @@ class Pictures:
   def __getitem__(self, number: int) -> Any:
     import torch
 
-    with Image.open(self.files[number]) as picture:
-      small = picture.convert("RGB").resize((SIZE, SIZE), Image.Resampling.BILINEAR)
+    with Image.open(self.files[number]) as image:
+      small = image.convert("RGB").resize((SIZE, SIZE), Image.Resampling.BILINEAR)
     return torch.from_numpy(np.array(small)), number % 2
 
 
-def peer_batches(folder: pathlib.Path, workers: int) -> Iterator[Any]:
-  """Endless batches of the peer; its workers stay alive from epoch to epoch."""
+def torch_batches(folder: pathlib.Path, workers: int) -> Iterator[Any]:
+  """Yields batches of the torch baseline forever; its workers persist across epochs."""
   from torch.utils.data import DataLoader
 
   loader = DataLoader(
-    Pictures(folder),
+    TorchImages(folder),
     batch_size=BATCH,
     shuffle=True,
     num_workers=workers,
@@ -97,7 +97,7 @@ def peer_batches(folder: pathlib.Path, workers: int) -> Iterator[Any]:
 
 
 def processor_seconds() -> float:
-  """Of this process and those that it started."""
+  """CPU seconds of this process and its children."""
   total = 0.0
   for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
     try:
@@ -109,7 +109,7 @@ def processor_seconds() -> float:
 
 
 def measure_turn(batches: Iterator[Any], count: int) -> tuple[float, float]:
-  """(images per second, processor milliseconds per image) over some batches."""
+  """Returns (images per second, CPU milliseconds per image) over `count` batches."""
   next(batches)
   cpu, start = processor_seconds(), time.perf_counter()
   for _ in range(count):
@@ -120,7 +120,7 @@ def measure_turn(batches: Iterator[Any], count: int) -> tuple[float, float]:
 
 
 def compare(folder: pathlib.Path, builder: Any, workers: int, turns: int, count: int) -> dict:
-  """One row of the result: the peer, our threads and our processes, in turns."""
+  """Returns one row of the result: torch, threads and processes, interleaved."""
 
   def threads() -> Any:
     images = image_store.ImageStore(builder, image_size=SIZE, cache_bytes=0, threads=workers)
@@ -131,7 +131,7 @@ def compare(folder: pathlib.Path, builder: Any, workers: int, turns: int, count:
     return pipeline.train_batches(images, batch_size=BATCH, seed=0, workers=workers)
 
   sides = {
-    "torch_dataloader": lambda: peer_batches(folder, workers),
+    "torch_dataloader": lambda: torch_batches(folder, workers),
     "threads": threads,
     "processes": processes,
   }
@@ -139,7 +139,7 @@ def compare(folder: pathlib.Path, builder: Any, workers: int, turns: int, count:
   for _ in range(turns):
     for name, start in sides.items():
       batches = start()
-      for _ in range(2):  # starting up does not count
+      for _ in range(2):  # start-up is not measured
         next(batches)
       measured[name].append(measure_turn(batches, count))
       batches.close()
@@ -159,7 +159,7 @@ def compare(folder: pathlib.Path, builder: Any, workers: int, turns: int, count:
 
 
 def compare_resident(builder: Any, turns: int, count: int) -> dict:
-  """A batch of images that are decoded already: from the host's cache, and on the device."""
+  """Milliseconds per batch of already decoded images, from the host's cache and on the device."""
   mesh = sharding.make_mesh(1)
   rows = sharding.batch_sharding(mesh)
   host = image_store.ImageStore(builder, image_size=SIZE, cache_bytes=2**32)
@@ -184,7 +184,7 @@ def compare_resident(builder: Any, turns: int, count: int) -> dict:
 
 
 def resident_bytes() -> int:
-  """Memory of this process and those that it started, shared pages counted once where known."""
+  """Memory of this process and its children; shared pages are counted once where known."""
   total = 0
   for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
     try:
@@ -195,7 +195,7 @@ def resident_bytes() -> int:
 
 
 def soak(builder: Any, batches: int, workers: int) -> dict:
-  """Memory at the start, the quarters and the end of many batches."""
+  """Memory at the start, after each quarter and at the end of many batches."""
   images = image_store.ImageStore(builder, image_size=SOAK_SIZE, cache_bytes=0)
   stream = pipeline.train_batches(images, batch_size=SOAK_BATCH, seed=0, workers=workers)
   warm = max(1, batches // 20)
@@ -226,16 +226,18 @@ def write(name: str, result: dict) -> None:
 
 def main() -> int:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument("--pictures", type=int, default=2000, help="number of different pictures")
-  parser.add_argument("--turns", type=int, default=5, help="times that each side is measured")
+  parser.add_argument(
+    "--images", "--pictures", type=int, default=2000, help="number of distinct images"
+  )
+  parser.add_argument("--turns", type=int, default=5, help="measurements of each side")
   parser.add_argument("--batches", type=int, default=25, help="batches of one measurement")
   parser.add_argument("--soak", action="store_true", help="measure memory instead of speed")
   parser.add_argument("--soak-batches", type=int, default=20_000)
   arguments = parser.parse_args()
   with tempfile.TemporaryDirectory() as scratch:
-    folder = pathlib.Path(scratch) / "pictures"
+    folder = pathlib.Path(scratch) / "images"
     folder.mkdir()
-    make_pictures(folder, arguments.pictures)
+    make_images(folder, arguments.images)
     builder = catalog.prepare(
       "labeled_images", data_dir=f"{scratch}/data", manual_dir=str(folder), align=False, workers=0
     )
@@ -254,7 +256,7 @@ def main() -> int:
   write(
     "input_pipeline.json",
     {
-      "pictures": arguments.pictures,
+      "pictures": arguments.images,
       "kib_per_picture": round(statistics.mean(sizes) / 1024, 1),
       "image_size": SIZE,
       "batch_size": BATCH,
@@ -265,7 +267,7 @@ def main() -> int:
   )
   worst = min(row[side]["ratio"] for row in rows for side in ("threads", "processes"))
   if worst < REQUIRED_RATIO:
-    print(f"only {worst} times the peer's speed; {REQUIRED_RATIO} are required")
+    print(f"only {worst} times the speed of torch; {REQUIRED_RATIO} are required")
     return 1
   return 0
 

@@ -1,11 +1,11 @@
-"""Does MAE pre-training help? The same fine-tuning from it and from random weights, mean of seeds.
+"""Benefit of MAE pre-training: fine-tuning from pre-trained and from random weights, mean of seeds.
 
   python benchmarks/pretraining.py                        # demo clips
   python benchmarks/pretraining.py --manual_dir FOLDER    # labelled photographs
 
-Half of the people are for training: MAE sees their pictures without labels, fine-tuning sees the
-same pictures with labels, and the other half is tested. All runs are whole calls of run.py; the
-peer is the very same fine-tuning without `init_from`.
+Half of the subjects are used for training: MAE on their images without labels, fine-tuning on the
+same images with labels. The other half is tested. All runs are complete calls of run.py. The
+baseline is the same fine-tuning without `init_from`.
 """
 
 import argparse
@@ -20,14 +20,16 @@ from recipe_runs import SCORES, run, scores
 
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument("--manual_dir", default="", help="photographs; default: the demo clips")
+  parser.add_argument(
+    "--manual_dir", default="", help="labelled photographs; default: the demo clips"
+  )
   parser.add_argument("--seeds", type=int, default=3)
   parser.add_argument("--pretrain_epochs", type=float, default=300.0)
-  parser.add_argument("--epochs", type=float, default=60.0, help="of fine-tuning")
-  parser.add_argument("--input", default="flow", help="what the demo clips show")
-  parser.add_argument("--subjects", type=int, default=24, help="of the demo clips")
-  parser.add_argument("--data_dir", default="", help="where datasets are kept; default: built anew")
-  parser.add_argument("--output", type=pathlib.Path, help="JSON file for the figures")
+  parser.add_argument("--epochs", type=float, default=60.0, help="epochs of fine-tuning")
+  parser.add_argument("--input", default="flow", help="input of the demo clips")
+  parser.add_argument("--subjects", type=int, default=24, help="subjects of the demo clips")
+  parser.add_argument("--data_dir", default="", help="folder of built datasets; default: temporary")
+  parser.add_argument("--output", type=pathlib.Path, help="JSON file for the result")
   args = parser.parse_args()
   with tempfile.TemporaryDirectory() as folder:
     result = measure(args, pathlib.Path(folder))
@@ -49,7 +51,7 @@ def measure(args: argparse.Namespace, folder: pathlib.Path) -> dict:
   if args.manual_dir:
     pretrain, finetune = "mae_images.py", "finetune_images.py"
     shared.append(f"--config.data.manual_dir={args.manual_dir}")
-    own = ["--config.model.arguments.patch_size=8"]
+    model_flags = ["--config.model.arguments.patch_size=8"]
   else:
     pretrain, finetune = "mae_affectnet.py:demo", f"loso_demo.py:vit_tiny_patch16,{args.input}"
     shared += [
@@ -59,13 +61,13 @@ def measure(args: argparse.Namespace, folder: pathlib.Path) -> dict:
       "--config.data.options.size=128",
       f"--config.augment.flow={args.input == 'flow'}",
     ]
-    own = []
+    model_flags = []
   rows = []
   for seed in range(args.seeds):
-    here = [*shared, f"--config.seed={seed}"]
+    run_flags = [*shared, f"--config.seed={seed}"]
     weights = folder / f"mae{seed}"
-    run(pretrain, weights, *here, f"--config.epochs={args.pretrain_epochs}")
-    tuning = [*here, *own, f"--config.epochs={args.epochs}"]
+    run(pretrain, weights, *run_flags, f"--config.epochs={args.pretrain_epochs}")
+    tuning = [*run_flags, *model_flags, f"--config.epochs={args.epochs}"]
     scratch, tuned = folder / f"scratch{seed}", folder / f"tuned{seed}"
     run(finetune, scratch, *tuning)
     run(finetune, tuned, *tuning, f"--config.init_from={weights}")

@@ -1,11 +1,12 @@
-"""Expressions read from unseen videos, end to end: are they found, and are they named rightly?
+"""Spotting and recognition in long videos, end to end: spotting F1 and label accuracy.
 
   python run.py --config configs/quickstart.py
   python benchmarks/reading.py --checkpoint runs/quickstart --output benchmarks/results/reading.json
 
-Long videos of synthetic people whom no training saw (seed of `benchmarks/spotting.py`'s test) go as
-files through `python -m jax_me predict`; its events.json is scored by the MEGC rule (intersection
-over union of at least half), and of the events found, how many bear the right label.
+Long videos of synthetic subjects that are not in the training data (the test seed of
+`benchmarks/spotting.py`) are written to files and read by `python -m jax_me predict`. Its
+events.json is scored by the MEGC rule (intersection over union of at least 0.5). The label accuracy
+is over the events that were found.
 """
 
 import argparse
@@ -28,7 +29,7 @@ SEED = 202
 
 
 def write_video(path: pathlib.Path, subject: int, seconds: float, step: int) -> list[dict]:
-  """Writes every step-th frame (of 100 a second) as Motion JPEG; returns the true events."""
+  """Writes every step-th frame of a 100 fps video as Motion JPEG; returns the true events."""
   video = clip_rendering.demo_video(SEED, subject, 0, seconds)
   side = video.frame(0).shape[0]
   code = cv2.VideoWriter_fourcc(*"MJPG")
@@ -45,10 +46,12 @@ def write_video(path: pathlib.Path, subject: int, seconds: float, step: int) -> 
 
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument("--checkpoint", required=True, help="a run on the demo clips")
+  parser.add_argument("--checkpoint", required=True, help="workdir of a run on the demo clips")
   parser.add_argument("--videos", type=int, default=10)
   parser.add_argument("--seconds", type=float, default=15.0)
-  parser.add_argument("--step", type=int, default=3, help="3: 33 frames a second, 1: 100")
+  parser.add_argument(
+    "--step", type=int, default=3, help="use every step-th frame; 3: 33 fps, 1: 100 fps"
+  )
   parser.add_argument("--output", type=pathlib.Path)
   args = parser.parse_args()
   with tempfile.TemporaryDirectory() as name:
@@ -85,17 +88,17 @@ def main() -> None:
 
 
 def score(found: dict[str, list[dict]], truth: dict[str, list[dict]]) -> dict:
-  """Spotting over all videos together, and the labels of what was spotted."""
+  """Spotting scores pooled over all videos, and the label accuracy of the events found."""
   spotted = score_spotting(intervals(found), intervals(truth))
-  right = 0
+  correct = 0
   for video, events in truth.items():
     pairs = match_intervals(intervals(found)[video], intervals(truth)[video])
-    right += sum(found[video][f]["label"] == events[t]["label"] for f, t in pairs)
+    correct += sum(found[video][f]["label"] == events[t]["label"] for f, t in pairs)
   return {
     **dataclasses.asdict(spotted),
     "spotting_f1": round(spotted.f1, 4),
-    "labels_right": right,
-    "label_accuracy": round(right / max(spotted.right, 1), 4),
+    "labels_right": correct,
+    "label_accuracy": round(correct / max(spotted.right, 1), 4),
   }
 
 

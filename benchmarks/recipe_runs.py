@@ -1,4 +1,4 @@
-"""Whole calls of run.py, and what they scored."""
+"""Complete runs of run.py and their pooled scores."""
 
 import json
 import os
@@ -11,10 +11,10 @@ SCORES = ("uf1", "uar", "accuracy")
 
 
 def run(recipe: str, workdir: pathlib.Path, *settings: str) -> None:
-  """Trains "name.py:argument" of configs/ as a user would, on the CPU where nothing else is said.
+  """Trains the recipe "name.py:argument" of configs/, on the CPU unless JAX_PLATFORMS is set.
 
   Raises:
-    CalledProcessError: it failed; its own words are on the terminal.
+    CalledProcessError: the run failed; its error output is on the terminal.
   """
   command = [sys.executable, "run.py", f"--config=configs/{recipe}", f"--workdir={workdir}"]
   subprocess.run(

@@ -1,15 +1,15 @@
-"""Spotting on synthetic long videos: the thresholds' choice on some people, their score on others.
+"""Spotting in synthetic long videos: thresholds tuned on some subjects, scored on others.
 
-Videos of people who do not exist (`jax_me.datasets.synthetic.clip_rendering`): micro-expressions
-among blinks, small unrelated action units and head motion, with known intervals. Nothing is
-trained; only the motion of the face is used. The scores follow the MEGC rule
+The videos show synthetic subjects (`jax_me.datasets.synthetic.clip_rendering`): micro-expressions
+among blinks, small unrelated action units and head motion, with known intervals. No model is
+trained; only facial motion is used. The scores follow the MEGC rule
 (`jax_me.evaluation.spotting_scores`).
 
   python benchmarks/spotting.py --output benchmarks/results/spotting.json
 
-The thresholds were chosen on seed CHOICE alone, from the grid below, for 33 and 100 frames a second
-together (at either they are within 0.02 of the grid's best F1); seed TEST gives the scores to
-quote. A seed has its own people and videos.
+The thresholds were chosen on seed CHOICE alone, from the grid below, for 33 and 100 fps at once (at
+both rates they are within 0.02 of the best F1 of the grid). Seed TEST gives the scores to quote.
+Each seed has its own subjects and videos.
 """
 
 import argparse
@@ -47,19 +47,19 @@ class Job:
   seed: int
   subject: int
   seconds: float
-  step: int  # every step-th frame of 100 a second
+  step: int  # every step-th frame of 100 fps is used
 
 
 def measure(job: Job) -> dict:
-  """The motion of one video, frame by frame, and its true intervals in frames of the full rate."""
+  """Facial motion of one video, per frame, and its true intervals in frames of the full rate."""
   cv2.setNumThreads(1)
   video = clip_rendering.demo_video(job.seed, job.subject, 0, job.seconds)
   tracker, meter, moments = Tracker(SIDE, recognise=False), MotionMeter(), []
   for number in range(0, video.length, job.step):
     image, seconds = video.frame(number), number / video.fps
-    for seen in tracker.update(image, seconds):
-      patch = Patch.around(image, seen.chip)
-      motion = meter.update(patch, seen.chip, seen.face.landmarks, seconds)
+    for detection in tracker.update(image, seconds):
+      patch = Patch.around(image, detection.chip)
+      motion = meter.update(patch, detection.chip, detection.face.landmarks, seconds)
       moments.append(Moment(number, seconds, motion, None))
   return {
     "video": f"{job.seed}_{video.name}",

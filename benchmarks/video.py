@@ -1,15 +1,14 @@
-"""A minute of video at 30 frames a second: speed, memory, and whether every frame has its row.
+"""Speed, memory and completeness of `predict` on a minute of video at 30 fps.
 
-The video (960 x 540, Motion JPEG) shows a synthetic person on the left and, now and then, a second
-one on the right (a photograph of the London faces, where the optional local test data are there,
-else another synthetic person); both leave and come back, for eight seconds nobody is there, and
-three frames are broken.
-It is read as `python -m jax_me predict` reads it, motion and timeline included, by a model with
-random weights (its speed does not depend on them).
+The video (960 x 540, Motion JPEG) shows a synthetic person on the left and at times a second person
+on the right (a photograph of the London faces if the optional local test data are present, else
+another synthetic person). Both leave and return, for eight seconds no face is visible, and three
+frames are damaged. The video is read by `python -m jax_me predict`, motion and timeline included,
+with a model with random weights (the speed does not depend on them).
 
   python benchmarks/video.py --output benchmarks/results/video.json
 
-On an idle machine; two cores are what is promised.
+Run it on an idle machine. The documented figures are for two cores.
 """
 
 import argparse
@@ -40,11 +39,11 @@ from jax_me.models.registry import create_model  # noqa: E402
 
 LONDON = REPOSITORY.parent / "shared" / "data" / "london_faces" / "images"
 FPS, SIZE, FACE = 30, (960, 540), 440
-# Seconds of being there, for a video of 60; shorter ones are cut.
+# Time spans in seconds in which each person is visible, for a video of 60 s.
 LEFT = ((0, 44), (52, 60))
 RIGHT = ((5, 16), (24, 40))
 BROKEN = (300, 900, 901)
-# Somebody who comes is seen at the next look for newcomers.
+# Seconds until a new person is detected: the full detector runs at intervals.
 TOLERANCE = 0.5
 MODELS = {
   "convnextv2_atto": {"image_size": 224},
@@ -52,23 +51,26 @@ MODELS = {
 }
 
 
-def there(spans: tuple, seconds: float) -> bool:
+def is_visible(spans: tuple, seconds: float) -> bool:
   return any(start <= seconds < end for start, end in spans)
 
 
 def compose(seconds: float):
-  """The frames, uint8 [540, 960, 3] RGB."""
+  """Yields the frames, uint8 [540, 960, 3] RGB."""
   left = clip_rendering.demo_video(7, 0, 0, seconds)
-  pictures = sorted(LONDON.glob("*_neutral.jpg")) if LONDON.is_dir() else []
-  face = read_image(pictures[0]) if pictures else clip_rendering.demo_video(7, 1, 0, 1.0).frame(0)
+  photographs = sorted(LONDON.glob("*_neutral.jpg")) if LONDON.is_dir() else []
+  if photographs:
+    face = read_image(photographs[0])
+  else:
+    face = clip_rendering.demo_video(7, 1, 0, 1.0).frame(0)
   face = cv2.resize(face, (FACE, FACE), interpolation=cv2.INTER_AREA)
   for number in range(round(seconds * FPS)):
     now = number / FPS
     canvas = np.full((SIZE[1], SIZE[0], 3), 110, np.uint8)
-    if there(LEFT, now):
+    if is_visible(LEFT, now):
       frame = left.frame(int(now * left.fps))
       canvas[50 : 50 + FACE, 20 : 20 + FACE] = cv2.resize(frame, (FACE, FACE))
-    if there(RIGHT, now):
+    if is_visible(RIGHT, now):
       shift = 8 * np.sin(now), 5 * np.sin(1.7 * now)
       matrix = np.array([[1, 0, shift[0]], [0, 1, shift[1]]], np.float32)
       moved = cv2.warpAffine(face, matrix, (FACE, FACE), borderMode=cv2.BORDER_REPLICATE)
@@ -77,7 +79,7 @@ def compose(seconds: float):
 
 
 def make_video(path: pathlib.Path, seconds: float) -> None:
-  """Writes the video and breaks some of its frames."""
+  """Writes the video and damages some of its frames."""
   code = cv2.VideoWriter.fourcc(*"MJPG")
   writer = cv2.VideoWriter(str(path), code, FPS, SIZE)
   for frame in compose(seconds):
@@ -116,10 +118,10 @@ def make_model(folder: pathlib.Path, name: str) -> None:
 
 
 def predict(video: pathlib.Path, model: pathlib.Path, output: pathlib.Path, seconds: float) -> dict:
-  """Runs the command and watches its memory and how its table grows."""
+  """Runs the command and samples its memory and the size of its table."""
   command = [sys.executable, "-m", "jax_me", "predict", str(video)]
   command += ["--checkpoint", str(model), "--output", str(output)]
-  shutil.rmtree(output, ignore_errors=True)  # an older table would pass for this run's
+  shutil.rmtree(output, ignore_errors=True)  # an older table would be taken for this run's
   started = time.monotonic()
   process = subprocess.Popen(
     command,
@@ -128,7 +130,7 @@ def predict(video: pathlib.Path, model: pathlib.Path, output: pathlib.Path, seco
     stderr=subprocess.PIPE,
     text=True,
   )
-  # What is written has to be taken away all the time, or the pipe fills and the child waits.
+  # The pipe must be drained continuously, or it fills and the child blocks.
   errors: list[str] = []
   reader = threading.Thread(target=lambda: errors.extend(process.stderr), daemon=True)
   reader.start()
@@ -166,23 +168,23 @@ def predict(video: pathlib.Path, model: pathlib.Path, output: pathlib.Path, seco
 
 
 def check(output: pathlib.Path, seconds: float) -> dict:
-  """Rows against what is in the video."""
+  """Compares the rows with the known content of the video."""
   frames: dict[int, list[dict]] = collections.defaultdict(list)
   with open(output / "predictions.csv", newline="") as file:
     for row in csv.DictReader(file):
       frames[int(row["frame"])].append(row)
-  right = judged = 0
+  correct = evaluated = 0
   numbers: dict[str, set[str]] = {"left": set(), "right": set()}
   edges = [edge for span in (*LEFT, *RIGHT) for edge in span]
   for number, rows in frames.items():
     now = number / FPS
-    seen = [row for row in rows if row["person"]]
-    for row in seen:
+    detected = [row for row in rows if row["person"]]
+    for row in detected:
       numbers["left" if int(row["left"]) < 480 else "right"].add(row["person"])
     if rows[0]["status"] == "unreadable" or any(0 <= now - edge < TOLERANCE for edge in edges):
       continue
-    judged += 1
-    right += len(seen) == there(LEFT, now) + there(RIGHT, now)
+    evaluated += 1
+    correct += len(detected) == is_visible(LEFT, now) + is_visible(RIGHT, now)
   statuses = collections.Counter(rows[0]["status"] for rows in frames.values())
   record = json.loads((output / "events.json").read_text())["videos"][0]
   return {
@@ -190,8 +192,8 @@ def check(output: pathlib.Path, seconds: float) -> dict:
     "frames_in_table": len(frames),
     "numbers_without_gap": sorted(frames) == list(range(round(seconds * FPS))),
     "statuses": dict(statuses),
-    "share_of_frames_with_right_number_of_people": round(right / judged, 4),
-    "numbers_given": {place: sorted(given) for place, given in numbers.items()},
+    "share_of_frames_with_right_number_of_people": round(correct / evaluated, 4),
+    "numbers_given": {side: sorted(given) for side, given in numbers.items()},
     "expressions": len(record["events"]),
   }
 
