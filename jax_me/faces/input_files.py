@@ -10,6 +10,10 @@ from collections.abc import Iterable, Iterator
 
 from jax_me.faces import image_files
 
+_DIGITS = re.compile(r"\d+")
+# Of a second copy: "img46 (1)" on Windows and in browsers, "img46 copy 2" on macOS.
+_COPY_SUFFIX = re.compile(r"\s*\(\d+\)$|\s+copy(\s+\d+)?$", re.IGNORECASE)
+
 
 @dataclasses.dataclass(frozen=True)
 class SourceFile:
@@ -78,9 +82,21 @@ def _walk(folder: pathlib.Path, prefix: str, seen: set[pathlib.Path]) -> Iterato
 
 
 def frame_number(name: str) -> int | None:
-  """The last integer in a file's name, without its ending: `006_1/006_05562.jpg` -> 5562."""
-  digits = re.findall(r"\d+", pathlib.PurePosixPath(name).stem)
+  """The last integer in a file's name, without its ending: `006_1/006_05562.jpg` -> 5562.
+
+  The suffix that operating systems add to the name of a copy is not part of the number:
+  "img46 (1).jpg" is frame 46. Where it holds the only number, it counts: "frame (12).jpg" is 12.
+  """
+  stem = pathlib.PurePosixPath(name).stem
+  digits = _DIGITS.findall(_COPY_SUFFIX.sub("", stem)) or _DIGITS.findall(stem)
   return int(digits[-1]) if digits else None
+
+
+def _frame_order(name: str) -> tuple[int | None, int, str]:
+  """Sorting key of frames; copies of one frame, "img46 (2).jpg", follow in the order of theirs."""
+  match = _COPY_SUFFIX.search(pathlib.PurePosixPath(name).stem)
+  copies = _DIGITS.findall(match[0]) if match else []
+  return frame_number(name), int(copies[-1]) if copies else 0, name
 
 
 def make_tasks(files: Iterable[SourceFile], *, clips: bool, image_format: str) -> list[Task]:
@@ -104,7 +120,7 @@ def make_tasks(files: Iterable[SourceFile], *, clips: bool, image_format: str) -
   for key, names in groups.items():
     is_clip = key.endswith("/")
     if is_clip:
-      names.sort(key=lambda name: (frame_number(name), name))
+      names.sort(key=_frame_order)
     tasks.append(Task(tuple(names), tuple(outputs[name] for name in names), is_clip))
   return tasks
 

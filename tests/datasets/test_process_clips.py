@@ -8,12 +8,16 @@ from PIL import Image
 
 from jax_me.data.clip_inputs.inputs import INPUTS
 from jax_me.datasets.micro.clip_dataset import ClipOptions
-from jax_me.datasets.micro.clip_layout import frame_number, join_key, padded, read_tree
+from jax_me.datasets.micro.clip_layout import join_key, padded, read_tree
 from jax_me.datasets.micro.process_clips import Clip, Task, run_task
 from jax_me.datasets.synthetic import clip_rendering
 from jax_me.faces.alignment import align_image
 from jax_me.faces.image_files import read_image
+from jax_me.faces.input_files import frame_number
+from jax_me.inference.face_input import clip_face, clip_frames, model_faces
+from jax_me.models.model_folder import load_model
 from tests.helpers.clip_files import draw_clip, picture
+from tests.helpers.inference_models import save
 
 
 def task(folder, onset=5, apex=9, offset=14, **options):
@@ -77,6 +81,25 @@ def test_squares_and_other_formats(drawn):
   (example,), row = run(drawn)  # BMP is decoded, and kept without loss.
   assert row.status == "ok" and example.image.startswith(b"\x89PNG")
   np.testing.assert_array_equal(read_image(example.image), read_image(picture(9, (28, 34), ".bmp")))
+
+
+@pytest.mark.parametrize("side", [20, 40, 56])  # smaller, slightly larger, much larger than 32
+@pytest.mark.parametrize("input", ["apex", "pair", "dynamic"])
+def test_stored_images_are_those_of_inference(tmp_path, input, side):
+  """Unaligned frames are resized by the same function in a build and at inference."""
+  random = np.random.default_rng(0)
+  frames = {n: random.integers(0, 256, (side, side, 3), np.uint8) for n in range(5, 15)}
+  (tmp_path / "clip").mkdir()
+  for number, frame in frames.items():
+    Image.fromarray(frame).save(tmp_path / "clip" / f"img{number}.png")
+  (example,), _ = run(tmp_path, input=input, size=32)
+  saved = load_model(save(tmp_path / "model", input=input, align=False, size=32))
+  if input == "apex":
+    (face,) = model_faces(frames[9], saved)
+  else:
+    needed = clip_frames(saved, apex=4, count=10)
+    face = clip_face({n: frames[n + 5] for n in needed}, saved, apex=4, count=10)
+  np.testing.assert_array_equal(read_image(example.image), face.image)
 
 
 @pytest.mark.parametrize(

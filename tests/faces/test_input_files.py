@@ -2,6 +2,8 @@
 
 import os
 
+import pytest
+
 from jax_me.faces import input_files
 
 
@@ -40,16 +42,36 @@ def test_links_loops_and_pipes(tmp_path):
   ]
 
 
-def test_frame_number_is_the_last_integer():
-  cases = {
-    "006_1/006_05562.jpg": 5562,
-    "EP02_01f/img46.jpg": 46,
-    "reg_img9.png": 9,
-    "s1/1.jpg": 1,
-    "clip7/onset.jpg": None,
-    "a.mp4.jpg": 4,
-  }
-  assert {name: input_files.frame_number(name) for name in cases} == cases
+@pytest.mark.parametrize(
+  ("name", "number"),
+  [
+    ("img001.jpg", 1),
+    ("reg_img46.jpg", 46),
+    ("reg_img9.png", 9),
+    ("046.png", 46),
+    ("frame_0001.png", 1),
+    ("EP02_01f-12.jpg", 12),
+    ("EP02_01f/img46.jpg", 46),
+    ("S1_img0001.jpg", 1),
+    ("006_1/006_05562.jpg", 5562),
+    ("reg_image559740.bmp", 559740),
+    ("s1/1.jpg", 1),
+    ("a.mp4.jpg", 4),
+    ("clip7/onset.jpg", None),
+    # The suffix of a copy is not the number of the frame.
+    ("img46 (1).jpg", 46),
+    ("img46(2).jpg", 46),
+    ("006_05562 (12).jpg", 5562),
+    ("img46 - Copy.jpg", 46),
+    ("img46 - Copy (2).jpg", 46),
+    ("img46 copy 2.jpg", 46),
+    # Unless there is no other number.
+    ("frame (12).jpg", 12),
+    ("(12).jpg", 12),
+  ],
+)
+def test_frame_number_is_the_last_integer_before_a_copy_suffix(name, number):
+  assert input_files.frame_number(name) == number
 
 
 def image(name: str) -> input_files.SourceFile:
@@ -70,6 +92,14 @@ def test_clips_are_folders_of_numbered_frames_in_numerical_order():
   photographs = input_files.make_tasks(files, clips=False, image_format="jpg")
   assert [len(task.names) for task in photographs] == [1] * 5
   assert not any(task.is_clip for task in photographs)
+
+
+def test_copies_of_a_frame_follow_it_in_the_order_of_their_numbers():
+  names = ["c/img46 (10).jpg", "c/img46 (2).jpg", "c/img46.jpg", "c/img47.jpg", "c/img5.jpg"]
+  (clip,) = input_files.make_tasks([image(n) for n in names], clips=True, image_format="png")
+  assert clip.names == tuple(
+    f"c/{n}.jpg" for n in ("img5", "img46", "img46 (2)", "img46 (10)", "img47")
+  )
 
 
 def test_output_names_never_collide():

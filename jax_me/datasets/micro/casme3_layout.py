@@ -13,8 +13,9 @@ import pathlib
 import re
 
 from jax_me.datasets.generation.find_files import walk_folders
-from jax_me.datasets.micro.clip_layout import TABLE_SUFFIXES, Tree, frame_number
+from jax_me.datasets.micro.clip_layout import TABLE_SUFFIXES, Tree
 from jax_me.faces.image_files import is_image_name
+from jax_me.faces.input_files import frame_number
 
 PARTS = ("A", "C")
 

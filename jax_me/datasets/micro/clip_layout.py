@@ -14,12 +14,11 @@ from jax_me.datasets.generation.find_files import describe_missing
 from jax_me.datasets.generation.source_files import walk_files
 from jax_me.datasets.generation.tables import SpreadsheetError, read_table
 from jax_me.faces.image_files import is_image_name
+from jax_me.faces.input_files import frame_number
 
 IMAGES = ("auto", "raw", "cropped")
 TABLE_SUFFIXES = (".xlsx", ".xlsm", ".xls", ".csv")
 
-# "img46 (1).jpg" is what a browser or Explorer calls a second copy of img46.jpg.
-_COPY = re.compile(r"\s*\(\d+\)$")
 _DIGITS = re.compile(r"\d+")
 
 Key = tuple[str, str]
@@ -77,13 +76,6 @@ def read_tree(top: pathlib.Path) -> Tree:
     for (place, cropped), frames in sorted(groups.items())
   ]
   return Tree(top, tuple(folders), tuple(tables))
-
-
-def frame_number(name: str) -> int | None:
-  """The last whole number in a frame's name: 46 in "reg_img46.jpg"; None without any."""
-  stem = _COPY.sub("", name.rpartition(".")[0])
-  digits = _DIGITS.findall(stem)
-  return int(digits[-1]) if digits else None
 
 
 def join_key(name: str) -> str:

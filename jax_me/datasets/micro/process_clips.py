@@ -9,10 +9,10 @@ import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import cv2
 import numpy as np
 
 from jax_me.data.clip_inputs.inputs import frames_needed, make_clip_images
+from jax_me.data.decoding import resize_image
 from jax_me.datasets.generation.example import Example, Outcome, Row
 from jax_me.datasets.labeled_folder.process_files import is_plain
 from jax_me.faces.alignment import ClipAligner, NoFaceError
@@ -262,7 +262,11 @@ def _squares(
     sizes = sorted(f"{width} x {height}" for height, width, _ in shapes)
     raise _LeftOut("size_mismatch", f"its frames have {' and '.join(sizes)} pixels")
   if not task.align:
-    return {number: _resized(image, task.size) for number, image in images.items()}
+    return {
+      # As at inference; size 0 stores the frames as they are.
+      number: resize_image(image, task.size) if task.size else image
+      for number, image in images.items()
+    }
   aligner = _find_face(task, frames, moments, shapes.pop())
   if aligner.chip is None:
     raise _LeftOut("no_face", f"in {SEARCHED} frames from onset to offset")
@@ -327,15 +331,6 @@ def _read(frames: _Frames, number: int) -> np.ndarray:
   image = frames.read(number)
   assert image is not None, "read before"
   return image
-
-
-def _resized(image: np.ndarray, size: int) -> np.ndarray:
-  """uint8 [size, size, 3], sides stretched alike or not; as it is for size 0."""
-  if not size or image.shape[:2] == (size, size):
-    return image
-  shrinks = size < max(image.shape[:2])
-  interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-  return cv2.resize(image, (size, size), interpolation=interpolation)
 
 
 def _digest(frames: _Frames, needed: Sequence[int]) -> str:
