@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from jax_me.data.labels import normalize_label
 from jax_me.datasets.catalog import BUILDERS, builder_class
 from jax_me.datasets.generation.base_builder import FaceDataset, FaceDatasetConfig
 from jax_me.datasets.generation.fingerprint import IDENTITY_FILE, make_options
@@ -139,7 +140,7 @@ def find_build(
     build
     for build in builds
     if build.variant.startswith(variant or "")
-    and (build.problem or all(build.options.get(key) == value for key, value in wanted.items()))
+    and (build.problem or all(_has_option(build, key, value) for key, value in wanted.items()))
   ]
   whole = [build for build in fitting if not build.problem]
   if len(whole) == 1:
@@ -157,6 +158,14 @@ def find_build(
     f"dataset {name} is not built{what} in {data_dir}{others}. Build it with "
     f"python -m jax_me data build {name}"
   )
+
+
+def _has_option(build: Build, key: str, value: Any) -> bool:
+  built = build.options.get(key)
+  if key == "labels" and built and value:
+    # Builds of version 0.1 may spell them "half_smile" instead of "half smile".
+    return [*map(normalize_label, built)] == [*map(normalize_label, value)]
+  return built == value
 
 
 def open_build(build: Build) -> FaceDataset:

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jax_me.data.labels import normalize_label
 from jax_me.models import model_folder
 from jax_me.models.weight_mapping import initialise_from
 from jax_me.training.state import State, initial_key
@@ -49,8 +50,8 @@ def start_from(
     target_name=target_name,
     model_state=state["model_state"],
     source_model_state=model_state,
-    labels=None if labels is None else list(labels),
-    source_labels=source.labels,
+    labels=_normalized(labels),
+    source_labels=_normalized(source.labels),
   )
   weights = transfer.params
   if head_std and any(row["path"] == "head.kernel" for row in transfer.report["fresh"]):
@@ -67,6 +68,11 @@ def start_from(
     # The average starts from the same weights, in buffers of its own: the step donates both.
     started["ema"] = _placed(weights, state["params"])
   return started, transfer.report
+
+
+def _normalized(labels: Sequence[str] | None) -> list[str] | None:
+  """Label names in one spelling: models of version 0.1 may have "half_smile" for "half smile"."""
+  return None if labels is None else [normalize_label(label) for label in labels]
 
 
 def _placed(values: Any, like: Any) -> Any:

@@ -140,6 +140,16 @@ def test_class_folders(tmp_path):
   assert statuses(builder) == {"readme.png": "unexpected_place"}
 
 
+def test_labels_have_one_spelling(tmp_path):
+  for name in ("Half_Smile", "half-smile", " half  smile", "_"):
+    draw(tmp_path / name / "x.png")
+  builder = build(tmp_path)
+  assert read_index(builder).label_names == ("half smile",) and len(read_index(builder)) == 3
+  assert statuses(builder) == {"_/x.png": "unexpected_place"}
+  chosen = build(tmp_path, labels=["HALF_SMILE"])
+  assert read_index(chosen).label_names == ("half smile",)
+
+
 def test_split_folders_give_the_official_division(tmp_path):
   for split, count in (("train", 3), ("val", 1), ("test", 2)):
     for label in ("a", "b"):

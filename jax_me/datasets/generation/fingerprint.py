@@ -10,6 +10,7 @@ import json
 import pathlib
 from typing import Any
 
+from jax_me.data.labels import normalize_label
 from jax_me.datasets.generation.base_builder import FaceDataset, FaceDatasetConfig
 
 IDENTITY_FILE = "identity.json"
@@ -46,6 +47,36 @@ def identity_hash(cls: type[FaceDataset], config: FaceDatasetConfig) -> str:
   """Twelve hex digits that stand for `identity`."""
   text = json.dumps(identity(cls, config), sort_keys=True)
   return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def find_respelled(
+  cls: type[FaceDataset], data_dir: pathlib.Path, config: FaceDatasetConfig
+) -> FaceDatasetConfig | None:
+  """The config of a build that differs from `config` only in the spelling of label names.
+
+  Version 0.1 stored "half_smile" for what is "half smile" now. Such a build is opened under the
+  names that it was built with; everything compares names through `normalize_label`.
+
+  Args:
+    cls: the builder.
+    data_dir: folder where datasets are kept.
+    config: the wanted variant.
+
+  Returns:
+    `config` with the name and the labels of the build; None when there is none.
+  """
+  wanted = sorted(map(normalize_label, config.labels))
+  for path in sorted((data_dir / cls.name).glob(f"*/{cls.VERSION}/{IDENTITY_FILE}")):
+    record = json.loads(path.read_text(encoding="utf-8"))
+    if (
+      record["labels"] != list(config.labels)
+      and sorted(map(normalize_label, record["labels"])) == wanted
+      and record["fingerprint"] == config.fingerprint
+      and cls.is_answer(record["options"], config.options)
+    ):
+      name = path.parent.parent.name
+      return dataclasses.replace(config, name=name, labels=tuple(record["labels"]))
+  return None
 
 
 def find_prepared(cls: type[FaceDataset], data_dir: pathlib.Path, options: Any) -> dict[str, Any]:

@@ -8,7 +8,12 @@ from typing import Any
 from jax_me.cpu_cores import available_cores
 from jax_me.datasets.generation.base_builder import FaceDataset, FaceDatasetConfig
 from jax_me.datasets.generation.build_lock import build_lock
-from jax_me.datasets.generation.fingerprint import find_prepared, identity_hash, make_options
+from jax_me.datasets.generation.fingerprint import (
+  find_prepared,
+  find_respelled,
+  identity_hash,
+  make_options,
+)
 from jax_me.datasets.generation.generate import generate
 
 logger = logging.getLogger(__name__)
@@ -59,6 +64,8 @@ def prepare_dataset(
   config.name = f"{cls.config_title(checked)}-{identity_hash(cls, config)}"
   builder = cls(data_dir=folder, config=config)
   if not _is_complete(builder):
+    if respelled := find_respelled(cls, folder, config):
+      return cls(data_dir=folder, config=respelled)
     with build_lock(folder / cls.name / f".{config.name}.lock"):
       # Another process may have generated it while this one waited.
       if not _is_complete(builder):

@@ -7,6 +7,7 @@ import pathlib
 import re
 from collections.abc import Iterable
 
+from jax_me.data.labels import normalize_label
 from jax_me.datasets.generation.source_files import walk_files
 from jax_me.faces.image_files import is_image_name
 from jax_me.faces.input_files import frame_number
@@ -84,11 +85,6 @@ class Listing:
   problems: tuple[Problem, ...]
 
 
-def clean_label(name: str) -> str:
-  """Class names differ neither by case nor by spaces around or within them."""
-  return " ".join(name.split()).casefold()
-
-
 def list_folder(folder: pathlib.Path) -> Listing:
   """Reads labels.csv if there is one, else the class folders.
 
@@ -130,10 +126,16 @@ def _from_folders(folder: pathlib.Path, files: list[str]) -> Listing:
     found = f"it has images like {files[0]}" if files else "it has no images"
     raise ValueError(f"manual_dir {folder} must hold {LAYOUTS}; {found}")
   chosen = max(known, key=lambda layout: (len(known[layout]), layout))
-  sources = [_from_path(file, chosen) for file in known[chosen]]
+  sources = []
+  problems = []
+  for file in known[chosen]:
+    try:
+      sources.append(_from_path(file, chosen))
+    except ValueError as error:  # the folder's name is "_" or the like
+      problems.append(Problem(file, "unexpected_place", str(error)))
   other = [file for layout, names in by_layout.items() if layout != chosen for file in names]
   detail = f"the other images lie in {'/'.join(f'<{part}>' for part in chosen)}"
-  problems = [Problem(file, "unexpected_place", detail) for file in sorted(other)]
+  problems += [Problem(file, "unexpected_place", detail) for file in sorted(other)]
   return Listing(tuple(sources), tuple(problems))
 
 
@@ -159,7 +161,7 @@ def _from_path(file: str, layout: tuple[str, ...]) -> Source:
   number = frame_number(file) if "clip" in part else None
   return Source(
     file=file,
-    label=clean_label(part["class"]),
+    label=normalize_label(part["class"]),
     subject=part.get("subject", ""),
     # Two classes may hold clips of the same name; these are different recordings.
     clip=f"{part['class']}/{part['clip']}" if "clip" in part else "",
@@ -244,9 +246,7 @@ def _match_columns(table: pathlib.Path, header: list[str]) -> tuple[dict[str, in
 
 def _from_row(file: str, row: dict[str, str]) -> Source:
   numbers = {field: _number(field, row[field]) for field in NUMBERS if row.get(field)}
-  label = clean_label(row["label"])
-  if not label:
-    raise ValueError("the label is empty")
+  label = normalize_label(row["label"])
   split = row.get("split", "").casefold() or "train"
   if split not in SPLITS:
     raise ValueError(f"split {row['split']!r} is none of {', '.join(sorted(SPLITS))}")

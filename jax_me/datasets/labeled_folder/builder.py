@@ -5,7 +5,9 @@ import dataclasses
 import itertools
 import pathlib
 from collections.abc import Iterator
+from typing import Any
 
+from jax_me.data.labels import normalize_label
 from jax_me.datasets.generation.base_builder import FaceDataset
 from jax_me.datasets.generation.source_files import fingerprint_folder
 from jax_me.datasets.generation.split import Split
@@ -13,7 +15,6 @@ from jax_me.datasets.labeled_folder.annotations import (
   LABELS_FILE,
   LAYOUTS,
   Source,
-  clean_label,
   list_folder,
 )
 from jax_me.datasets.labeled_folder.process_files import Task, batched, run_task
@@ -53,7 +54,7 @@ class FolderOptions:
       raise ValueError(f"on_no_face must be one of {', '.join(ON_NO_FACE)}: {self.on_no_face!r}")
     if self.encoding not in ENCODINGS:
       raise ValueError(f"encoding must be one of {', '.join(ENCODINGS)}: {self.encoding!r}")
-    labels = tuple(clean_label(name) for name in self.labels)
+    labels = tuple(normalize_label(name) for name in self.labels)
     if len(set(labels)) < len(labels):
       raise ValueError(f"labels must be different, got {', '.join(self.labels)}")
     object.__setattr__(self, "labels", labels)
@@ -78,6 +79,12 @@ class LabeledImages(FaceDataset):
     return fingerprint_folder(
       manual_dir, lambda name: name == LABELS_FILE or is_image_name(pathlib.Path(name).name)
     )
+
+  @classmethod
+  def is_answer(cls, built: dict[str, Any], options: FolderOptions) -> bool:
+    # Version 0.1 kept "_" and "-" in label names.
+    labels = [normalize_label(name) for name in built["labels"]]
+    return super().is_answer({**built, "labels": labels}, options)
 
   @classmethod
   def config_title(cls, options: FolderOptions) -> str:
