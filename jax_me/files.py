@@ -1,4 +1,4 @@
-"""Writing a file whole: a reader meets the old content or the new, never a half of it."""
+"""Atomic file writes: a reader finds either the old content or the new, never a partial file."""
 
 import os
 import pathlib
@@ -11,16 +11,16 @@ def write_atomically(
   *,
   scratch: str | os.PathLike[str] | None = None,
 ) -> None:
-  """Writes `content` elsewhere and renames it to `path`, so that even kill -9 leaves no half.
+  """Writes `content` to a temporary file and renames it to `path`; safe even against kill -9.
 
   Args:
-    path: where the file is to be; missing folders above it are made.
-    content: all of it.
-    scratch: a folder on the same file system for the half-written file. None takes the folder of
-      `path`, and flushes the file to the disk: one by one that would be slow for many pictures.
+    path: the file to write; missing parent folders are created.
+    content: the whole content.
+    scratch: folder on the same file system for the temporary file. None uses the folder of `path`
+      and flushes the file to disk, which would be slow for many images.
 
   Raises:
-    OSError: disk full, no permission; `path` is as it was and nothing else stays.
+    OSError: disk full or no permission; `path` is unchanged and the temporary file is removed.
   """
   target = pathlib.Path(path)
   target.parent.mkdir(parents=True, exist_ok=True)
@@ -33,7 +33,7 @@ def write_atomically(
       if scratch is None:
         file.flush()
         os.fsync(file.fileno())
-    # mkstemp makes private files; this one is to be as readable as any other of the user's.
+    # mkstemp creates private files; give this one the permissions of an ordinary new file.
     os.chmod(temporary, 0o666 & ~_umask())
     os.replace(temporary, target)
   except BaseException:
@@ -42,7 +42,7 @@ def write_atomically(
 
 
 def _umask() -> int:
-  # There is no way to read it without setting it; 0o077 keeps others out meanwhile.
+  # The umask can only be read by setting it; 0o077 is the safe value in between.
   umask = os.umask(0o077)
   os.umask(umask)
   return umask

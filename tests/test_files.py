@@ -1,4 +1,4 @@
-"""Files written whole or not at all."""
+"""Atomic file writes."""
 
 import os
 
@@ -8,7 +8,7 @@ from jax_me.files import write_atomically
 
 
 @pytest.mark.parametrize("use_scratch", [False, True])
-def test_write_whole_replaces_and_makes_folders(tmp_path, use_scratch):
+def test_write_replaces_the_file_and_creates_folders(tmp_path, use_scratch):
   scratch = None
   if use_scratch:
     scratch = tmp_path / "scratch"
@@ -24,7 +24,7 @@ def test_write_whole_replaces_and_makes_folders(tmp_path, use_scratch):
   assert path.stat().st_mode == plain.stat().st_mode
 
 
-def test_failed_write_leaves_the_old_content_and_nothing_else(tmp_path, monkeypatch):
+def test_failed_write_keeps_the_old_content_and_no_partial_file(tmp_path, monkeypatch):
   path = tmp_path / "a.txt"
   write_atomically(path, b"one")
 

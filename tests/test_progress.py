@@ -1,9 +1,9 @@
-"""Progress where there is no terminal."""
+"""Progress display without a terminal."""
 
 from jax_me import progress
 
 
-def test_lines_tell_number_speed_and_time_left(capsys, monkeypatch):
+def test_lines_show_number_speed_and_time_left(capsys, monkeypatch):
   monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
   assert list(progress.show_progress(iter([1, 2]), "toy", 2)) == [1, 2]
   lines = capsys.readouterr().err.splitlines()
@@ -26,7 +26,7 @@ def test_files_done_before_do_not_count_towards_the_speed(capsys, monkeypatch):
   assert first.startswith("toy: 999/1000 images") and last.startswith("toy: 1 images in ")
 
 
-def test_quiet_says_nothing(capsys):
+def test_quiet_prints_nothing(capsys):
   counter = progress.Progress("toy", 2, quiet=True)
   counter.advance()
   counter.close()

@@ -1,4 +1,4 @@
-"""A whole folder of photographs or clips -> aligned faces, in parallel, with a report."""
+"""Face alignment of a whole folder of photographs or clips, in parallel, with a report."""
 
 import contextlib
 import json
@@ -6,19 +6,23 @@ import os
 import pathlib
 import shutil
 from collections.abc import Iterator
+from typing import Any
 
 from jax_me.cpu_cores import available_cores
-from jax_me.faces import alignment, detector, input_files, process_files, worker_pool
-from jax_me.faces.alignment_report import Report
-from jax_me.faces.process_files import OutputError
+from jax_me.faces import alignment, alignment_task, detector, input_files, worker_pool
+from jax_me.faces.alignment_report import AlignmentReport, ReportRow
+from jax_me.faces.alignment_task import OutputError
 from jax_me.files import write_atomically
 from jax_me.progress import Progress
 
 SUMMARY_NAME = "summary.json"
 SCRATCH_NAME = ".faces-partial"
 
-# Statuses that mean that something went wrong; "no_face" joins them under on_no_face="error".
+# Statuses that count as failures; on_no_face="error" adds "no_face".
 FAILURES = frozenset({"unreadable", "failed", "size_mismatch"})
+
+# The content of summary.json.
+Summary = dict[str, Any]
 
 
 def align_folder(
@@ -31,39 +35,40 @@ def align_folder(
   clips: bool = False,
   image_format: str = "png",
   quiet: bool = False,
-) -> dict:
-  """Aligns all pictures below a folder and mirrors them to another, with a row for every file.
+) -> Summary:
+  """Aligns all images below a folder into a mirrored output folder, with a report row per file.
 
-  The output holds the aligned pictures under the names that `listing.output_names` states,
-  report.jsonl (sorted by file) and summary.json. When a run was killed, the same call goes on:
-  files that have their row and their result and have not changed since are not done again. What
-  could not be read is tried again, and a clip with a frame to do is done again whole. Results of
-  sources that are gone are deleted.
+  The output holds the aligned images under the names given by `input_files.output_names`,
+  report.jsonl (sorted by file) and summary.json. After a killed run the same call resumes: files
+  that have a row and a result and are unchanged are skipped, unreadable files are tried again, and
+  a clip with an unfinished frame is aligned again as a whole. Results whose source file is gone
+  are deleted.
 
-  A row: file; status ("ok", "several_faces", "no_face", "centered", "unreadable", "failed",
-  "size_mismatch", "not_an_image"); output (relative to the output folder, or None); reason (why it
-  went wrong, or None); faces, box, landmarks, transform and in clips reference (see
-  `alignment.Aligned`); bytes and modified (ns) of the source; and where there is an output its
-  pixels, pixel_sum and pixel_square_sum per RGB channel (see `report.pixel_statistics`).
+  A report row has: file; status ("ok", "several_faces", "no_face", "centered", "unreadable",
+  "failed", "size_mismatch", "not_an_image"); output (relative to the output folder, or None);
+  reason (of a failure, or None); faces, box, landmarks, transform and in clips reference (see
+  `alignment.AlignedFace`); bytes and modified (ns) of the source file; and where there is an
+  output its pixels, pixel_sum and pixel_square_sum per RGB channel (see
+  `alignment_report.pixel_statistics`).
 
   Args:
-    input: folder with pictures at any depth. Other files get the status "not_an_image".
-    output: folder to write; made if missing. May lie inside input, and is then passed over.
-    size: side of the aligned faces in pixels.
-    workers: processes; None for one per core, 1 for none but this.
-    on_no_face: what becomes of a picture (or clip) without a face: "skip" (no output), "center"
-      (the centred square) or "error" (no output, and it counts as failed).
-    clips: whether the numbered pictures of a folder are frames of one clip sharing one transform.
+    input: folder with images at any depth. Other files get the status "not_an_image".
+    output: output folder, created if missing. It may be inside `input` and is then skipped.
+    size: side of the aligned faces in pixels, in [16, 4096].
+    workers: number of processes; None uses one per core, 1 runs in this process only.
+    on_no_face: treatment of an image (or clip) without a face: "skip" (no output), "center"
+      (the centred square) or "error" (no output, counted as failed).
+    clips: whether the numbered images of a folder are frames of one clip with one transform.
     image_format: "png" (lossless) or "jpg".
     quiet: show no progress.
 
   Returns:
     The summary: {"complete", "files", "counts", "failed", "mean", "std", "settings", "notice"};
-    mean and std are per RGB channel, of the aligned pictures in [0, 1], or None.
+    mean and std are per RGB channel, of the aligned images in [0, 1], or None.
 
   Raises:
-    ValueError: bad settings, no files, folders that must not be combined, or an output that holds
-      something else or was made with other settings (only on_no_face may change).
+    ValueError: bad settings, no files, invalid folders, or an output folder with other content or
+      made with other settings (only on_no_face may change).
     OutputError: the output cannot be written, or another run is writing to it.
   """
   alignment.check_settings(size, on_no_face)
@@ -73,7 +78,7 @@ def align_folder(
   if workers < 1:
     raise ValueError(f"workers must be at least 1, got {workers}")
   detector.landmark_model_path()
-  source, target = _check_folders(pathlib.Path(input), pathlib.Path(output))
+  source, target = _resolve_folders(pathlib.Path(input), pathlib.Path(output))
   try:
     files = input_files.list_files(source, without=target)
   except OSError as error:
@@ -89,23 +94,25 @@ def align_folder(
   }
   try:
     target.mkdir(parents=True, exist_ok=True)
-    with _sole_use(target):
-      return _align(files, source, target, settings, workers, quiet)
+    with lock_folder(target):
+      return _align_files(files, source, target, settings, workers, quiet)
   except OSError as error:
     raise OutputError(f"cannot write {error.filename or target}: {error.strerror}") from error
 
 
-def _check_folders(source: pathlib.Path, target: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
+def _resolve_folders(
+  source: pathlib.Path, target: pathlib.Path
+) -> tuple[pathlib.Path, pathlib.Path]:
   source, target = source.expanduser().resolve(), target.expanduser().resolve()
   if not source.exists():
     raise ValueError(f"the input folder {source} does not exist")
   if not source.is_dir():
-    raise ValueError(f"the input {source} is a file; give the folder that holds the pictures")
+    raise ValueError(f"the input {source} is a file; give the folder that holds the images")
   if source == target:
     raise ValueError(f"input and output are both {source}; choose another output folder")
   if target in source.parents:
     raise ValueError(
-      f"the input {source} lies inside the output {target}, where results could overwrite it; "
+      f"the input {source} is inside the output {target}, where results could overwrite it; "
       "choose another output folder"
     )
   if target.exists() and not target.is_dir():
@@ -114,11 +121,15 @@ def _check_folders(source: pathlib.Path, target: pathlib.Path) -> tuple[pathlib.
 
 
 @contextlib.contextmanager
-def _sole_use(folder: pathlib.Path) -> Iterator[None]:
-  """Keeps a second run from writing to the same folder; the lock dies with the process."""
+def lock_folder(folder: pathlib.Path) -> Iterator[None]:
+  """Holds an exclusive lock on a folder; the lock is released when the process ends.
+
+  Raises:
+    OutputError: another process holds the lock.
+  """
   try:
     import fcntl
-  except ImportError:  # Windows has no such lock
+  except ImportError:  # not available on Windows
     yield
     return
   handle = os.open(folder, os.O_RDONLY)
@@ -134,34 +145,35 @@ def _sole_use(folder: pathlib.Path) -> Iterator[None]:
     os.close(handle)
 
 
-def _align(
+def _align_files(
   files: list[input_files.SourceFile],
   source: pathlib.Path,
   target: pathlib.Path,
-  settings: dict,
+  settings: dict[str, Any],
   workers: int,
   quiet: bool,
-) -> dict:
-  earlier = _earlier_settings(target, settings)
+) -> Summary:
+  earlier = _read_earlier_settings(target, settings)
   scratch = target / SCRATCH_NAME
   shutil.rmtree(scratch, ignore_errors=True)
   scratch.mkdir()
-  about = {"settings": settings, "notice": detector.LICENSE_NOTICE}
-  _write_summary(target, {"complete": False, **about}, scratch)
-  with contextlib.closing(Report(target)) as report:
-    work = input_files.make_tasks(
+  header = {"settings": settings, "notice": detector.LICENSE_NOTICE}
+  _write_summary(target, {"complete": False, **header}, scratch)
+  with contextlib.closing(AlignmentReport(target)) as report:
+    tasks = input_files.make_tasks(
       files, clips=settings["clips"], image_format=settings["image_format"]
     )
     redo_faceless = earlier is not None and earlier["on_no_face"] != settings["on_no_face"]
-    work = _unfinished(report, files, work, target, redo_faceless=redo_faceless)
+    tasks = _unfinished_tasks(report, files, tasks, target, redo_faceless=redo_faceless)
     sources = {file.name: file for file in files}
     total = sum(file.is_image for file in files)
-    done = total - sum(len(task.names) for task in work)
+    done = total - sum(len(task.names) for task in tasks)
     progress = Progress("faces", total, done=done, quiet=quiet)
     for file in files:
       if not file.is_image and file.name not in report:
-        report.append(_with_source(process_files.empty_row(file.name, "not_an_image"), file))
-    task_settings = process_files.Settings(
+        row = alignment_task.make_empty_row(file.name, "not_an_image")
+        report.append(_add_source(row, file))
+    task_settings = alignment_task.AlignmentSettings(
       input=str(source),
       output=str(target),
       scratch=str(scratch),
@@ -170,9 +182,9 @@ def _align(
       image_format=settings["image_format"],
     )
     try:
-      with contextlib.closing(worker_pool.run_tasks(work, task_settings, workers=workers)) as rows:
+      with contextlib.closing(worker_pool.run_tasks(tasks, task_settings, workers=workers)) as rows:
         for row in rows:
-          report.append(_with_source(row, sources[row["file"]]))
+          report.append(_add_source(row, sources[row["file"]]))
           progress.advance()
     finally:
       progress.close()
@@ -180,28 +192,28 @@ def _align(
     result = report.finish(files)
   failures = FAILURES | ({"no_face"} if settings["on_no_face"] == "error" else set())
   failed = sum(number for status, number in result["counts"].items() if status in failures)
-  summary = {"complete": True, "failed": failed, **result, **about}
+  summary = {"complete": True, "failed": failed, **result, **header}
   _write_summary(target, summary, target)
   return summary
 
 
-def _with_source(row: dict, file: input_files.SourceFile) -> dict:
+def _add_source(row: ReportRow, file: input_files.SourceFile) -> ReportRow:
   return {**row, "bytes": file.bytes, "modified": file.modified}
 
 
-def _write_summary(target: pathlib.Path, summary: dict, scratch: pathlib.Path) -> None:
+def _write_summary(target: pathlib.Path, summary: Summary, scratch: pathlib.Path) -> None:
   data = json.dumps(summary, indent=2).encode() + b"\n"
   write_atomically(target / SUMMARY_NAME, data, scratch=scratch)
 
 
-def _earlier_settings(target: pathlib.Path, settings: dict) -> dict | None:
-  """The settings of the run that began this output folder; None for a fresh one."""
+def _read_earlier_settings(target: pathlib.Path, settings: dict[str, Any]) -> dict[str, Any] | None:
+  """The settings of the earlier run in this output folder; None for a new folder."""
   path = target / SUMMARY_NAME
   if not path.exists():
-    if strangers := sorted(name for name in os.listdir(target) if not name.startswith(".")):
+    if foreign := sorted(name for name in os.listdir(target) if not name.startswith(".")):
       raise ValueError(
         f"the output {target} is not empty and was not made by this command (it holds "
-        f"{strangers[0]}); choose another folder"
+        f"{foreign[0]}); choose another folder"
       )
     return None
   try:
@@ -216,30 +228,33 @@ def _earlier_settings(target: pathlib.Path, settings: dict) -> dict | None:
     raise ValueError(
       f"the output {target} was made with "
       + ", ".join(f"{name} {earlier[name]} (now {settings[name]})" for name in differing)
-      + "; choose another folder, or delete this one to start afresh"
+      + "; choose another folder, or delete this one to start again"
     )
   return earlier
 
 
-def _unfinished(
-  report: Report,
+def _unfinished_tasks(
+  report: AlignmentReport,
   files: list[input_files.SourceFile],
-  work: list[input_files.Task],
+  tasks: list[input_files.AlignmentTask],
   target: pathlib.Path,
   *,
   redo_faceless: bool,
-) -> list[input_files.Task]:
-  """The tasks still to do. Rows that no longer hold are dropped, and their results deleted."""
+) -> list[input_files.AlignmentTask]:
+  """The tasks still to do. Outdated rows are dropped and their results deleted."""
   sources = {file.name: file for file in files}
-  outputs = {name: out for task in work for name, out in zip(task.names, task.outputs, strict=True)}
+  outputs = {
+    name: output for task in tasks for name, output in zip(task.names, task.outputs, strict=True)
+  }
 
-  def holds(row: dict) -> bool:
+  def is_valid(row: ReportRow) -> bool:
     file = sources.get(row["file"])
     if file is None or (row["bytes"], row["modified"]) != (file.bytes, file.modified):
       return False
     if row["status"] == "not_an_image":
       return not file.is_image
-    if row["status"] in ("unreadable", "failed"):  # permission, memory: it may go well this time
+    # Errors of permission or memory may not occur again.
+    if row["status"] in ("unreadable", "failed"):
       return False
     if redo_faceless and row["status"] in ("no_face", "centered"):
       return False
@@ -247,14 +262,14 @@ def _unfinished(
       return file.is_image
     return row["output"] == outputs.get(file.name) and (target / row["output"]).is_file()
 
-  stale, finished = [], set()
+  outdated, finished = [], set()
   for row in report.rows():
-    if holds(row):
+    if is_valid(row):
       finished.add(row["file"])
     else:
-      stale.append(row)
-  for row in stale:
+      outdated.append(row)
+  for row in outdated:
     if row["output"] is not None:
       (target / row["output"]).unlink(missing_ok=True)
     report.drop(row["file"])
-  return [task for task in work if not finished.issuperset(task.names)]
+  return [task for task in tasks if not finished.issuperset(task.names)]

@@ -1,7 +1,8 @@
-"""Aligned faces: dlib's face chip from a photograph, or one and the same chip from a whole clip."""
+"""Face alignment: dlib's face chip of a photograph, or one shared chip for a whole clip."""
 
 import dataclasses
 from collections.abc import Iterable
+from typing import Any
 
 import cv2
 import dlib
@@ -11,8 +12,11 @@ from jax_me.faces import detector
 
 ON_NO_FACE = ("skip", "center", "error")
 
-# The chip shows the face with this margin, as a share of its size (dlib.get_face_chip's default).
+# Margin around the face in the chip, as a share of its size (dlib.get_face_chip's default).
 PADDING = 0.25
+
+# JSON-ready description of an alignment; `AlignedFace` lists its keys.
+FaceRecord = dict[str, Any]
 
 
 class NoFaceError(ValueError):
@@ -21,11 +25,11 @@ class NoFaceError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class FaceChip:
-  """dlib's cut of a face: turned, scaled and moved, never sheared.
+  """dlib's face chip: a similarity transform (rotation, scale, translation) of the image.
 
   Attributes:
-    left, top, right, bottom: the square in source pixels before turning, as dlib states it.
-    angle: radians by which the square is turned about its centre.
+    left, top, right, bottom: the square in source pixels before rotation, as dlib defines it.
+    angle: rotation of the square about its centre, radians.
     size: side of the result in pixels.
   """
 
@@ -38,7 +42,7 @@ class FaceChip:
 
   @classmethod
   def of_face(cls, face: detector.Face, size: int) -> "FaceChip":
-    """The cut of `dlib.get_face_chip`: the landmarks fitted to dlib's mean face, padding 0.25."""
+    """The chip of `dlib.get_face_chip`: landmarks fitted to dlib's mean face, padding 0.25."""
     left, top, right, bottom = face.box
     shape = dlib.full_object_detection(
       dlib.rectangle(left, top, right, bottom),
@@ -50,26 +54,26 @@ class FaceChip:
 
   def matrix(self) -> np.ndarray:
     """float64 [2, 3]: chip (x, y) = matrix @ source (x, y, 1), pixel centres at whole numbers."""
-    # dlib maps the square's corners, turned about its centre, to the chip's corner pixels.
+    # dlib maps the corners of the rotated square to the chip's corner pixels.
     scale = (self.size - 1) / (self.right - self.left)
     cos, sin = np.cos(self.angle) * scale, np.sin(self.angle) * scale
-    turn = np.array([[cos, sin], [-sin, cos]])
+    rotation = np.array([[cos, sin], [-sin, cos]])
     source = np.array([self.left + self.right, self.top + self.bottom]) / 2
-    # Each halving of dlib's pyramid keeps the source pixels 2i + 2, but is reckoned as
-    # p / 2 - (1.25, 0.75): a quarter of a halved pixel off, which would show in the record.
-    source += (2 ** (self._halvings() + 1) - 2) * np.array([-0.25, 0.25])
+    # Each level of dlib's pyramid keeps the source pixels 2i + 2, but dlib computes with
+    # p / 2 - (1.25, 0.75). This corrects the difference of a quarter of a halved pixel.
+    source += (2 ** (self._pyramid_levels() + 1) - 2) * np.array([-0.25, 0.25])
     center = np.full(2, (self.size - 1) / 2)
-    return np.column_stack([turn, center - turn @ source])
+    return np.column_stack([rotation, center - rotation @ source])
 
-  def _halvings(self) -> int:
-    """How often dlib halves the picture before it cuts: while the half has more pixels."""
+  def _pyramid_levels(self) -> int:
+    """Number of times dlib halves the image before extraction: while the half has more pixels."""
     side, count = (self.right - self.left) / 2, 0
     while (side + 1) ** 2 > self.size**2:
       side, count = side / 2, count + 1
     return count
 
   def extract(self, image: np.ndarray) -> np.ndarray:
-    """Cuts uint8 [H, W, 3] -> uint8 [size, size, 3]; black outside the picture."""
+    """Extracts the chip: uint8 [H, W, 3] -> uint8 [size, size, 3]; black outside the image."""
     rect = dlib.drectangle(self.left, self.top, self.right, self.bottom)
     details = dlib.chip_details(rect, dlib.chip_dims(self.size, self.size), self.angle)
     return dlib.extract_image_chip(np.ascontiguousarray(image), details)
@@ -77,7 +81,7 @@ class FaceChip:
 
 @dataclasses.dataclass(frozen=True)
 class CenterChip:
-  """The largest centred square of a picture, for pictures without a face.
+  """The largest centred square of an image, for images without a face.
 
   Attributes:
     left, top, side: the square in source pixels.
@@ -91,34 +95,43 @@ class CenterChip:
 
   @classmethod
   def of_image(cls, height: int, width: int, size: int) -> "CenterChip":
+    """The centred square of an image of this size.
+
+    Args:
+      height, width: of the image, pixels.
+      size: side of the result in pixels.
+
+    Returns:
+      the chip.
+    """
     side = min(height, width)
     return cls((width - side) // 2, (height - side) // 2, side, size)
 
   def matrix(self) -> np.ndarray:
     """float64 [2, 3]: chip (x, y) = matrix @ source (x, y, 1), pixel centres at whole numbers."""
     scale = self.size / self.side
-    move = (scale - 1) / 2 - scale * np.array([self.left, self.top])
-    return np.column_stack([np.eye(2) * scale, move])
+    offset = (scale - 1) / 2 - scale * np.array([self.left, self.top])
+    return np.column_stack([np.eye(2) * scale, offset])
 
   def extract(self, image: np.ndarray) -> np.ndarray:
-    """Cuts uint8 [H, W, 3] -> uint8 [size, size, 3]."""
+    """Extracts the chip: uint8 [H, W, 3] -> uint8 [size, size, 3]."""
     square = image[self.top : self.top + self.side, self.left : self.left + self.side]
-    # Not by dlib: its pyramid would leave a black frame where the square meets the border.
+    # Not with dlib: its pyramid would leave a black frame where the square touches the border.
     interpolation = cv2.INTER_AREA if self.side > self.size else cv2.INTER_LINEAR
     return cv2.resize(square, (self.size, self.size), interpolation=interpolation)
 
 
 @dataclasses.dataclass(frozen=True)
 class AlignedFace:
-  """An aligned face and where it came from.
+  """An aligned face and the record of its alignment.
 
   Attributes:
-    image: uint8 [size, size, 3] RGB, or None where `record["status"]` says that there is none.
+    image: uint8 [size, size, 3] RGB, or None for a `record["status"]` without an image.
     record: JSON-ready dict:
-      status: "ok", "several_faces" (the largest was taken), "no_face", "centered" (no face; the
+      status: "ok", "several_faces" (the largest is used), "no_face", "centered" (no face; the
         centred square), and in clips "size_mismatch".
       faces: number of faces found.
-      box: [left, top, right, bottom] of the face taken, or None.
+      box: [left, top, right, bottom] of the face used, or None.
       landmarks: 68 pairs [x, y] in source pixels, or None.
       transform: 2 x 3 matrix from source pixels to chip pixels, or None.
       In clips box and landmarks are those of the frame `reference` (its index), whose transform
@@ -126,7 +139,7 @@ class AlignedFace:
   """
 
   image: np.ndarray | None
-  record: dict
+  record: FaceRecord
 
 
 def align_image(image: np.ndarray, size: int, on_no_face: str = "skip") -> AlignedFace:
@@ -136,6 +149,9 @@ def align_image(image: np.ndarray, size: int, on_no_face: str = "skip") -> Align
     image: uint8 [H, W, 3] RGB.
     size: side of the aligned face in pixels.
     on_no_face: "skip" (no image), "center" (the centred square) or "error".
+
+  Returns:
+    the aligned face and its record.
 
   Raises:
     NoFaceError: no face, and on_no_face is "error".
@@ -150,53 +166,53 @@ def align_clip(
 ) -> list[AlignedFace]:
   """Aligns a clip with one transform, that of the first frame in which a face is found.
 
-  Aligning frame by frame would add the landmarks' jitter, and micro-expressions are motions of
-  that order. Frames before the first face are cut with the same transform.
+  Aligning frame by frame would add the landmarks' jitter, which is as large as the motion of a
+  micro-expression. Frames before the first face use the same transform.
 
   Args:
-    frames: uint8 [H, W, 3] RGB frames in their order. Only the results are kept, and the frames
-      before the first face.
+    frames: uint8 [H, W, 3] RGB frames in order. Only the results and the frames before the first
+      face are kept in memory.
     size: side of the aligned faces in pixels.
-    on_no_face: what to do when no frame has a face: "skip" (no images), "center" or "error".
+    on_no_face: treatment of a clip without any face: "skip" (no images), "center" or "error".
 
   Returns:
-    One AlignedFace per frame. A frame whose size differs from the reference frame's cannot share its
-    transform: it has no image and the status "size_mismatch".
+    One AlignedFace per frame. A frame that differs in size from the reference frame cannot share
+    its transform: it has no image and the status "size_mismatch".
 
   Raises:
     NoFaceError: no frame has a face, and on_no_face is "error".
     ValueError: bad arguments.
   """
   check_settings(size, on_no_face)
-  aligner, waiting, results = None, [], []
+  aligner, pending, results = None, [], []
   for index, frame in enumerate(frames):
     if aligner is None:
-      waiting.append(frame)
+      pending.append(frame)
       if faces := detector.find_faces(frame):
         aligner = ClipAligner.from_frame(frame, faces, size, on_no_face, reference=index)
-        results = [aligner.align(early) for early in waiting]
-        waiting.clear()
+        results = [aligner.align(early) for early in pending]
+        pending.clear()
     else:
       results.append(aligner.align(frame))
-  if waiting:
-    aligner = ClipAligner.from_frame(waiting[0], [], size, on_no_face, reference=0)
-    results = [aligner.align(frame) for frame in waiting]
+  if pending:
+    aligner = ClipAligner.from_frame(pending[0], [], size, on_no_face, reference=0)
+    results = [aligner.align(frame) for frame in pending]
   return results
 
 
 @dataclasses.dataclass(frozen=True)
 class ClipAligner:
-  """The one transform of a photograph or clip, and the record that goes with it.
+  """The shared transform of a photograph or clip, and its record.
 
   Attributes:
-    shape: (height, width) of the frame that the transform was found in.
-    chip: the cut; None when there is no face and nothing is to be cut.
-    record: what `AlignedFace.record` shall say for each frame.
+    shape: (height, width) of the frame that the transform is from.
+    chip: the region to extract; None when there is no face and no image is wanted.
+    record: the `AlignedFace.record` of each frame.
   """
 
   shape: tuple[int, int]
   chip: FaceChip | CenterChip | None
-  record: dict
+  record: FaceRecord
 
   @classmethod
   def from_frame(
@@ -207,13 +223,17 @@ class ClipAligner:
     on_no_face: str,
     reference: int | str | None = None,
   ) -> "ClipAligner":
-    """Takes the transform from a frame and its faces (largest first, as find_faces gives them).
+    """Computes the transform from a frame and its faces.
 
     Args:
       frame: uint8 [H, W, 3] RGB.
-      faces: the faces of this frame; empty when no frame has any.
-      size, on_no_face: as in `align_clip`.
+      faces: the faces of this frame, largest first; empty when no frame has any.
+      size: side of the aligned faces in pixels.
+      on_no_face: as in `align_clip`.
       reference: index or name of this frame, for the records of a clip; None for a photograph.
+
+    Returns:
+      the aligner.
 
     Raises:
       NoFaceError: no faces, and on_no_face is "error".
@@ -240,7 +260,7 @@ class ClipAligner:
     return cls((height, width), chip, record)
 
   def align(self, frame: np.ndarray) -> AlignedFace:
-    """Cuts one frame."""
+    """Aligns one frame."""
     if frame.shape[:2] != self.shape:
       return AlignedFace(None, {**self.record, "status": "size_mismatch", "transform": None})
     return AlignedFace(self.chip.extract(frame) if self.chip else None, dict(self.record))

@@ -1,10 +1,11 @@
-"""report.jsonl: one row for every input file, kept so that killed work can go on."""
+"""Alignment report (report.jsonl): one row per input file, appended so that runs can resume."""
 
 import collections
 import json
 import os
 import pathlib
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -12,8 +13,11 @@ from jax_me.faces import input_files
 
 REPORT_NAME = "report.jsonl"
 
+# One JSON object of the report; `align_folder.align_folder` lists its keys.
+ReportRow = dict[str, Any]
 
-def read_report(folder: str | os.PathLike) -> list[dict]:
+
+def read_report(folder: str | os.PathLike) -> list[ReportRow]:
   """The rows of an aligned folder's report, sorted by file.
 
   Raises:
@@ -24,15 +28,15 @@ def read_report(folder: str | os.PathLike) -> list[dict]:
     return [json.loads(line) for line in lines]
 
 
-def pixel_statistics(rows: Iterable[dict]) -> tuple[list[float], list[float]] | None:
-  """Mean and standard deviation of aligned pictures, per RGB channel, of values in [0, 1].
+def pixel_statistics(rows: Iterable[ReportRow]) -> tuple[list[float], list[float]] | None:
+  """Mean and standard deviation of the aligned images per RGB channel, of values in [0, 1].
 
   Args:
-    rows: report rows, of training subjects only when the numbers are for training; rows without
-      an aligned picture do not count. All pictures must be of one size.
+    rows: report rows, only of training subjects when the numbers are used for training. Rows
+      without an aligned image do not count. All images must have the same size.
 
   Returns:
-    (mean [3], std [3]) over all pixels, or None when no row has a picture.
+    (mean [3], std [3]) over all pixels, or None when no row has an image.
   """
   count, total, square = 0, np.zeros(3), np.zeros(3)
   for row in rows:
@@ -47,17 +51,17 @@ def pixel_statistics(rows: Iterable[dict]) -> tuple[list[float], list[float]] | 
   return mean.tolist(), np.sqrt(variance).tolist()
 
 
-class Report:
-  """The report being written: rows are appended as files are finished, and sorted at the end.
+class AlignmentReport:
+  """The report file while it is written: rows are appended, then sorted at the end.
 
-  Rows stay on disk; in memory is only where each begins.
+  Rows stay on disk; only their offsets are kept in memory.
   """
 
   def __init__(self, output: pathlib.Path):
     """Opens or creates the report of an output folder.
 
-    A last line torn by a kill is cut off; a line that is not a row is passed over, and its file
-    done again.
+    An incomplete last line of a killed run is removed; an invalid line is skipped, and its file
+    is aligned again.
 
     Raises:
       OSError: the report cannot be written.
@@ -66,10 +70,10 @@ class Report:
     self._path.touch()
     self._offsets: dict[str, int] = {}
     self._size = 0
-    self._recover()
+    self._read_offsets()
     self._file = self._path.open("ab", buffering=0)
 
-  def _recover(self) -> None:
+  def _read_offsets(self) -> None:
     with self._path.open("rb") as lines:
       for line in lines:
         if not line.endswith(b"\n"):
@@ -81,7 +85,7 @@ class Report:
         self._size += len(line)
     os.truncate(self._path, self._size)
 
-  def rows(self) -> Iterator[dict]:
+  def rows(self) -> Iterator[ReportRow]:
     """The latest row of every file that has one."""
     with self._path.open("rb") as lines:
       for offset in self._offsets.values():
@@ -92,19 +96,19 @@ class Report:
     return name in self._offsets
 
   def drop(self, name: str) -> None:
-    """Forgets the row of a file; its line goes when the report is finished."""
+    """Removes the row of a file; its line is left out when the report is finished."""
     del self._offsets[name]
 
-  def append(self, row: dict) -> None:
-    """Adds a row; it replaces an earlier one of the same file."""
+  def append(self, row: ReportRow) -> None:
+    """Adds a row; it replaces an earlier row of the same file."""
     line = json.dumps(row).encode() + b"\n"
     self._offsets[row["file"]] = self._size
     self._size += len(line)
-    while line:  # an unbuffered file may take a part only
+    while line:  # an unbuffered write may be partial
       line = line[self._file.write(line) :]
 
-  def finish(self, files: Iterable[input_files.SourceFile]) -> dict:
-    """Sorts the report, keeps the rows of these files only, and counts.
+  def finish(self, files: Iterable[input_files.SourceFile]) -> dict[str, Any]:
+    """Sorts the report, keeps only the rows of these files, and counts statuses.
 
     Args:
       files: all input files; each must have a row.
@@ -115,7 +119,7 @@ class Report:
     counts: collections.Counter[str] = collections.Counter()
     partial = self._path.with_name(f".{REPORT_NAME}.partial")
 
-    def written_rows() -> Iterator[dict]:
+    def write_rows() -> Iterator[ReportRow]:
       with self._path.open("rb") as lines, partial.open("wb") as result:
         for file in files:
           lines.seek(self._offsets[file.name])
@@ -125,7 +129,7 @@ class Report:
           counts[row["status"]] += 1
           yield row
 
-    mean, std = pixel_statistics(written_rows()) or (None, None)
+    mean, std = pixel_statistics(write_rows()) or (None, None)
     self.close()
     os.replace(partial, self._path)
     return {

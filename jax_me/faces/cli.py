@@ -1,4 +1,4 @@
-"""`python -m jax_me faces`: aligns the faces of a folder."""
+"""Command line of `python -m jax_me faces`: face alignment of a folder."""
 
 import argparse
 import sys
@@ -7,11 +7,11 @@ from jax_me.cpu_cores import available_cores
 from jax_me.faces import align_folder, alignment, detector
 
 EPILOG = f"""\
-What becomes of each file is in OUTPUT/report.jsonl, counts and the mean and standard deviation of
-the aligned pictures are in OUTPUT/summary.json. The same command goes on where a stopped one ended.
+OUTPUT/report.jsonl has one row per file; OUTPUT/summary.json has the counts and the mean and
+standard deviation of the aligned images. Run the same command again to resume an interrupted run.
 
-exit code: 0 all well; 1 files failed (unreadable, or without a face under --on-no-face error) or
-the output cannot be written; 2 bad arguments; 130 stopped with ctrl-C.
+exit code: 0 success; 1 files failed (unreadable, or without a face under --on-no-face error) or
+the output cannot be written; 2 bad arguments; 130 interrupted with ctrl-C.
 
 {detector.LICENSE_NOTICE}
 """
@@ -22,7 +22,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
   parser.epilog = EPILOG
   parser.formatter_class = argparse.RawDescriptionHelpFormatter
   add = parser.add_argument
-  add("--input", required=True, metavar="DIR", help="folder with pictures, at any depth")
+  add("--input", required=True, metavar="DIR", help="folder with images, at any depth")
   add("--output", required=True, metavar="DIR", help="folder for the aligned faces")
   add("--size", type=int, default=224, help="side of the aligned faces in pixels (default 224)")
   add(
@@ -36,14 +36,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     "--on-no-face",
     choices=alignment.ON_NO_FACE,
     default="skip",
-    help="pictures without a face: leave out, take the centred square, or leave out and count as "
+    help="images without a face: leave out, use the centred square, or leave out and count as "
     "failed (default skip)",
   )
   add(
     "--clips",
     action="store_true",
-    help="the numbered pictures of a folder are the frames of one clip: align all with one "
-    "transform, from the first frame that shows a face",
+    help="the numbered images of a folder are the frames of one clip: align all with one "
+    "transform, from the first frame with a face",
   )
   add(
     "--format",
@@ -67,7 +67,7 @@ def main(args: argparse.Namespace) -> int:
       image_format=args.format,
     )
   except KeyboardInterrupt:
-    print("\nstopped; run the same command again to go on from here", file=sys.stderr)
+    print("\nstopped; run the same command again to resume", file=sys.stderr)
     return 130
   except align_folder.OutputError as error:
     print(f"error: {error}", file=sys.stderr)
@@ -79,9 +79,9 @@ def main(args: argparse.Namespace) -> int:
   print(f"{summary['files']} files: {counts}")
   if summary["mean"] is not None:
     mean, std = (", ".join(f"{x:.4f}" for x in summary[key]) for key in ("mean", "std"))
-    print(f"aligned pictures in [0, 1], RGB: mean [{mean}], std [{std}]")
+    print(f"aligned images in [0, 1], RGB: mean [{mean}], std [{std}]")
   print(f"aligned faces, {align_folder.SUMMARY_NAME} and report.jsonl are in {args.output}")
   if summary["failed"]:
-    print(f"{summary['failed']} files failed; report.jsonl says why", file=sys.stderr)
+    print(f"{summary['failed']} files failed; report.jsonl gives the reasons", file=sys.stderr)
     return 1
   return 0

@@ -1,7 +1,7 @@
-"""Faces in a picture: dlib's HOG detector and its 68-point shape predictor.
+"""Face detection: dlib's HOG detector and its 68-point landmark predictor.
 
 The 68-point model was trained on the iBUG 300-W photographs, which are licensed for research use:
-see LICENSE_NOTICE, which every tool that runs it shows.
+see LICENSE_NOTICE, which every command that uses the model prints.
 """
 
 import dataclasses
@@ -19,17 +19,17 @@ LICENSE_NOTICE = (
   "is licensed for research use only; for commercial use ask Imperial College London."
 )
 
-# The first look is at a copy of this longest side: 9 ms instead of 23 at 640 pixels. The detector's
-# window is 80 pixels, so it finds faces taking up a quarter of the picture.
+# Longest side of the image in the first detection pass: 9 ms instead of 23 at 640 pixels. The
+# detector's window is 80 pixels, so this finds faces of at least a quarter of the image side.
 SMALL_SIDE = 320
-# Frontal faces score about 2. The small copy's word is taken when its best face scores this much:
-# weaker ones are often at the limit of its resolution, with a box too coarse for good landmarks.
+# Frontal faces score about 2. The first pass is final when its best face reaches this score: weaker
+# faces are often at the limit of its resolution, with a box too coarse for good landmarks.
 CLEAR_SCORE = 1.0
-# Beside a clear face, what scores less is dropped: in the portrait of scikit-image, for one, the
-# emblem on the suit scores 0.06 to 0.21 by scale, and could pass for the larger face.
-DOUBTFUL_SCORE = 0.25
-# No look is at more pixels than this (about 2.5 s): caps upsampling, and shrinks gigantic pictures.
-MAX_LOOK_PIXELS = 40_000_000
+# When there is a clear face, detections below this score are dropped: in scikit-image's portrait
+# the emblem on the suit scores 0.06 to 0.21 depending on scale, and its box may be the larger one.
+WEAK_SCORE = 0.25
+# Most pixels of a detection pass (about 2.5 s): limits upsampling and shrinks huge images.
+MAX_DETECTION_PIXELS = 40_000_000
 
 
 Box = tuple[int, int, int, int]
@@ -40,9 +40,9 @@ class Face:
   """One face.
 
   Attributes:
-    box: (left, top, right, bottom) in pixels of the full picture, inclusive; may reach outside it.
-    score: the detector's confidence; above 0, about 2 for a clear frontal face.
-    landmarks: float32 [68, 2], (x, y) in pixels of the full picture, in the iBUG 300-W order
+    box: (left, top, right, bottom) in pixels of the full image, inclusive; may extend beyond it.
+    score: the detector's confidence; normally above 0, about 2 for a clear frontal face.
+    landmarks: float32 [68, 2], (x, y) in pixels of the full image, in the iBUG 300-W order
       (0-16 jaw, 17-26 brows, 27-35 nose, 36-47 eyes, 48-67 mouth).
   """
 
@@ -57,7 +57,7 @@ class Face:
 
 
 def landmark_model_path() -> pathlib.Path:
-  """The 68-point model inside the `face_recognition_models` package.
+  """Path of the 68-point model in the `face_recognition_models` package.
 
   Raises:
     FileNotFoundError: the package or its file is missing.
@@ -65,15 +65,15 @@ def landmark_model_path() -> pathlib.Path:
   return model_path("shape_predictor_68_face_landmarks.dat", "68-point landmark model")
 
 
-def model_path(file: str, what: str) -> pathlib.Path:
-  """A file of the `face_recognition_models` package.
+def model_path(file: str, description: str) -> pathlib.Path:
+  """Path of a model file in the `face_recognition_models` package.
 
   The package is located without importing it: its import needs pkg_resources, which current
-  setuptools no longer brings.
+  setuptools no longer includes.
 
   Args:
-    file: its name.
-    what: what it holds, for the message.
+    file: name of the file.
+    description: its content, for the error message.
 
   Raises:
     FileNotFoundError: the package or its file is missing.
@@ -84,7 +84,7 @@ def model_path(file: str, what: str) -> pathlib.Path:
     if path.is_file():
       return path
   raise FileNotFoundError(
-    f"the {what} is missing; install it with: pip install face_recognition_models"
+    f"the {description} is missing; install it with: pip install face_recognition_models"
   )
 
 
@@ -99,18 +99,18 @@ def _predictor() -> dlib.shape_predictor:
 
 
 def load_models() -> None:
-  """Loads detector and predictor (0.9 s, 75 MB) once per process; later calls cost nothing."""
+  """Loads detector and predictor (0.9 s, 75 MB) once per process; later calls do nothing."""
   _detector()
   _predictor()
 
 
 def find_faces(image: np.ndarray) -> list[Face]:
-  """Finds the faces of a picture, the largest first.
+  """Finds the faces of an image, largest first.
 
-  Looks at a copy of SMALL_SIDE first; at the full size, if the copy shows no clear face; at twice
-  the size, if neither shows any. Where a large face is found, a second one smaller than a quarter
-  of the picture may thus go unnoticed. Landmarks always come from the full-size picture; by
-  whichever look the box was found, they differ by 1% of the distance between the eyes.
+  The first pass is on a copy of SMALL_SIDE; the second, at full size, if the first finds no clear
+  face; the third, at twice the size, if neither finds any. If a large face is found, a second one
+  smaller than a quarter of the image may therefore be missed. Landmarks are always predicted on
+  the full-size image; they differ by 1% of the eye distance between passes.
 
   Args:
     image: uint8 [H, W, 3] RGB.
@@ -125,31 +125,31 @@ def find_faces(image: np.ndarray) -> list[Face]:
   image = np.ascontiguousarray(image)
   best_score: float = 0.0
   best_boxes: list[tuple[Box, float]] = []
-  for scale in _look_scales(*image.shape[:2]):
+  for scale in _detection_scales(*image.shape[:2]):
     boxes = find_boxes(image, scale)
     if boxes and max(score for _, score in boxes) > best_score:
       best_score, best_boxes = max(score for _, score in boxes), boxes
     if best_score >= CLEAR_SCORE or (best_boxes and scale * max(image.shape[:2]) > SMALL_SIDE):
       break
   if best_score >= CLEAR_SCORE:
-    best_boxes = [(box, score) for box, score in best_boxes if score >= DOUBTFUL_SCORE]
+    best_boxes = [(box, score) for box, score in best_boxes if score >= WEAK_SCORE]
   faces = [fit_landmarks(image, box, score) for box, score in best_boxes]
   return sorted(faces, key=lambda face: (face.area, face.score), reverse=True)
 
 
 def find_boxes(image: np.ndarray, scale: float, threshold: float = 0.0) -> list[tuple[Box, float]]:
-  """One look of the detector: the boxes and scores of what it takes for faces.
+  """Runs one detection pass.
 
   Args:
     image: uint8 [H, W, 3] RGB.
-    scale: the look is at a copy scaled by this; faces are found from 80 pixels of the copy on.
-    threshold: the score that a face must reach; below 0 weaker ones pass too.
+    scale: factor of the copy that is searched; the smallest face has 80 pixels in the copy.
+    threshold: lowest score of a detection; values below 0 admit weaker ones.
 
   Returns:
-    (box in pixels of the full picture, score) of each, in no particular order.
+    (box in pixels of the full image, score) of each face, in no particular order.
   """
-  boxes, scores, _ = _detector().run(_scaled(image, scale), 0, threshold)
-  # Pixel i of the copy covers [i, i + 1) / scale of the picture.
+  boxes, scores, _ = _detector().run(_rescale(image, scale), 0, threshold)
+  # Pixel i of the copy covers [i, i + 1) / scale of the image.
   return [
     (
       (
@@ -165,12 +165,15 @@ def find_boxes(image: np.ndarray, scale: float, threshold: float = 0.0) -> list[
 
 
 def fit_landmarks(image: np.ndarray, box: Box, score: float) -> Face:
-  """The face in a box, with its landmarks (1 ms). It does not say whether there is one.
+  """Predicts the landmarks of the face in a box (1 ms), whether or not there is a face.
 
   Args:
     image: uint8 [H, W, 3] RGB, contiguous.
-    box: as the detector frames faces.
-    score: its score.
+    box: box of the face as the detector would give it.
+    score: its detection score.
+
+  Returns:
+    the face with its landmarks.
   """
   shape = _predictor()(image, dlib.rectangle(*box))
   landmarks = np.array([(point.x, point.y) for point in shape.parts()], np.float32)
@@ -178,22 +181,22 @@ def fit_landmarks(image: np.ndarray, box: Box, score: float) -> Face:
 
 
 def check_image(image: np.ndarray) -> None:
-  """Raises ValueError unless the array is a non-empty uint8 [H, W, 3] picture."""
+  """Raises ValueError unless the array is a non-empty uint8 [H, W, 3] image."""
   if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-    raise ValueError(f"expected a uint8 [H, W, 3] picture, got {image.dtype} {list(image.shape)}")
+    raise ValueError(f"expected a uint8 [H, W, 3] image, got {image.dtype} {list(image.shape)}")
 
 
-def _look_scales(height: int, width: int) -> list[float]:
-  """Ascending scales to look at: the small copy, full size, twice the size, within the cap."""
-  cap = math.sqrt(MAX_LOOK_PIXELS / (height * width))
+def _detection_scales(height: int, width: int) -> list[float]:
+  """Ascending scales of the passes: small copy, full size, twice the size, within the cap."""
+  cap = math.sqrt(MAX_DETECTION_PIXELS / (height * width))
   small = min(1.0, SMALL_SIDE / max(height, width))
   return sorted({min(scale, cap) for scale in (small, 1.0, 2.0)})
 
 
-def _scaled(image: np.ndarray, scale: float) -> np.ndarray:
+def _rescale(image: np.ndarray, scale: float) -> np.ndarray:
   if scale == 1:
     return image
   height, width = (max(1, round(side * scale)) for side in image.shape[:2])
-  # Area averaging keeps the gradients of a shrunk picture free of aliasing.
+  # Area averaging keeps the gradients of a shrunk image free of aliasing.
   interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
   return cv2.resize(image, (width, height), interpolation=interpolation)

@@ -1,8 +1,8 @@
-"""Who a face belongs to: dlib's face descriptor, 128 numbers that lie close for one person.
+"""Face embeddings for identity: dlib's 128-dimensional face descriptor.
 
 The network (dlib_face_recognition_resnet_model_v1.dat, a ResNet of 29 layers by Davis King, in the
-public domain) was trained to bring pictures of one person within 0.6 of each other. Distances are
-Euclidean. It takes about 85 ms a face on one core.
+public domain) was trained so that images of one person are within a Euclidean distance of 0.6.
+It takes about 85 ms per face on one core.
 """
 
 import functools
@@ -14,9 +14,9 @@ from jax_me.faces import detector
 from jax_me.faces.alignment import FaceChip
 
 DESCRIPTOR_SIZE = 128
-# Pictures closer than this show one person, says the network's author (99.38% right on LFW).
+# Distance below which two images show the same person (network's author; 99.38% right on LFW).
 SAME_PERSON = 0.6
-# The network takes dlib's face chips of this side.
+# Side of the face chips that the network takes as input.
 _CHIP_SIZE = 150
 
 
@@ -27,17 +27,17 @@ def _network() -> dlib.face_recognition_model_v1:
 
 
 def describe_face(image: np.ndarray, face: detector.Face | None = None) -> np.ndarray | None:
-  """The descriptor of a face.
+  """Computes the descriptor of a face.
 
-  Also for faces that are aligned already: the face is found and cut anew, so that descriptors of
-  photographs and of aligned faces can be compared.
+  Aligned faces are also detected and cropped again, so that descriptors of photographs and of
+  aligned faces can be compared.
 
   Args:
     image: uint8 [H, W, 3] RGB.
-    face: which face; None takes the largest one that `detector.find_faces` finds.
+    face: the face to describe; None takes the largest that `detector.find_faces` finds.
 
   Returns:
-    float32 [128]; None where no face is found.
+    float32 [128]; None if no face is found.
 
   Raises:
     ValueError: an image of another shape or dtype.

@@ -1,4 +1,4 @@
-"""Photographs and frames: any file a user may have -> uint8 RGB, and back into a file's bytes."""
+"""Image file reading (any common format to uint8 RGB) and encoding."""
 
 import io
 import os
@@ -9,20 +9,20 @@ import cv2
 import numpy as np
 from PIL import ExifTags, Image
 
-# Files with these endings are taken for pictures; every other file is "not_an_image".
+# Suffixes of image files; every other file is "not_an_image".
 IMAGE_SUFFIXES = frozenset(
   ".jpg .jpeg .jpe .jfif .png .bmp .dib .tif .tiff .webp .gif .ppm .pgm .pnm .jp2 .avif".split()
 )
-# Pictures that Pillow cannot decode: called unreadable, with the remedy, rather than passed over.
+# Image formats that Pillow cannot decode: reported as unreadable, with advice, not skipped.
 UNSUPPORTED_SUFFIXES = frozenset(".heic .heif .cr2 .cr3 .nef .arw .dng .raf .orf .rw2".split())
 
-# Twice Pillow's own limit, 537 MB of RGB: above it a small file may be made to fill the memory.
+# Twice Pillow's own limit (537 MB of RGB): guards against decompression bombs.
 MAX_PIXELS = 178_956_970
 
 JPEG_QUALITY = 95
 
-# EXIF orientation -> what brings the picture upright.
-_TURNS = {
+# EXIF orientation -> operation that brings the image upright.
+_EXIF_TRANSPOSES = {
   2: Image.Transpose.FLIP_LEFT_RIGHT,
   3: Image.Transpose.ROTATE_180,
   4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -34,7 +34,7 @@ _TURNS = {
 
 
 class UnreadableImage(ValueError):
-  """A picture that cannot be decoded. The message names the file and the reason."""
+  """An image that cannot be decoded. The message names the file and the reason."""
 
   def __init__(self, name: str, reason: str):
     super().__init__(f"cannot read the image {name}: {reason}")
@@ -43,28 +43,28 @@ class UnreadableImage(ValueError):
 
 
 def is_image_name(name: str) -> bool:
-  """Whether a file of this name is meant to be a picture (by its ending, case ignored)."""
-  if name.startswith("._"):  # what macOS leaves beside each file of an archive
+  """Whether a file of this name should be an image (by its suffix, ignoring case)."""
+  if name.startswith("._"):  # macOS metadata beside each file of an archive
     return False
   suffix = os.path.splitext(name)[1].lower()
   return suffix in IMAGE_SUFFIXES or suffix in UNSUPPORTED_SUFFIXES
 
 
 def read_image(source: str | os.PathLike | bytes) -> np.ndarray:
-  """Decodes one picture as people see it: EXIF rotation applied, colours in RGB.
+  """Decodes one image as viewers display it: EXIF rotation applied, colours in RGB.
 
-  Grey, palette, CMYK, 16-bit and floating-point pictures become 8-bit RGB; 16 bits are scaled by
-  1/257, so that 65535 becomes 255. Transparent pixels are laid over white. Of an animation or a
-  multi-page file the first picture is taken.
+  Grey, palette, CMYK, 16-bit and floating-point images become 8-bit RGB; 16 bits are scaled by
+  1/257, so that 65535 becomes 255. Transparent pixels are composited over white. Of an animation
+  or a multi-page file the first image is used.
 
   Args:
-    source: a path, or the bytes of an encoded picture.
+    source: a path, or the bytes of an encoded image.
 
   Returns:
     uint8 [H, W, 3], RGB, contiguous.
 
   Raises:
-    UnreadableImage: missing, empty, truncated, not a picture, or more than MAX_PIXELS pixels.
+    UnreadableImage: missing, empty, truncated, not an image, or more than MAX_PIXELS pixels.
   """
   if isinstance(source, bytes):
     name, data = f"({len(source)} bytes)", source
@@ -78,22 +78,22 @@ def read_image(source: str | os.PathLike | bytes) -> np.ndarray:
     raise UnreadableImage(name, "the file is empty (0 bytes)")
   try:
     with warnings.catch_warnings():
-      warnings.simplefilter("ignore")  # Pillow warns of odd metadata, and of large pictures
+      warnings.simplefilter("ignore")  # Pillow warns about odd metadata and large images
       with Image.open(io.BytesIO(data)) as image:
         pixels = image.width * image.height
         if pixels > MAX_PIXELS:
           raise UnreadableImage(name, _too_large(image.width, image.height))
         image.load()
-        # ImageOps.exif_transpose also rewrites the metadata, and fails on some cameras' own.
-        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-        return _to_rgb(name, image if turn is None else image.transpose(turn))
+        # ImageOps.exif_transpose also rewrites the metadata, which fails for some cameras.
+        transpose = _EXIF_TRANSPOSES.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+        return _to_rgb(name, image if transpose is None else image.transpose(transpose))
   except UnreadableImage:
     raise
   except Image.DecompressionBombError as error:
     raise UnreadableImage(name, f"more than the {MAX_PIXELS} pixels allowed") from error
   except Image.UnidentifiedImageError as error:
     raise UnreadableImage(name, _unknown_format(name, data)) from error
-  except Exception as error:  # decoders fed broken bytes raise nearly every type there is
+  except Exception as error:  # decoders raise nearly any type on broken data
     reason = str(error) or type(error).__name__
     raise UnreadableImage(name, f"broken or truncated ({reason})") from error
 
@@ -106,12 +106,12 @@ def _unknown_format(name: str, data: bytes) -> str:
   if os.path.splitext(name)[1].lower() in UNSUPPORTED_SUFFIXES:
     return "this format is not supported; convert it to JPEG or PNG"
   if b"\0" not in data[:512]:
-    return "the content is text, not a picture"
-  return "the content is not a picture of a known format"
+    return "the content is text, not an image"
+  return "the content is not an image of a known format"
 
 
 def _to_rgb(name: str, image: Image.Image) -> np.ndarray:
-  """Any Pillow mode -> uint8 [H, W, 3]."""
+  """Converts any Pillow mode to uint8 [H, W, 3]."""
   if image.mode.startswith("I;16") or image.mode == "I":
     values = np.asarray(image).astype(np.int64)
     if values.min() < 0 or values.max() > 65535:

@@ -1,4 +1,4 @@
-"""What lies in an input folder: its files, the clips they form, the names of their results."""
+"""Files of an input folder, their grouping into clips, and the names of their results."""
 
 import collections
 import dataclasses
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from jax_me.faces import image_files
 
 _DIGITS = re.compile(r"\d+")
-# Of a second copy: "img46 (1)" on Windows and in browsers, "img46 copy 2" on macOS.
+# Suffix of a copied file: "img46 (1)" on Windows and in browsers, "img46 copy 2" on macOS.
 _COPY_SUFFIX = re.compile(r"\s*\(\d+\)$|\s+copy(\s+\d+)?$", re.IGNORECASE)
 
 
@@ -21,9 +21,9 @@ class SourceFile:
 
   Attributes:
     name: path relative to the input folder, with forward slashes.
-    is_image: whether it is meant to be a picture (a regular file with a picture's ending).
-    bytes: its size.
-    modified: time of the last change, in nanoseconds.
+    is_image: whether it should be an image (a regular file with an image suffix).
+    bytes: file size.
+    modified: time of the last change, in nanoseconds since the epoch.
   """
 
   name: str
@@ -33,13 +33,13 @@ class SourceFile:
 
 
 @dataclasses.dataclass(frozen=True)
-class Task:
-  """Pictures that are aligned together: one photograph, or the frames of a clip in their order.
+class AlignmentTask:
+  """Images that are aligned as a unit: one photograph, or the ordered frames of a clip.
 
   Attributes:
     names: the source files, relative to the input folder.
     outputs: the files to write, relative to the output folder; one for each name.
-    is_clip: whether one transform is shared.
+    is_clip: whether all images share one transform.
   """
 
   names: tuple[str, ...]
@@ -48,20 +48,22 @@ class Task:
 
 
 def list_files(folder: pathlib.Path, *, without: pathlib.Path) -> list[SourceFile]:
-  """Lists all files below a folder, sorted by name; symbolic links are followed, loops are not.
+  """Lists all files below a folder, sorted by name; follows symbolic links but not loops.
 
   Args:
     folder: the input folder.
-    without: a folder that is passed over with all its content (the output folder).
+    without: a folder to skip with all its content (the output folder).
 
   Raises:
     OSError: a folder cannot be read.
   """
-  files = list(_walk(folder, "", {without.resolve()}))
+  files = list(_walk_folder(folder, "", {without.resolve()}))
   return sorted(files, key=lambda file: file.name)
 
 
-def _walk(folder: pathlib.Path, prefix: str, seen: set[pathlib.Path]) -> Iterator[SourceFile]:
+def _walk_folder(
+  folder: pathlib.Path, prefix: str, seen: set[pathlib.Path]
+) -> Iterator[SourceFile]:
   real = folder.resolve()
   if real in seen:
     return
@@ -69,77 +71,82 @@ def _walk(folder: pathlib.Path, prefix: str, seen: set[pathlib.Path]) -> Iterato
   with os.scandir(folder) as entries:
     for entry in sorted(entries, key=lambda entry: entry.name):
       if entry.is_dir():
-        yield from _walk(folder / entry.name, f"{prefix}{entry.name}/", seen)
+        yield from _walk_folder(folder / entry.name, f"{prefix}{entry.name}/", seen)
         continue
       try:
         status = entry.stat()
-      except OSError:  # a link to nowhere
+      except OSError:  # a broken link
         status = entry.stat(follow_symlinks=False)
-      # Pipes and devices are never opened: reading them could wait for ever.
+      # Pipes and devices are never opened: reading them could block forever.
       readable = stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode)
       is_image = readable and image_files.is_image_name(entry.name)
       yield SourceFile(prefix + entry.name, is_image, status.st_size, status.st_mtime_ns)
 
 
 def frame_number(name: str) -> int | None:
-  """The last integer in a file's name, without its ending: `006_1/006_05562.jpg` -> 5562.
+  """The last integer in a file name without suffix: `006_1/006_05562.jpg` -> 5562.
 
   The suffix that operating systems add to the name of a copy is not part of the number:
-  "img46 (1).jpg" is frame 46. Where it holds the only number, it counts: "frame (12).jpg" is 12.
+  "img46 (1).jpg" is frame 46. If it holds the only number, it counts: "frame (12).jpg" is 12.
   """
   stem = pathlib.PurePosixPath(name).stem
   digits = _DIGITS.findall(_COPY_SUFFIX.sub("", stem)) or _DIGITS.findall(stem)
   return int(digits[-1]) if digits else None
 
 
-def _frame_order(name: str) -> tuple[int | None, int, str]:
-  """Sorting key of frames; copies of one frame, "img46 (2).jpg", follow in the order of theirs."""
+def _frame_sort_key(name: str) -> tuple[int | None, int, str]:
+  """Sort key of frames: frame number, then copy number ("img46 (2).jpg"), then name."""
   match = _COPY_SUFFIX.search(pathlib.PurePosixPath(name).stem)
   copies = _DIGITS.findall(match[0]) if match else []
   return frame_number(name), int(copies[-1]) if copies else 0, name
 
 
-def make_tasks(files: Iterable[SourceFile], *, clips: bool, image_format: str) -> list[Task]:
-  """Groups the pictures into tasks.
+def make_tasks(
+  files: Iterable[SourceFile], *, clips: bool, image_format: str
+) -> list[AlignmentTask]:
+  """Groups the images into tasks.
 
   Args:
-    files: as `list_files` gives them.
-    clips: whether the numbered pictures of a folder are the frames of one clip; frames are in the
-      order of their numbers, whether padded or not.
-    image_format: ending of the results.
+    files: result of `list_files`.
+    clips: whether the numbered images of a folder are the frames of one clip, sorted by number
+      (zero-padded or not).
+    image_format: suffix of the results, without the dot.
+
+  Returns:
+    One task per photograph or clip, in the order of their first files.
   """
   files = [file for file in files if file.is_image]
   outputs = output_names([file.name for file in files], image_format)
   groups: dict[str, list[str]] = collections.defaultdict(list)
   for file in files:
     parent = str(pathlib.PurePosixPath(file.name).parent)
-    # A folder's name cannot be that of a picture in the mapping: it ends with a slash.
+    # The trailing slash keeps folder keys distinct from image keys.
     is_frame = clips and frame_number(file.name) is not None
     groups[f"{parent}/" if is_frame else file.name].append(file.name)
   tasks = []
   for key, names in groups.items():
     is_clip = key.endswith("/")
     if is_clip:
-      names.sort(key=_frame_order)
-    tasks.append(Task(tuple(names), tuple(outputs[name] for name in names), is_clip))
+      names.sort(key=_frame_sort_key)
+    tasks.append(AlignmentTask(tuple(names), tuple(outputs[name] for name in names), is_clip))
   return tasks
 
 
 def output_names(names: Iterable[str], image_format: str) -> dict[str, str]:
-  """Names the result of each picture: `a.jpg` -> `a.png`, and where several pictures of a folder
-  would share that name (a.jpg and a.png) all of them keep theirs: `a.jpg.png`, `a.png.png`.
+  """Output file name of each image: `a.jpg` -> `a.png`.
 
-  Names that differ by case only count as equal, since some file systems take them so. The result
-  depends on the set of names alone, so that a second run names everything alike.
+  Where several images of a folder would share a name (a.jpg and a.png), all keep their suffix:
+  `a.jpg.png`, `a.png.png`. Names that differ only in case count as equal, as on some file systems.
+  The result depends only on the set of names, so a second run gives the same names.
   """
   names = sorted(names)
-  stems = collections.Counter(_without_ending(name).casefold() for name in names)
+  stems = collections.Counter(_without_suffix(name).casefold() for name in names)
   taken = {
     str(parent).casefold() for name in names for parent in pathlib.PurePosixPath(name).parents
   }
   result = {}
   for name in names:
-    stem = _without_ending(name)
+    stem = _without_suffix(name)
     candidate = f"{stem if stems[stem.casefold()] == 1 else name}.{image_format}"
     number = 2
     while candidate.casefold() in taken:
@@ -150,5 +157,5 @@ def output_names(names: Iterable[str], image_format: str) -> dict[str, str]:
   return result
 
 
-def _without_ending(name: str) -> str:
+def _without_suffix(name: str) -> str:
   return name[: -len(pathlib.PurePosixPath(name).suffix) or None]

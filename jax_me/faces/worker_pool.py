@@ -1,9 +1,8 @@
-"""Tasks spread over worker processes.
+"""Pool of worker processes that run alignment tasks.
 
-Workers are programs of their own (`worker`), not forks: a fork of a process that runs JAX's threads
-can hang, and multiprocessing's spawn runs the caller's main module again. Each loads the models
-itself: 0.9 s and 75 MB a worker, little beside what the shared memory of a fork would put at risk.
-A worker that dies (a decoder crashes, memory runs out) costs the file at hand, not the run.
+Workers are separate programs (`worker`), not forks: a fork of a process with JAX threads can hang,
+and multiprocessing's spawn runs the caller's main module again. Each worker loads the models
+itself (0.9 s, 75 MB). If a worker dies (decoder crash, out of memory), only the current file fails.
 """
 
 import collections
@@ -19,28 +18,35 @@ import threading
 from collections.abc import Generator, Iterable, Iterator
 
 import jax_me.faces
-from jax_me.faces import input_files, process_files
+from jax_me.faces import alignment_task, input_files
+from jax_me.faces.alignment_report import ReportRow
 
 
 def run_tasks(
-  work: Iterable[input_files.Task], settings: process_files.Settings, *, workers: int
-) -> Generator[dict]:
-  """Runs all tasks; yields report rows as they come, in no fixed order.
+  tasks: Iterable[input_files.AlignmentTask],
+  settings: alignment_task.AlignmentSettings,
+  *,
+  workers: int,
+) -> Generator[ReportRow]:
+  """Runs all tasks.
 
   Args:
-    work: the tasks.
-    settings: the same for all.
+    tasks: the tasks.
+    settings: shared by all tasks.
     workers: number of processes; 1 runs everything in this process.
+
+  Yields:
+    report rows as they are finished, in no fixed order.
 
   Raises:
     OutputError: a result cannot be written; the other workers are stopped.
     RuntimeError: a worker could not start.
   """
   if workers <= 1:
-    for task in work:
-      yield from process_files.run_task(task, settings)
+    for task in tasks:
+      yield from alignment_task.run_task(task, settings)
     return
-  pool = _Pool(work, settings, workers)
+  pool = _Pool(tasks, settings, workers)
   try:
     yield from pool.rows()
   finally:
@@ -48,9 +54,9 @@ def run_tasks(
 
 
 class _Worker:
-  """One worker process, started when it is made."""
+  """One worker process, started by the constructor."""
 
-  def __init__(self, settings: process_files.Settings):
+  def __init__(self, settings: alignment_task.AlignmentSettings):
     root = pathlib.Path(jax_me.faces.__path__[0]).parents[1]
     paths = [str(root), *filter(None, [os.environ.get("PYTHONPATH")])]
     self.process = subprocess.Popen(
@@ -64,20 +70,20 @@ class _Worker:
       self.close()
       raise RuntimeError("a worker process of `faces` could not start; its message is above")
 
-  def run(self, task: input_files.Task) -> Iterator[dict]:
-    """Yields a row per picture, whatever happens to the process."""
+  def run(self, task: input_files.AlignmentTask) -> Iterator[ReportRow]:
+    """Yields one row per image, even if the process dies."""
     answered = 0
     self._send([task.names, task.outputs, task.is_clip])
     while (line := self._receive()) != b"\n":
       if not line.endswith(b"\n"):
-        reason = _cause_of_death(self.process.wait())
+        reason = _describe_exit(self.process.wait())
         yield from (
-          process_files.empty_row(name, "failed", reason) for name in task.names[answered:]
+          alignment_task.make_empty_row(name, "failed", reason) for name in task.names[answered:]
         )
         return
       row = json.loads(line)
       if "fatal" in row:
-        raise process_files.OutputError(row["fatal"])
+        raise alignment_task.OutputError(row["fatal"])
       answered += 1
       yield row
 
@@ -86,7 +92,7 @@ class _Worker:
     try:
       self.process.stdin.write(json.dumps(message).encode() + b"\n")
       self.process.stdin.flush()
-    except BrokenPipeError:  # it has died: reading its answer will tell
+    except BrokenPipeError:  # the process has died; `_receive` then returns no line
       pass
 
   def _receive(self) -> bytes:
@@ -108,31 +114,34 @@ class _Worker:
           pass
 
 
-def _cause_of_death(code: int) -> str:
+def _describe_exit(code: int) -> str:
   if code == -signal.SIGKILL:
-    return "the worker process was killed at this file, most likely for want of memory"
-  what = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-  return f"the worker process crashed at this file ({what})"
+    return "the worker process was killed at this file, most likely for lack of memory"
+  cause = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+  return f"the worker process crashed at this file ({cause})"
 
 
 class _Pool:
-  """One thread per worker process hands it tasks and collects its rows."""
+  """Worker processes, each driven by one thread that sends tasks and collects rows."""
 
   def __init__(
-    self, work: Iterable[input_files.Task], settings: process_files.Settings, workers: int
+    self,
+    tasks: Iterable[input_files.AlignmentTask],
+    settings: alignment_task.AlignmentSettings,
+    workers: int,
   ):
-    self._work = collections.deque(work)
+    self._tasks = collections.deque(tasks)
     self._settings = settings
-    # Rows; an exception; or None when a thread has ended.
-    self._results: queue.SimpleQueue[dict | Exception | None] = queue.SimpleQueue()
-    self._workers: list[_Worker | None] = [None] * min(workers, len(self._work))
+    # A row, an exception, or None when a thread has ended.
+    self._results: queue.SimpleQueue[ReportRow | Exception | None] = queue.SimpleQueue()
+    self._tasksers: list[_Worker | None] = [None] * min(workers, len(self._tasks))
     self._stopping = threading.Event()
     self._threads = [
-      threading.Thread(target=self._serve, args=(slot,), daemon=True)
-      for slot in range(len(self._workers))
+      threading.Thread(target=self._drive_worker, args=(slot,), daemon=True)
+      for slot in range(len(self._tasksers))
     ]
 
-  def rows(self) -> Iterator[dict]:
+  def rows(self) -> Iterator[ReportRow]:
     for thread in self._threads:
       thread.start()
     running = len(self._threads)
@@ -145,14 +154,14 @@ class _Pool:
       else:
         yield result
 
-  def _serve(self, slot: int) -> None:
+  def _drive_worker(self, slot: int) -> None:
     try:
-      while not self._stopping.is_set() and self._work:
-        worker = self._workers[slot]
+      while not self._stopping.is_set() and self._tasks:
+        worker = self._tasksers[slot]
         if worker is None or not worker.alive:
-          worker = self._workers[slot] = _Worker(self._settings)
+          worker = self._tasksers[slot] = _Worker(self._settings)
         try:
-          task = self._work.popleft()
+          task = self._tasks.popleft()
         except IndexError:  # another thread took the last one
           break
         for row in worker.run(task):
@@ -162,15 +171,15 @@ class _Pool:
     self._results.put(None)
 
   def stop(self) -> None:
-    """Ends all workers at once; what they were writing is left in the scratch folder only."""
+    """Kills all workers; partial files remain only in the scratch folder."""
     self._stopping.set()
-    self._work.clear()
-    for worker in self._workers:
+    self._tasks.clear()
+    for worker in self._tasksers:
       if worker is not None:
         worker.process.kill()
     for thread in self._threads:
       if thread.is_alive():
         thread.join()
-    for worker in self._workers:
+    for worker in self._tasksers:
       if worker is not None:
         worker.close()

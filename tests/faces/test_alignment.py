@@ -1,4 +1,4 @@
-"""Aligned faces: dlib's chip, its transform, and clips that share one."""
+"""Face alignment: dlib's chip, its transform, and clips with a shared transform."""
 
 import dataclasses
 import json
@@ -17,7 +17,7 @@ def portrait_face(portrait) -> detector.Face:
 
 
 @pytest.mark.parametrize("size", [64, 112, 224, 300])
-def test_chip_is_that_of_dlib(portrait, portrait_face, size):
+def test_chip_equals_dlib(portrait, portrait_face, size):
   shape = dlib.full_object_detection(
     dlib.rectangle(*portrait_face.box),
     [dlib.point(int(x), int(y)) for x, y in portrait_face.landmarks],
@@ -32,17 +32,17 @@ def test_chip_is_that_of_dlib(portrait, portrait_face, size):
   [(112.6, 224, 0.3), (112.6, 112, -2.0), (150, 74, 3.0), (300, 40, 0.1), (300.5, 17, 1.0)],
 )
 def test_transform_maps_source_pixels_to_chip_pixels(side, size, angle):
-  """Exactly, whether dlib enlarges, or halves the picture once or four times before it cuts."""
+  """Exact, whether dlib enlarges the image or halves it once or four times before extraction."""
   left, top = 500 - side / 2, 520.5 - side / 2
   chip = alignment.FaceChip(left, top, left + side, top + side, angle, size)
-  # Each pixel of these pictures holds its own place, so each chip pixel tells where it came from.
+  # Each pixel of these images holds its own coordinate, so each chip pixel gives its source.
   y, x = np.mgrid[:1024, :1024].astype(np.float64)
   details = dlib.chip_details(
     dlib.drectangle(chip.left, chip.top, chip.right, chip.bottom),
     dlib.chip_dims(size, size),
     angle,
   )
-  source = [dlib.extract_image_chip(place, details).ravel() for place in (x, y)]
+  source = [dlib.extract_image_chip(plane, details).ravel() for plane in (x, y)]
   mapped = chip.matrix() @ np.stack([*source, np.ones(size**2)])
   chip_y, chip_x = np.mgrid[:size, :size]
   np.testing.assert_allclose(mapped, np.stack([chip_x.ravel(), chip_y.ravel()]), atol=1e-9)
@@ -54,15 +54,15 @@ def test_transform_of_the_centred_square(size, tolerance):
   x = np.broadcast_to(np.arange(320.0), (200, 320))
   source_x = chip.extract(np.stack([x, x, x], axis=-1))[0, :, 0]
   mapped = chip.matrix()[0, :2] @ [source_x, np.zeros(size)] + chip.matrix()[0, 2]
-  # OpenCV's weights are float32 when shrinking and coarser when enlarging, where the outermost half
-  # source pixel repeats.
+  # OpenCV's weights are float32 when shrinking and coarser when enlarging, where the outermost
+  # half source pixel repeats.
   edge = 0 if size < 200 else 2
   np.testing.assert_allclose(
     mapped[edge : size - edge], np.arange(size)[edge : size - edge], atol=tolerance
   )
 
 
-def test_transform_brings_the_eyes_level(portrait):
+def test_transform_levels_the_eyes(portrait):
   record = alignment.align_image(portrait, 224).record
   points = np.column_stack([record["landmarks"], np.ones(68)]) @ np.array(record["transform"]).T
   left, right = points[36:42].mean(0), points[42:48].mean(0)
@@ -71,11 +71,11 @@ def test_transform_brings_the_eyes_level(portrait):
   assert 60 < left[1] < 110 < points[48:].mean(0)[1] < 190  # eyes above, mouth below
 
 
-def test_a_turned_face_comes_out_upright(portrait):
-  turn = cv2.getRotationMatrix2D((220, 130), 18, 1)
-  turned = alignment.align_image(cv2.warpAffine(portrait, turn, (512, 512)), 128).image
+def test_a_rotated_face_becomes_upright(portrait):
+  rotation = cv2.getRotationMatrix2D((220, 130), 18, 1)
+  rotated = alignment.align_image(cv2.warpAffine(portrait, rotation, (512, 512)), 128).image
   upright = alignment.align_image(portrait, 128).image
-  difference = turned.astype(float) - upright
+  difference = rotated.astype(float) - upright
   assert np.abs(difference[24:104, 24:104]).mean() < 20
   mirrored = upright.astype(float)[:, ::-1] - upright
   assert np.abs(difference).mean() < np.abs(mirrored).mean() / 1.5
@@ -112,7 +112,7 @@ def test_no_face_policies(scenery):
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 90), (90, 1)])
-def test_centre_of_pictures_one_pixel_wide(shape):
+def test_centre_of_images_one_pixel_wide(shape):
   assert alignment.align_image(np.ones((*shape, 3), np.uint8), 32, "center").image.shape == (
     32,
     32,
@@ -142,14 +142,14 @@ def test_clip_shares_the_transform_of_its_first_face(face, variants):
   assert not np.array_equal(alone.image, results[2].image)
 
 
-def test_clip_keeps_motion_exactly(variants):
-  """A frame that moved by two pixels comes out moved, not aligned away."""
+def test_clip_alignment_keeps_motion(variants):
+  """Motion by two pixels remains in the aligned frames."""
   frame = variants(3)
   moved = np.roll(frame, 2, axis=1)
   _, result = alignment.align_clip([frame, moved], 96)
   chip = alignment.FaceChip.of_face(detector.find_faces(frame)[0], 96)
-  back = dataclasses.replace(chip, left=chip.left - 2, right=chip.right - 2)
-  np.testing.assert_array_equal(result.image[:, 8:-8], back.extract(frame)[:, 8:-8])
+  shifted_back = dataclasses.replace(chip, left=chip.left - 2, right=chip.right - 2)
+  np.testing.assert_array_equal(result.image[:, 8:-8], shifted_back.extract(frame)[:, 8:-8])
 
 
 def test_clip_without_a_face(scenery):
@@ -162,9 +162,10 @@ def test_clip_without_a_face(scenery):
   assert alignment.align_clip([], 64) == []
 
 
-def test_clip_frame_of_another_size_is_marked(variants):
+def test_clip_frame_of_another_size_has_its_own_status(variants):
   frame = variants(1)
-  first, odd, last = alignment.align_clip([frame, frame[:-10], frame], 64)
-  assert odd.image is None
-  assert odd.record["status"] == "size_mismatch" and odd.record["transform"] is None
+  first, other_size, last = alignment.align_clip([frame, frame[:-10], frame], 64)
+  assert other_size.image is None
+  assert other_size.record["status"] == "size_mismatch"
+  assert other_size.record["transform"] is None
   np.testing.assert_array_equal(first.image, last.image)

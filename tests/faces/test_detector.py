@@ -1,4 +1,4 @@
-"""Faces are found, at any size, with boxes and landmarks in pixels of the full picture."""
+"""Face detection at any size, with boxes and landmarks in pixels of the full image."""
 
 import sys
 
@@ -9,16 +9,16 @@ import pytest
 from jax_me.faces import detector
 
 
-def eyes(face: detector.Face) -> np.ndarray:
+def eye_centres(face: detector.Face) -> np.ndarray:
   return np.stack([face.landmarks[36:42].mean(0), face.landmarks[42:48].mean(0)])
 
 
-def test_portrait_has_one_face_with_its_eyes_in_place(portrait):
+def test_portrait_has_one_face_with_correct_eye_positions(portrait):
   (face,) = detector.find_faces(portrait)
   assert face.score > 1
   assert face.landmarks.shape == (68, 2) and face.landmarks.dtype == np.float32
-  # The eyes' places in the photograph, read off by hand.
-  np.testing.assert_allclose(eyes(face), [[203, 102], [245, 104]], atol=3)
+  # Eye positions in the photograph, measured by hand.
+  np.testing.assert_allclose(eye_centres(face), [[203, 102], [245, 104]], atol=3)
   left, top, right, bottom = face.box
   assert 150 < left < 190 and 60 < top < 95 and 255 < right < 290 and 155 < bottom < 195
 
@@ -29,12 +29,12 @@ def test_landmarks_follow_the_scale(portrait, scale):
   (scaled,) = detector.find_faces(
     cv2.resize(portrait, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
   )
-  distance = np.linalg.norm(np.subtract(*eyes(face)))
-  apart = np.linalg.norm(scaled.landmarks / scale - face.landmarks, axis=1).mean()
-  assert apart < 0.06 * distance
+  distance = np.linalg.norm(np.subtract(*eye_centres(face)))
+  error = np.linalg.norm(scaled.landmarks / scale - face.landmarks, axis=1).mean()
+  assert error < 0.06 * distance
 
 
-def test_a_face_too_small_for_the_copy_is_found_at_full_size(portrait):
+def test_a_face_too_small_for_the_first_pass_is_found_at_full_size(portrait):
   canvas = np.full((1024, 1024, 3), 127, np.uint8)
   canvas[512:, 512:] = portrait
   (face,) = detector.find_faces(canvas)
@@ -50,7 +50,7 @@ def test_a_face_smaller_than_the_window_is_found_by_upsampling(face):
   assert found.box[2] - found.box[0] < 80
 
 
-def test_several_faces_come_largest_first(portrait):
+def test_several_faces_are_sorted_largest_first(portrait):
   canvas = np.zeros((768, 1280, 3), np.uint8)
   canvas[:512, :512] = portrait
   canvas[:768, 512:] = cv2.resize(portrait, (768, 768), interpolation=cv2.INTER_CUBIC)
@@ -64,23 +64,23 @@ def test_no_face(scenery):
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 300), (300, 1), (7, 5)])
-def test_tiny_pictures_have_no_face(shape):
+def test_tiny_images_have_no_face(shape):
   assert detector.find_faces(np.full((*shape, 3), 90, np.uint8)) == []
 
 
-def test_huge_pictures_are_looked_at_within_the_cap(monkeypatch, portrait):
-  monkeypatch.setattr(detector, "MAX_LOOK_PIXELS", 400 * 400)
-  looked_at = []
-  scaled = detector._scaled
+def test_detection_passes_stay_below_the_pixel_limit(monkeypatch, portrait):
+  monkeypatch.setattr(detector, "MAX_DETECTION_PIXELS", 400 * 400)
+  scales = []
+  find_boxes = detector.find_boxes
   monkeypatch.setattr(
-    detector, "_scaled", lambda image, scale: looked_at.append(scale) or scaled(image, scale)
+    detector, "find_boxes", lambda image, scale: scales.append(scale) or find_boxes(image, scale)
   )
   detector.find_faces(portrait // 8 * 8)
   detector.find_faces(np.zeros((2000, 500, 3), np.uint8))
-  assert looked_at and max(2000 * 500 * scale**2 for scale in looked_at[-2:]) < 400 * 400 * 1.01
+  assert scales and max(2000 * 500 * scale**2 for scale in scales[-2:]) < 400 * 400 * 1.01
 
 
-def test_views_are_taken_too(portrait):
+def test_array_views_are_accepted(portrait):
   mirrored = detector.find_faces(portrait[:, ::-1])
   np.testing.assert_array_equal(
     mirrored[0].landmarks, detector.find_faces(portrait[:, ::-1].copy())[0].landmarks
@@ -96,8 +96,8 @@ def test_views_are_taken_too(portrait):
     np.zeros((0, 4, 3), np.uint8),
   ],
 )
-def test_other_arrays_are_refused(image):
-  with pytest.raises(ValueError, match=r"expected a uint8 \[H, W, 3\] picture, got"):
+def test_invalid_arrays_are_rejected(image):
+  with pytest.raises(ValueError, match=r"expected a uint8 \[H, W, 3\] image, got"):
     detector.find_faces(image)
 
 
@@ -110,7 +110,7 @@ def test_models_are_loaded_once_and_the_package_is_not_imported(monkeypatch):
   assert "face_recognition_models" not in sys.modules
 
 
-def test_missing_model_says_what_to_install(monkeypatch):
+def test_missing_model_names_the_package_to_install(monkeypatch):
   monkeypatch.setattr(detector.importlib.util, "find_spec", lambda name: None)
   with pytest.raises(FileNotFoundError, match="pip install face_recognition_models"):
     detector.landmark_model_path()

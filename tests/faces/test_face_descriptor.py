@@ -11,20 +11,20 @@ from jax_me.faces.face_descriptor import SAME_PERSON, describe_face
 
 @pytest.fixture(scope="module")
 def frames():
-  clips = [clip_rendering.demo_clip(0, person, 0) for person in (0, 3)]
+  clips = [clip_rendering.demo_clip(0, subject, 0) for subject in (0, 3)]
   return [clips[0].frame(0), clips[0].frame(clips[0].apex), clips[1].frame(0)]
 
 
-def test_one_person_is_near_and_another_is_far(frames):
+def test_distance_is_small_within_a_person_and_large_between_persons(frames):
   same, again, other = (describe_face(frame) for frame in frames)
   assert same.shape == (128,) and same.dtype == np.float32
   assert np.linalg.norm(same - again) < 0.25
-  # These people are one portrait, warped, so they are nearer than strangers are.
+  # These subjects are warps of one portrait, so they are closer than real persons.
   assert np.linalg.norm(same - other) > 0.4
   assert SAME_PERSON == 0.6
 
 
-def test_it_is_what_dlib_computes_from_the_landmarks(frames):
+def test_descriptor_equals_dlib_with_the_same_landmarks(frames):
   face = detector.find_faces(frames[0])[0]
   points = [dlib.point(int(x), int(y)) for x, y in face.landmarks]
   shape = dlib.full_object_detection(dlib.rectangle(*face.box), points)
@@ -34,7 +34,7 @@ def test_it_is_what_dlib_computes_from_the_landmarks(frames):
   np.testing.assert_allclose(describe_face(frames[0], face), expected, atol=1e-6)
 
 
-def test_no_face_and_no_picture():
+def test_no_face_and_invalid_image():
   assert describe_face(np.full((90, 90, 3), 128, np.uint8)) is None
   with pytest.raises(ValueError, match="uint8"):
     describe_face(np.zeros((90, 90), np.uint8))

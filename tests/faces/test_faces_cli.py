@@ -1,4 +1,4 @@
-"""The command as users run it: the folder of bad files, kill -9, ctrl-C."""
+"""Command line of `faces`: invalid files, kill -9, ctrl-C."""
 
 import argparse
 import json
@@ -43,18 +43,18 @@ def wait_for_rows(report, count: int) -> None:
 
 
 @pytest.fixture
-def many(tmp_path, save, variants):
+def image_folder(tmp_path, save, variants):
   for number in range(80):
     save(tmp_path / "in" / f"{number % 4}" / f"{number}.png", variants(number))
   return tmp_path / "in"
 
 
-def test_folder_of_bad_files(tmp_path, portrait, scenery, save, capsys):
+def test_folder_with_invalid_files(tmp_path, portrait, scenery, save, capsys):
   folder = tmp_path / "in"
   whole = save(folder / "whole.jpg", portrait, quality=95).read_bytes()
   (folder / "zero.jpg").write_bytes(b"")
   (folder / "truncated.jpg").write_bytes(whole[: len(whole) // 2])
-  (folder / "text.png").write_text("not a picture")
+  (folder / "text.png").write_text("not an image")
   Image.fromarray(portrait).convert("CMYK").save(folder / "cmyk.jpg", quality=95)
   deep = cv2.cvtColor(portrait, cv2.COLOR_RGB2BGR).astype(np.uint16) * 257
   cv2.imwrite(str(folder / "deep.png"), deep)
@@ -62,7 +62,7 @@ def test_folder_of_bad_files(tmp_path, portrait, scenery, save, capsys):
   exif = Image.Exif()
   exif[0x0112] = 6
   save(folder / "rotated.jpg", np.rot90(portrait).copy(), exif=exif, quality=95)
-  save(folder / "nobody.png", scenery)
+  save(folder / "no_face.png", scenery)
   save(folder / "two.png", np.hstack([portrait, portrait[:, ::-1]]))
   (folder / "labels.csv").write_text("file,label")
   expected = {
@@ -70,7 +70,7 @@ def test_folder_of_bad_files(tmp_path, portrait, scenery, save, capsys):
     "deep.png": "ok",
     "deep_grey.tiff": "ok",
     "labels.csv": "not_an_image",
-    "nobody.png": "no_face",
+    "no_face.png": "no_face",
     "rotated.jpg": "ok",
     "text.png": "unreadable",
     "truncated.jpg": "unreadable",
@@ -102,9 +102,9 @@ def test_folder_of_bad_files(tmp_path, portrait, scenery, save, capsys):
   assert run(*again, "--on-no-face", "center") == 0
 
 
-def test_kill_and_resume_gives_what_an_undisturbed_run_gives(tmp_path, many, repository):
+def test_killed_and_resumed_run_equals_an_uninterrupted_run(tmp_path, image_folder, repository):
   out = tmp_path / "out"
-  arguments = ["--input", many, "--output", out, "--size", 64, "--workers", 2]
+  arguments = ["--input", image_folder, "--output", out, "--size", 64, "--workers", 2]
   process = start(repository, *arguments)
   wait_for_rows(out / "report.jsonl", 5)
   process.kill()
@@ -118,25 +118,25 @@ def test_kill_and_resume_gives_what_an_undisturbed_run_gives(tmp_path, many, rep
 
   assert run(*arguments[:-1], 1) == 0
   assert {name: (out / name).stat().st_mtime_ns for name in times} == times
-  undisturbed = tmp_path / "undisturbed"
-  assert run("--input", many, "--output", undisturbed, "--size", 64, "--workers", 1) == 0
+  uninterrupted = tmp_path / "uninterrupted"
+  assert run("--input", image_folder, "--output", uninterrupted, "--size", 64, "--workers", 1) == 0
 
   def content(folder):
     return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
-  assert content(out) == content(undisturbed)
+  assert content(out) == content(uninterrupted)
   assert len(read_report(out)) == 80
 
 
-def test_ctrl_c_says_how_to_go_on(tmp_path, many, repository):
+def test_ctrl_c_explains_how_to_resume(tmp_path, image_folder, repository):
   out = tmp_path / "out"
-  # So many that the run cannot end before the signal, even when this test has to wait.
+  # Enough images that the run cannot end before the signal.
   folder = tmp_path / "copies"
   for number in range(6):
-    shutil.copytree(many, folder / str(number))
+    shutil.copytree(image_folder, folder / str(number))
   process = start(repository, "--input", folder, "--output", out, "--size", 64, "--workers", 2)
   wait_for_rows(out / "report.jsonl", 3)
-  os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all processes
+  os.killpg(process.pid, signal.SIGINT)  # to all processes, as a terminal does
   _, errors = process.communicate(timeout=30)
   assert process.returncode == 130
   assert "run the same command again" in errors and "Traceback" not in errors
@@ -155,7 +155,7 @@ def test_bad_arguments(tmp_path, capsys):
   assert caught.value.code == 2
 
 
-def test_help_tells_of_the_licence(capsys):
+def test_help_shows_the_licence(capsys):
   with pytest.raises(SystemExit):
     run("--help")
   assert "research use" in capsys.readouterr().out

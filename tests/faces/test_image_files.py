@@ -1,4 +1,4 @@
-"""Reading pictures of every kind, and refusing what is none."""
+"""Reading of images in all supported formats, and rejection of other files."""
 
 import io
 import struct
@@ -47,7 +47,7 @@ def test_16_bit_colour_is_scaled_not_clipped(extension, scenery):
   np.testing.assert_array_equal(image_files.read_image(data), scenery)
 
 
-def test_float_tiff_is_taken_as_0_to_1_and_anything_else_refused():
+def test_float_tiff_in_0_to_1_is_read_and_other_ranges_are_rejected():
   grey = (RAMP / 255).astype(np.float32)
   data = cv2.imencode(".tiff", grey)[1].tobytes()
   np.testing.assert_array_equal(image_files.read_image(data)[:, :, 1], RAMP)
@@ -68,7 +68,7 @@ def test_grey_palette_bilevel_and_cmyk(scenery):
   assert np.abs(cmyk.astype(int) - scenery).mean() < 3
 
 
-def test_transparent_pixels_lie_over_white(scenery):
+def test_transparent_pixels_are_composited_over_white(scenery):
   image = Image.fromarray(scenery).convert("RGBA")
   alpha = np.full(scenery.shape[:2], 255, np.uint8)
   alpha[:, :50] = 0
@@ -81,7 +81,7 @@ def test_transparent_pixels_lie_over_white(scenery):
 @pytest.mark.parametrize("image_format", ["PNG", "TIFF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_rotation_is_applied(scenery, orientation, image_format):
-  # What a camera stores when it is held so that undoing `orientation` gives the scenery.
+  # The stored pixels for which undoing `orientation` gives the scenery.
   stored = {
     1: scenery,
     2: scenery[:, ::-1],
@@ -98,14 +98,14 @@ def test_exif_rotation_is_applied(scenery, orientation, image_format):
   np.testing.assert_array_equal(image_files.read_image(data), scenery)
 
 
-def test_first_picture_of_an_animation(scenery):
+def test_first_image_of_an_animation(scenery):
   frames = [Image.fromarray(scenery), Image.fromarray(255 - scenery)]
   data = encoded(frames[0], "TIFF", save_all=True, append_images=frames[1:])
   np.testing.assert_array_equal(image_files.read_image(data), scenery)
 
 
-def bomb() -> bytes:
-  """A PNG that says it has 20000 x 20000 pixels."""
+def decompression_bomb() -> bytes:
+  """A PNG whose header declares 20000 x 20000 pixels."""
 
   def chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -116,7 +116,7 @@ def bomb() -> bytes:
   )
 
 
-def test_unreadable_files_name_the_file_and_the_reason(tmp_path, scenery):
+def test_errors_name_the_file_and_the_reason(tmp_path, scenery):
   jpeg = encoded(Image.fromarray(scenery), "JPEG")
   png = encoded(Image.fromarray(scenery), "PNG")
   cases = {
@@ -124,10 +124,10 @@ def test_unreadable_files_name_the_file_and_the_reason(tmp_path, scenery):
     "truncated.jpg": (jpeg[: len(jpeg) // 2], "truncated"),
     "truncated.png": (png[: len(png) // 2], "truncated"),
     "header_only.jpg": (jpeg[:100], "truncated"),
-    "text.png": (b"not a picture\n", "text"),
-    "noise.bmp": (bytes(range(256)), "not a picture"),
+    "text.png": (b"not an image\n", "text"),
+    "noise.bmp": (bytes(range(256)), "not an image"),
     "phone.heic": (bytes(range(256)), "convert it to JPEG"),
-    "bomb.png": (bomb(), "pixels"),
+    "bomb.png": (decompression_bomb(), "pixels"),
   }
   for name, (data, reason) in cases.items():
     (tmp_path / name).write_bytes(data)
@@ -140,7 +140,7 @@ def test_unreadable_files_name_the_file_and_the_reason(tmp_path, scenery):
     image_files.read_image(tmp_path)
 
 
-def test_any_cut_of_a_file_gives_a_picture_or_the_one_error(scenery):
+def test_any_truncated_file_gives_an_image_or_unreadable_image(scenery):
   small = Image.fromarray(scenery[:20, :30])
   for image_format in ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF"):
     data = encoded(small, image_format)
@@ -153,7 +153,7 @@ def test_any_cut_of_a_file_gives_a_picture_or_the_one_error(scenery):
 
 def test_image_names():
   assert image_files.is_image_name("a.JPG") and image_files.is_image_name("b.c.tif")
-  assert image_files.is_image_name("phone.HEIC")  # to be told of, not passed over
+  assert image_files.is_image_name("phone.HEIC")  # reported as unreadable, not skipped
   for name in ("labels.csv", "README", ".DS_Store", "._a.jpg", "jpg"):
     assert not image_files.is_image_name(name)
 

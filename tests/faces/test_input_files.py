@@ -1,4 +1,4 @@
-"""What lies in a folder, which frames are a clip, what the results are called."""
+"""Listing of input files, grouping into clips, output names."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""The work on one photograph or clip of a tree: read, align, write, and say what happened."""
+"""Alignment of one photograph or clip of a folder: read, align, write, make report rows."""
 
 import dataclasses
 import os
@@ -10,6 +10,7 @@ import numpy as np
 
 from jax_me import files
 from jax_me.faces import alignment, detector, image_files, input_files
+from jax_me.faces.alignment_report import ReportRow
 
 
 class OutputError(ValueError):
@@ -17,14 +18,14 @@ class OutputError(ValueError):
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
-  """What a task needs to know.
+class AlignmentSettings:
+  """Settings shared by all tasks of a run.
 
   Attributes:
     input, output: the two folders.
-    scratch: folder for half-written files, on the same file system as output.
+    scratch: folder for partial files, on the same file system as output.
     size: side of the aligned faces in pixels.
-    center: whether pictures without a face yield their centred square.
+    center: whether an image without a face gives its centred square.
     image_format: "png" or "jpg".
   """
 
@@ -40,20 +41,29 @@ class Settings:
     return "center" if self.center else "skip"
 
 
-def run_task(task: input_files.Task, settings: Settings) -> Iterator[dict]:
-  """Aligns a task's pictures and writes them.
+def run_task(task: input_files.AlignmentTask, settings: AlignmentSettings) -> Iterator[ReportRow]:
+  """Aligns and writes the images of a task.
 
   Yields:
-    One report row per picture, in order; each after its picture was written.
+    One report row per image, in order, each after its image was written.
 
   Raises:
     OutputError: a result cannot be written.
   """
-  yield from (_run_clip if task.is_clip else _run_photograph)(task, settings)
+  yield from (_align_clip if task.is_clip else _align_photograph)(task, settings)
 
 
-def empty_row(name: str, status: str, reason: str | None = None) -> dict:
-  """The row of a file that yielded nothing."""
+def make_empty_row(name: str, status: str, reason: str | None = None) -> ReportRow:
+  """The report row of a file without a result.
+
+  Args:
+    name: path relative to the input folder.
+    status: see `align_folder.align_folder`.
+    reason: cause of a failure.
+
+  Returns:
+    the row without the source file's size and time.
+  """
   return {
     "file": name,
     "status": status,
@@ -66,29 +76,33 @@ def empty_row(name: str, status: str, reason: str | None = None) -> dict:
   }
 
 
-def _run_photograph(task: input_files.Task, settings: Settings) -> Iterator[dict]:
+def _align_photograph(
+  task: input_files.AlignmentTask, settings: AlignmentSettings
+) -> Iterator[ReportRow]:
   name, output = task.names[0], task.outputs[0]
   try:
-    image = _read(name, settings)
+    image = _read_image(name, settings)
     aligned = alignment.align_image(image, settings.size, settings.on_no_face)
-    row = _write(name, output, aligned, settings)
+    row = _write_image(name, output, aligned, settings)
   except OutputError:
     raise
   except Exception as error:
-    row = _failed(name, error)
+    row = _make_failure_row(name, error)
   yield row
 
 
-def _run_clip(task: input_files.Task, settings: Settings) -> Iterator[dict]:
-  # Frames are read again, not kept: a clip may have thousands, and most have a face in the first.
-  broken: dict[str, Exception] = {}
+def _align_clip(
+  task: input_files.AlignmentTask, settings: AlignmentSettings
+) -> Iterator[ReportRow]:
+  # Frames are read twice, not kept: a clip may have thousands, and most have a face in the first.
+  errors: dict[str, Exception] = {}
   aligner = None
   for name in task.names:
     try:
-      frame = _read(name, settings)
+      frame = _read_image(name, settings)
       faces = detector.find_faces(frame)
     except Exception as error:
-      broken[name] = error
+      errors[name] = error
       continue
     if faces or aligner is None:
       aligner = alignment.ClipAligner.from_frame(
@@ -98,29 +112,31 @@ def _run_clip(task: input_files.Task, settings: Settings) -> Iterator[dict]:
       break
   for name, output in zip(task.names, task.outputs, strict=True):
     try:
-      if aligner is None or name in broken:  # no aligner means that all are broken
-        raise broken[name]
-      row = _write(name, output, aligner.align(_read(name, settings)), settings)
+      if aligner is None or name in errors:  # without an aligner all frames have errors
+        raise errors[name]
+      row = _write_image(name, output, aligner.align(_read_image(name, settings)), settings)
     except OutputError:
       raise
     except Exception as error:
-      row = _failed(name, error)
+      row = _make_failure_row(name, error)
     yield row
 
 
-def _read(name: str, settings: Settings) -> np.ndarray:
+def _read_image(name: str, settings: AlignmentSettings) -> np.ndarray:
   return image_files.read_image(os.path.join(settings.input, name))
 
 
-def _failed(name: str, error: Exception) -> dict:
-  """The row of a picture that went wrong, so that it does not end the work on all others."""
+def _make_failure_row(name: str, error: Exception) -> ReportRow:
+  """The row of an image whose error must not stop the run."""
   if isinstance(error, image_files.UnreadableImage):
-    return empty_row(name, "unreadable", error.reason)
-  return empty_row(name, "failed", f"{type(error).__name__}: {error}")
+    return make_empty_row(name, "unreadable", error.reason)
+  return make_empty_row(name, "failed", f"{type(error).__name__}: {error}")
 
 
-def _write(name: str, output: str, aligned: alignment.AlignedFace, settings: Settings) -> dict:
-  row = {**empty_row(name, ""), **aligned.record}
+def _write_image(
+  name: str, output: str, aligned: alignment.AlignedFace, settings: AlignmentSettings
+) -> ReportRow:
+  row = {**make_empty_row(name, ""), **aligned.record}
   if row["status"] == "size_mismatch":
     row["reason"] = f"the frame's size is not that of {row['reference']}, so no shared transform"
   if aligned.image is None:
@@ -133,7 +149,7 @@ def _write(name: str, output: str, aligned: alignment.AlignedFace, settings: Set
     raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
   row["output"] = output
   row["pixels"] = settings.size**2
-  # Sums of whole numbers, so that mean and deviation do not depend on the order of the work.
+  # Integer sums, so that mean and deviation do not depend on the processing order.
   row["pixel_sum"] = _channel_sums(aligned.image)
   row["pixel_square_sum"] = _channel_sums(
     cv2.multiply(aligned.image, aligned.image, dtype=cv2.CV_32S)
