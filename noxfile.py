@@ -1,0 +1,43 @@
+"""Development sessions: `nox -s test`, `test-quick`, `lint`, `bench`.
+
+The sessions run in the active environment, prepared with `pip install -r requirements.txt`, and
+install nothing. Arguments after `--` are passed on.
+"""
+
+import pathlib
+
+import nox
+
+BENCHMARKS = pathlib.Path(__file__).parent / "benchmarks"
+
+nox.options.sessions = ["lint", "test-quick"]
+
+
+@nox.session(venv_backend="none")
+def test(session: nox.Session) -> None:
+  """All tests, or those given: `nox -s test -- tests/models`."""
+  session.run("pytest", "-n", "auto", *session.posargs)
+
+
+@nox.session(name="test-quick", venv_backend="none")
+def test_quick(session: nox.Session) -> None:
+  """Tests without the marker `slow`."""
+  session.run("pytest", "-n", "auto", "-m", "not slow", *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def lint(session: nox.Session) -> None:
+  """Lint, format and types, without changing any file."""
+  session.run("ruff", "check", ".")
+  session.run("ruff", "format", "--check", ".")
+  session.run("mypy")
+
+
+@nox.session(venv_backend="none")
+def bench(session: nox.Session) -> None:
+  """One benchmark with its arguments: `nox -s bench -- depthwise --batch 4`."""
+  names = sorted(path.stem for path in BENCHMARKS.glob("*.py") if path.stem != "recipe_runs")
+  if not session.posargs or session.posargs[0] not in names:
+    session.error(f"name a benchmark: {', '.join(names)}")
+  name, *arguments = session.posargs
+  session.run("python", str(BENCHMARKS / f"{name}.py"), *arguments)
