@@ -1,7 +1,7 @@
 """jax_me: facial expression and micro-expression recognition in JAX."""
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
   from jax_me.inference.predictor import Predictor
@@ -9,9 +9,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 
-def load(folder: str | os.PathLike, **overrides: Any) -> "Predictor":
-  """The classifier of a converted folder or of a workdir; see `jax_me.inference.predictor`."""
-  # Imported here: `import jax_me` must stay light, worker processes do it too.
+def load(folder: str | os.PathLike, **overrides: object) -> "Predictor":
+  """Loads the classifier of a converted model folder or of a run.
+
+  See `jax_me.inference.predictor.load`.
+  """
+  # Imported here: `import jax_me` must stay fast, also in worker processes.
   from jax_me.inference.predictor import load
 
   return load(folder, **overrides)

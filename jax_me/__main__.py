@@ -1,39 +1,104 @@
-"""`python -m jax_me <command>`: one line a command; each lives in the room it belongs to."""
+"""The command line: `jax-me <command>`, or `python -m jax_me <command>` in a checkout."""
 
 import argparse
+import dataclasses
 import importlib
+import pathlib
 import sys
+import types
 
-# name -> (module with configure(parser) and main(args) -> exit code, what it does)
+from jax_me.bundled import import_bundled
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+  """One command of the command line.
+
+  Attributes:
+    module: its module, imported only when the command is chosen. `configure(parser)` declares the
+      options and `main(args)` returns the exit code.
+    summary: one line for the list of commands.
+    extra: the extra of the package that it needs, "" when the base install is enough.
+  """
+
+  module: str
+  summary: str
+  extra: str = ""
+
+  def load(self) -> types.ModuleType:
+    """Imports the command's module."""
+    if self.module.startswith("convert."):
+      return import_bundled(self.module)
+    return importlib.import_module(self.module)
+
+
+TRAIN = "train"
 COMMANDS = {
-  "data": ("jax_me.datasets.cli", "build, list, check and preview datasets"),
-  "explain": (
+  "convert": Command(
+    "convert.torch_to_flax", "convert a PyTorch checkpoint into a model folder", "convert"
+  ),
+  "data": Command("jax_me.datasets.cli", "build, list, check and preview datasets", "train"),
+  "explain": Command(
     "jax_me.inference.explain.cli",
-    "show what a model's answers depend on: heat maps, reconstructions",
+    "show which parts of a face a prediction depends on: heat maps, reconstructions",
   ),
-  "faces": ("jax_me.faces.cli", "find and align the faces of a folder of pictures or clips"),
-  "podcheck": (
+  "export": Command(
+    "convert.flax_to_torch", "write a model folder as a PyTorch checkpoint", "convert"
+  ),
+  "faces": Command("jax_me.faces.cli", "find and align the faces of a folder of images or clips"),
+  "podcheck": Command(
     "jax_me.podcheck.cli",
-    "compile a recipe's step for a TPU pod that is not there: memory, work, least time",
+    "compile a recipe's step for a TPU pod without having one: memory, work, least time",
+    "train",
   ),
-  "predict": ("jax_me.inference.cli", "read the expressions of photographs, videos, a camera"),
-  "report": ("jax_me.reports.report_cli", "write a run's report again from its results"),
-  "score": ("jax_me.reports.score_cli", "score a table of predictions, anyone's"),
+  "predict": Command(
+    "jax_me.inference.cli", "read the expressions in photographs, videos, a camera"
+  ),
+  "report": Command("jax_me.reports.report_cli", "write a run's report again from its results"),
+  "score": Command("jax_me.reports.score_cli", "score a table of predictions from any source"),
+  TRAIN: Command("jax_me.experiment.cli", "train and evaluate by a recipe", "train"),
 }
 
 
 def main(arguments: list[str] | None = None) -> int:
+  """Runs one command.
+
+  Args:
+    arguments: the command line without the program's name; None takes that of the process.
+
+  Returns:
+    the exit code.
+  """
   arguments = sys.argv[1:] if arguments is None else arguments
+  name = arguments[0] if arguments else ""
+  try:
+    if name == TRAIN:  # Its flags are absl's, so that recipes can be changed on the command line.
+      COMMANDS[name].load().main([f"{_program()} {name}", *arguments[1:]])
+      return 0
+    return _run(name, arguments)
+  except ModuleNotFoundError as error:
+    extra = COMMANDS[name].extra if name in COMMANDS else ""
+    if not extra or (error.name or "").partition(".")[0] in ("jax_me", "convert", "configs"):
+      raise
+    print(
+      f"{_program()} {name}: the package {error.name} is not installed; "
+      f'pip install "jax_me[{extra}]"',
+      file=sys.stderr,
+    )
+    return 2
+
+
+def _run(name: str, arguments: list[str]) -> int:
   parser = argparse.ArgumentParser(
-    prog="python -m jax_me",
+    prog=_program(),
     description="Facial expression and micro-expression recognition in JAX.",
   )
   commands = parser.add_subparsers(dest="command", required=True, metavar="<command>")
-  for name, (module, summary) in COMMANDS.items():
-    command = commands.add_parser(name, help=summary, description=summary)
-    # Only the chosen command's room is imported: `--help` stays instant.
-    if arguments and arguments[0] == name:
-      importlib.import_module(module).configure(command)
+  for listed, entry in COMMANDS.items():
+    command = commands.add_parser(listed, help=entry.summary, description=entry.summary)
+    # Only the chosen command's module is imported, so that `--help` answers at once.
+    if listed == name:
+      entry.load().configure(command)
   if not arguments:
     parser.print_help(sys.stderr)
     return 2
@@ -42,7 +107,13 @@ def main(arguments: list[str] | None = None) -> int:
     parsed.overrides = rest  # Settings of a recipe: the command reads them itself.
   elif rest:
     parser.error(f"unrecognized arguments: {' '.join(rest)}")
-  return importlib.import_module(COMMANDS[parsed.command][0]).main(parsed)
+  module = COMMANDS[name].load()
+  return module.run(parsed) if hasattr(module, "run") else module.main(parsed)
+
+
+def _program() -> str:
+  name = pathlib.Path(sys.argv[0]).name
+  return "python -m jax_me" if name == "__main__.py" or name.startswith("pytest") else "jax-me"
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Shared set-up: four virtual CPU devices, exact matmuls, and the optional local test data."""
 
+import gc
 import os
 import pathlib
 
@@ -27,6 +28,14 @@ def quick_compilation():
   jax.config.update("jax_disable_most_optimizations", True)
   yield
   jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _release_compiled_programs():
+  """Keeps a worker small: without this the compiled programs of all modules stay in memory."""
+  yield
+  jax.clear_caches()
+  gc.collect()
 
 
 @pytest.fixture(scope="session")
