@@ -215,7 +215,8 @@ def _change_problems(config: ConfigDict) -> list[str]:
   problems = []
   supervised = []
   try:
-    supervised += ["augment.erase_prob and augment.cutout"] * Augmentation(**config.augment).erases
+    erasing = Augmentation(**config.augment).has_erasing
+    supervised += ["augment.erase_prob and augment.cutout"] * erasing
   except (ValueError, TypeError) as error:
     problems.append(str(error))
   try:

@@ -1,4 +1,4 @@
-"""The whole of augmentation: settings, order, determinism, independence of the devices."""
+"""Complete augmentation: settings, order, determinism, independence of the device count."""
 
 import jax
 import jax.numpy as jnp
@@ -8,11 +8,11 @@ import pytest
 from jax_me.data.augment.augmentation import Augmentation, make_augmentation, make_erasing, row_keys
 from jax_me.data.augment.colour import draw_colour, jitter_colour
 from jax_me.data.augment.geometry import (
+  apply_affine,
   crop_and_resize,
   draw_affine,
   draw_crop,
-  mirror,
-  move,
+  flip_horizontal,
   rotate_flow,
 )
 from jax_me.data.augment.mixup import MixupSettings, make_mixup, mix_targets
@@ -20,7 +20,7 @@ from jax_me.training.sharding import batch_sharding, make_mesh
 from tests.helpers.drawn_images import drawn_image
 
 ROWS, SIZE = 8, 16
-EVERYTHING = Augmentation(
+ALL_TRANSFORMS = Augmentation(
   crop_scale=(0.3, 1.0),
   crop_ratio=(3 / 4, 4 / 3),
   flip=0.5,
@@ -36,83 +36,84 @@ EVERYTHING = Augmentation(
   erase_prob=0.5,
   cutout=0.25,
 )
-LEVELS = np.stack(
+IMAGES = np.stack(
   [np.rint(255 * drawn_image(24, 24, seed)).astype(np.uint8) for seed in range(ROWS)]
 )
 
 
-def changed(images, key):
-  """Everything that a training step does to its images and targets."""
+def augment_batch(images, key):
+  """All changes of a training step to its images and targets."""
   keys = row_keys(key, len(images))
-  images = make_augmentation(EVERYTHING, SIZE)(images, keys)
-  images = make_erasing(EVERYTHING)(images - 0.5, keys)
+  images = make_augmentation(ALL_TRANSFORMS, SIZE)(images, keys)
+  images = make_erasing(ALL_TRANSFORMS)(images - 0.5, keys)
   images, kept = make_mixup(MixupSettings(mixup_alpha=0.8, cutmix_alpha=1.0))(images, keys)
   return images, mix_targets(jax.nn.one_hot(jnp.arange(len(images)) % 3, 3), kept)
 
 
 @pytest.fixture(scope="module")
 def one_device():
-  run = jax.jit(changed)
-  return run, jax.device_get(run(LEVELS, jax.random.key(0)))
+  run = jax.jit(augment_batch)
+  return run, jax.device_get(run(IMAGES, jax.random.key(0)))
 
 
-def test_the_same_key_gives_the_same_bits_and_another_does_not(one_device):
+def test_the_same_key_gives_identical_images_and_another_key_different_ones(one_device):
   run, first = one_device
-  again = jax.device_get(run(LEVELS, jax.random.key(0)))
-  other = jax.device_get(run(LEVELS, jax.random.key(1)))
+  again = jax.device_get(run(IMAGES, jax.random.key(0)))
+  other = jax.device_get(run(IMAGES, jax.random.key(1)))
   np.testing.assert_array_equal(again[0], first[0])
   np.testing.assert_array_equal(again[1], first[1])
   for row in range(ROWS):
     assert np.abs(other[0][row] - first[0][row]).max() > 0.01
 
 
-def test_four_devices_do_what_one_does(one_device):
+def test_four_devices_give_the_result_of_one(one_device):
   mesh = make_mesh(1, jax.devices()[:4])
-  split = jax.device_put(LEVELS, batch_sharding(mesh))
-  images, targets = jax.device_get(jax.jit(changed)(split, jax.random.key(0)))
+  split = jax.device_put(IMAGES, batch_sharding(mesh))
+  images, targets = jax.device_get(jax.jit(augment_batch)(split, jax.random.key(0)))
   np.testing.assert_allclose(images, one_device[1][0], atol=1e-5)
   np.testing.assert_allclose(targets, one_device[1][1], atol=1e-6)
 
 
-def in_documented_order(levels, key, flow):
-  """One image by hand, from the same keys."""
+def augment_by_hand(pixels, key, flow):
+  """One image in the documented order, from the same keys."""
   crop_key, flip_key, colour_key, affine_key, jitter_key = jax.random.split(key, 5)
   image = crop_and_resize(
-    levels / 255.0, draw_crop(crop_key, 24, 24, (0.3, 1.0), (3 / 4, 4 / 3)), SIZE
+    pixels / 255.0, draw_crop(crop_key, 24, 24, (0.3, 1.0), (3 / 4, 4 / 3)), SIZE
   )
-  image = jnp.where(jax.random.bernoulli(flip_key, 0.5), mirror(image, flow=flow), image)
+  image = jnp.where(jax.random.bernoulli(flip_key, 0.5), flip_horizontal(image, flow=flow), image)
   affine = draw_affine(affine_key, SIZE, 20.0, 0.1, (1.0, 1.25))
   if flow:
-    jittered = move(image, affine, jnp.array([0.5, 0.5, 0.0]), rotates=True)
+    jittered = apply_affine(image, affine, jnp.array([0.5, 0.5, 0.0]), rotates=True)
     jittered = rotate_flow(jittered, affine.angle)
   else:
     colour = draw_colour(colour_key, 0.25, 0.25, 0.25, 0.25)
-    jittered = move(jitter_colour(image, colour, hue=True), affine, jnp.full(3, 0.5), rotates=True)
+    image_in_colour = jitter_colour(image, colour, hue=True)
+    jittered = apply_affine(image_in_colour, affine, jnp.full(3, 0.5), rotates=True)
   return jnp.where(jax.random.bernoulli(jitter_key, 0.5), jittered, image)
 
 
 @pytest.mark.parametrize("flow", [False, True])
-def test_the_changes_happen_in_the_documented_order(flow):
-  settings = Augmentation(**{**vars(EVERYTHING), "flow": flow})
+def test_transforms_are_applied_in_the_documented_order(flow):
+  settings = Augmentation(**{**vars(ALL_TRANSFORMS), "flow": flow})
   augment = make_augmentation(settings, SIZE)
 
-  def both(levels, key):
+  def both(images, key):
     keys = row_keys(key, ROWS)
-    by_hand = jax.vmap(lambda image, key: in_documented_order(image, key, flow))
-    return augment(levels, keys), by_hand(levels, keys)
+    by_hand = jax.vmap(lambda image, key: augment_by_hand(image, key, flow))
+    return augment(images, keys), by_hand(images, keys)
 
-  got, want = jax.jit(both)(LEVELS, jax.random.key(5))
+  got, want = jax.jit(both)(IMAGES, jax.random.key(5))
   assert got.dtype == jnp.float32 and got.shape == (ROWS, SIZE, SIZE, 3)
   assert float(got.min()) >= 0 and float(got.max()) <= 1
   np.testing.assert_allclose(got, want, atol=1e-5)
 
 
-def test_jitter_happens_to_a_whole_image_or_not_at_all():
-  """The group of the RAF-DB recipe: colour and affine together, with probability 0.5."""
+def test_jitter_applies_all_transforms_to_an_image_or_none():
+  """The RAF-DB recipe: colour and affine as one group with probability 0.5."""
   settings = Augmentation(jitter_prob=0.5, brightness=0.25, translate=0.25)
-  levels = np.full((400, 8, 8, 3), 128, np.uint8)
+  grey = np.full((400, 8, 8, 3), 128, np.uint8)
   images = np.asarray(
-    jax.jit(make_augmentation(settings, 8))(levels, row_keys(jax.random.key(0), 400))
+    jax.jit(make_augmentation(settings, 8))(grey, row_keys(jax.random.key(0), 400))
   )
   brighter = np.abs(images.max((1, 2, 3)) - 128 / 255) > 1e-5
   moved = images.min((1, 2, 3)) == 0
@@ -121,9 +122,9 @@ def test_jitter_happens_to_a_whole_image_or_not_at_all():
   assert moved.sum() > 0.5 * brighter.sum()
 
 
-def test_no_settings_change_nothing():
-  images = make_augmentation(Augmentation(), 24)(LEVELS, row_keys(jax.random.key(0), ROWS))
-  np.testing.assert_array_equal(images, LEVELS.astype(np.float32) / 255)
+def test_default_settings_change_nothing():
+  images = make_augmentation(Augmentation(), 24)(IMAGES, row_keys(jax.random.key(0), ROWS))
+  np.testing.assert_array_equal(images, IMAGES.astype(np.float32) / 255)
 
 
 @pytest.mark.parametrize(
@@ -138,6 +139,6 @@ def test_no_settings_change_nothing():
     (dict(erase_mode="grey"), r"augment.erase_mode must be one of .*'pixel'.*, got 'grey'"),
   ],
 )
-def test_settings_out_of_range_are_named(setting, message):
+def test_settings_out_of_range_are_rejected(setting, message):
   with pytest.raises(ValueError, match=message):
     Augmentation(**setting)

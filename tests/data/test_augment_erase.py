@@ -1,4 +1,4 @@
-"""Random erasing and cutout: the drawn boxes, and what stands in them."""
+"""Random erasing and cutout: the drawn boxes and their filling."""
 
 import jax
 import jax.numpy as jnp
@@ -17,8 +17,8 @@ def sides(boxes: Box) -> tuple[np.ndarray, np.ndarray]:
   return np.asarray(boxes.bottom - boxes.top), np.asarray(boxes.right - boxes.left)
 
 
-def plain_erasing(rng, height, width, area, ratio):
-  """One box by the loop of the originals."""
+def reference_erasing(rng, height, width, area, ratio):
+  """One box by the loop of the reference implementations."""
   for _ in range(10):
     pixels = rng.uniform(*area) * height * width
     aspect = np.exp(rng.uniform(*np.log(ratio)))
@@ -28,7 +28,7 @@ def plain_erasing(rng, height, width, area, ratio):
   return 0, 0
 
 
-def test_erasing_has_the_originals_distribution():
+def test_erasing_has_the_reference_distribution():
   area, ratio = (0.02, 1 / 3), (0.3, 1 / 0.3)
   draw = jax.jit(jax.vmap(lambda key: draw_erasing(key, 40, 50, 0.25, area, ratio)))
   boxes = draw(KEYS)
@@ -39,14 +39,14 @@ def test_erasing_has_the_originals_distribution():
   assert (boxes.top >= 0).all() and (boxes.bottom <= 40).all()
   assert (boxes.left >= 0).all() and (boxes.right <= 50).all()
   rng = np.random.default_rng(0)
-  plain = np.array([plain_erasing(rng, 40, 50, area, ratio) for _ in range(DRAWS)])
+  expected = np.array([reference_erasing(rng, 40, 50, area, ratio) for _ in range(DRAWS)])
   got = np.stack([heights[erased], widths[erased]], 1)
   for measure in (lambda hw: hw[:, 0], lambda hw: hw[:, 1], lambda hw: hw[:, 0] * hw[:, 1] / 2000):
-    mean, spread = measure(plain).mean(), measure(plain).std()
+    mean, spread = measure(expected).mean(), measure(expected).std()
     assert measure(got).mean() == pytest.approx(mean, abs=0.07 * spread)
     assert measure(got).std() == pytest.approx(spread, rel=0.06)
-  room = (40 - heights)[erased]
-  assert np.mean(np.asarray(boxes.top)[erased] / room) == pytest.approx(0.5, abs=0.02)
+  free = (40 - heights)[erased]
+  assert np.mean(np.asarray(boxes.top)[erased] / free) == pytest.approx(0.5, abs=0.02)
 
 
 def test_a_box_that_cannot_fit_erases_nothing():
@@ -54,29 +54,29 @@ def test_a_box_that_cannot_fit_erases_nothing():
   assert int(box.top) == int(box.bottom)
 
 
-def test_cutout_centres_anywhere_and_is_cut_at_the_border():
+def test_cutout_is_centred_anywhere_and_clipped_at_the_border():
   boxes = jax.jit(jax.vmap(lambda key: draw_cutout(key, 20, 30, 0.4)))(KEYS)
   heights, widths = sides(boxes)
   assert heights.max() == widths.max() == 8
   assert heights.min() == widths.min() == 4  # centred on a border pixel
-  # A side of 8 about one of 20 places: 8 but for 4 + 3 places, where 4..7 or 5..7 remain.
+  # A side of 8 centred at one of 20 pixels: 8 except for 4 + 3 pixels, where 4..7 or 5..7 remain.
   assert heights.mean() == pytest.approx((13 * 8 + (4 + 5 + 6 + 7) + (7 + 6 + 5)) / 20, abs=0.05)
   assert np.mean(widths == 8) == pytest.approx(23 / 30, abs=0.02)
 
 
-def test_holes_are_filled_as_a_plain_loop_does():
-  picture = drawn_image(10, 12)
-  want = picture.copy()
+def test_boxes_are_filled_as_by_a_loop():
+  image = drawn_image(10, 12)
+  want = image.copy()
   for y in range(2, 7):
     for x in range(5, 12):
       want[y, x] = 0.5
   box = Box(*map(jnp.asarray, (2, 5, 7, 12)))
-  np.testing.assert_array_equal(fill_box(jnp.asarray(picture), box, jnp.float32(0.5)), want)
+  np.testing.assert_array_equal(fill_box(jnp.asarray(image), box, jnp.float32(0.5)), want)
   empty = Box(*map(jnp.asarray, (3, 4, 3, 4)))
-  np.testing.assert_array_equal(fill_box(jnp.asarray(picture), empty, jnp.float32(9)), picture)
+  np.testing.assert_array_equal(fill_box(jnp.asarray(image), empty, jnp.float32(9)), image)
 
 
-def test_noise_is_standard_normal_and_the_rest_is_untouched():
+def test_noise_is_standard_normal_and_other_pixels_are_unchanged():
   images = jnp.full((64, 24, 24, 3), 5.0)
   settings = Augmentation(erase_prob=1.0, erase_area=(0.2, 0.3), erase_ratio=(0.5, 2.0))
   erased = np.asarray(jax.jit(make_erasing(settings))(images, row_keys(jax.random.key(0), 64)))
@@ -85,7 +85,7 @@ def test_noise_is_standard_normal_and_the_rest_is_untouched():
   noise = erased[hole]
   assert noise.mean() == pytest.approx(0, abs=0.03)
   assert noise.std() == pytest.approx(1, abs=0.03)
-  assert len(np.unique(erased[0][hole[0]])) > 100  # a number of its own for each pixel and channel
+  assert len(np.unique(erased[0][hole[0]])) > 100  # an independent value for each pixel and channel
   assert not np.array_equal(hole[0], hole[1])
 
 
@@ -105,5 +105,5 @@ def test_zero_mode_and_cutout_fill_with_the_mean_colour():
   assert set(np.unique(erased)) == {0.0, 5.0}
 
 
-def test_nothing_to_erase_is_no_function():
+def test_without_erasing_there_is_no_function():
   assert make_erasing(Augmentation(flip=0.5)) is None

@@ -1,4 +1,4 @@
-"""Mixup and cutmix: what is drawn, what is pasted, and that targets follow the pixels."""
+"""Mixup and cutmix: distributions, mixed pixels and matching targets."""
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ import scipy.stats
 
 from jax_me.data.augment.augmentation import row_keys
 from jax_me.data.augment.mixup import (
-  Mix,
+  MixupDraw,
   MixupSettings,
   draw_mixup,
   make_mixup,
@@ -22,13 +22,13 @@ KEYS = jax.random.split(jax.random.key(4), DRAWS)
 ROWS, SIZE = 24, 20
 
 
-def draws(settings: MixupSettings) -> Mix:
+def draws(settings: MixupSettings) -> MixupDraw:
   draw = jax.jit(jax.vmap(lambda key: draw_mixup(key, settings, 40, 60)))
   return jax.tree.map(np.asarray, draw(KEYS))
 
 
 @pytest.mark.parametrize("alpha", [0.2, 0.8, 1.0, 2.0])
-def test_shares_are_beta_distributed(alpha):
+def test_ratios_are_beta_distributed(alpha):
   shares = np.asarray(symmetric_beta(*jax.random.uniform(KEYS[0], (2, DRAWS)), alpha))
   assert 0 <= shares.min() and shares.max() <= 1
   want = scipy.stats.beta(alpha, alpha)
@@ -39,16 +39,16 @@ def test_shares_are_beta_distributed(alpha):
 
 def test_draws_have_their_probabilities():
   mix = draws(MixupSettings(mixup_alpha=0.8, cutmix_alpha=1.0, prob=0.6, switch_prob=0.25))
-  assert mix.pastes.mean() == pytest.approx(0.25, abs=0.015)
-  assert (mix.kept[~mix.pastes] < 1).mean() == pytest.approx(0.6, abs=0.02)
-  blended = mix.kept[~mix.pastes & (mix.kept < 1)]
+  assert mix.is_cutmix.mean() == pytest.approx(0.25, abs=0.015)
+  assert (mix.kept[~mix.is_cutmix] < 1).mean() == pytest.approx(0.6, abs=0.02)
+  blended = mix.kept[~mix.is_cutmix & (mix.kept < 1)]
   assert blended.std() == pytest.approx(scipy.stats.beta(0.8, 0.8).std(), rel=0.03)
   assert blended.mean() == pytest.approx(0.5, abs=0.02)
   box = mix.box
-  assert (box.bottom[~mix.pastes] <= box.top[~mix.pastes]).all()
+  assert (box.bottom[~mix.is_cutmix] <= box.top[~mix.is_cutmix]).all()
 
 
-def test_cutmix_boxes_are_those_of_a_plain_draw():
+def test_cutmix_boxes_have_the_reference_distribution():
   mix = draws(MixupSettings(cutmix_alpha=1.0))
   box = mix.box
   heights, widths = box.bottom - box.top, box.right - box.left
@@ -61,12 +61,16 @@ def test_cutmix_boxes_are_those_of_a_plain_draw():
   for length, half in ((40, (40 * side).astype(int) // 2), (60, (60 * side).astype(int) // 2)):
     centre = rng.integers(0, length, DRAWS)
     want.append(np.minimum(centre + half, length) - np.maximum(centre - half, 0))
-  for got, plain in ((heights, want[0]), (widths, want[1]), (heights * widths, want[0] * want[1])):
-    assert got.mean() == pytest.approx(plain.mean(), rel=0.04)
-    assert got.std() == pytest.approx(plain.std(), rel=0.04)
+  for got, expected in (
+    (heights, want[0]),
+    (widths, want[1]),
+    (heights * widths, want[0] * want[1]),
+  ):
+    assert got.mean() == pytest.approx(expected.mean(), rel=0.04)
+    assert got.std() == pytest.approx(expected.std(), rel=0.04)
 
 
-def test_pixels_and_targets_equal_a_plain_loop():
+def test_pixels_and_targets_equal_a_loop():
   settings = MixupSettings(mixup_alpha=0.8, cutmix_alpha=1.0, prob=0.8)
   images = np.stack([drawn_image(SIZE, SIZE, seed) for seed in range(ROWS)])
   labels = np.arange(ROWS) % 5
@@ -81,29 +85,29 @@ def test_pixels_and_targets_equal_a_plain_loop():
     own, partner = images[row], images[row - 1]
     share = float(drawn.kept[row])
     want = np.zeros(5)
-    if drawn.pastes[row]:
+    if drawn.is_cutmix[row]:
       box = [int(v[row]) for v in drawn.box]
       pixels = own.copy()
       pixels[box[0] : box[2], box[1] : box[3]] = partner[box[0] : box[2], box[1] : box[3]]
-      # What the target says is what is to be seen.
+      # The target's weights equal the shares of the pixels.
       assert share == pytest.approx((pixels == own).all(-1).mean(), abs=1e-6)
     else:
       pixels = share * own + (1 - share) * partner
-    seen.add((bool(drawn.pastes[row]), share == 1))
+    seen.add((bool(drawn.is_cutmix[row]), share == 1))
     want[labels[row]] += share
     want[labels[row - 1]] += 1 - share
     np.testing.assert_allclose(mixed[row], pixels, atol=1e-6)
     np.testing.assert_allclose(targets[row], want, atol=1e-6)
-  assert len(seen) == 4  # Mixup and cutmix, both also left out.
+  assert len(seen) == 4  # Mixup and cutmix, each also without mixing.
   np.testing.assert_allclose(targets.sum(-1), 1, atol=1e-6)
 
 
-def test_settings_that_mix_nothing_are_no_function():
+def test_without_mixing_there_is_no_function():
   for settings in (MixupSettings(), MixupSettings(mixup_alpha=1.0, prob=0.0)):
     assert make_mixup(settings) is None
 
 
-def test_settings_out_of_range_are_named():
+def test_settings_out_of_range_are_rejected():
   with pytest.raises(ValueError, match="mixing.mixup_alpha must be 0 or more, got -1"):
     MixupSettings(mixup_alpha=-1)
   with pytest.raises(ValueError, match="mixing.switch_prob is a probability, got 2"):

@@ -1,4 +1,4 @@
-"""A folder of drawn pictures with labels.csv, and the dataset made of it."""
+"""A folder of random images with labels.csv, and the dataset built from it."""
 
 import pathlib
 
@@ -9,7 +9,7 @@ from jax_me.datasets.catalog import prepare
 
 
 def write_folder(folder: pathlib.Path, rows: list[dict], columns: str) -> pathlib.Path:
-  """Writes labels.csv and, for each row, a picture; rows with the same "drawn" look the same."""
+  """Writes labels.csv and one image per row; rows with the same "drawn" have equal images."""
   folder.mkdir(parents=True, exist_ok=True)
   lines = [columns]
   for number, row in enumerate(rows):
@@ -22,7 +22,7 @@ def write_folder(folder: pathlib.Path, rows: list[dict], columns: str) -> pathli
 
 
 def build_folder(folder: pathlib.Path, rows: list[dict], columns: str):
-  """The dataset of such a folder, pictures as they are, in `folder`/data."""
+  """Builds the dataset of such a folder, without alignment, in `folder`/data."""
   source = write_folder(folder / "source", rows, columns)
   return prepare(
     "labeled_images",

@@ -1,4 +1,4 @@
-"""Drawn pictures for the tests of augmentation."""
+"""Synthetic images for the tests of augmentation."""
 
 import numpy as np
 

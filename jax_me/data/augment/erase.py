@@ -1,4 +1,4 @@
-"""Holes in one image: random erasing and cutout."""
+"""Random erasing and cutout of one image."""
 
 from typing import NamedTuple
 
@@ -7,12 +7,12 @@ import jax.numpy as jnp
 
 MODES = ("pixel", "colour", "zero")
 
-# Boxes drawn until one fits, as in timm and torchvision; all at once, for shapes must be fixed.
+# Tries until a box fits, as in timm and torchvision; drawn at once because shapes must be static.
 ATTEMPTS = 10
 
 
 class Box(NamedTuple):
-  """Whole pixels [top, bottom) x [left, right); empty where top = bottom."""
+  """Integer pixels [top, bottom) x [left, right); empty where top = bottom."""
 
   top: jax.Array
   left: jax.Array
@@ -28,19 +28,22 @@ def draw_erasing(
   area: tuple[float, float],
   ratio: tuple[float, float],
 ) -> Box:
-  """A box anywhere inside the picture (random erasing, arXiv:1708.04896).
+  """Draws the box of random erasing, anywhere inside the image (arXiv:1708.04896).
 
-  A box that does not fit is drawn again, up to 10 times, which favours small ones where `area`
-  is large; then nothing is erased.
+  A box that does not fit is drawn again, up to 10 times, which favours small boxes where `area`
+  is large; after that nothing is erased.
 
   Args:
     key: PRNG key of this image.
-    height, width: of the picture, pixels.
-    probability: of erasing at all.
-    area: share of the picture, uniform in (low, high).
+    height, width: of the image, pixels.
+    probability: probability of erasing.
+    area: share of the image, uniform in (low, high).
     ratio: height / width of the box, log-uniform in (low, high).
+
+  Returns:
+    the box, empty when nothing is erased.
   """
-  # One draw for all numbers: many small ones take long to compile and to run.
+  # One draw for all numbers: many small draws are slow to compile and to run.
   draws = jax.random.uniform(key, (3 + 2 * ATTEMPTS,))
   chosen, down, right = draws[:3]
   areas = area[0] + (area[1] - area[0]) * draws[3 : 3 + ATTEMPTS]
@@ -53,23 +56,26 @@ def draw_erasing(
   erased = (chosen < probability) & fits[first]
   box_height = jnp.where(erased, heights[first], 0)
   box_width = jnp.where(erased, widths[first], 0)
-  top = whole_number(down, height - box_height + 1)
-  left = whole_number(right, width - box_width + 1)
+  top = uniform_integer(down, height - box_height + 1)
+  left = uniform_integer(right, width - box_width + 1)
   return Box(top, left, top + box_height, left + box_width)
 
 
 def draw_cutout(key: jax.Array, height: int, width: int, side: float) -> Box:
-  """A square whose centre is any pixel, cut at the picture's border (cutout, arXiv:1708.04552).
+  """Draws the square of cutout (arXiv:1708.04552): centred at any pixel, clipped at the border.
 
   Args:
     key: PRNG key of this image.
-    height, width: of the picture, pixels.
-    side: of the square, as a share of the shorter side of the picture, in [0, 1].
+    height, width: of the image, pixels.
+    side: side of the square as a share of the shorter image side, in [0, 1].
+
+  Returns:
+    the clipped square.
   """
   pixels = round(side * min(height, width))
   down, right = jax.random.uniform(key, (2,))
-  top = whole_number(down, height) - pixels // 2
-  left = whole_number(right, width) - pixels // 2
+  top = uniform_integer(down, height) - pixels // 2
+  left = uniform_integer(right, width) - pixels // 2
   return Box(
     jnp.maximum(top, 0),
     jnp.maximum(left, 0),
@@ -78,19 +84,36 @@ def draw_cutout(key: jax.Array, height: int, width: int, side: float) -> Box:
   )
 
 
-def whole_number(share: jax.Array, count: int | jax.Array) -> jax.Array:
-  """A uniform number in [0, 1) -> a uniform one of 0, ..., count - 1 (count far below 2^23)."""
+def uniform_integer(share: jax.Array, count: int | jax.Array) -> jax.Array:
+  """Maps a uniform number in [0, 1) to a uniform integer in [0, count), count far below 2^23."""
   return jnp.floor(share * count).astype(jnp.int32)
 
 
 def box_mask(box: Box, height: int, width: int) -> jax.Array:
-  """bool [height, width], True inside the box."""
+  """Mask of the pixels inside a box.
+
+  Args:
+    box: the box.
+    height, width: of the image, pixels.
+
+  Returns:
+    bool [height, width], True inside the box.
+  """
   rows = jnp.arange(height)[:, None]
   columns = jnp.arange(width)[None, :]
   return (box.top <= rows) & (rows < box.bottom) & (box.left <= columns) & (columns < box.right)
 
 
 def fill_box(image: jax.Array, box: Box, filling: jax.Array) -> jax.Array:
-  """[H, W, C] with `filling` (broadcast to [H, W, C]) inside the box."""
+  """Replaces the pixels inside a box.
+
+  Args:
+    image: [H, W, C].
+    box: the box.
+    filling: new values, broadcast to [H, W, C].
+
+  Returns:
+    [H, W, C].
+  """
   height, width, _ = image.shape
   return jnp.where(box_mask(box, height, width)[..., None], filling, image)

@@ -1,4 +1,4 @@
-"""Where the pixels of one image go: random crop, mirror, affine; optical flow follows."""
+"""Geometric augmentation of one image or optical flow: random crop, flip, affine transform."""
 
 import math
 from typing import NamedTuple
@@ -6,12 +6,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-# Boxes drawn until one fits, as in torchvision; all at once, for shapes must be fixed.
+# Tries until a box fits, as in torchvision; drawn at once because shapes must be static.
 ATTEMPTS = 10
 
 
 class CropBox(NamedTuple):
-  """A box in pixels, with fractions: the top left corner and the sides."""
+  """A box in sub-pixel coordinates: the top left corner and the sides."""
 
   top: jax.Array
   left: jax.Array
@@ -20,7 +20,7 @@ class CropBox(NamedTuple):
 
 
 class Affine(NamedTuple):
-  """What moves: turn about the centre (radians, clockwise), then zoom, then shift in pixels."""
+  """Rotation about the centre (radians, clockwise), then zoom, then shift in pixels."""
 
   angle: jax.Array
   zoom: jax.Array
@@ -28,7 +28,7 @@ class Affine(NamedTuple):
   right: jax.Array
 
   def where(self, chosen: jax.Array) -> "Affine":
-    """This transform where `chosen`, else none."""
+    """This transform where `chosen`, else the identity."""
     none = (0.0, 1.0, 0.0, 0.0)
     return Affine(*(jnp.where(chosen, v, n) for v, n in zip(self, none, strict=True)))
 
@@ -40,16 +40,19 @@ def draw_crop(
   scale: tuple[float, float],
   ratio: tuple[float, float] = (1.0, 1.0),
 ) -> CropBox:
-  """The box of torchvision's RandomResizedCrop, but at sub-pixel places.
+  """Draws the box of torchvision's RandomResizedCrop, but with sub-pixel coordinates.
 
-  A box that does not fit is drawn again, up to 10 times; then it is the largest central one whose
-  ratio is allowed.
+  A box that does not fit is drawn again, up to 10 times; after that the largest central box with
+  an allowed ratio is used.
 
   Args:
     key: PRNG key of this image.
-    height, width: of the picture, pixels.
+    height, width: of the image, pixels.
     scale: share of the area, uniform.
     ratio: width / height, log-uniform.
+
+  Returns:
+    the box.
   """
   area_key, ratio_key, y_key, x_key = jax.random.split(key, 4)
   areas = (
@@ -71,20 +74,20 @@ def draw_crop(
 
 
 def crop_and_resize(image: jax.Array, box: CropBox, size: int) -> jax.Array:
-  """The box, resized to [size, size, C]: bicubic (a = -0.5), antialiased where it shrinks.
+  """Crops and resizes: bicubic (a = -0.5), antialiased when shrinking.
 
-  That is the kernel of Pillow, and so of torchvision's bicubic on PIL images and, with antialias,
-  on tensors; a = -0.75 is torch's for interpolation without antialias. Pillow also rounds to
-  whole grey levels after each direction.
+  Same kernel as Pillow, and therefore as torchvision's bicubic on PIL images and, with antialias,
+  on tensors; torch without antialias uses a = -0.75. Unlike Pillow there is no rounding to
+  integer grey levels after each direction.
 
   Args:
     image: [H, W, C] float in [0, 1].
-    box: inside the picture. Its border is no wall: the kernel reaches pixels beyond it, like
-      Pillow's `resize(box=...)`.
+    box: box inside the image. The kernel also uses pixels beyond its border, like Pillow's
+      `resize(box=...)`.
     size: side of the result in pixels.
 
   Returns:
-    [size, size, C] in [0, 1] (the overshoot of the cubic kernel is clipped).
+    [size, size, C] in [0, 1] (overshoot of the cubic kernel is clipped).
   """
   zoom = jnp.stack([size / box.height, size / box.width])
   crop = jax.image.scale_and_translate(
@@ -99,25 +102,28 @@ def crop_and_resize(image: jax.Array, box: CropBox, size: int) -> jax.Array:
   return jnp.clip(crop, 0.0, 1.0)
 
 
-def mirror(image: jax.Array, *, flow: bool) -> jax.Array:
-  """Left becomes right; with `flow`, channel 0 (horizontal motion, 0.5 = none) changes sign."""
-  mirrored = image[:, ::-1, :]
+def flip_horizontal(image: jax.Array, *, flow: bool) -> jax.Array:
+  """Flips left and right; with `flow`, channel 0 (horizontal motion, 0.5 = none) changes sign."""
+  flipped = image[:, ::-1, :]
   if flow:
-    mirrored = mirrored.at[..., 0].set(1.0 - mirrored[..., 0])
-  return mirrored
+    flipped = flipped.at[..., 0].set(1.0 - flipped[..., 0])
+  return flipped
 
 
 def draw_affine(
   key: jax.Array, size: int, rotation: float, translate: float, zoom: tuple[float, float]
 ) -> Affine:
-  """As torchvision's RandomAffine, but shifts are not rounded to whole pixels.
+  """Draws the parameters of torchvision's RandomAffine, but without rounding shifts to pixels.
 
   Args:
     key: PRNG key of this image.
-    size: side of the picture, pixels.
+    size: side of the image, pixels.
     rotation: degrees; the angle is uniform in +- rotation.
     translate: both shifts are uniform in +- translate * size.
     zoom: uniform in (low, high).
+
+  Returns:
+    the drawn transform.
   """
   angle, factor, down, right = jax.random.uniform(key, (4,))
   shift = translate * size
@@ -129,18 +135,18 @@ def draw_affine(
   )
 
 
-def move(image: jax.Array, affine: Affine, fill: jax.Array, *, rotates: bool) -> jax.Array:
-  """Turns, zooms and shifts about the centre, bilinearly.
+def apply_affine(image: jax.Array, affine: Affine, fill: jax.Array, *, rotates: bool) -> jax.Array:
+  """Rotates, zooms and shifts about the centre with bilinear interpolation.
 
-  A pixel whose centre comes from outside the picture gets `fill`; at the border the outermost
-  pixels are continued (as Pillow does). Shrinking is not antialiased.
+  A pixel whose source is outside the image gets `fill`; at the border the edge pixels are
+  repeated, as in Pillow. Shrinking is not antialiased.
 
   Args:
     image: [S, S, C].
-    affine: what was drawn.
+    affine: the drawn transform.
     fill: [C].
-    rotates: False: the angle is 0. Then rows and columns are resampled one after the other, by
-      matrix products, which accelerators prefer to a gather.
+    rotates: False when the angle is 0. Rows and columns are then resampled separately by matrix
+      products, which are faster than a gather on accelerators.
 
   Returns:
     [S, S, C].
@@ -175,19 +181,19 @@ def move(image: jax.Array, affine: Affine, fill: jax.Array, *, rotates: bool) ->
   upper = (1 - beside) * pixel(0, 0) + beside * pixel(0, 1)
   lower = (1 - beside) * pixel(1, 0) + beside * pixel(1, 1)
 
-  def is_inside(place):
-    return (place >= -0.5) & (place <= size - 0.5)
+  def is_inside(position):
+    return (position >= -0.5) & (position <= size - 0.5)
 
   inside = is_inside(source_y) & is_inside(source_x)
   return jnp.where(inside[..., None], (1 - below) * upper + below * lower, fill)
 
 
 def rotate_flow(image: jax.Array, angle: jax.Array) -> jax.Array:
-  """Turns the vectors (u right, v down; 0.5 = none) of channels 0 and 1 clockwise by `angle`.
+  """Rotates the vectors (u right, v down; 0.5 = none) of channels 0 and 1 clockwise by `angle`.
 
-  Components that leave [0, 1] are clipped, as in the making of the picture.
+  Components outside [0, 1] are clipped, as in `optical_flow.flow_image`.
   """
   right, down = image[..., 0] - 0.5, image[..., 1] - 0.5
   cosine, sine = jnp.cos(angle), jnp.sin(angle)
-  turned = [right * cosine - down * sine, right * sine + down * cosine]
-  return jnp.concatenate([jnp.clip(jnp.stack(turned, -1) + 0.5, 0.0, 1.0), image[..., 2:]], -1)
+  rotated = [right * cosine - down * sine, right * sine + down * cosine]
+  return jnp.concatenate([jnp.clip(jnp.stack(rotated, -1) + 0.5, 0.0, 1.0), image[..., 2:]], -1)

@@ -1,8 +1,8 @@
-"""Mixup and cutmix on the device: each image meets its neighbour in the batch.
+"""Mixup and cutmix on the device: each image is mixed with its neighbour in the batch.
 
-Row i meets row i - 1 of the batch that the device sees in one pass, row 0 the last one. Batches
-are shuffled, so a neighbour is as random a partner as any, and of a batch split over devices only
-one row a device has to travel. With gradient accumulation the batch is one part of it.
+The partner of row i is row i - 1 (row 0: the last row) of the batch of one forward pass, that is
+of one micro-batch under gradient accumulation. Batches are shuffled, so the partner is random, and
+only one row per device is communicated when a batch is split over devices.
 """
 
 import dataclasses
@@ -13,23 +13,24 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jax_me.data.augment.erase import Box, box_mask, whole_number
+from jax_me.data.augment.erase import Box, box_mask, uniform_integer
 
-# Folded into a row's key, which augmentation has split otherwise.
-_MIXING = 0x4D495845
+# Folded into a row's key, since augmentation splits that key.
+_MIXUP_DATA = 0x4D495845
 
 
 @dataclasses.dataclass(frozen=True)
 class MixupSettings:
-  """How images and their targets are mixed; the defaults change nothing.
+  """Settings of mixup and cutmix; the defaults change nothing.
 
-  As in timm's "elem" mode each image draws its own share; timm's default draws one a batch.
+  Each image draws its own mixing ratio, as in timm's "elem" mode; timm's default draws one per
+  batch.
 
   Attributes:
-    mixup_alpha: of mixup's Beta(alpha, alpha) (arXiv:1710.09412); 0 = no mixup.
-    cutmix_alpha: of cutmix's Beta(alpha, alpha) (arXiv:1905.04899); 0 = no cutmix.
-    prob: probability that an image is mixed at all.
-    switch_prob: probability of cutmix rather than mixup, where both are on.
+    mixup_alpha: alpha of mixup's Beta(alpha, alpha) (arXiv:1710.09412); 0 = no mixup.
+    cutmix_alpha: alpha of cutmix's Beta(alpha, alpha) (arXiv:1905.04899); 0 = no cutmix.
+    prob: probability that an image is mixed.
+    switch_prob: probability of cutmix rather than mixup when both are enabled.
   """
 
   mixup_alpha: float = 0.0
@@ -50,42 +51,50 @@ class MixupSettings:
     return self.prob > 0 and (self.mixup_alpha > 0 or self.cutmix_alpha > 0)
 
 
-class Mix(NamedTuple):
-  """What an image keeps.
+class MixupDraw(NamedTuple):
+  """Drawn mixing of one image with its partner.
 
   Attributes:
-    kept: share of the target that stays the image's own, in [0, 1].
-    box: what cutmix takes from the partner; empty for mixup.
-    pastes: bool, cutmix rather than mixup.
+    kept: weight of the image's own target, in [0, 1] (lambda of the papers).
+    box: region that cutmix takes from the partner; empty for mixup.
+    is_cutmix: bool, cutmix rather than mixup.
   """
 
   kept: jax.Array
   box: Box
-  pastes: jax.Array
+  is_cutmix: jax.Array
 
 
-def draw_mixup(key: jax.Array, settings: MixupSettings, height: int, width: int) -> Mix:
-  """Draws how one image of height x width pixels is mixed.
+def draw_mixup(key: jax.Array, settings: MixupSettings, height: int, width: int) -> MixupDraw:
+  """Draws the mixing of one image.
 
-  Cutmix's box has the sides `sqrt(1 - share)` of the picture's, its centre is any pixel, and it is
-  cut at the border; `kept` is what the cut box really leaves (as timm corrects it).
+  The sides of cutmix's box are `sqrt(1 - share)` of the image's; its centre is any pixel and it is
+  clipped at the border. `kept` is computed from the clipped box (timm's `correct_lam`).
+
+  Args:
+    key: PRNG key of this image.
+    settings: probabilities and distributions.
+    height, width: of the image, pixels.
+
+  Returns:
+    the draw; kept is 1 for an image that is not mixed.
   """
-  draws = jax.random.uniform(jax.random.fold_in(key, _MIXING), (6,))
+  draws = jax.random.uniform(jax.random.fold_in(key, _MIXUP_DATA), (6,))
   mixed, switch, radius, angle, down, right = draws
-  pastes = jnp.asarray(settings.cutmix_alpha > 0)
+  is_cutmix = jnp.asarray(settings.cutmix_alpha > 0)
   if settings.mixup_alpha and settings.cutmix_alpha:
-    pastes = switch < settings.switch_prob
+    is_cutmix = switch < settings.switch_prob
   share = jnp.ones(())
   if settings.mixup_alpha:
     share = symmetric_beta(radius, angle, settings.mixup_alpha)
   if settings.cutmix_alpha:
-    share = jnp.where(pastes, symmetric_beta(radius, angle, settings.cutmix_alpha), share)
+    share = jnp.where(is_cutmix, symmetric_beta(radius, angle, settings.cutmix_alpha), share)
   share = jnp.where(mixed < settings.prob, share, 1.0)
 
-  side = jnp.where(pastes, jnp.sqrt(1.0 - share), 0.0)
+  side = jnp.where(is_cutmix, jnp.sqrt(1.0 - share), 0.0)
   half_height = (height * side).astype(jnp.int32) // 2
   half_width = (width * side).astype(jnp.int32) // 2
-  y, x = whole_number(down, height), whole_number(right, width)
+  y, x = uniform_integer(down, height), uniform_integer(right, width)
   box = Box(
     jnp.maximum(y - half_height, 0),
     jnp.maximum(x - half_width, 0),
@@ -93,15 +102,22 @@ def draw_mixup(key: jax.Array, settings: MixupSettings, height: int, width: int)
     jnp.minimum(x + half_width, width),
   )
   pasted = (box.bottom - box.top) * (box.right - box.left) / (height * width)
-  return Mix(jnp.where(pastes, 1.0 - pasted, share), box, pastes)
+  return MixupDraw(jnp.where(is_cutmix, 1.0 - pasted, share), box, is_cutmix)
 
 
 def symmetric_beta(radius: jax.Array, angle: jax.Array, alpha: float) -> jax.Array:
-  """Two uniform numbers in [0, 1) -> one of Beta(alpha, alpha), without `jax.random.beta`'s loops.
+  """Beta(alpha, alpha) samples from two uniform numbers, without the loops of `jax.random.beta`.
 
   T = sqrt(2a (U^(-1/a) - 1)) cos(2 pi V) has Student's t-distribution with 2a degrees of freedom
   (R. W. Bailey, Math. Comp. 62, 1994) and 1/2 + T / (2 sqrt(2a + T^2)) is Beta(a, a). Loops that
-  end when all rows are drawn would make the devices wait for each other in every round.
+  end when all rows are drawn would synchronise the devices in every iteration.
+
+  Args:
+    radius, angle: independent uniform numbers in [0, 1), of one shape.
+    alpha: parameter of the distribution, > 0.
+
+  Returns:
+    samples of that shape, in [0, 1].
   """
   power = (1.0 - radius) ** (1.0 / alpha)  # U in (0, 1]
   cosine = jnp.cos(2 * math.pi * angle)
@@ -113,32 +129,32 @@ def symmetric_beta(radius: jax.Array, angle: jax.Array, alpha: float) -> jax.Arr
 def make_mixup(
   settings: MixupSettings,
 ) -> Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]] | None:
-  """(images [B, S, S, C], keys [B]) -> (mixed images, kept [B]); None where nothing is mixed.
+  """Makes the transform (images [B, S, S, C], keys [B]) -> (mixed images, kept [B]).
 
-  `kept` goes to `mix_targets`.
+  `kept` is the argument of `mix_targets`. None when the settings mix nothing.
   """
   if not settings.active:
     return None
 
-  def one(image, partner, key):
+  def mix_image(image, partner, key):
     height, width, _ = image.shape
-    mix = draw_mixup(key, settings, height, width)
-    pasted = jnp.where(box_mask(mix.box, height, width)[..., None], partner, image)
-    blended = mix.kept * image + (1.0 - mix.kept) * partner
-    return jnp.where(mix.pastes, pasted, blended).astype(image.dtype), mix.kept
+    draw = draw_mixup(key, settings, height, width)
+    pasted = jnp.where(box_mask(draw.box, height, width)[..., None], partner, image)
+    blended = draw.kept * image + (1.0 - draw.kept) * partner
+    return jnp.where(draw.is_cutmix, pasted, blended).astype(image.dtype), draw.kept
 
   def mix_images(images: jax.Array, keys: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return jax.vmap(one)(images, partners(images), keys)
+    return jax.vmap(mix_image)(images, partners(images), keys)
 
   return mix_images
 
 
 def mix_targets(targets: jax.Array, kept: jax.Array) -> jax.Array:
-  """Each row's target and its partner's, in the shares of the images.
+  """Mixes each row's target with its partner's in the same ratio as the images.
 
   Args:
     targets: [B, C] distributions.
-    kept: [B] share of the own target.
+    kept: [B] weight of the own target.
 
   Returns:
     [B, C] distributions.
@@ -148,5 +164,5 @@ def mix_targets(targets: jax.Array, kept: jax.Array) -> jax.Array:
 
 
 def partners(rows: jax.Array) -> jax.Array:
-  """What each row is mixed with: the row before it, [B, ...]."""
+  """The row that each row is mixed with: the previous one, [B, ...]."""
   return jnp.roll(rows, 1, axis=0)
