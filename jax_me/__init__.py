@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
   from jax_me.inference.predictor import Predictor
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 
 def load(folder: str | os.PathLike, **overrides: object) -> "Predictor":
