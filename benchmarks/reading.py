@@ -10,7 +10,6 @@ is over the events that were found.
 """
 
 import argparse
-import dataclasses
 import json
 import pathlib
 import subprocess
@@ -95,10 +94,12 @@ def score(found: dict[str, list[dict]], truth: dict[str, list[dict]]) -> dict:
     pairs = match_intervals(intervals(found)[video], intervals(truth)[video])
     correct += sum(found[video][f]["label"] == events[t]["label"] for f, t in pairs)
   return {
-    **dataclasses.asdict(spotted),
+    "right": spotted.true_positives,
+    "wrong": spotted.false_positives,
+    "missed": spotted.false_negatives,
     "spotting_f1": round(spotted.f1, 4),
     "labels_right": correct,
-    "label_accuracy": round(correct / max(spotted.right, 1), 4),
+    "label_accuracy": round(correct / max(spotted.true_positives, 1), 4),
   }
 
 

@@ -82,7 +82,9 @@ def score(videos: list[dict], settings: SpottingSettings) -> SpottingScore:
 
 def record(result: SpottingScore) -> dict:
   return {
-    **dataclasses.asdict(result),
+    "right": result.true_positives,
+    "wrong": result.false_positives,
+    "missed": result.false_negatives,
     "f1": round(result.f1, 4),
     "precision": round(result.precision, 4),
     "recall": round(result.recall, 4),

@@ -1,92 +1,124 @@
-"""Whether a model is right as often as its probabilities say.
+"""Calibration of a classifier: expected calibration error (ECE) and reliability diagram bins.
 
 Guo et al., "On calibration of modern neural networks" (ICML 2017, arXiv:1706.04599): the confidence
-of a prediction is its probability; predictions are put into M bins of equal width by it, and
+of a prediction is its probability. Predictions are sorted into M bins of equal width by confidence:
 
   ECE = sum over bins of (n_b / N) * |accuracy_b - mean confidence_b|
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 BINS = 15
-# Rows of softmax outputs add up to 1; others wrote theirs with few digits.
+# Rows of softmax outputs sum to 1; tables from other programs may be rounded to few digits.
 SUM_TOLERANCE = 0.02
 
 
+class CalibrationBin(TypedDict):
+  """One bin of the reliability diagram; `confidence` and `accuracy` are None in an empty bin."""
+
+  low: float
+  high: float
+  examples: int
+  confidence: float | None
+  accuracy: float | None
+
+
+class Calibration(TypedDict):
+  """Calibration of N predictions, with the keys of `scores.json`.
+
+  `by_chance` is the mean ECE of a perfectly calibrated model with the same confidences, None
+  without resampling. `confidence` and `accuracy` are means over all predictions.
+  """
+
+  ece: float
+  by_chance: float | None
+  confidence: float
+  accuracy: float
+  bins: list[CalibrationBin]
+
+
 def are_probabilities(scores: ArrayLike) -> bool:
-  """Whether [N, C] scores lie in [0, 1] and add up to 1 in each row, give or take 0.02."""
+  """Whether all [N, C] scores lie in [0, 1] and each row sums to 1 within `SUM_TOLERANCE`."""
   values = np.asarray(scores, np.float64)
   if values.ndim != 2 or not ((values >= 0) & (values <= 1)).all():
     return False
   return bool((np.abs(values.sum(axis=1) - 1) <= SUM_TOLERANCE).all())
 
 
-def calibration(
+def expected_calibration_error(
   confidence: ArrayLike, correct: ArrayLike, *, bins: int = BINS, repeats: int = 200, seed: int = 0
-) -> dict[str, Any]:
-  """The expected calibration error (ECE) and the bins that it is made of.
+) -> Calibration:
+  """Computes the ECE, its value expected by chance, and the bins.
 
-  With few examples a bin, the accuracy of a bin strays from its confidence by chance, so ECE is
-  above 0 for a perfectly calibrated model too. `by_chance` says how far: the mean ECE of
-  predictions with the same confidences that are right exactly as often as those say (consistency
-  resampling: Broecker & Smith, "Increasing the reliability of reliability diagrams", 2007).
+  With few examples per bin, the accuracy of a bin deviates from its confidence by chance, so the
+  ECE of a perfectly calibrated model is above 0 too. `by_chance` estimates that value: the mean
+  ECE of simulated predictions that have the same confidences and are right with exactly these
+  probabilities (consistency resampling: Broecker & Smith, "Increasing the reliability of
+  reliability diagrams", 2007).
 
   Args:
     confidence: [N] probability of the predicted class, in [0, 1].
     correct: [N] bool, whether the prediction was right.
-    bins: number M of bins; bin m holds confidences in ((m - 1) / M, m / M], the first 0 as well.
-    repeats: draws for `by_chance`.
-    seed: of those draws.
+    bins: number M of bins; bin m holds confidences in ((m - 1) / M, m / M], bin 1 also holds 0.
+    repeats: number of simulations for `by_chance`; 0 skips them.
+    seed: random seed of the simulations.
 
   Returns:
-    A dict that JSON can hold: `ece`, `by_chance`, mean `confidence`, `accuracy` and `bins`, one
-    dict each with `low`, `high`, `examples`, `confidence` and `accuracy` (None where empty).
+    ECE, mean confidence, accuracy and bins.
 
   Raises:
-    ValueError: lengths differ, nothing is given, or a confidence is no probability.
+    ValueError: the lengths differ, the arrays are empty, or a confidence is outside [0, 1].
   """
-  sure, right = np.asarray(confidence, np.float64), np.asarray(correct)
-  if sure.ndim != 1 or not len(sure) or right.shape != sure.shape or right.dtype != bool:
+  probability, right = np.asarray(confidence, np.float64), np.asarray(correct)
+  if (
+    probability.ndim != 1
+    or not len(probability)
+    or right.shape != probability.shape
+    or right.dtype != bool
+  ):
     raise ValueError(
-      f"calibration needs confidence [N] and correct, bool [N], with N > 0; got {sure.shape} and "
-      f"{right.dtype} {right.shape}"
+      f"calibration needs confidence [N] and correct, bool [N], with N > 0; got "
+      f"{probability.shape} and {right.dtype} {right.shape}"
     )
-  if not ((sure >= 0) & (sure <= 1)).all() or bins < 1:
+  if not ((probability >= 0) & (probability <= 1)).all() or bins < 1:
     raise ValueError(f"calibration needs probabilities in [0, 1] and bins >= 1, got {bins=}")
   edges = np.arange(1, bins + 1) / bins
-  place = np.minimum(np.searchsorted(edges, sure, side="left"), bins - 1)
-  examples = np.bincount(place, minlength=bins)
-  total_sure = np.bincount(place, sure, minlength=bins)
-  total_right = np.bincount(place, right, minlength=bins)
+  bin_of = np.minimum(np.searchsorted(edges, probability, side="left"), bins - 1)
+  examples = np.bincount(bin_of, minlength=bins)
+  expected = np.bincount(bin_of, probability, minlength=bins)
+  observed = np.bincount(bin_of, right, minlength=bins)
 
   generator = np.random.default_rng(seed)
-  chance = [
-    _error(total_sure, np.bincount(place, generator.random(len(sure)) < sure, minlength=bins))
+  simulated = [
+    _absolute_error(
+      expected,
+      np.bincount(bin_of, generator.random(len(probability)) < probability, minlength=bins),
+    )
     for _ in range(repeats)
   ]
   return {
-    "ece": _error(total_sure, total_right) / len(sure),
-    "by_chance": float(np.mean(chance)) / len(sure) if chance else None,
-    "confidence": float(sure.mean()),
+    "ece": _absolute_error(expected, observed) / len(probability),
+    "by_chance": float(np.mean(simulated)) / len(probability) if simulated else None,
+    "confidence": float(probability.mean()),
     "accuracy": float(right.mean()),
     "bins": [
       {
         "low": b / bins,
         "high": (b + 1) / bins,
         "examples": int(examples[b]),
-        "confidence": float(total_sure[b] / examples[b]) if examples[b] else None,
-        "accuracy": float(total_right[b] / examples[b]) if examples[b] else None,
+        "confidence": float(expected[b] / examples[b]) if examples[b] else None,
+        "accuracy": float(observed[b] / examples[b]) if examples[b] else None,
       }
       for b in range(bins)
     ],
   }
 
 
-def _error(total_sure: NDArray[Any], total_right: NDArray[Any]) -> float:
-  # n_b / N * |right_b / n_b - sure_b / n_b| = |right_b - sure_b| / N
-  return float(np.abs(total_right - total_sure).sum())
+def _absolute_error(expected: NDArray[np.number], observed: NDArray[np.number]) -> float:
+  # n_b / N * |accuracy_b - confidence_b| = |observed_b - expected_b| / N, with sums over a bin.
+  return float(np.abs(observed - expected).sum())

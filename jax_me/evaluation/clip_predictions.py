@@ -1,4 +1,4 @@
-"""One prediction a clip, where a table holds several frames of each."""
+"""Aggregation of frame predictions to one prediction per clip."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import numpy as np
 from jax_me.evaluation.predictions import Predictions
 
 
-def clips_of(predictions: Predictions) -> dict[tuple[str, ...], list[int]]:
-  """Rows of each clip, by database, subject and clip; rows without a clip stand alone."""
+def rows_by_clip(predictions: Predictions) -> dict[tuple[str, ...], list[int]]:
+  """Maps (database, subject, clip) to rows; a row without a clip name is a group of its own."""
   found: dict[tuple[str, ...], list[int]] = {}
   columns = zip(predictions.database, predictions.subject, predictions.clip, strict=True)
   for row, key in enumerate(columns):
@@ -16,17 +16,17 @@ def clips_of(predictions: Predictions) -> dict[tuple[str, ...], list[int]]:
   return found
 
 
-def per_clip(predictions: Predictions) -> Predictions | None:
-  """The table with one row a clip: the mean of its rows' scores, and the highest is the prediction.
+def aggregate_clips(predictions: Predictions) -> Predictions | None:
+  """Averages the scores of each clip's rows; the class with the highest mean is predicted.
 
-  Without scores it is the class that most of the rows were taken for, of equal ones the first.
-  The protocols of micro-expressions count clips; a table of frames weighs long clips more.
+  Without scores, the class predicted for most rows wins, and of equal counts the first class.
+  Micro-expression protocols count clips; a table of frames gives more weight to long clips.
 
   Returns:
-    None where there is nothing to bring together: no clip has rows of several files, or the rows
-    of one differ in truth, so that they are examples by themselves.
+    A table with one row per clip, or None where aggregation does not apply: no clip has rows of
+    several files, or the true labels of a clip's rows differ, so that each row is an example.
   """
-  groups = list(clips_of(predictions).values())
+  groups = list(rows_by_clip(predictions).values())
   if all(len({predictions.file[row] for row in rows}) == 1 for rows in groups):
     return None
   if any(len(set(predictions.truth[rows])) > 1 for rows in groups):
@@ -50,5 +50,5 @@ def per_clip(predictions: Predictions) -> Predictions | None:
     clip=column("clip"),
     file=[predictions.file[rows[0]] if len(rows) == 1 else "" for rows in groups],
     fold=column("fold"),
-    allow_repeats=predictions.allow_repeats,
+    allow_duplicates=predictions.allow_duplicates,
   )

@@ -1,4 +1,4 @@
-"""Tables that others wrote, as texts, with the line that each row stands on for error messages."""
+"""Reader of CSV files from any program; its error messages name file, line and column."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import NamedTuple
 
 
 class InvalidTable(ValueError):
-  """A file that is not the table it should be; the message names file, line and column."""
+  """A file that is not a valid table; the message names file, line and column."""
 
 
-class Row(NamedTuple):
-  """One row of a table.
+class CsvRow(NamedTuple):
+  """One row of a CSV file.
 
   Attributes:
-    line: of the file, from 1; of a row with line breaks in a cell, the last.
+    line: line number from 1; the last line of a row whose cells contain line breaks.
     cells: column name -> text.
   """
 
@@ -26,53 +26,53 @@ class Row(NamedTuple):
 
 
 def read_rows(
-  path: str | os.PathLike[str], *, known: Sequence[str], needed: Sequence[str]
-) -> tuple[list[str], list[Row]]:
+  path: str | os.PathLike[str], *, known: Sequence[str], required: Sequence[str]
+) -> tuple[list[str], list[CsvRow]]:
   """Reads a table with a header line, separated by commas, semicolons or tabs.
 
   Args:
-    path: the file; UTF-8, with or without a byte order mark.
-    known: column names that are found whatever their case and the spaces around them, and come
-      back as given here. Others come back as they are written.
-    needed: those of them that must be there.
+    path: a UTF-8 file, with or without a byte order mark.
+    known: column names that are matched ignoring case and surrounding spaces, and returned as
+      spelt here. Other column names are returned as they are in the file.
+    required: known columns that must be present.
 
   Returns:
-    the column names in their order, and the rows; lines without any text are left out.
+    The column names in file order, and the rows; empty lines are skipped.
 
   Raises:
-    InvalidTable: no such table; the message names the file, and line or column.
+    InvalidTable: not a valid table; the message names the file, and the line or column.
     OSError: the file cannot be read.
   """
   with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
     first = file.readline()
     file.seek(0)
-    marks = [mark for mark in ",;\t" if mark in first] or [","]
-    reader = csv.reader(file, strict=True, delimiter=max(marks, key=first.count))
+    delimiters = [delimiter for delimiter in ",;\t" if delimiter in first] or [","]
+    reader = csv.reader(file, strict=True, delimiter=max(delimiters, key=first.count))
     try:
       lines = [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
     except csv.Error as error:
       raise InvalidTable(f"{path}, line {reader.line_num}: {error}") from error
-  header = _header(path, lines[0][1] if lines else [], known, needed)
+  header = _parse_header(path, lines[0][1] if lines else [], known, required)
   for line, cells in lines[1:]:
     if len(cells) != len(header):
       raise InvalidTable(f"{path}, line {line}: {len(cells)} cells, the header has {len(header)}")
-  return header, [Row(line, dict(zip(header, cells, strict=True))) for line, cells in lines[1:]]
+  return header, [CsvRow(line, dict(zip(header, cells, strict=True))) for line, cells in lines[1:]]
 
 
-def _header(
-  path: str | os.PathLike[str], cells: Sequence[str], known: Sequence[str], needed: Sequence[str]
+def _parse_header(
+  path: str | os.PathLike[str], cells: Sequence[str], known: Sequence[str], required: Sequence[str]
 ) -> list[str]:
-  spelt = {name.casefold(): name for name in known}
-  header = [spelt.get(cell.strip().casefold(), cell.strip()) for cell in cells]
-  missing = [name for name in needed if name not in header]
+  spelling = {name.casefold(): name for name in known}
+  header = [spelling.get(cell.strip().casefold(), cell.strip()) for cell in cells]
+  missing = [name for name in required if name not in header]
   if missing:
     near = {name: difflib.get_close_matches(name, header, n=1, cutoff=0.4) for name in missing}
     hints = [f"rename {found[0]!r} to {name!r}?" for name, found in near.items() if found]
     raise InvalidTable(
-      f"{path} has no column {' and no column '.join(missing)}; its first line reads "
+      f"{path} has no column {' and no column '.join(missing)}; its first line is "
       f"{', '.join(header)!r}" + (f" ({' '.join(hints)})" if hints else "")
     )
   for name in header:
     if name and header.count(name) > 1:
-      raise InvalidTable(f"{path}, line 1: column {name!r} stands there twice")
+      raise InvalidTable(f"{path}, line 1: column {name!r} appears twice")
   return header

@@ -1,4 +1,4 @@
-"""Whether a composite of SMIC, CASME II and SAMM holds the clips of the MEGC 2019 challenge."""
+"""Clip counts of the MEGC 2019 composite of SMIC, CASME II and SAMM, and a check against them."""
 
 from __future__ import annotations
 
@@ -7,38 +7,39 @@ import re
 import numpy as np
 
 from jax_me.data.labels import GROUPS, canonical_label
-from jax_me.evaluation.clip_predictions import clips_of
+from jax_me.evaluation.clip_predictions import rows_by_clip
 from jax_me.evaluation.predictions import Predictions
 
-# Clips of each class, in the order of GROUPS (the challenge's `combined_3class_gt.csv`).
+# Clips per class, in the order of GROUPS (the challenge's `combined_3class_gt.csv`).
 CLIPS = {"smic": (70, 51, 43), "casme2": (88, 32, 25), "samm": (92, 26, 15)}
 _SPELLINGS = {"smichs": "smic", "casmeii": "casme2"}
 
 
-def differs_from_megc2019(predictions: Predictions) -> str:
-  """Names the counts in which a composite in three classes differs; "" where it is none, or equal.
+def megc2019_differences(predictions: Predictions) -> str:
+  """Returns a warning where a three-class composite is not the 442 clips of MEGC 2019, or "".
 
-  Mapping the databases' own labels to the three classes gives other clips than the challenge's list
-  (147 or 148 of CASME II instead of 145), so tables that claim to be it need not be.
+  Other tables give "". Mapping the databases' own labels to the three classes yields other clips
+  than the challenge's list (147 or 148 of CASME II instead of 145), so a table of the same
+  databases is not necessarily the challenge's.
   """
   order = _class_order(predictions.labels)
-  names = {database: _spelt(database) for database in set(predictions.database)}
+  names = {database: _normalize_name(database) for database in set(predictions.database)}
   if order is None or sorted(names.values()) != sorted(CLIPS):
     return ""
   counts = {database: np.zeros(len(GROUPS), int) for database in CLIPS}
-  for key, rows in clips_of(predictions).items():
+  for key, rows in rows_by_clip(predictions).items():
     counts[names[key[0]]][order[predictions.truth[rows[0]]]] += 1
-  wrong = [
+  differences = [
     f"{database} has {counts[database][code]} {group} clips, not {clips[code]}"
     for database, clips in CLIPS.items()
     for code, group in enumerate(GROUPS)
     if counts[database][code] != clips[code]
   ]
-  if not wrong:
+  if not differences:
     return ""
   return (
-    f"These are not the 442 clips of MEGC 2019: {'; '.join(wrong)}. The scores do not compare with "
-    "those of the challenge."
+    f"These are not the 442 clips of MEGC 2019: {'; '.join(differences)}. The scores are not "
+    "comparable with those of the challenge."
   )
 
 
@@ -50,6 +51,6 @@ def _class_order(labels: tuple[str, ...]) -> list[int] | None:
   return [GROUPS.index(name) for name in names] if sorted(names) == sorted(GROUPS) else None
 
 
-def _spelt(database: str) -> str:
+def _normalize_name(database: str) -> str:
   plain = re.sub(r"[^a-z0-9]", "", database.casefold())
   return _SPELLINGS.get(plain, plain)

@@ -1,17 +1,17 @@
-"""Scores of a classifier from its confusion matrix, by the rules of MEGC2019.
+"""Accuracy, UAR and UF1 of a classifier from its confusion matrix, by the rules of MEGC 2019.
 
-Everything starts from one confusion matrix of counts. Matrices add up over batches, processes and
-cross-validation folds; scores do not (`mean_of_scores` says what it is for). The score of a
-cross-validation is that of the summed matrix ("pooled"), as the challenge asks (See et al., "MEGC
-2019 - the second facial micro-expressions grand challenge", FG 2019):
+Confusion matrices can be summed over batches, processes and cross-validation folds; scores cannot
+be averaged (but see `mean_of_scores`). The score of a cross-validation is that of the summed matrix
+("pooled"), as the challenge requires (See et al., "MEGC 2019 - the second facial micro-expressions
+grand challenge", FG 2019):
 
   UF1 = mean over classes of F1_c,      F1_c = 2 TP_c / (2 TP_c + FP_c + FN_c)
   UAR = mean over classes of recall_c,  recall_c = TP_c / n_c
 
-Classes without examples. The challenge's data hold examples of every class, so its text is silent
-about a class with n_c = 0; a subset (one subject, one database) can lack one. Here a ratio 0/0 is
-undefined, is reported as None, never as 0 or 1, and is left out of the mean, with a sentence in
-`notes` that says so:
+Classes without examples: the challenge's data contain every class, so its text does not define the
+case n_c = 0, but a subset (one subject, one database) can lack a class. Here a ratio 0/0 is
+undefined: it is reported as None, never as 0 or 1, and excluded from the mean, with a sentence in
+`notes`:
 
   - n_c = 0: recall_c is undefined and UAR is the mean over the other classes;
   - n_c = 0 and never predicted: F1_c is undefined and UF1 is the mean over the other classes;
@@ -23,25 +23,57 @@ scikit-learn's `f1_score(average="macro")` and `balanced_accuracy_score` follow 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-SCORE_NAMES = ("uf1", "uar", "accuracy")
+ScoreName = Literal["uf1", "uar", "accuracy"]
+SCORE_NAMES: tuple[ScoreName, ...] = ("uf1", "uar", "accuracy")
+Intervals = dict[ScoreName, tuple[float, float]]
+
+
+class MainScores(TypedDict):
+  """The three scores of MEGC 2019, each in [0, 1]."""
+
+  uf1: float
+  uar: float
+  accuracy: float
+
+
+class ClassScores(TypedDict):
+  """Scores of one class: `support` = n_c, `predicted` = TP + FP; ratios are None where 0/0."""
+
+  label: str
+  support: int
+  predicted: int
+  precision: float | None
+  recall: float | None
+  f1: float | None
+
+
+class Scores(MainScores):
+  """Scores of one confusion matrix, with the keys of `scores.json`.
+
+  `notes` are sentences about classes that lack examples or are excluded from a mean.
+  """
+
+  examples: int
+  per_class: list[ClassScores]
+  notes: list[str]
 
 
 def confusion_matrix(
   truth: ArrayLike, prediction: ArrayLike, num_classes: int, mask: ArrayLike | None = None
 ) -> NDArray[np.int64]:
-  """Counts how often each class was taken for each class.
+  """Counts the predicted classes of each true class.
 
   Args:
     truth: [N] integer labels in [0, num_classes).
     prediction: [N] integer labels in [0, num_classes).
     num_classes: number of classes C.
-    mask: [N] bool, False on padding; the labels there are not looked at. None: all count.
+    mask: [N] bool, False on padding, whose labels are ignored. None: all rows count.
 
   Returns:
     [C, C] int64; row = truth, column = prediction.
@@ -51,46 +83,43 @@ def confusion_matrix(
   """
   if num_classes < 1:
     raise ValueError(f"confusion_matrix needs num_classes >= 1, got {num_classes}")
-  true, taken = _labels("truth", truth), _labels("prediction", prediction)
-  if true.shape != taken.shape:
-    raise ValueError(f"truth and prediction differ in length: {true.shape} and {taken.shape}")
+  true, predicted = _labels("truth", truth), _labels("prediction", prediction)
+  if true.shape != predicted.shape:
+    raise ValueError(f"truth and prediction differ in length: {true.shape} and {predicted.shape}")
   if mask is not None:
     keep = np.asarray(mask)
     if keep.shape != true.shape or keep.dtype != bool:
       raise ValueError(f"mask must be bool {true.shape}, got {keep.dtype} {keep.shape}")
-    true, taken = true[keep], taken[keep]
-  for name, values in (("truth", true), ("prediction", taken)):
+    true, predicted = true[keep], predicted[keep]
+  for name, values in (("truth", true), ("prediction", predicted)):
     outside = (values < 0) | (values >= num_classes)
     if outside.any():
-      where = int(np.argmax(outside))
+      first = int(np.argmax(outside))
       raise ValueError(
-        f"{name}[{where}] is {values[where]}, not one of the classes 0..{num_classes - 1}"
+        f"{name}[{first}] is {values[first]}, not one of the classes 0..{num_classes - 1}"
       )
-  cells = np.bincount(true * num_classes + taken, minlength=num_classes * num_classes)
+  cells = np.bincount(true * num_classes + predicted, minlength=num_classes * num_classes)
   return cells.reshape(num_classes, num_classes).astype(np.int64)
 
 
-def scores(confusion: ArrayLike, labels: Sequence[str] | None = None) -> dict[str, Any]:
-  """Accuracy, UAR, UF1 and the per-class scores of one confusion matrix.
+def scores(confusion: ArrayLike, labels: Sequence[str] | None = None) -> Scores:
+  """Computes accuracy, UAR, UF1 and the per-class scores of one confusion matrix.
 
   Args:
-    confusion: [C, C] counts, row = truth, column = prediction; sums of matrices are welcome.
+    confusion: [C, C] counts, row = truth, column = prediction; may be a sum of matrices.
     labels: C class names; None names them "0", "1", ...
 
   Returns:
-    A dict that JSON can hold: `examples` (int), `accuracy`, `uar`, `uf1` (floats in [0, 1]),
-    `per_class` (one dict a class, in label order: `label`, `support` = n_c, `predicted`,
-    `precision`, `recall`, `f1`, the last three None where 0/0) and `notes` (sentences about classes
-    that a mean leaves out or that have no examples).
+    A JSON-serialisable dict with `per_class` in label order.
 
   Raises:
-    ValueError: not a square matrix of counts, no example at all, or a wrong number of labels.
+    ValueError: not a square matrix of counts, no examples, or a wrong number of labels.
   """
   counts = np.asarray(confusion)
   if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or not counts.size:
-    raise ValueError(f"a confusion matrix is square, [C, C], got shape {counts.shape}")
+    raise ValueError(f"a confusion matrix must be square, [C, C], got shape {counts.shape}")
   if not np.issubdtype(counts.dtype, np.integer) or (counts < 0).any():
-    raise ValueError("a confusion matrix holds counts: integers that are not negative")
+    raise ValueError("a confusion matrix must contain counts: non-negative integers")
   total = int(counts.sum())
   if total == 0:
     raise ValueError("the confusion matrix is empty: there is no example to score")
@@ -100,7 +129,8 @@ def scores(confusion: ArrayLike, labels: Sequence[str] | None = None) -> dict[st
 
   rates = _rates(counts)
   support, predicted = counts.sum(axis=1), counts.sum(axis=0)
-  per_class, notes = [], []
+  per_class: list[ClassScores] = []
+  notes = []
   for c, label in enumerate(names):
     per_class.append(
       {
@@ -113,11 +143,11 @@ def scores(confusion: ArrayLike, labels: Sequence[str] | None = None) -> dict[st
       }
     )
     if support[c] == 0 and predicted[c] == 0:
-      notes.append(f"{label}: no examples and never predicted; left out of UAR and UF1.")
+      notes.append(f"{label}: no examples and never predicted; excluded from UAR and UF1.")
     elif support[c] == 0:
       notes.append(
-        f"{label}: no examples, so it has no recall and is left out of UAR; "
-        f"predicted for {predicted[c]} of the others, so its F1 is 0 and counts in UF1."
+        f"{label}: no examples, so it has no recall and is excluded from UAR; predicted "
+        f"{predicted[c]} time{'s' * bool(predicted[c] != 1)}, so its F1 is 0 and counts in UF1."
       )
   return {
     "examples": total,
@@ -138,22 +168,22 @@ def subject_bootstrap(
   repeats: int = 2000,
   level: float = 0.95,
   seed: int = 0,
-) -> dict[str, tuple[float, float]]:
-  """Percentile bootstrap intervals of the pooled scores, drawing whole subjects.
+) -> Intervals:
+  """Computes percentile bootstrap intervals of the pooled scores by resampling subjects.
 
-  The clips of one person resemble each other, so drawing clips one by one would make the intervals
-  too narrow; a draw takes a subject with all of its examples (cluster bootstrap: Field & Welsh,
-  "Bootstrapping clustered data", JRSS B 69, 2007). Each draw pools its examples and scores them by
-  the rules of this module, also when it happens to miss a class.
+  The clips of one subject are correlated, so resampling single clips would make the intervals too
+  narrow. Subjects are drawn with all of their examples (cluster bootstrap: Field & Welsh,
+  "Bootstrapping clustered data", JRSS B 69, 2007). Each resample is pooled and scored by the rules
+  of this module, even if it lacks a class.
 
   Args:
     truth: [N] integer labels in [0, num_classes).
     prediction: [N] integer labels in [0, num_classes).
-    subjects: [N] hashable names; the same name, the same person.
+    subjects: [N] hashable names; equal names are one subject.
     num_classes: number of classes C.
-    repeats: number of draws.
+    repeats: number of resamples.
     level: coverage, in (0, 1).
-    seed: of the draws; the same seed gives the same intervals.
+    seed: random seed; the same seed gives the same intervals.
 
   Returns:
     {"uf1": (low, high), "uar": ..., "accuracy": ...}.
@@ -174,30 +204,31 @@ def subject_bootstrap(
 
   matrices = np.zeros((len(numbers), num_classes * num_classes), np.int32)
   np.add.at(matrices, (row, cells), 1)
-  # Subjects with equal matrices are interchangeable: drawing how often each distinct matrix comes
-  # up is the same draw, and stays small when every example is a subject of its own.
-  distinct, times = np.unique(matrices, axis=0, return_counts=True)
+  # Subjects with equal matrices are interchangeable, so counts of the distinct matrices are drawn.
+  # This stays small when every example is a subject of its own.
+  distinct, frequency = np.unique(matrices, axis=0, return_counts=True)
   generator = np.random.default_rng(seed)
-  draws = generator.multinomial(len(numbers), times / len(numbers), size=repeats)
+  draws = generator.multinomial(len(numbers), frequency / len(numbers), size=repeats)
   rates = _rates((draws @ distinct.astype(np.int64)).reshape(repeats, num_classes, num_classes))
   tail = (1 - level) / 2
-  intervals: dict[str, tuple[float, float]] = {}
+  intervals: Intervals = {}
   for name in SCORE_NAMES:
     low, high = np.quantile(getattr(rates, name), [tail, 1 - tail])
     intervals[name] = (float(low), float(high))
   return intervals
 
 
-def mean_of_scores(parts: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-  """The plain mean of `uf1`, `uar` and `accuracy` over folds or subjects.
+def mean_of_scores(parts: Sequence[MainScores]) -> MainScores:
+  """Averages `uf1`, `uar` and `accuracy` over folds or subjects.
 
-  For showing beside the pooled scores only, under a name that says so: with few examples a fold
-  most of its classes are missing, every part is scored over different classes, and the mean lies
-  far from the pooled score, on either side. It is not the score of the protocol.
+  Only to be reported next to the pooled scores, under a name that distinguishes it: a fold with few
+  examples lacks most classes, each part is scored over different classes, and the mean can be far
+  above or below the pooled score. It is not the score of the protocol.
   """
   if not parts:
     raise ValueError("mean_of_scores needs at least one part")
-  return {name: float(np.mean([part[name] for part in parts])) for name in SCORE_NAMES}
+  uf1, uar, accuracy = (float(np.mean([part[name] for part in parts])) for name in SCORE_NAMES)
+  return {"uf1": uf1, "uar": uar, "accuracy": accuracy}
 
 
 class _Rates(NamedTuple):
@@ -224,7 +255,7 @@ def _ratio(part: NDArray[np.integer], whole: NDArray[np.integer]) -> NDArray[np.
 
 
 def _mean_defined(values: NDArray[np.float64]) -> NDArray[np.float64]:
-  """Mean over the last axis of what is not NaN; at least one value is defined if N > 0."""
+  """Mean over the last axis without NaN; at least one value is defined if N > 0."""
   defined = ~np.isnan(values)
   return np.where(defined, values, 0).sum(axis=-1) / np.maximum(defined.sum(axis=-1), 1)
 

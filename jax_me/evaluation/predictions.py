@@ -1,4 +1,4 @@
-"""The table of every prediction: one row an example, from one evaluation or all folds together."""
+"""Table of predictions: one row per example, of one evaluation or of all folds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from jax_me.evaluation.csv_reader import InvalidTable, Row, read_rows
+from jax_me.evaluation.csv_reader import CsvRow, InvalidTable, read_rows
 from jax_me.evaluation.metrics import confusion_matrix
 from jax_me.files import write_atomically
 
@@ -25,24 +25,24 @@ SCORE_PREFIX = "score_"
 
 
 class InvalidPredictions(ValueError):
-  """A table of predictions that contradicts itself, or a file that does not hold one."""
+  """An inconsistent table of predictions, or a file that does not contain one."""
 
 
 @dataclass(frozen=True)
 class Predictions:
-  """N examples, what they are, and what a model took them for.
+  """True and predicted classes of N examples, with the names of the examples.
 
   Attributes:
     labels: C class names, in the model's order.
     truth: [N] int64 in [0, C).
     prediction: [N] int64 in [0, C).
-    scores: [N, C] float32 softmax probabilities, or None where a table came without them.
-    database, subject, clip, file, fold: [N] texts, "" where unknown. The first four together name
-      an example, and no two rows may have the same name (rows without any name are not compared).
-    allow_repeats: takes tables in which they do, as others may have written them.
+    scores: [N, C] float32 softmax probabilities, or None if the table has none.
+    database, subject, clip, file, fold: [N] texts, "" where unknown. The first four identify an
+      example and must be unique (rows in which all four are unknown are not compared).
+    allow_duplicates: accepts duplicate examples, as tables of other programs may contain them.
 
   Raises:
-    InvalidPredictions: lengths or ranges do not fit, or an example occurs twice.
+    InvalidPredictions: inconsistent lengths, labels out of range, or a duplicate example.
   """
 
   labels: tuple[str, ...]
@@ -54,7 +54,7 @@ class Predictions:
   clip: Sequence[str] = field(default=())
   file: Sequence[str] = field(default=())
   fold: Sequence[str] = field(default=())
-  allow_repeats: bool = False
+  allow_duplicates: bool = False
 
   def __post_init__(self) -> None:
     put = object.__setattr__
@@ -81,26 +81,42 @@ class Predictions:
         raise InvalidPredictions(f"scores must be [{rows}, {classes}], got {self.scores.shape}")
       if not np.isfinite(self.scores).all():
         row = int(np.argmin(np.isfinite(self.scores).all(axis=1)))
-        raise InvalidPredictions(f"the scores of {self.name(row)} are not finite numbers")
-    if self.repeats and not self.allow_repeats:
+        raise InvalidPredictions(f"the scores of {self.describe_row(row)} are not finite numbers")
+    if self.duplicate_rows and not self.allow_duplicates:
       raise InvalidPredictions(
-        f"{self.name(self.repeats[0])} occurs twice; every example is to be predicted exactly once"
+        f"{self.describe_row(self.duplicate_rows[0])} occurs twice; "
+        "every example must be predicted exactly once"
       )
 
   @classmethod
   def from_scores(
-    cls, scores: ArrayLike, truth: ArrayLike, labels: Sequence[str], **columns: Any
+    cls,
+    scores: ArrayLike,
+    truth: ArrayLike,
+    labels: Sequence[str],
+    **columns: str | Sequence[str],
   ) -> Predictions:
-    """The table of a model's softmax outputs [N, C]; the prediction is the highest score.
+    """Builds the table from class probabilities; the class with the highest is the prediction.
 
-    `columns` are `database`, `subject`, `clip`, `file` and `fold`: N texts each, or one text for
-    all rows, or left out.
+    Args:
+      scores: [N, C] softmax outputs.
+      truth: [N] integer labels in [0, C).
+      labels: C class names.
+      **columns: `database`, `subject`, `clip`, `file` and `fold`: N texts each, or one text for all
+        rows.
+
+    Returns:
+      The table.
+
+    Raises:
+      InvalidPredictions: the shapes do not match; see also the class.
     """
     values = np.asarray(scores, np.float32)
     if values.ndim != 2 or values.shape[1] != len(labels):
       raise InvalidPredictions(f"scores must be [N, {len(labels)}], got {values.shape}")
     texts: dict[str, Any] = {
-      k: [v] * len(values) if isinstance(v, str) else v for k, v in columns.items()
+      name: [text] * len(values) if isinstance(text, str) else text
+      for name, text in columns.items()
     }
     return cls(tuple(labels), np.asarray(truth), values.argmax(axis=1), values, **texts)
 
@@ -109,12 +125,12 @@ class Predictions:
 
   @property
   def correct(self) -> NDArray[np.bool_]:
-    """[N] bool: where the prediction is the truth."""
+    """[N] bool: whether each prediction is right."""
     return self.truth == self.prediction
 
   @functools.cached_property
-  def repeats(self) -> list[int]:
-    """Rows whose database, subject, clip and file a row before them has; rows without are none."""
+  def duplicate_rows(self) -> list[int]:
+    """Rows whose database, subject, clip and file equal those of an earlier row."""
     seen: set[tuple[str, ...]] = set()
     found = []
     for row, key in enumerate(zip(self.database, self.subject, self.clip, self.file, strict=True)):
@@ -124,21 +140,21 @@ class Predictions:
     return found
 
   @property
-  def people(self) -> list[tuple[str, ...]]:
-    """[N] what to draw in a bootstrap: database and subject, or the row itself if not known."""
+  def bootstrap_units(self) -> list[tuple[str, ...]]:
+    """[N] resampling units of the bootstrap: (database, subject), or the row if unknown."""
     return [
       (database, subject) if subject else (database, "", str(row))
       for row, (database, subject) in enumerate(zip(self.database, self.subject, strict=True))
     ]
 
   def confusion(self) -> NDArray[np.int64]:
-    """[C, C] counts, row = truth."""
+    """Confusion matrix [C, C] of counts, row = truth."""
     return confusion_matrix(self.truth, self.prediction, len(self.labels))
 
-  def groups(self, column: str) -> dict[str, NDArray[np.int64]]:
-    """Row indices for each text of `column` ("database", "subject" or "fold"), in natural order.
+  def rows_by(self, column: str) -> dict[str, NDArray[np.int64]]:
+    """Maps each value of "database", "subject" or "fold" to its rows, in natural order.
 
-    Subjects of several databases are told apart as "database subject".
+    With several databases, subjects are named "database subject".
     """
     names = list(getattr(self, column))
     if column == "subject" and len(set(self.database)) > 1:
@@ -146,13 +162,13 @@ class Predictions:
     rows: dict[str, list[int]] = {}
     for row, name in enumerate(names):
       rows.setdefault(name, []).append(row)
-    return {name: np.array(rows[name]) for name in sorted(rows, key=_natural)}
+    return {name: np.array(rows[name]) for name in sorted(rows, key=_natural_order)}
 
   def save(self, path: str | os.PathLike[str]) -> None:
-    """Writes the table as CSV, whole or not at all; `load` gives back the same table.
+    """Writes the table as CSV, atomically; `load` returns an equal table.
 
-    Columns: database, subject, clip, file, fold, truth, prediction (label names) and, where there
-    are scores, one `score_<label>` for each label in order.
+    Columns: database, subject, clip, file, fold, truth, prediction (label names) and, with
+    scores, one `score_<label>` per label in order.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -161,10 +177,10 @@ class Predictions:
     for row in range(len(self)):
       cells = [getattr(self, name)[row] for name in TEXT_COLUMNS]
       cells += [self.labels[self.truth[row]], self.labels[self.prediction[row]]]
-      # str() of a float32 is its shortest text that reads back as the same number.
+      # str() of a float32 is the shortest text that parses to the same number.
       cells += [] if self.scores is None else [str(score) for score in self.scores[row]]
       writer.writerow(cells)
-    # File names on POSIX need not be UTF-8; Python carries the odd bytes as surrogates.
+    # POSIX file names may contain bytes that are not UTF-8; Python decodes them as surrogates.
     write_atomically(path, text.getvalue().encode("utf-8", "surrogateescape"))
 
   @classmethod
@@ -173,29 +189,32 @@ class Predictions:
     path: str | os.PathLike[str],
     *,
     labels: Sequence[str] | None = None,
-    allow_repeats: bool = False,
+    allow_duplicates: bool = False,
   ) -> Predictions:
-    """Reads a table that `save` wrote, or anyone's CSV with `truth` and `prediction` columns.
+    """Reads a CSV file with the columns `truth` and `prediction`, such as `save` writes.
 
-    Columns may stand in any order, and others beside them. Labels are names or integers.
+    Columns may be in any order; unknown ones are ignored. Labels are names or integers.
 
     Args:
       path: the file.
       labels: class names in the order of their integers. None takes the order of the `score_`
-        columns; without those, integers stand for themselves (0 up to the highest) and names are
+        columns; without those, integers are their own names (0 up to the highest) and names are
         sorted.
-      allow_repeats: see the attribute.
+      allow_duplicates: see the attribute.
+
+    Returns:
+      The table.
 
     Raises:
-      InvalidPredictions: not such a table; the message names the file, the line and the column.
+      InvalidPredictions: not a valid table; the message names file, line and column.
       OSError: the file cannot be read.
     """
     try:
-      header, rows = read_rows(path, known=(*TEXT_COLUMNS, *LABEL_COLUMNS), needed=LABEL_COLUMNS)
+      header, rows = read_rows(path, known=(*TEXT_COLUMNS, *LABEL_COLUMNS), required=LABEL_COLUMNS)
     except InvalidTable as error:
       raise InvalidPredictions(str(error)) from error
     if not rows:
-      raise InvalidPredictions(f"{path} holds no predictions, only a header")
+      raise InvalidPredictions(f"{path} contains no predictions, only a header")
     scored = [name.removeprefix(SCORE_PREFIX) for name in header if name.startswith(SCORE_PREFIX)]
     names = list(labels) if labels is not None else scored
     if not names:
@@ -204,21 +223,21 @@ class Predictions:
       names = [str(i) for i in range(max(map(int, found)) + 1)] if numeric else sorted(found)
     if scored and sorted(scored) != sorted(names):
       raise InvalidPredictions(
-        f"{path}: the columns {', '.join(SCORE_PREFIX + label for label in scored)} do not name "
+        f"{path}: the columns {', '.join(SCORE_PREFIX + label for label in scored)} do not match "
         f"the labels {', '.join(names)}"
       )
     number = {label: i for i, label in enumerate(names)}
 
-    def code(row: Row, column: str) -> int:
+    def code(row: CsvRow, column: str) -> int:
       text = row.cells[column].strip()
       if text in number:
         return number[text]
       if text.isdecimal() and int(text) < len(names):
         return int(text)
-      what = f"{text!r} is none of the labels {', '.join(names)}" if text else "it is empty"
-      raise InvalidPredictions(f"{path}, line {row.line}, column {column}: {what}")
+      problem = f"{text!r} is none of the labels {', '.join(names)}" if text else "it is empty"
+      raise InvalidPredictions(f"{path}, line {row.line}, column {column}: {problem}")
 
-    def score(row: Row, label: str) -> float:
+    def score(row: CsvRow, label: str) -> float:
       text = row.cells[SCORE_PREFIX + label]
       try:
         value = float(text)
@@ -241,26 +260,29 @@ class Predictions:
         prediction,
         None if scores is None else np.array(scores, np.float32),
         **texts,
-        allow_repeats=allow_repeats,
+        allow_duplicates=allow_duplicates,
       )
     except ValueError as error:
       raise InvalidPredictions(f"{path}: {error}") from error
 
-  def name(self, row: int) -> str:
-    """What a sentence calls a row: database, subject, clip and file, or its number."""
+  def describe_row(self, row: int) -> str:
+    """Returns database, subject, clip and file of a row for messages, or its number."""
     parts = [getattr(self, name)[row] for name in ("database", "subject", "clip", "file")]
     return " ".join(part for part in parts if part) or f"row {row}"
 
 
 def concatenate(tables: Sequence[Predictions], *, expected: int | None = None) -> Predictions:
-  """The predictions of all folds as one table.
+  """Concatenates the predictions of all folds.
 
   Args:
-    tables: one a fold, with equal labels; all with scores or all without.
-    expected: how many examples the folds cover together; None does not check.
+    tables: one per fold, with equal labels; all with scores or all without.
+    expected: total number of examples of the folds; None skips the check.
+
+  Returns:
+    The table of all folds.
 
   Raises:
-    InvalidPredictions: labels differ, an example occurs in two folds, or some are missing.
+    InvalidPredictions: the labels differ, an example occurs in two folds, or some are missing.
   """
   if not tables:
     raise InvalidPredictions("no predictions to concatenate")
@@ -272,7 +294,7 @@ def concatenate(tables: Sequence[Predictions], *, expected: int | None = None) -
       raise InvalidPredictions("some folds have scores and some have none")
   count = sum(map(len, tables))
   if expected is not None and count != expected:
-    raise InvalidPredictions(f"the folds hold {count} predictions for {expected} examples")
+    raise InvalidPredictions(f"the folds contain {count} predictions for {expected} examples")
   scores = [table.scores for table in tables if table.scores is not None]
   return Predictions(
     first.labels,
@@ -280,10 +302,10 @@ def concatenate(tables: Sequence[Predictions], *, expected: int | None = None) -
     np.concatenate([table.prediction for table in tables]),
     np.concatenate(scores) if scores else None,
     **{name: [v for table in tables for v in getattr(table, name)] for name in TEXT_COLUMNS},
-    allow_repeats=any(table.allow_repeats for table in tables),
+    allow_duplicates=any(table.allow_duplicates for table in tables),
   )
 
 
-def _natural(text: str) -> list[tuple[int, int, str]]:
+def _natural_order(text: str) -> list[tuple[int, int, str]]:
   """Sort key under which "s2" comes before "s10"."""
   return [(0, int(p), p) if p.isdecimal() else (1, 0, p) for p in re.split(r"(\d+)", text) if p]

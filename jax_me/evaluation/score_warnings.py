@@ -1,4 +1,4 @@
-"""What a reader should know before believing the scores of a table: leaks, repeats, gaps."""
+"""Warnings about a table of predictions: leaks between folds, duplicates, missing information."""
 
 from __future__ import annotations
 
@@ -7,56 +7,56 @@ from collections.abc import Sequence
 import numpy as np
 
 from jax_me.evaluation.calibration import are_probabilities
-from jax_me.evaluation.clip_predictions import clips_of
-from jax_me.evaluation.megc2019_composite import differs_from_megc2019
+from jax_me.evaluation.clip_predictions import rows_by_clip
+from jax_me.evaluation.megc2019_composite import megc2019_differences
 from jax_me.evaluation.predictions import Predictions
 
 FEW_SUBJECTS = 10
-NAMED = 3  # Examples that a sentence names.
+MAX_NAMES = 3  # Examples that one warning lists.
 
 
-def cautions(predictions: Predictions) -> list[str]:
-  """Sentences about what makes the scores of this table doubtful; none for a sound one.
+def score_warnings(predictions: Predictions) -> list[str]:
+  """Returns sentences about problems that make the scores of this table unreliable.
 
-  Classes without examples are not among them: `metrics.scores` tells of those in its notes.
+  Classes without examples are reported in the notes of `metrics.scores` instead.
   """
   found = [
-    _repeated(predictions),
-    _frames(predictions),
-    differs_from_megc2019(predictions),
-    _leaking(predictions),
-    _nameless(predictions),
-    _few(predictions),
-    _scores_disagree(predictions),
+    _duplicate_clips(predictions),
+    _several_files_per_clip(predictions),
+    megc2019_differences(predictions),
+    _subjects_in_several_folds(predictions),
+    _missing_subjects(predictions),
+    _few_subjects(predictions),
+    _prediction_not_highest(predictions),
     _no_probabilities(predictions),
   ]
   return [sentence for sentence in found if sentence]
 
 
-def _repeated(predictions: Predictions) -> str:
-  rows = predictions.repeats
+def _duplicate_clips(predictions: Predictions) -> str:
+  rows = predictions.duplicate_rows
   if not rows:
     return ""
-  names = list(dict.fromkeys(predictions.name(row) for row in rows))
+  names = list(dict.fromkeys(predictions.describe_row(row) for row in rows))
+  verb = "appears" if len(names) == 1 else "appear"
   return (
-    f"{_count(len(names), 'clip')} stand{'s' * (len(names) == 1)} in the table more than once, and "
-    f"every row counts: {_some(names)}. A clip is to be predicted exactly once."
+    f"{_count(len(names), 'clip')} {verb} in the table more than once, and every row is counted: "
+    f"{_list_names(names)}. Each clip should be predicted exactly once."
   )
 
 
-def _frames(predictions: Predictions) -> str:
-  """Several files of one clip: the scores are of frames, and long clips count more."""
-  clips = {key: rows for key, rows in clips_of(predictions).items() if len(key) == 3}
+def _several_files_per_clip(predictions: Predictions) -> str:
+  clips = {key: rows for key, rows in rows_by_clip(predictions).items() if len(key) == 3}
   several = sum(len({predictions.file[row] for row in rows}) > 1 for rows in clips.values())
   if not several:
     return ""
   return (
     f"{several} of {_count(len(clips), 'clip')} {'has' if several == 1 else 'have'} rows of "
-    "several files: each row counts as an example, so these are scores of frames, not of clips."
+    "several files. Each row counts as an example, so these are scores of frames, not of clips."
   )
 
 
-def _leaking(predictions: Predictions) -> str:
+def _subjects_in_several_folds(predictions: Predictions) -> str:
   folds: dict[tuple[str, str], set[str]] = {}
   for database, subject, fold in zip(
     predictions.database, predictions.subject, predictions.fold, strict=True
@@ -66,34 +66,36 @@ def _leaking(predictions: Predictions) -> str:
   names = [" ".join(key).strip() for key, own in folds.items() if len(own) > 1]
   if not names:
     return ""
+  verb = "appears" if len(names) == 1 else "appear"
   return (
-    f"{_count(len(names), 'subject')} appear{'s' * (len(names) == 1)} in more than one fold: "
-    f"{_some(names)}. The model that was tested on them was trained on other clips of the same "
-    "person, so the scores say little about new people."
+    f"{_count(len(names), 'subject')} {verb} in more than one fold: {_list_names(names)}. The "
+    "model tested on such a subject was trained on other clips of the same person, so the scores "
+    "do not show how well it generalises to new subjects."
   )
 
 
-def _nameless(predictions: Predictions) -> str:
+def _missing_subjects(predictions: Predictions) -> str:
   missing = sum(not subject for subject in predictions.subject)
   if missing in (0, len(predictions)):
-    return ""  # None at all is said beside the intervals.
-  verb = "names" if missing == 1 else "name"
+    return ""  # The text about the intervals covers a table without any subject.
+  verb, each = ("has", "it") if missing == 1 else ("have", "each")
   return (
-    f"{missing} of {_count(len(predictions), 'row')} {verb} no subject; each counts as its own."
+    f"{missing} of {_count(len(predictions), 'row')} {verb} no subject; {each} is treated as a "
+    "subject of its own."
   )
 
 
-def _few(predictions: Predictions) -> str:
-  people = {key for key in predictions.people if len(key) == 2}
-  if not 1 < len(people) < FEW_SUBJECTS:
+def _few_subjects(predictions: Predictions) -> str:
+  subjects = {key for key in predictions.bootstrap_units if len(key) == 2}
+  if not 1 < len(subjects) < FEW_SUBJECTS:
     return ""
   return (
-    f"There are only {len(people)} subjects: bootstrap intervals over so few are rough, and rather "
-    "too narrow than too wide."
+    f"There are only {len(subjects)} subjects. Bootstrap intervals over so few are rough, and "
+    "likely too narrow."
   )
 
 
-def _scores_disagree(predictions: Predictions) -> str:
+def _prediction_not_highest(predictions: Predictions) -> str:
   if predictions.scores is None:
     return ""
   rows = np.arange(len(predictions))
@@ -103,7 +105,7 @@ def _scores_disagree(predictions: Predictions) -> str:
     return ""
   return (
     f"In {_count(count, 'row')} the prediction is not the class with the highest score; the "
-    "prediction counts."
+    "prediction column is used."
   )
 
 
@@ -111,8 +113,8 @@ def _no_probabilities(predictions: Predictions) -> str:
   if predictions.scores is None or are_probabilities(predictions.scores):
     return ""
   return (
-    "The scores are no probabilities (in [0, 1], adding up to 1 in each row), so calibration "
-    "cannot be judged."
+    "The scores are not probabilities (in [0, 1], summing to 1 in each row), so calibration "
+    "cannot be measured."
   )
 
 
@@ -120,6 +122,6 @@ def _count(number: int, noun: str) -> str:
   return f"{number} {noun}{'s' * (number != 1)}"
 
 
-def _some(names: Sequence[str]) -> str:
-  rest = len(names) - NAMED
-  return ", ".join(names[:NAMED]) + (f" and {rest} more" if rest > 0 else "")
+def _list_names(names: Sequence[str]) -> str:
+  rest = len(names) - MAX_NAMES
+  return ", ".join(names[:MAX_NAMES]) + (f" and {rest} more" if rest > 0 else "")

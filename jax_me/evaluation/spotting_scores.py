@@ -1,53 +1,48 @@
-"""How well expressions were found in long videos: the rule of the MEGC spotting tasks.
+"""Interval F1 score for expression spotting in long videos (rule of the MEGC spotting tasks).
 
-A found interval W is right when it meets a true interval G with
+A detected interval W is correct when its overlap with a true interval G satisfies
 
-  |W and G| / |W or G| >= 0.5,
+  IoU = |W and G| / |W or G| >= 0.5,
 
-both counted in frames, ends included; a true interval can be found once. Over all videos together,
-TP are the found intervals that are right, FP those that are not, FN the true ones that nobody
-found, and F1 = 2 TP / (2 TP + FP + FN) (He et al., "Spotting macro- and micro-expression intervals
-in long video sequences", FG 2020; used by MEGC 2020 to 2022).
+counted in frames, both ends included; a true interval can be matched once. Over all videos, TP are
+the correct detections, FP the other detections, FN the true intervals without a match, and
+F1 = 2 TP / (2 TP + FP + FN) (He et al., "Spotting macro- and micro-expression intervals in long
+video sequences", FG 2020; used by MEGC 2020 to 2022).
 """
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
-OVERLAP = 0.5
+MIN_IOU = 0.5
 
-Interval = tuple[int, int]
+Interval = tuple[int, int]  # First and last frame.
 
 
 @dataclasses.dataclass(frozen=True)
 class SpottingScore:
-  """Counts over videos.
+  """Interval counts summed over videos: TP, FP and FN."""
 
-  Attributes:
-    right: found intervals that meet a true one (TP).
-    wrong: found intervals that meet none (FP).
-    missed: true intervals that were not found (FN).
-  """
-
-  right: int
-  wrong: int
-  missed: int
+  true_positives: int
+  false_positives: int
+  false_negatives: int
 
   @property
   def f1(self) -> float:
-    """2 TP / (2 TP + FP + FN); 0 where nothing was found and nothing was there."""
-    return _ratio(2 * self.right, 2 * self.right + self.wrong + self.missed)
+    """2 TP / (2 TP + FP + FN); 0 where there are neither detections nor true intervals."""
+    twice = 2 * self.true_positives
+    return _ratio(twice, twice + self.false_positives + self.false_negatives)
 
   @property
   def precision(self) -> float:
-    return _ratio(self.right, self.right + self.wrong)
+    return _ratio(self.true_positives, self.true_positives + self.false_positives)
 
   @property
   def recall(self) -> float:
-    return _ratio(self.right, self.right + self.missed)
+    return _ratio(self.true_positives, self.true_positives + self.false_negatives)
 
 
-def overlap(one: Interval, other: Interval) -> float:
-  """Intersection over union of two intervals of frames, ends included."""
+def interval_iou(one: Interval, other: Interval) -> float:
+  """Intersection over union of two intervals of frames, both ends included."""
   inside = min(one[1], other[1]) - max(one[0], other[0]) + 1
   if inside <= 0:
     return 0.0
@@ -55,34 +50,32 @@ def overlap(one: Interval, other: Interval) -> float:
 
 
 def match_intervals(
-  found: Sequence[Interval], true: Sequence[Interval], least: float = OVERLAP
+  found: Sequence[Interval], true: Sequence[Interval], min_iou: float = MIN_IOU
 ) -> list[tuple[int, int]]:
-  """Which found interval is which true one.
-
-  Pairs are made in the order of their overlap, so that no interval is taken twice; with `least`
-  at 0.5 or above each can meet hardly more than one anyway.
+  """Matches detected to true intervals one to one, greedily by descending IoU.
 
   Args:
-    found, true: (first, last) frame of the intervals of one video.
-    least: overlap that a pair must have, in (0, 1].
+    found: detected intervals of one video.
+    true: true intervals of the same video.
+    min_iou: smallest IoU of a match, in (0, 1].
 
   Returns:
-    (place in found, place in true) of each pair.
+    (index in found, index in true) of each match.
 
   Raises:
-    ValueError: an interval that ends before it begins, `least` out of range.
+    ValueError: an interval ends before it begins, or `min_iou` is out of range.
   """
-  if not 0 < least <= 1:
-    raise ValueError(f"the least overlap must be in (0, 1], got {least}")
+  if not 0 < min_iou <= 1:
+    raise ValueError(f"the minimum overlap must be in (0, 1], got {min_iou}")
   for first, last in (*found, *true):
     if last < first:
       raise ValueError(f"an interval must not end before it begins, got {first} to {last}")
   pairs = sorted(
     (
-      (overlap(one, other), i, j)
+      (interval_iou(one, other), i, j)
       for i, one in enumerate(found)
       for j, other in enumerate(true)
-      if overlap(one, other) >= least
+      if interval_iou(one, other) >= min_iou
     ),
     key=lambda pair: (-pair[0], pair[1], pair[2]),
   )
@@ -96,21 +89,25 @@ def match_intervals(
 def score_spotting(
   found: Mapping[str, Iterable[Interval]],
   true: Mapping[str, Iterable[Interval]],
-  least: float = OVERLAP,
+  min_iou: float = MIN_IOU,
 ) -> SpottingScore:
-  """Pools the counts of all videos.
+  """Sums TP, FP and FN over all videos.
 
   Args:
-    found, true: name of the video -> intervals (first, last frame). A video that is missing in
-      one of them has none there.
-    least: overlap that counts as right.
+    found: video name -> detected intervals; a missing video has none.
+    true: video name -> true intervals; a missing video has none.
+    min_iou: smallest IoU of a correct detection, in (0, 1].
+
+  Returns:
+    The counts, with F1, precision and recall as properties.
   """
-  right = wrong = missed = 0
+  matched = detected = existing = 0
   for video in sorted({*found, *true}):
-    here, there = list(found.get(video, ())), list(true.get(video, ()))
-    pairs = len(match_intervals(here, there, least))
-    right, wrong, missed = right + pairs, wrong + len(here) - pairs, missed + len(there) - pairs
-  return SpottingScore(right, wrong, missed)
+    ours, theirs = list(found.get(video, ())), list(true.get(video, ()))
+    matched += len(match_intervals(ours, theirs, min_iou))
+    detected += len(ours)
+    existing += len(theirs)
+  return SpottingScore(matched, detected - matched, existing - matched)
 
 
 def _ratio(part: int, whole: int) -> float:

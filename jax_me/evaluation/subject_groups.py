@@ -1,4 +1,4 @@
-"""What is known of the subjects besides their names, such as sex or age, to score groups apart."""
+"""Subject attributes such as sex or age, for scores by group."""
 
 from __future__ import annotations
 
@@ -17,71 +17,71 @@ UNKNOWN = "unknown"
 
 @dataclass(frozen=True)
 class SubjectGroups:
-  """Groups of the subjects, by one or several divisions.
+  """The group of each subject by one or several attributes.
 
   Attributes:
-    divisions: names, such as "sex" and "age".
-    members: (database, subject) -> the group in each division, "" where unknown; database "" is
-      for a subject of any database.
+    attributes: names, such as "sex" and "age".
+    members: (database, subject) -> the group by each attribute, "" where unknown; an empty
+      database matches that subject in any database.
   """
 
-  divisions: tuple[str, ...]
+  attributes: tuple[str, ...]
   members: Mapping[tuple[str, str], tuple[str, ...]]
 
-  def of(self, predictions: Predictions) -> dict[str, list[str]]:
-    """For each division, the group of each row; "unknown" for subjects that no group is known of.
+  def groups_of_rows(self, predictions: Predictions) -> dict[str, list[str]]:
+    """Returns, per attribute, the group of each row, "unknown" for subjects that are not listed.
 
     Raises:
-      InvalidTable: no subject of the predictions is known here.
+      InvalidTable: none of the predicted subjects is listed.
     """
     found = []
     for key in zip(predictions.database, predictions.subject, strict=True):
       found.append(self.members.get(key, self.members.get(("", key[1]))))
     if not any(found):
-      here, there = sorted({s for _, s in self.members}), sorted(set(predictions.subject) - {""})
+      listed, predicted = ({s for _, s in self.members}, set(predictions.subject) - {""})
       raise InvalidTable(
-        f"the groups know none of the subjects that were predicted: {', '.join(here[:3])}... "
-        f"against {', '.join(there[:3]) or 'no subject'}..."
+        f"the groups list none of the predicted subjects: {', '.join(sorted(listed)[:3])}... "
+        f"against {', '.join(sorted(predicted)[:3]) or 'no subject'}..."
       )
-    none = [""] * len(self.divisions)
+    none = [""] * len(self.attributes)
     return {
-      division: [(groups or none)[place] or UNKNOWN for groups in found]
-      for place, division in enumerate(self.divisions)
+      attribute: [(groups or none)[i] or UNKNOWN for groups in found]
+      for i, attribute in enumerate(self.attributes)
     }
 
   def save(self, path: str | os.PathLike[str]) -> None:
-    """Writes the groups as CSV; `read_groups` gives them back."""
+    """Writes a CSV file that `read_groups` reads."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["database", "subject", *self.divisions])
+    writer.writerow(["database", "subject", *self.attributes])
     writer.writerows([*key, *groups] for key, groups in self.members.items())
     write_atomically(path, text.getvalue().encode("utf-8", "surrogateescape"))
 
 
 def read_groups(path: str | os.PathLike[str]) -> SubjectGroups:
-  """Reads a CSV with a column `subject`, one column a division, and, where needed, `database`.
+  """Reads a CSV with a column `subject`, one column per attribute, and optionally `database`.
 
   Raises:
-    InvalidTable: no such table, or a subject stands there twice; names file, line and column.
+    InvalidTable: not a valid table, or a duplicate subject; names file, line and column.
     OSError: the file cannot be read.
   """
-  header, rows = read_rows(path, known=("database", "subject"), needed=("subject",))
-  divisions = tuple(name for name in header if name not in ("database", "subject", ""))
-  if not divisions:
-    raise InvalidTable(f"{path} has no column beside subject that names a group")
+  header, rows = read_rows(path, known=("database", "subject"), required=("subject",))
+  attributes = tuple(name for name in header if name not in ("database", "subject", ""))
+  if not attributes:
+    raise InvalidTable(f"{path} has no column besides subject that names a group")
   members: dict[tuple[str, str], tuple[str, ...]] = {}
   for line, cells in rows:
     key = (cells.get("database", "").strip(), cells["subject"].strip())
     if not key[1]:
       raise InvalidTable(f"{path}, line {line}, column subject: it is empty")
     if key in members:
-      raise InvalidTable(f"{path}, line {line}: subject {' '.join(key).strip()} stands there twice")
-    members[key] = tuple(cells[name].strip() for name in divisions)
-  return SubjectGroups(divisions, members)
+      raise InvalidTable(f"{path}, line {line}: subject {' '.join(key).strip()} appears twice")
+    members[key] = tuple(cells[name].strip() for name in attributes)
+  return SubjectGroups(attributes, members)
 
 
-def rows_of_groups(groups: Sequence[str]) -> dict[str, list[int]]:
-  """Rows of each group, in the order of their names, what is unknown last."""
+def rows_by_group(groups: Sequence[str]) -> dict[str, list[int]]:
+  """Maps each group to its rows, sorted by name with "unknown" last."""
   rows: dict[str, list[int]] = {}
   for row, name in enumerate(groups):
     rows.setdefault(name, []).append(row)

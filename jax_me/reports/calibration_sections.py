@@ -1,50 +1,38 @@
-"""What reviewers ask for beside the scores: calibration, and whether groups are served alike."""
+"""Report sections for calibration and for groups of subjects."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
+from jax_me.evaluation.calibration import Calibration
 from jax_me.evaluation.metrics import SCORE_NAMES
-from jax_me.reports.document import Block, Picture, Section, Table, Text
+from jax_me.evaluation.summary import GroupScores, ScoreSummary
+from jax_me.reports.document import Block, Figure, Section, Table, Text
 from jax_me.reports.plots import draw_reliability
-from jax_me.reports.score_text import interval_text, score_text, score_with_interval
+from jax_me.reports.score_text import (
+  describe_calibration,
+  interval_text,
+  score_text,
+  score_with_interval,
+)
 
 
-def check_sections(summary: Mapping[str, Any]) -> list[Section]:
-  """A section for calibration and one for groups of subjects, where the summary has them."""
+def calibration_and_group_sections(summary: ScoreSummary) -> list[Section]:
+  """Builds the sections for which the summary has data."""
   sections = []
   if summary["calibration"]:
-    sections.append(_calibration(summary["calibration"]))
+    sections.append(_calibration_section(summary["calibration"]))
   if summary["groups"]:
-    sections.append(Section("Groups of subjects", _groups(summary["groups"])))
+    sections.append(Section("Groups of subjects", _group_blocks(summary["groups"])))
   return sections
 
 
-def calibration_text(calibration: Mapping[str, Any]) -> str:
-  """The calibration error and which way it points, in a sentence or two."""
-  sure, right = calibration["confidence"], calibration["accuracy"]
-  over = sure - right
-  way = "overconfident" if over > 0 else "underconfident"
-  chance = calibration["by_chance"]
-  text = (
-    f"Expected calibration error (ECE) {score_text(calibration['ece'])}: mean confidence "
-    f"{score_text(sure)}, accuracy {score_text(right)}"
-  )
-  text += f", {way} by {abs(over):.3f}" if abs(over) >= 0.0005 else ""
-  if chance is not None:
-    text += (
-      f". On so many examples, a perfectly calibrated model would show {score_text(chance)} by "
-      "chance"
-    )
-  return f"{text}."
-
-
-def _calibration(calibration: Mapping[str, Any]) -> Section:
+def _calibration_section(calibration: Calibration) -> Section:
   bins = calibration["bins"]
   filled = [b for b in bins if b["examples"]]
-  told = "; ".join(
-    f"confidence {b['confidence']:.2f}: {100 * b['accuracy']:.0f}% of {b['examples']} right"
+  description = "; ".join(
+    f"confidence {score_text(b['confidence'])}: accuracy {score_text(b['accuracy'])}, "
+    f"{b['examples']} examples"
     for b in filled
   )
   rows = [
@@ -56,49 +44,52 @@ def _calibration(calibration: Mapping[str, Any]) -> Section:
     )
     for b in filled
   ]
-  how = (
-    f"Predictions are put into {len(bins)} bins of equal width by their probability (Guo et al. "
-    "2017, arXiv:1706.04599); the error is the mean distance between a bin's accuracy and its mean "
-    "confidence, weighted by its examples."
+  method = (
+    f"Predictions are sorted into {len(bins)} bins of equal width by their probability (Guo et al. "
+    "2017, arXiv:1706.04599). The ECE is the mean absolute difference between the accuracy and the "
+    "mean confidence of a bin, weighted by its number of examples."
   )
   caption = (
-    "Bars: how often the predictions of a bin are right. Circles: how often their probabilities "
-    "say so. On the dashed line both would be equal. Below: how many predictions a bin holds."
+    "Top: accuracy (bars) and mean confidence (circles) of the predictions in each bin. On the "
+    "dashed line the two are equal. Bottom: number of predictions in each bin."
   )
   return Section(
     "Calibration",
     [
-      Text(f"{calibration_text(calibration)} {how}"),
-      Picture("reliability.png", draw_reliability(bins), f"Reliability diagram. {told}.", caption),
+      Text(f"{describe_calibration(calibration)} {method}"),
+      Figure(
+        "reliability.png", draw_reliability(bins), f"Reliability diagram. {description}.", caption
+      ),
       Table(
         "The bins as a table",
         ("probability", "examples", "mean confidence", "accuracy"),
         rows,
-        folded=True,
+        collapsed=True,
       ),
     ],
   )
 
 
-def _groups(divisions: Mapping[str, Any]) -> list[Block]:
+def _group_blocks(groups_by_attribute: Mapping[str, Mapping[str, GroupScores]]) -> list[Block]:
   blocks: list[Block] = [
     Text(
-      "The same predictions, pooled within each group of subjects. A class that a group lacks is "
-      "left out of its means, so groups with different classes do not compare."
+      "Scores of the same predictions, pooled within each group of subjects. A class without "
+      "examples in a group is excluded from its means, so groups that contain different classes "
+      "are not comparable."
     )
   ]
-  for division, parts in divisions.items():
+  for attribute, groups in groups_by_attribute.items():
     rows = [
       (
         name,
-        str(part["subjects"]),
-        str(part["examples"]),
-        *(score_with_interval(part, key) for key in SCORE_NAMES),
+        str(scores["subjects"]),
+        str(scores["examples"]),
+        *(score_with_interval(scores, key) for key in SCORE_NAMES),
       )
-      for name, part in parts.items()
+      for name, scores in groups.items()
     ]
-    header = (division, "subjects", "examples", "UF1", "UAR", "accuracy")
-    blocks.append(Table(f"Scores by {division}", header, rows))
-    for name, part in parts.items():
-      blocks += [Text(f"{name}: {note}", warning=True) for note in part["notes"]]
+    header = (attribute, "subjects", "examples", "UF1", "UAR", "accuracy")
+    blocks.append(Table(f"Scores by {attribute}, with 95% confidence intervals", header, rows))
+    for name, scores in groups.items():
+      blocks += [Text(f"{name}: {note}", warning=True) for note in scores["notes"]]
   return blocks

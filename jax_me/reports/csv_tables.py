@@ -1,56 +1,56 @@
-"""The tables of a results folder as CSV, for who goes on computing with them."""
+"""CSV tables of a report folder, for further processing."""
 
 from __future__ import annotations
 
 import csv
 import io
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from jax_me.evaluation.metrics import SCORE_NAMES
+from jax_me.evaluation.summary import IntervalScores, ScoreSummary
 
-CLASS_COLUMNS = ("precision", "recall", "f1")
+CLASS_COLUMNS = ("class", "precision", "recall", "f1", "examples", "predicted")
+INTERVAL_COLUMNS = tuple(f"{name}{end}" for name in SCORE_NAMES for end in ("", "_low", "_high"))
 
 
 def file_names(names: Iterable[str]) -> dict[str, str]:
-  """For each name one that any file system takes, all of them different."""
+  """Maps each name to a distinct one that is valid on any file system."""
   found: dict[str, str] = {}
   for name in names:
     safe = re.sub(r"[^A-Za-z0-9.-]+", "_", name).strip("_.") or "unnamed"
     taken = {other.casefold() for other in found.values()}
-    number, made = 2, safe
-    while made.casefold() in taken:
-      made, number = f"{safe}_{number}", number + 1
-    found[name] = made
+    number, unique = 2, safe
+    while unique.casefold() in taken:
+      unique, number = f"{safe}_{number}", number + 1
+    found[name] = unique
   return found
 
 
-def result_tables(summary: Mapping[str, Any], labels: Sequence[str]) -> dict[str, bytes]:
-  """File name -> CSV, from `summary.summarize`.
+def result_tables(summary: ScoreSummary, labels: Sequence[str]) -> dict[str, bytes]:
+  """Maps file names to CSV contents.
 
-  `confusion_matrix.csv` and, where there are several databases, one each (row = truth),
-  `classes.csv`, `databases.csv`, `subjects.csv` and `groups.csv`: what the summary has of them.
-  Scores that are 0/0 are empty cells.
+  The files are `confusion_matrix.csv` (row = truth), one such file per database if there are
+  several, `classes.csv`, and `databases.csv`, `subjects.csv` and `groups.csv` where the summary has
+  them. Scores that are 0/0 are empty cells.
   """
-  tables = {"confusion_matrix.csv": _confusion(summary["confusion"], labels)}
+  tables = {"confusion_matrix.csv": _confusion_csv(summary["confusion"], labels)}
   names = file_names(summary["databases"])
-  for name, part in summary["databases"].items():
-    tables[f"confusion_matrix_{names[name]}.csv"] = _confusion(part["confusion"], labels)
-  classes = summary["pooled"]["per_class"]
-  tables["classes.csv"] = _table(
-    ("class", *CLASS_COLUMNS, "examples", "predicted"),
+  for name, database in summary["databases"].items():
+    tables[f"confusion_matrix_{names[name]}.csv"] = _confusion_csv(database["confusion"], labels)
+  tables["classes.csv"] = _csv(
+    CLASS_COLUMNS,
     [
-      (c["label"], *(c[name] for name in CLASS_COLUMNS), c["support"], c["predicted"])
-      for c in classes
+      (c["label"], c["precision"], c["recall"], c["f1"], c["support"], c["predicted"])
+      for c in summary["pooled"]["per_class"]
     ],
   )
   if summary["databases"]:
     parts = {"composite": summary["pooled"], **summary["databases"]}
     rows = [(name, part["examples"], *_with_intervals(part)) for name, part in parts.items()]
-    tables["databases.csv"] = _table(("database", "examples", *_INTERVAL_COLUMNS), rows)
+    tables["databases.csv"] = _csv(("database", "examples", *INTERVAL_COLUMNS), rows)
   if summary["subjects"]:
-    tables["subjects.csv"] = _table(
+    tables["subjects.csv"] = _csv(
       ("subject", "examples", "correct", *SCORE_NAMES),
       [
         (name, part["examples"], part["correct"], *(part[key] for key in SCORE_NAMES))
@@ -58,31 +58,28 @@ def result_tables(summary: Mapping[str, Any], labels: Sequence[str]) -> dict[str
       ],
     )
   if summary["groups"]:
-    tables["groups.csv"] = _table(
-      ("division", "group", "subjects", "examples", *_INTERVAL_COLUMNS),
+    tables["groups.csv"] = _csv(
+      ("division", "group", "subjects", "examples", *INTERVAL_COLUMNS),
       [
-        (division, name, part["subjects"], part["examples"], *_with_intervals(part))
-        for division, parts in summary["groups"].items()
-        for name, part in parts.items()
+        (attribute, name, part["subjects"], part["examples"], *_with_intervals(part))
+        for attribute, groups in summary["groups"].items()
+        for name, part in groups.items()
       ],
     )
   return tables
 
 
-_INTERVAL_COLUMNS = tuple(f"{name}{end}" for name in SCORE_NAMES for end in ("", "_low", "_high"))
+def _with_intervals(scores: IntervalScores) -> list[float | None]:
+  intervals = scores["intervals"] or {}
+  return [v for name in SCORE_NAMES for v in (scores[name], *intervals.get(name, (None, None)))]
 
 
-def _with_intervals(part: Mapping[str, Any]) -> list[float | None]:
-  intervals = part["intervals"] or {}
-  return [v for name in SCORE_NAMES for v in (part[name], *intervals.get(name, (None, None)))]
-
-
-def _confusion(counts: Sequence[Sequence[int]], labels: Sequence[str]) -> bytes:
+def _confusion_csv(counts: Sequence[Sequence[int]], labels: Sequence[str]) -> bytes:
   rows = [(label, *row) for label, row in zip(labels, counts, strict=True)]
-  return _table(("truth", *labels), rows)
+  return _csv(("truth", *labels), rows)
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
+def _csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
   text = io.StringIO()
   writer = csv.writer(text, lineterminator="\n")
   writer.writerow(header)

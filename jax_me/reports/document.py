@@ -1,7 +1,8 @@
-"""A document of a few kinds of blocks, and its two forms: one HTML page, or Markdown with pictures.
+"""Documents made of a few kinds of blocks, rendered as one HTML page or as Markdown with figures.
 
-The page is self-contained (pictures inside, no script, nothing fetched: its policy forbids it),
-reads on a phone and to a screen reader. Every text is data and is escaped in both forms.
+The page is self-contained: figures are embedded, there are no scripts, and its content security
+policy forbids loading anything. It suits phones and screen readers. All text is treated as data and
+escaped in both formats.
 """
 
 from __future__ import annotations
@@ -15,35 +16,35 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Text:
-  """A paragraph; a `warning` is set off."""
+  """A paragraph; a `warning` is highlighted."""
 
   text: str
   warning: bool = False
 
 
 @dataclass(frozen=True)
-class Figures:
-  """The few numbers that matter most: (name, value, note) each."""
+class KeyFigures:
+  """The most important numbers, shown large: (name, value, note) each."""
 
-  figures: Sequence[tuple[str, str, str]]
+  values: Sequence[tuple[str, str, str]]
 
 
 @dataclass(frozen=True)
 class Table:
-  """Rows of texts; the first cell of a row names it. A long one can be `folded` away."""
+  """Rows of texts; the first cell of a row is its name. A long table can be `collapsed`."""
 
   caption: str
   header: Sequence[str]
   rows: Sequence[Sequence[str]]
-  folded: bool = False
-  last_apart: bool = False  # the last row is of another kind, such as a mean
+  collapsed: bool = False
+  separate_last_row: bool = False  # The last row is of another kind, such as a mean.
 
 
 @dataclass(frozen=True)
-class Picture:
-  """A PNG with what it shows (`alt`, for who cannot see it) and a caption."""
+class Figure:
+  """A PNG with a description of its content (`alt`) and a caption."""
 
-  name: str  # file name of the Markdown form
+  name: str  # File name in the Markdown format.
   png: bytes
   alt: str
   caption: str = ""
@@ -51,9 +52,9 @@ class Picture:
 
 @dataclass(frozen=True)
 class Tile:
-  """A small picture with a heading and lines of text below; a `marked` one stands out."""
+  """Small images with a heading and lines of text below; a `marked` tile is highlighted."""
 
-  images: Sequence[tuple[bytes, str]]  # (PNG, alt), side by side
+  images: Sequence[tuple[bytes, str]]  # (PNG, alt), side by side.
   heading: str
   lines: Sequence[str] = ()
   marked: bool = False
@@ -61,15 +62,15 @@ class Tile:
 
 @dataclass(frozen=True)
 class Gallery:
-  """Tiles that flow into as many columns as fit. Markdown shows their `sheet`, if there is one."""
+  """Tiles in as many columns as fit; Markdown shows the `sheet` instead, if there is one."""
 
   tiles: Sequence[Tile]
-  sheet: Picture | None = None
-  tile_width: int = 140  # CSS pixels, at least
+  sheet: Figure | None = None
+  tile_width: int = 140  # Minimum, in CSS pixels.
   heading: str = ""
 
 
-Block = Text | Figures | Table | Picture | Gallery
+Block = Text | KeyFigures | Table | Figure | Gallery
 
 
 @dataclass(frozen=True)
@@ -85,11 +86,11 @@ class Document:
   sections: Sequence[Section] = field(default=())
 
   @property
-  def pictures(self) -> list[Picture]:
-    """The pictures that the Markdown form refers to."""
+  def figures(self) -> list[Figure]:
+    """The figures that the Markdown format refers to."""
     found = []
     for block in [*self.lead, *(block for part in self.sections for block in part.blocks)]:
-      if isinstance(block, Picture):
+      if isinstance(block, Figure):
         found.append(block)
       elif isinstance(block, Gallery) and block.sheet is not None:
         found.append(block.sheet)
@@ -97,9 +98,9 @@ class Document:
 
 
 STYLE = """
-:root{color-scheme:light;--ink:#1c2530;--quiet:#566270;--rule:#d5dbe1;--good:#00734f;--bad:#b34700}
+:root{color-scheme:light;--dark:#1c2530;--grey:#566270;--rule:#d5dbe1;--good:#00734f;--bad:#b34700}
 *{box-sizing:border-box}
-body{margin:0 auto;max-width:62rem;padding:1.2rem 1rem 3rem;background:#fff;color:var(--ink);
+body{margin:0 auto;max-width:62rem;padding:1.2rem 1rem 3rem;background:#fff;color:var(--dark);
  font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Liberation Sans",sans-serif;
  overflow-wrap:anywhere}
 h1{font-size:1.6rem;line-height:1.25;margin:.4rem 0 1rem}
@@ -107,24 +108,24 @@ h2{font-size:1.2rem;margin:2.4rem 0 .7rem;padding-top:.8rem;border-top:1px solid
 h3{font-size:1rem;margin:1.4rem 0 0}
 p{margin:.6rem 0;max-width:44rem}
 p.warning{border-left:4px solid var(--bad);padding:.3rem .8rem;background:#fdf3ec}
-dl.figures{display:flex;flex-wrap:wrap;gap:.8rem;margin:1rem 0}
-dl.figures div{flex:1 1 9rem;border:1px solid var(--rule);border-radius:8px;padding:.6rem .9rem}
-dl.figures dt{color:var(--quiet)}
-dl.figures dd{margin:0}
+dl.values{display:flex;flex-wrap:wrap;gap:.8rem;margin:1rem 0}
+dl.values div{flex:1 1 9rem;border:1px solid var(--rule);border-radius:8px;padding:.6rem .9rem}
+dl.values dt{color:var(--grey)}
+dl.values dd{margin:0}
 dd.value{font-size:1.9rem;font-weight:650;line-height:1.2;font-variant-numeric:tabular-nums}
-dd.note{color:var(--quiet);font-size:.85rem}
+dd.note{color:var(--grey);font-size:.85rem}
 .scroll{overflow-x:auto;margin:.8rem 0}
 table{border-collapse:collapse;font-size:.92rem;font-variant-numeric:tabular-nums}
-caption{text-align:left;color:var(--quiet);padding-bottom:.3rem}
+caption{text-align:left;color:var(--grey);padding-bottom:.3rem}
 th,td{padding:.28rem .9rem .28rem 0;border-bottom:1px solid var(--rule);text-align:left;
  vertical-align:top;overflow-wrap:normal}
 td.number,th.number{text-align:right;white-space:nowrap}
 tbody th{font-weight:500;min-width:6rem;max-width:18rem;overflow-wrap:break-word}
-tr.apart th,tr.apart td{border-top:2px solid var(--quiet);font-style:italic;color:var(--quiet)}
+tr.apart th,tr.apart td{border-top:2px solid var(--grey);font-style:italic;color:var(--grey)}
 summary{cursor:pointer;padding:.3rem 0;color:#005a94}
 figure{margin:1rem 0;overflow-x:auto}
 figure>img{display:block;width:100%;height:auto}
-figcaption{color:var(--quiet);font-size:.9rem;max-width:44rem}
+figcaption{color:var(--grey);font-size:.9rem;max-width:44rem}
 ul.gallery{list-style:none;margin:1rem 0;padding:0;display:grid;gap:.8rem}
 ul.gallery li{border:1px solid var(--rule);border-radius:8px;padding:.5rem;font-size:.88rem;
  line-height:1.35}
@@ -133,14 +134,14 @@ ul.gallery li:not(.marked)+li.marked{grid-column-start:1}
 ul.gallery .images{display:flex;gap:3px}
 ul.gallery img{display:block;flex:1 1 0;min-width:0;width:100%;height:auto;border-radius:4px}
 ul.gallery strong{display:block;margin-top:.4rem}
-ul.gallery .line{display:block;color:var(--quiet)}
+ul.gallery .line{display:block;color:var(--grey)}
 @media (max-width:30rem){table{font-size:.8rem}th,td{padding-right:.55rem}tbody th{min-width:4rem}}
 @media print{body{max-width:none}h2{break-after:avoid}figure,li{break-inside:avoid}}
 """
 
 
 def to_html(document: Document) -> str:
-  """The document as one page that needs nothing else."""
+  """Renders the document as one self-contained HTML page."""
   policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
   parts = [
     '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
@@ -157,13 +158,13 @@ def to_html(document: Document) -> str:
   return "\n".join([*parts, "</main>\n</body>\n</html>\n"])
 
 
-def to_markdown(document: Document, pictures: str) -> str:
-  """The document as Markdown; its pictures lie as PNG files in the folder `pictures` beside it."""
+def to_markdown(document: Document, figure_folder: str) -> str:
+  """Renders the document as Markdown that refers to PNG files in `figure_folder`."""
   parts = [f"# {_escape(document.title)}"]
-  parts += [_markdown_block(block, pictures) for block in document.lead]
+  parts += [_markdown_block(block, figure_folder) for block in document.lead]
   for section in document.sections:
     parts.append(f"## {_escape(section.title)}")
-    parts += [_markdown_block(block, pictures) for block in section.blocks]
+    parts += [_markdown_block(block, figure_folder) for block in section.blocks]
   return "\n\n".join(parts) + "\n"
 
 
@@ -171,18 +172,18 @@ def _html_block(block: Block) -> str:
   if isinstance(block, Text):
     kind = ' class="warning"' if block.warning else ""
     return f"<p{kind}>{_text(block.text)}</p>"
-  if isinstance(block, Figures):
+  if isinstance(block, KeyFigures):
     items = "\n".join(
       f'<div><dt>{_text(name)}</dt><dd class="value">{_text(value)}</dd>'
       f'<dd class="note">{_text(note)}</dd></div>'
-      for name, value, note in block.figures
+      for name, value, note in block.values
     )
-    return f'<dl class="figures">\n{items}\n</dl>'
+    return f'<dl class="values">\n{items}\n</dl>'
   if isinstance(block, Table):
     return _html_table(block)
-  if isinstance(block, Picture):
-    # Pictures are drawn at 1.5 pixels a CSS pixel; on a phone, one that would shrink until its
-    # text is too small scrolls instead.
+  if isinstance(block, Figure):
+    # Figures have 1.5 pixels per CSS pixel. On a phone, a figure scrolls rather than shrink until
+    # its text is too small.
     natural = int.from_bytes(block.png[16:20], "big") / 1.5
     width = f' style="max-width:{natural:.0f}px;min-width:{0.65 * natural:.0f}px"'
     caption = f"<figcaption>{_text(block.caption)}</figcaption>" if block.caption else ""
@@ -190,8 +191,8 @@ def _html_block(block: Block) -> str:
   columns = f"repeat(auto-fill,minmax(min({block.tile_width}px,100%),1fr))"
   tiles = "\n".join(_html_tile(tile) for tile in block.tiles)
   heading = f"<h3>{_text(block.heading)}</h3>\n" if block.heading else ""
-  told = block.sheet.caption if block.sheet is not None else ""
-  caption = f"<p>{_text(told)}</p>\n" if told else ""
+  text = block.sheet.caption if block.sheet is not None else ""
+  caption = f"<p>{_text(text)}</p>\n" if text else ""
   style = f"grid-template-columns:{columns}"
   return f'{heading}{caption}<ul class="gallery" style="{style}">\n{tiles}\n</ul>'
 
@@ -208,11 +209,11 @@ def _html_table(table: Table) -> str:
   rows = []
   for index, row in enumerate(table.rows):
     cells = "".join(f"<td {kind[i]}>{_text(cell)}</td>" for i, cell in enumerate(row) if i)
-    apart = table.last_apart and index == len(table.rows) - 1
+    apart = table.separate_last_row and index == len(table.rows) - 1
     start = '<tr class="apart">' if apart else "<tr>"
     rows.append(f'{start}<th scope="row">{_text(row[0])}</th>{cells}</tr>')
   caption = (
-    "" if table.folded or not table.caption else f"<caption>{_text(table.caption)}</caption>"
+    "" if table.collapsed or not table.caption else f"<caption>{_text(table.caption)}</caption>"
   )
   body = (
     f'<div class="scroll" tabindex="0" role="region" aria-label="{_text(table.caption)}"><table>'
@@ -220,7 +221,7 @@ def _html_table(table: Table) -> str:
     + "\n".join(rows)
     + "\n</tbody></table></div>"
   )
-  if not table.folded:
+  if not table.collapsed:
     return body
   return f"<details><summary>{_text(table.caption)}</summary>\n{body}\n</details>"
 
@@ -238,37 +239,37 @@ def _image(png: bytes, alt: str, extra: str = "") -> str:
   return f'<img src="data:image/png;base64,{data}" alt="{_text(alt)}"{extra}>'
 
 
-def _markdown_block(block: Block, pictures: str) -> str:
+def _markdown_block(block: Block, figure_folder: str) -> str:
   if isinstance(block, Text):
     return f"{'> ' if block.warning else ''}{_escape(block.text)}"
-  if isinstance(block, Figures):
-    return "\n".join(f"- **{_escape(n)}: {_escape(v)}** {_escape(t)}" for n, v, t in block.figures)
+  if isinstance(block, KeyFigures):
+    return "\n".join(f"- **{_escape(n)}: {_escape(v)}** {_escape(t)}" for n, v, t in block.values)
   if isinstance(block, Table):
     lines = [f"| {' | '.join(map(_escape, block.header))} |"]
     lines.append(f"|{' --- |' * len(block.header)}")
     lines += [f"| {' | '.join(map(_escape, row))} |" for row in block.rows]
     return "\n".join([*([f"{_escape(block.caption)}", ""] if block.caption else []), *lines])
   heading = ""
-  picture: Picture | None
+  figure: Figure | None
   if isinstance(block, Gallery):
-    heading, picture = f"### {_escape(block.heading)}" if block.heading else "", block.sheet
+    heading, figure = f"### {_escape(block.heading)}" if block.heading else "", block.sheet
   else:
-    picture = block
-  if picture is None:
+    figure = block
+  if figure is None:
     return heading
-  caption = f"\n\n{_escape(picture.caption)}" if picture.caption else ""
-  image = f"![{_escape(picture.alt)}]({pictures}/{picture.name}){caption}"
+  caption = f"\n\n{_escape(figure.caption)}" if figure.caption else ""
+  image = f"![{_escape(figure.alt)}]({figure_folder}/{figure.name}){caption}"
   return f"{heading}\n\n{image}" if heading else image
 
 
 def _text(text: str) -> str:
-  """Escaped for HTML, inside an element or a quoted attribute; lone surrogates made visible."""
+  """Escapes text for HTML elements and quoted attributes; lone surrogates become visible."""
   readable = str(text).encode("utf-8", "backslashreplace").decode("utf-8")
   return html.escape(readable.replace("\x00", "\\x00"), quote=True)
 
 
 def _escape(text: str) -> str:
-  """Escaped for Markdown: one line, no markup, no cell border."""
+  """Escapes text for Markdown: one line, no markup, no cell border."""
   line = " ".join(str(text).encode("utf-8", "backslashreplace").decode("utf-8").split())
   return re.sub(r"([\\`*_\[\]<>|#~&$])", r"\\\1", line)
 

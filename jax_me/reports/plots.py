@@ -1,6 +1,6 @@
-"""The pictures of a report, each drawn to PNG bytes.
+"""Figures of a report, each drawn as PNG: confusion matrix, reliability, curves, images.
 
-Texts that come from data are drawn as they are: a "$" in a label starts no formula.
+Texts from data are drawn literally: a "$" in a label does not start a formula.
 """
 
 from __future__ import annotations
@@ -14,38 +14,50 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
+from jax_me.evaluation.calibration import CalibrationBin
 from jax_me.evaluation.metrics import SCORE_NAMES
 from jax_me.reports.figures import (
   BLUE,
+  DARK,
   GREEN,
-  INK,
+  GREY,
+  LIGHT_GREY,
   ORANGE,
   PURPLE,
-  QUIET,
-  RULE,
   SKY,
   VERMILION,
   luminance,
   new_figure,
-  quiet_frame,
   shorten,
+  style_axes,
   to_png,
 )
+from jax_me.reports.saved_report import SamplePrediction
 from jax_me.reports.training_history import numeric_keys, series
+from jax_me.training.logging.history import Row
 
 LINES = [(BLUE, "-"), (VERMILION, "--"), (GREEN, "-."), (PURPLE, ":"), (SKY, "-"), (ORANGE, "--")]
 SHADES = LinearSegmentedColormap.from_list("shades", ["#ffffff", "#9fcbe8", BLUE, "#00304f"])
 
 
 class Panel(NamedTuple):
-  """One picture of learning curves and the logged values that it draws."""
+  """One diagram of learning curves and the keys of the logged values in it."""
 
   title: str
   keys: tuple[str, ...]
 
 
 def draw_confusion(confusion: ArrayLike, labels: Sequence[str], title: str = "") -> bytes:
-  """A confusion matrix [C, C]: each cell with its share of the row (colour, %) and its count."""
+  """Draws a confusion matrix; each cell shows its share of the row (colour, %) and its count.
+
+  Args:
+    confusion: [C, C] counts, row = truth.
+    labels: C class names.
+    title: heading of the figure.
+
+  Returns:
+    PNG bytes.
+  """
   counts = np.asarray(confusion)
   classes = len(counts)
   support = counts.sum(axis=1)
@@ -59,9 +71,9 @@ def draw_confusion(confusion: ArrayLike, labels: Sequence[str], title: str = "")
   size = 11 if classes <= 8 else 8 if classes <= 16 else 5
   for row in range(classes):
     for column in range(classes):
-      colour = "white" if luminance(SHADES(share[row, column])) < 0.2 else INK
+      colour = "white" if luminance(SHADES(share[row, column])) < 0.2 else DARK
       if support[row] == 0:
-        axes.text(column, row, "–", ha="center", va="center", color=QUIET, size=size)
+        axes.text(column, row, "–", ha="center", va="center", color=GREY, size=size)
         continue
       weight = "bold" if row == column else "normal"
       cell: dict[str, Any] = {
@@ -76,13 +88,13 @@ def draw_confusion(confusion: ArrayLike, labels: Sequence[str], title: str = "")
         axes.annotate(count, xytext=(0, -0.25 * size), va="top", size=0.8 * size, **cell),
       )
       for text in texts:
-        text.set_in_layout(False)  # measuring hundreds of them takes seconds
-  axes.set_xticks(range(classes), names, parse_math=False, color=INK)
+        text.set_in_layout(False)  # Measuring hundreds of texts takes seconds.
+  axes.set_xticks(range(classes), names, parse_math=False, color=DARK)
   axes.set_yticks(
     range(classes),
     [f"{name}\nn = {n}" for name, n in zip(names, support, strict=True)],
     parse_math=False,
-    color=INK,
+    color=DARK,
   )
   if max(map(len, names)) > 60 // classes:
     axes.tick_params(axis="x", labelrotation=40)
@@ -91,43 +103,44 @@ def draw_confusion(confusion: ArrayLike, labels: Sequence[str], title: str = "")
       tick.set_rotation_mode("anchor")
   axes.set_xticks(np.arange(classes + 1) - 0.5, minor=True)
   axes.set_yticks(np.arange(classes + 1) - 0.5, minor=True)
-  axes.grid(which="minor", color=RULE, linewidth=1)
+  axes.grid(which="minor", color=LIGHT_GREY, linewidth=1)
   axes.tick_params(which="both", length=0)
   axes.spines[:].set_visible(False)
   axes.set_title(
-    shorten(title, 40), loc="left", color=INK, size=11, weight="bold", parse_math=False
+    shorten(title, 40), loc="left", color=DARK, size=11, weight="bold", parse_math=False
   )
-  axes.set_xlabel("predicted", color=QUIET)
-  axes.set_ylabel("true", color=QUIET)
+  axes.set_xlabel("predicted", color=GREY)
+  axes.set_ylabel("true", color=GREY)
   return to_png(figure)
 
 
-def draw_reliability(bins: Sequence[Mapping[str, Any]]) -> bytes:
-  """A reliability diagram from the bins of `calibration.calibration`, and the bins' sizes below."""
+def draw_reliability(bins: Sequence[CalibrationBin]) -> bytes:
+  """Draws a reliability diagram, with the number of examples per bin below."""
   figure = new_figure(4.8, 4.9)
   upper, lower = figure.subplots(2, 1, height_ratios=(4, 1), sharex=True)
   filled = [b for b in bins if b["examples"]]
   left, width = [b["low"] for b in filled], [b["high"] - b["low"] for b in filled]
   bars = {"align": "edge", "edgecolor": "white", "linewidth": 1}
-  upper.bar(left, [b["accuracy"] for b in filled], width, color=SKY, **bars)
-  upper.plot([0, 1], [0, 1], color=QUIET, linestyle="--", linewidth=1)
-  sure, right = [b["confidence"] for b in filled], [b["accuracy"] for b in filled]
-  upper.vlines(sure, right, sure, color=VERMILION, linewidth=1.2)
-  upper.plot(sure, sure, "o", color=VERMILION, ms=5, clip_on=False)
+  accuracy = np.array([b["accuracy"] for b in filled])
+  upper.bar(left, accuracy, width, color=SKY, **bars)
+  upper.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1)
+  confidence = np.array([b["confidence"] for b in filled])
+  upper.vlines(confidence, accuracy, confidence, color=VERMILION, linewidth=1.2)
+  upper.plot(confidence, confidence, "o", color=VERMILION, ms=5, clip_on=False)
   upper.set_ylim(0, 1)
-  upper.set_ylabel("share that is right", color=QUIET)
-  lower.bar(left, [b["examples"] for b in filled], width, color=QUIET, **bars)
+  upper.set_ylabel("accuracy", color=GREY)
+  lower.bar(left, [b["examples"] for b in filled], width, color=GREY, **bars)
   lower.set_xlim(0, 1)
-  lower.set_xlabel("probability of the prediction", color=QUIET)
-  lower.set_ylabel("examples", color=QUIET)
+  lower.set_xlabel("confidence (probability of the prediction)", color=GREY)
+  lower.set_ylabel("examples", color=GREY)
   lower.yaxis.set_major_locator(MaxNLocator(3, integer=True))
   for axes in (upper, lower):
-    quiet_frame(axes)
+    style_axes(axes)
   return to_png(figure)
 
 
-def curve_panels(rows: Sequence[Mapping[str, Any]]) -> list[Panel]:
-  """What the history has to draw: loss, score, learning rate, images per second, where logged."""
+def curve_panels(rows: Sequence[Row]) -> list[Panel]:
+  """Selects the panels for the logged values: loss, scores, learning rate, images per second."""
   keys = sorted(numeric_keys(rows))
   losses = sorted((k for k in keys if k.split("/")[-1] == "loss"), reverse=True)  # train, test
   tracked = sorted((k for k in keys if k.split("/")[-1] in SCORE_NAMES), key=_score_order)
@@ -140,75 +153,89 @@ def curve_panels(rows: Sequence[Mapping[str, Any]]) -> list[Panel]:
   return [panel for panel in panels if panel.keys]
 
 
-def draw_curves(rows: Sequence[Mapping[str, Any]], panels: Sequence[Panel]) -> bytes:
-  """Learning curves over optimiser steps, one panel or several, two side by side.
+def draw_curves(rows: Sequence[Row], panels: Sequence[Panel]) -> bytes:
+  """Draws learning curves over optimiser steps in a grid of two columns.
 
   Args:
-    rows: the merged history; see `history.merge_history`. Rows of several folds ("fold") give a
-      faint line each and their mean.
+    rows: the history from `merge_history`. With several folds ("fold"), each is drawn as a faint
+      line, and their mean as a strong one.
     panels: from `curve_panels`, at least one.
+
+  Returns:
+    PNG bytes.
   """
   columns = min(2, len(panels))
   lines = -(-len(panels) // columns)
   figure = new_figure(4.6 * columns, 3.0 * lines)
   last_step = max(row["step"] for row in rows)
-  for place, panel in enumerate(panels):
-    axes = figure.add_subplot(lines, columns, place + 1)
-    courses = [series(rows, key) for key in panel.keys]
+  for number, panel in enumerate(panels, start=1):
+    axes = figure.add_subplot(lines, columns, number)
+    curves = [series(rows, key) for key in panel.keys]
     smooth = panel.title != "learning rate"
-    for key, course, (colour, style) in zip(panel.keys, courses, LINES, strict=False):
-      _draw_series(axes, course, colour, style, key, smooth)
-    folds = max(map(len, courses))
+    for key, by_fold, (colour, style) in zip(panel.keys, curves, LINES, strict=False):
+      _draw_series(axes, by_fold, colour, style, key, smooth)
+    folds = max(map(len, curves))
     title = panel.title + (f", mean of {folds} folds" if folds > 1 else "")
-    axes.set_title(title, loc="left", color=INK, size=11, weight="bold")
-    axes.set_xlabel(_step_label(rows), color=QUIET)
+    axes.set_title(title, loc="left", color=DARK, size=11, weight="bold")
+    axes.set_xlabel(_step_label(rows), color=GREY)
     axes.set_xlim(0, 1.02 * last_step or 1)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    quiet_frame(axes)
+    style_axes(axes)
     drawn = np.concatenate([np.asarray(line.get_ydata(), float) for line in axes.lines])
     if panel.title == "score":
       axes.set_ylim(-0.02, 1.02)
     elif panel.title == "loss":
-      # Not for one lucky batch: the bulk of the course has to span decades.
+      # Logarithmic only if most of the curve spans decades, not because of a single batch.
       if drawn.min() > 0 and np.quantile(drawn, 0.95) > 30 * np.quantile(drawn, 0.05):
         axes.set_yscale("log")
     else:
       axes.set_ylim(0, 1.08 * drawn.max() or 1)
       axes.yaxis.set_major_formatter("{x:.1e}" if drawn.max() < 0.01 else "{x:g}")
     if len(panel.keys) > 1 or "/" in panel.keys[0]:
-      axes.legend(frameon=False, fontsize=8, labelcolor=INK, handlelength=2.6)
+      axes.legend(frameon=False, fontsize=8, labelcolor=DARK, handlelength=2.6)
   return to_png(figure)
 
 
-def draw_samples(samples: Sequence[Mapping[str, Any]], columns: int = 6) -> bytes:
-  """Sample predictions as one sheet: `image`, `truth`, `prediction`, `score` of each.
+def draw_samples(samples: Sequence[SamplePrediction], columns: int = 6) -> bytes:
+  """Draws sample predictions as a contact sheet.
 
-  A wrong one has a thick dashed frame, a cross, and both labels below it; a right one a thin frame,
-  a tick and one label.
+  A wrong prediction has a thick dashed frame, a cross and both labels below; a correct one a thin
+  frame, a tick and one label.
   """
   columns = min(columns, len(samples))
   lines = -(-len(samples) // columns)
   figure = new_figure(1.75 * columns, 2.2 * lines)
-  for place, sample in enumerate(samples):
-    axes = figure.add_subplot(lines, columns, place + 1)
-    axes.imshow(sample["image"])
+  for number, sample in enumerate(samples, start=1):
+    axes = figure.add_subplot(lines, columns, number)
+    axes.imshow(sample.image)
     axes.set_xticks([])
     axes.set_yticks([])
-    wrong = sample["truth"] != sample["prediction"]
+    wrong = not sample.correct
     for spine in axes.spines.values():
       spine.set(color=VERMILION if wrong else GREEN, linewidth=3 if wrong else 1.5)
       spine.set_linestyle((0, (4, 2)) if wrong else "-")
-    score = "" if sample.get("score") is None else f" {100 * sample['score']:.0f}%"
-    text = f"{'✗' if wrong else '✓'} {shorten(sample['prediction'], 14)}{score}"
-    below = f"truth: {shorten(sample['truth'], 16)}" if wrong else ""
-    axes.set_xlabel(f"{text}\n{below}", parse_math=False, size=8.5, color=INK, linespacing=1.3)
+    score = "" if sample.score is None else f" {100 * sample.score:.0f}%"
+    prediction = f"{'✗' if wrong else '✓'} {shorten(sample.prediction, 14)}{score}"
+    truth = f"truth: {shorten(sample.truth, 16)}" if wrong else ""
+    axes.set_xlabel(
+      f"{prediction}\n{truth}", parse_math=False, size=8.5, color=DARK, linespacing=1.3
+    )
   return to_png(figure)
 
 
 def draw_reconstructions(
   masked: NDArray[np.uint8], reconstructed: NDArray[np.uint8], original: NDArray[np.uint8]
 ) -> bytes:
-  """Masked, reconstructed and original images [N, H, W, 3] side by side, two examples a line."""
+  """Draws masked, reconstructed and original images side by side, two examples per line.
+
+  Args:
+    masked: uint8 [N, H, W, 3], as are the others.
+    reconstructed: output of the decoder.
+    original: images without mask.
+
+  Returns:
+    PNG bytes.
+  """
   examples = len(original)
   across = min(2, examples)
   lines = -(-examples // across)
@@ -216,57 +243,58 @@ def draw_reconstructions(
   grid = figure.add_gridspec(lines, across, wspace=0.06)
   names = ("masked", "reconstructed", "original")
   for example in range(examples):
-    line, place = divmod(example, across)
-    inner = grid[line, place].subgridspec(1, 3, wspace=0.02)
-    for column, images in enumerate((masked, reconstructed, original)):
-      axes = figure.add_subplot(inner[column])
+    line, column = divmod(example, across)
+    inner = grid[line, column].subgridspec(1, 3, wspace=0.02)
+    for position, images in enumerate((masked, reconstructed, original)):
+      axes = figure.add_subplot(inner[position])
       axes.imshow(images[example])
       axes.set_axis_off()
       if line == 0:
-        axes.set_title(names[column], size=9, color=INK)
+        axes.set_title(names[position], size=9, color=DARK)
   return to_png(figure)
 
 
 def _draw_series(
   axes: Axes,
-  courses: Mapping[str, NDArray[np.float64]],
+  by_fold: Mapping[str, NDArray[np.float64]],
   colour: str,
   style: str,
   label: str,
   smooth: bool,
 ) -> None:
-  if len(courses) == 1:
-    (points,) = courses.values()
+  """Draws one curve, or those of several folds with their mean."""
+  if len(by_fold) == 1:
+    (points,) = by_fold.values()
     step, value = points.T
     marker = "o" if len(step) <= 30 else ""
-    if smooth and len(step) > 60:  # the raw course is noise: faint, behind its running mean
+    if smooth and len(step) > 60:  # Noisy values are drawn faintly behind their running mean.
       axes.plot(step, value, color=colour, alpha=0.25, linewidth=0.8)
       value = _running_mean(value, len(value) // 60 + 1)
     axes.plot(step, value, color=colour, linestyle=style, marker=marker, ms=3, label=label)
     return
-  for points in courses.values():
+  for points in by_fold.values():
     axes.plot(*points.T, color=colour, alpha=0.25, linewidth=0.8)
-  # The mean is drawn only as far as every fold has come.
-  steps = np.unique(np.concatenate([points[:, 0] for points in courses.values()]))
-  steps = steps[steps <= min(points[-1, 0] for points in courses.values())]
-  mean = [np.interp(steps, *points.T) for points in courses.values()]
+  # The mean ends at the last step that all folds have reached.
+  steps = np.unique(np.concatenate([points[:, 0] for points in by_fold.values()]))
+  steps = steps[steps <= min(points[-1, 0] for points in by_fold.values())]
+  mean = [np.interp(steps, *points.T) for points in by_fold.values()]
   axes.plot(steps, np.mean(mean, axis=0), color=colour, linestyle=style, label=label)
 
 
-def _running_mean(values: NDArray[np.float64], reach: int) -> NDArray[np.float64]:
-  """Mean over the values at most `reach` places away, fewer at the ends."""
+def _running_mean(values: NDArray[np.float64], radius: int) -> NDArray[np.float64]:
+  """Centred mean over 2 `radius` + 1 values, fewer at the ends."""
   total = np.concatenate([[0.0], np.cumsum(values)])
   index = np.arange(len(values))
-  low, high = np.maximum(index - reach, 0), np.minimum(index + reach + 1, len(values))
+  low, high = np.maximum(index - radius, 0), np.minimum(index + radius + 1, len(values))
   return (total[high] - total[low]) / (high - low)
 
 
-def _step_label(rows: Sequence[Mapping[str, Any]]) -> str:
+def _step_label(rows: Sequence[Row]) -> str:
   pairs = [(row["step"], row["epoch"]) for row in rows if row.get("epoch")]
   if not pairs or not all(isinstance(value, (int, float)) for pair in pairs for value in pair):
     return "step"
   step, epoch = max(pairs)
-  return f"step ({step / epoch:.4g} an epoch)" if step else "step"
+  return f"step ({step / epoch:.4g} per epoch)" if step else "step"
 
 
 def _score_order(key: str) -> tuple[int, str]:

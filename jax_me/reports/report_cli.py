@@ -1,4 +1,4 @@
-"""`python -m jax_me report WORKDIR`: the report of a run, made again from what the run kept."""
+"""Command line of `python -m jax_me report WORKDIR`: writes the report of a run again."""
 
 from __future__ import annotations
 
@@ -7,34 +7,37 @@ import sys
 from pathlib import Path
 
 from jax_me.evaluation.subject_groups import read_groups
-from jax_me.reports.report import PARTS_FOLDER, write_report
-from jax_me.reports.saved_report import load_parts
+from jax_me.reports.run_report import DATA_FOLDER, write_report
+from jax_me.reports.saved_report import SavedReport
 
-METRICS_LOG = "metrics.jsonl"
+METRICS_FILE = "metrics.jsonl"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-  parser.add_argument("workdir", type=Path, help="folder of a run that has been evaluated")
-  parser.add_argument("--title", help="heading of the page (default: as before)")
+  """Adds the arguments of the command."""
+  parser.add_argument("workdir", type=Path, help="folder of an evaluated run")
+  parser.add_argument("--title", help="heading of the page (default: unchanged)")
   parser.add_argument(
-    "--groups", type=Path, help="CSV with subject and one column a division, such as sex or age"
+    "--groups",
+    type=Path,
+    help="CSV with a column subject and one column per attribute, such as sex or age",
   )
 
 
 def main(args: argparse.Namespace) -> int:
-  """Exit code 0, or 1 when the folder holds nothing to report."""
+  """Returns exit code 0, or 1 if the folder contains no report."""
   try:
-    parts = load_parts(args.workdir / PARTS_FOLDER)
-    log = args.workdir / METRICS_LOG  # has gone on if the training has
+    report = SavedReport.load(args.workdir / DATA_FOLDER)
+    log = args.workdir / METRICS_FILE  # Newer than the saved history if training continued.
     path = write_report(
       args.workdir,
-      title=args.title or parts.title,
-      predictions=parts.predictions,
-      history=log if log.exists() else parts.history,
-      samples=parts.samples,
-      reconstructions=parts.reconstructions,
-      facts=parts.facts,
-      groups=read_groups(args.groups) if args.groups else parts.groups,
+      title=args.title or report.title,
+      predictions=report.predictions,
+      history=log if log.exists() else report.history,
+      samples=report.samples,
+      reconstructions=report.reconstructions,
+      details=report.details,
+      groups=read_groups(args.groups) if args.groups else report.groups,
     )
   except (ValueError, OSError) as error:
     print(f"report: {error}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""The images of a report: sample predictions and reconstructions."""
+"""Report sections with images: sample predictions and reconstructions."""
 
 from __future__ import annotations
 
@@ -8,68 +8,71 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jax_me.evaluation.predictions import Predictions
-from jax_me.reports.document import Gallery, Picture, Section, Tile
+from jax_me.reports.document import Figure, Gallery, Section, Tile
 from jax_me.reports.figures import thumbnail
 from jax_me.reports.plots import draw_reconstructions, draw_samples
-from jax_me.reports.saved_report import RECONSTRUCTION_IMAGES, Parts
+from jax_me.reports.saved_report import RECONSTRUCTION_IMAGES, SavedReport
 
-THUMBNAIL = 160  # pixels; the longer side of an image on the page
+THUMBNAIL = 160  # Pixels of the longer side of an image on the page.
 
 
 def choose_samples(predictions: Predictions, count: int = 12, seed: int = 0) -> list[int]:
-  """Rows to show as samples: half of them wrong where there are as many, drawn at random.
+  """Draws rows to show as samples, half of them wrong if there are enough.
 
-  They are spread over the true classes as evenly as the rows allow, so that a frequent class does
-  not fill the sheet; the report says how many there are of each kind. The order is right ones
-  first, then wrong ones, each by class.
+  The rows are spread over the true classes as evenly as possible, so that a frequent class does
+  not dominate; the report states the number of correct and wrong predictions.
+
+  Args:
+    predictions: the table to draw from.
+    count: number of rows.
+    seed: random seed.
+
+  Returns:
+    Row indices: correct predictions first, then wrong ones, each sorted by true class.
   """
   generator = np.random.default_rng(seed)
-  wrong = _spread(predictions, ~predictions.correct, generator)
-  right = _spread(predictions, predictions.correct, generator)
-  take_wrong = min(len(wrong), max(count // 2, count - len(right)))
-  chosen_right, chosen_wrong = right[: count - take_wrong], wrong[:take_wrong]
-  order = predictions.truth
+  wrong = _shuffle_by_class(predictions, ~predictions.correct, generator)
+  correct = _shuffle_by_class(predictions, predictions.correct, generator)
+  num_wrong = min(len(wrong), max(count // 2, count - len(correct)))
+  truth = predictions.truth
   return [
-    *sorted(chosen_right, key=lambda row: (order[row], row)),
-    *sorted(chosen_wrong, key=lambda row: (order[row], row)),
+    *sorted(correct[: count - num_wrong], key=lambda row: (truth[row], row)),
+    *sorted(wrong[:num_wrong], key=lambda row: (truth[row], row)),
   ]
 
 
-def samples_section(parts: Parts) -> Section:
-  """Faces with what the model took them for; wrong ones stand out by frame, sign and word."""
-  samples = parts.samples
-  wrong = [sample for sample in samples if sample["truth"] != sample["prediction"]]
-  caption = f"{len(samples) - len(wrong)} right and {len(wrong)} wrong ones"
-  if parts.predictions is not None:
-    right = int(parts.predictions.correct.sum())
-    caption += f", out of {right} right and {len(parts.predictions) - right} wrong in all"
+def samples_section(report: SavedReport) -> Section:
+  """Builds the gallery of predictions; wrong ones are marked by frame, sign and word."""
+  samples = report.samples
+  correct = sum(sample.correct for sample in samples)
+  caption = f"{correct} correct and {len(samples) - correct} wrong predictions"
+  if report.predictions is not None:
+    total = int(report.predictions.correct.sum())
+    caption += f", out of {total} correct and {len(report.predictions) - total} wrong ones in total"
+  caption += "."
+  if any(sample.score is not None for sample in samples):
+    caption += " The percentage is the probability that the model assigned to its prediction."
   tiles = []
   for sample in samples:
-    missed = sample["truth"] != sample["prediction"]
-    score = "" if sample["score"] is None else f" {100 * sample['score']:.0f}%"
-    alt = f"A face taken for {sample['prediction']}; the truth is {sample['truth']}."
-    lines = [f"truth: {sample['truth']}"] if missed else []
-    lines += [sample["caption"]] if sample["caption"] else []
+    score = "" if sample.score is None else f" {100 * sample.score:.0f}%"
+    alt = f"A face predicted as {sample.prediction}; the true label is {sample.truth}."
+    lines = [] if sample.correct else [f"truth: {sample.truth}"]
+    lines += [sample.caption] if sample.caption else []
     tiles.append(
       Tile(
-        [(thumbnail(sample["image"], THUMBNAIL), alt)],
-        f"{'✗ wrong:' if missed else '✓'} {sample['prediction']}{score}",
+        [(thumbnail(sample.image, THUMBNAIL), alt)],
+        f"{'✓' if sample.correct else '✗ wrong:'} {sample.prediction}{score}",
         lines,
-        marked=missed,
+        marked=not sample.correct,
       )
     )
-  alt = "; ".join(f"{s['truth']} taken for {s['prediction']}" for s in samples)
-  sheet = Picture(
-    "samples.png",
-    draw_samples(samples),
-    f"Faces with predictions: {alt}.",
-    f"{caption}. The percentage is the probability that the model gave its answer.",
-  )
+  alt = "; ".join(f"{sample.truth} predicted as {sample.prediction}" for sample in samples)
+  sheet = Figure("samples.png", draw_samples(samples), f"Faces with predictions: {alt}.", caption)
   return Section("Sample predictions", [Gallery(tiles, sheet)])
 
 
 def reconstructions_section(images: Mapping[str, NDArray[np.uint8]]) -> Section:
-  """What a masked autoencoder saw, made of it, and should have made, side by side."""
+  """Builds the gallery of masked, reconstructed and original images [N, H, W, 3]."""
   stacks = [images[name] for name in RECONSTRUCTION_IMAGES]
   tiles = [
     Tile(
@@ -81,22 +84,22 @@ def reconstructions_section(images: Mapping[str, NDArray[np.uint8]]) -> Section:
     )
     for i, triple in enumerate(zip(*stacks, strict=True))
   ]
-  sheet = Picture(
+  sheet = Figure(
     "reconstructions.png",
     draw_reconstructions(*stacks),
     f"{len(tiles)} faces, each masked, reconstructed and original.",
-    "From left to right: what the model saw, what it made of it, the original.",
+    "From left to right: masked input, reconstruction, original.",
   )
   return Section("Reconstructions", [Gallery(tiles, sheet, tile_width=290)])
 
 
-def _spread(
+def _shuffle_by_class(
   predictions: Predictions, mask: NDArray[np.bool_], generator: np.random.Generator
 ) -> list[int]:
-  """The rows of `mask` in a random order that takes the true classes in turn."""
+  """The rows of `mask` in random order, alternating between the true classes."""
   rows = generator.permutation(np.flatnonzero(mask))
-  turn = np.zeros(len(rows), int)
+  rank = np.zeros(len(rows), int)
   for label in range(len(predictions.labels)):
     of_class = predictions.truth[rows] == label
-    turn[of_class] = np.arange(of_class.sum())
-  return [int(row) for row in rows[np.argsort(turn, kind="stable")]]
+    rank[of_class] = np.arange(of_class.sum())
+  return [int(row) for row in rows[np.argsort(rank, kind="stable")]]

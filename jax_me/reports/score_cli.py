@@ -1,4 +1,4 @@
-"""`python -m jax_me score FILE`: anyone's predictions, scored by the rules of this project."""
+"""Command line of `python -m jax_me score FILE`: scores of a table of predictions."""
 
 from __future__ import annotations
 
@@ -7,50 +7,58 @@ import json
 import sys
 from pathlib import Path
 
-from jax_me.evaluation.read_predictions import read_predictions, to_three_classes
+from jax_me.evaluation.prediction_reader import read_predictions, to_three_classes
 from jax_me.evaluation.subject_groups import read_groups
 from jax_me.evaluation.summary import REPEATS, summarize
-from jax_me.reports.report import PARTS_FOLDER, write_report
-from jax_me.reports.saved_report import FACTS
-from jax_me.reports.terminal import describe
+from jax_me.reports.run_report import DATA_FOLDER, write_report
+from jax_me.reports.saved_report import DETAILS_FILE
+from jax_me.reports.score_text import format_scores
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+  """Adds the description and arguments of the command."""
   parser.description = (
-    "Scores predictions pooled over folds and databases (UF1, UAR, accuracy), with bootstrap "
-    "confidence intervals over subjects. FILE is a CSV with the columns truth and prediction and, "
-    "where known, database, subject, clip, file, fold and score_<label>; or a log in the form of "
-    "MEGC 2019 (a line 'casme2 sub01', then lines 'clip truth prediction')."
+    "Computes UF1, UAR and accuracy, pooled over folds and databases, with bootstrap confidence "
+    "intervals over subjects. FILE is a CSV with the columns truth and prediction and, optionally, "
+    "database, subject, clip, file, fold and score_<label>; or a log in the format of MEGC 2019 "
+    "(a line 'casme2 sub01', then lines 'clip truth prediction')."
   )
   parser.add_argument("file", type=Path, metavar="FILE", help="the predictions")
   parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
-  parser.add_argument("--output", type=Path, help="folder for tables, pictures and report.html")
+  parser.add_argument("--output", type=Path, help="folder for report.html, tables and figures")
   parser.add_argument("--labels", help="class names in the order of their integers: a,b,c")
   parser.add_argument(
     "--classes",
     type=int,
     choices=(3,),
-    help="3: score expressions as negative, positive and surprise, leaving out what is neither",
+    help="3: map expressions to negative, positive and surprise, and exclude all others",
   )
   parser.add_argument(
-    "--groups", type=Path, help="CSV with subject and one column a division, such as sex or age"
+    "--groups",
+    type=Path,
+    help="CSV with a column subject and one column per attribute, such as sex or age",
   )
   parser.add_argument(
-    "--resamples", type=_positive, default=REPEATS, help="of the bootstrap (default: %(default)s)"
+    "--resamples",
+    type=_positive,
+    default=REPEATS,
+    help="number of bootstrap resamples (default: %(default)s)",
   )
-  parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: %(default)s)")
+  parser.add_argument(
+    "--seed", type=int, default=0, help="random seed of the bootstrap (default: %(default)s)"
+  )
 
 
 def main(args: argparse.Namespace) -> int:
-  """Exit code 0, or 1 when there is nothing to score or the output cannot be written."""
+  """Returns exit code 0, or 1 for invalid input or output that cannot be written."""
   try:
     labels = [label.strip() for label in args.labels.split(",")] if args.labels else None
     predictions = read_predictions(args.file, labels=labels)
     groups = read_groups(args.groups) if args.groups else None
-    facts = {"predictions": args.file.name, "labels": ", ".join(predictions.labels)}
+    details = {"predictions": args.file.name, "labels": ", ".join(predictions.labels)}
     if args.classes:
-      predictions, left_out = to_three_classes(predictions)
-      facts["scored as"] = f"{', '.join(predictions.labels)}. {left_out}".strip()
+      predictions, excluded = to_three_classes(predictions)
+      details["scored as"] = f"{', '.join(predictions.labels)}. {excluded}".strip()
     summary = summarize(predictions, groups=groups, repeats=args.resamples, seed=args.seed)
     page = None
     if args.output:
@@ -60,18 +68,18 @@ def main(args: argparse.Namespace) -> int:
         title=f"Scores of {args.file.name}",
         predictions=predictions,
         groups=groups,
-        facts=facts,
+        details=details,
         summary=summary,
       )
   except (ValueError, OSError) as error:
     print(f"score: {error}", file=sys.stderr)
     return 1
   if args.json:
-    print(json.dumps({"source": facts, "labels": predictions.labels, **summary}, indent=2))
+    print(json.dumps({"source": details, "labels": predictions.labels, **summary}, indent=2))
   else:
-    lines = [f"{name}: {value}" for name, value in facts.items()]
-    text = "\n".join([*lines, "", describe(summary, predictions.labels)])
-    # Names need not be UTF-8; odd bytes are shown, not a reason to fail.
+    lines = [f"{name}: {value}" for name, value in details.items()]
+    text = "\n".join([*lines, "", format_scores(summary, predictions.labels)])
+    # File names may contain bytes that are not UTF-8; they are printed as escapes.
     print(text.encode("utf-8", "backslashreplace").decode("utf-8"))
   if page is not None:
     print(f"report: {page}", file=sys.stderr if args.json else sys.stdout)
@@ -79,14 +87,16 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _check_output(folder: Path) -> None:
-  """Refuses a folder of other things: a report would mix with them."""
+  """Rejects a folder with other files, which would be mixed with those of the report."""
   if folder.exists() and not folder.is_dir():
-    raise ValueError(f"--output {folder} is a file; give a folder")
-  if folder.is_dir() and any(folder.iterdir()) and not (folder / PARTS_FOLDER / FACTS).exists():
-    raise ValueError(f"--output {folder} holds other files; give an empty or a new folder")
+    raise ValueError(f"--output {folder} is a file, not a folder")
+  if (
+    folder.is_dir() and any(folder.iterdir()) and not (folder / DATA_FOLDER / DETAILS_FILE).exists()
+  ):
+    raise ValueError(f"--output {folder} contains other files; choose an empty or new folder")
 
 
 def _positive(text: str) -> int:
   if not text.isdecimal() or int(text) < 1:
-    raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
+    raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
   return int(text)

@@ -1,57 +1,61 @@
-"""The scores of a report: headline, confusion matrix, tables by class, database, fold, subject."""
+"""Report sections for the scores: key figures, confusion matrix, classes, databases, subjects."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
-from jax_me.evaluation.metrics import SCORE_NAMES
+from jax_me.evaluation.metrics import SCORE_NAMES, ClassScores, MainScores, Scores
 from jax_me.evaluation.predictions import Predictions
+from jax_me.evaluation.summary import ScoreSummary
 from jax_me.reports.csv_tables import file_names
-from jax_me.reports.document import Block, Figures, Picture, Section, Table, Text
+from jax_me.reports.document import Block, Figure, KeyFigures, Section, Table, Text
 from jax_me.reports.plots import draw_confusion
 from jax_me.reports.score_text import (
   SCORE_TITLES,
-  baseline,
-  clip_scores,
-  interval_method,
+  describe_baseline,
+  describe_clip_scores,
+  describe_intervals,
+  describe_mean_over_subjects,
+  describe_scores,
   interval_text,
-  mean_beside,
-  pooling,
   score_text,
   score_with_interval,
 )
 
+LONG_TABLE = 12  # Rows above which a table is collapsed.
 
-def headline(summary: Mapping[str, Any]) -> list[Block]:
-  """The pooled scores with their intervals, how they were made, and what they are beside."""
+
+def headline(summary: ScoreSummary) -> list[Block]:
+  """Builds the top of the page: pooled scores with intervals, explanations and warnings."""
   pooled = summary["pooled"]
   intervals = pooled["intervals"] or {}
-  notes = {k: f"95%: {interval_text(intervals[k])}" if k in intervals else "" for k in SCORE_TITLES}
-  figures = [(title, score_text(pooled[k]), notes[k]) for k, title in SCORE_TITLES.items()]
+  notes = {
+    k: f"95% CI: {interval_text(intervals[k])}" if k in intervals else "" for k in SCORE_TITLES
+  }
+  values = [(title, score_text(pooled[k]), notes[k]) for k, title in SCORE_TITLES.items()]
   over = summary["bootstrap"]["over"]
-  people = over if "subject" in over else "subjects unknown"
-  figures.append(("Examples", str(pooled["examples"]), people))
-  method = interval_method(summary)
-  blocks: list[Block] = [Figures(figures), Text(f"{pooling(summary)} {baseline(summary)}")]
-  blocks.append(Text(method, warning=not intervals))
-  if clips := clip_scores(summary):
-    blocks.insert(1, Text(clips))
-  if beside := mean_beside(summary):
-    blocks.append(Text(beside))
+  subjects = over if "subject" in over else "subjects unknown"
+  values.append(("Examples", str(pooled["examples"]), subjects))
+  blocks: list[Block] = [KeyFigures(values)]
+  if clips := describe_clip_scores(summary):
+    blocks.append(Text(clips))
+  blocks.append(Text(f"{describe_scores(summary)} {describe_baseline(summary)}"))
+  blocks.append(Text(describe_intervals(summary), warning=not intervals))
+  if mean := describe_mean_over_subjects(summary):
+    blocks.append(Text(mean))
   return blocks + [Text(note, warning=True) for note in [*summary["cautions"], *pooled["notes"]]]
 
 
-def score_sections(predictions: Predictions, summary: Mapping[str, Any]) -> list[Section]:
-  """Sections for the confusion matrix, classes, and databases, folds and subjects if several."""
+def score_sections(predictions: Predictions, summary: ScoreSummary) -> list[Section]:
+  """Builds sections for confusion matrix, classes, and databases, folds, subjects if several."""
   labels = predictions.labels
-  confusion = np.array(summary["confusion"])
+  confusion = summary["confusion"]
   per_class = [
     (
       row["label"],
-      *(score_text(row[key]) for key in ("precision", "recall", "f1")),
+      *(score_text(value) for value in (row["precision"], row["recall"], row["f1"])),
       str(row["support"]),
       str(row["predicted"]),
     )
@@ -61,68 +65,73 @@ def score_sections(predictions: Predictions, summary: Mapping[str, Any]) -> list
     Section(
       "Confusion matrix",
       [
-        Picture(
+        Figure(
           "confusion_matrix.png",
-          draw_confusion(confusion, labels),
-          _describe_confusion(summary["pooled"]["per_class"], summary["confusion"]),
-          "Each row is a true class: the share of it, and the number of examples, taken for each "
-          "class.",
+          draw_confusion(np.array(confusion), labels),
+          _describe_confusion(summary["pooled"]["per_class"], confusion),
+          "Each row is a true class. A cell shows the share and the number of its examples that "
+          "were predicted as the class of the column.",
         ),
         Table(
-          "The counts as a table (row: true, column: predicted)",
-          ("true", *labels),
+          "The counts as a table (row: true class, column: predicted class)",
+          ("true \\ predicted", *labels),
           [(label, *map(str, row)) for label, row in zip(labels, confusion, strict=True)],
-          folded=True,
+          collapsed=True,
         ),
       ],
     ),
     Section(
       "Classes",
-      [Table("", ("class", "precision", "recall", "F1", "examples", "predicted"), per_class)],
+      [
+        Table(
+          "Scores of each class, its number of examples, and how often it was predicted",
+          ("class", "precision", "recall", "F1", "examples", "predicted"),
+          per_class,
+        )
+      ],
     ),
   ]
   if summary["databases"]:
-    sections.append(_databases(summary, labels))
-  folds, subjects = summary["folds"], summary["subjects"]
-  if folds and not _leaves_one_subject_out(predictions):
-    mean = summary["mean_over_folds"]
-    sections.append(Section("Folds", _group_blocks("fold", folds, mean, len(labels))))
-  if subjects:
-    mean = summary["mean_over_subjects"]
-    sections.append(Section("Subjects", _group_blocks("subject", subjects, mean, len(labels))))
+    sections.append(_database_section(summary, labels))
+  folds, mean = summary["folds"], summary["mean_over_folds"]
+  if mean and not _is_leave_one_subject_out(predictions):
+    sections.append(Section("Folds", _part_blocks("fold", folds, mean, len(labels))))
+  subjects, mean = summary["subjects"], summary["mean_over_subjects"]
+  if mean:
+    sections.append(Section("Subjects", _part_blocks("subject", subjects, mean, len(labels))))
   return sections
 
 
-def _databases(summary: Mapping[str, Any], labels: Sequence[str]) -> Section:
-  """All databases together, which is what the headline says, and each of them."""
+def _database_section(summary: ScoreSummary, labels: Sequence[str]) -> Section:
   parts = {"composite": summary["pooled"], **summary["databases"]}
   rows = [
-    (name, str(part["examples"]), *(score_with_interval(part, key) for key in SCORE_NAMES))
-    for name, part in parts.items()
+    (name, str(scores["examples"]), *(score_with_interval(scores, key) for key in SCORE_NAMES))
+    for name, scores in parts.items()
   ]
   header = ("database", "examples", "UF1", "UAR", "accuracy")
-  caption = "The same predictions, pooled over all databases and within each"
+  caption = "Scores over all databases (composite) and in each, with 95% confidence intervals"
   blocks: list[Block] = [Table(caption, header, rows)]
   names = file_names(summary["databases"])
-  for name, part in summary["databases"].items():
-    picture = draw_confusion(part["confusion"], labels, title=name)
-    told = _describe_confusion(part["per_class"], part["confusion"])
-    blocks.append(Picture(f"confusion_matrix_{names[name]}.png", picture, f"{name}: {told}"))
+  for name, scores in summary["databases"].items():
+    image = draw_confusion(scores["confusion"], labels, title=name)
+    alt = f"{name}: {_describe_confusion(scores['per_class'], scores['confusion'])}"
+    blocks.append(Figure(f"confusion_matrix_{names[name]}.png", image, alt))
   return Section("Databases", blocks)
 
 
-def _group_blocks(
-  kind: str, groups: Mapping[str, Any], mean: Mapping[str, float], classes: int
+def _part_blocks(
+  kind: str, parts: Mapping[str, Scores], mean: MainScores, num_classes: int
 ) -> list[Block]:
+  """Blocks for the scores of each fold or subject, with their mean in the last row."""
   rows = []
-  for name, part in groups.items():
-    present = sum(row["support"] > 0 for row in part["per_class"])
+  for name, scores in parts.items():
+    present = sum(row["support"] > 0 for row in scores["per_class"])
     rows.append(
       (
         name,
-        *(score_text(part[key]) for key in SCORE_NAMES),
-        str(part["examples"]),
-        f"{present} of {classes}",
+        *(score_text(scores[key]) for key in SCORE_NAMES),
+        str(scores["examples"]),
+        f"{present} of {num_classes}",
       )
     )
   rows.append(
@@ -134,29 +143,29 @@ def _group_blocks(
     )
   )
   header = (kind, "UF1", "UAR", "accuracy", "examples", "classes present")
-  long = len(groups) > 12
-  caption = f"Scores within each {kind}" + (f": {len(groups)} {kind}s" if long else "")
+  long = len(parts) > LONG_TABLE
+  caption = f"Scores within each {kind}" + (f" ({len(parts)} {kind}s)" if long else "")
   return [
     Text(
-      f"Each {kind} scored alone, over the classes it has; the mean of these is not the score of "
-      "the protocol."
+      f"Each {kind} is scored separately, over the classes that it contains. The mean of these "
+      "scores is not the score of the protocol."
     ),
-    Table(caption, header, rows, folded=long, last_apart=True),
+    Table(caption, header, rows, collapsed=long, separate_last_row=True),
   ]
 
 
-def _leaves_one_subject_out(predictions: Predictions) -> bool:
-  folds, people = predictions.groups("fold"), predictions.people
-  return len(folds) == len(set(people)) and all(
-    len({people[row] for row in rows}) == 1 for rows in folds.values()
+def _is_leave_one_subject_out(predictions: Predictions) -> bool:
+  folds, units = predictions.rows_by("fold"), predictions.bootstrap_units
+  return len(folds) == len(set(units)) and all(
+    len({units[row] for row in rows}) == 1 for rows in folds.values()
   )
 
 
 def _describe_confusion(
-  per_class: Sequence[Mapping[str, Any]], confusion: Sequence[Sequence[int]]
+  per_class: Sequence[ClassScores], confusion: Sequence[Sequence[int]]
 ) -> str:
   parts = [
-    f"{row['label']}: {counts[c]} of {row['support']} right"
+    f"{row['label']}: {counts[c]} of {row['support']} correct"
     for c, (row, counts) in enumerate(zip(per_class, confusion, strict=True))
   ]
   return f"Confusion matrix. {'; '.join(parts)}."

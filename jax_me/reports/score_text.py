@@ -1,89 +1,174 @@
-"""Scores in words and figures, the same on the page and on the terminal."""
+"""Scores as text: sentences for the report page and the terminal, and tables for the terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-SCORE_TITLES = {"uf1": "UF1", "uar": "UAR", "accuracy": "Accuracy"}
+from jax_me.evaluation.calibration import Calibration
+from jax_me.evaluation.metrics import SCORE_NAMES, MainScores, ScoreName
+from jax_me.evaluation.summary import IntervalScores, ScoreSummary
+
+SCORE_TITLES: dict[ScoreName, str] = {"uf1": "UF1", "uar": "UAR", "accuracy": "Accuracy"}
+SCORE_HEADER = ("UF1", "UAR", "accuracy", "examples")
 
 
 def score_text(value: float | None) -> str:
-  """ "0.934", a dash where there is none."""
+  """Formats a score as "0.934", or a dash for None."""
   return "–" if value is None else f"{value:.3f}"
 
 
 def interval_text(pair: Sequence[float] | None) -> str:
-  """ "0.81–0.97", nothing where there is none."""
+  """Formats an interval as "0.81–0.97", or "" for None."""
   return "" if pair is None else f"{pair[0]:.2f}–{pair[1]:.2f}"
 
 
-def score_with_interval(part: Mapping[str, Any], name: str) -> str:
-  """ "0.934 (0.81–0.97)" of a part of the summary that has `intervals`."""
-  interval = interval_text((part["intervals"] or {}).get(name))
-  return score_text(part[name]) + (f" ({interval})" if interval else "")
+def score_with_interval(scores: IntervalScores, name: ScoreName) -> str:
+  """Formats a score and its interval, if any, as "0.934 (0.81–0.97)"."""
+  interval = interval_text((scores["intervals"] or {}).get(name))
+  return score_text(scores[name]) + (f" ({interval})" if interval else "")
 
 
-def pooling(summary: Mapping[str, Any]) -> str:
-  """What the three scores are and how the folds and databases came into them."""
-  text = "UF1 is the mean F1 of the classes, UAR their mean recall"
+def describe_scores(summary: ScoreSummary) -> str:
+  """Defines the three scores and says over which folds and databases they are pooled."""
+  text = "UF1 is the mean F1 score of the classes, UAR their mean recall."
   parts = []
   if summary["folds"]:
     parts.append(f"all {len(summary['folds'])} folds")
   if summary["databases"]:
     parts.append(f"all {len(summary['databases'])} databases")
   if parts:
-    text += f"; all three are pooled: one confusion matrix over {' and '.join(parts)}"
-  return f"{text}."
+    text += (
+      " All three scores are pooled: they are computed from one confusion matrix over "
+      f"{' and '.join(parts)}."
+    )
+  return text
 
 
-def baseline(summary: Mapping[str, Any]) -> str:
-  """What always giving one answer would score."""
+def describe_baseline(summary: ScoreSummary) -> str:
+  """Gives the scores of always predicting the most frequent class."""
   majority = summary["majority"]
-  figures = ", ".join(f"{title} {score_text(majority[k])}" for k, title in SCORE_TITLES.items())
-  return f"Always answering “{majority['label']}” would give {figures}."
+  return f"Always predicting “{majority['label']}” would give {_list_scores(majority)}."
 
 
-def interval_method(summary: Mapping[str, Any]) -> str:
-  """How the intervals were made, or why there are none."""
+def describe_intervals(summary: ScoreSummary) -> str:
+  """Says how the intervals were computed, or why there are none."""
   bootstrap = summary["bootstrap"]
   over, level = bootstrap["over"], bootstrap["level"]
   if summary["pooled"]["intervals"] is None:
     return (
-      f"There are no confidence intervals: the table holds only {over}, and drawing the same "
-      "one again and again says nothing about other people."
+      f"There are no confidence intervals: the table contains only {over}, and the bootstrap needs "
+      "at least two."
     )
-  ends = f"{50 * (1 - level):g}th and {50 * (1 + level):g}th percentile"
-  who = (
-    "each draws as many subjects as there are, with all of their examples"
+  percentiles = f"{50 * (1 - level):g}th and {50 * (1 + level):g}th percentiles"
+  note = (
+    "each draws as many subjects with replacement, with all of their examples"
     if "subject" in over.split(" ")[1]
-    else "nothing says which of them show the same person, so they may be too narrow"
+    else "the subjects are unknown, so the intervals may be too narrow"
   )
   return (
-    f"{100 * level:g}% intervals: {ends} of the scores of {bootstrap['repeats']} resamples over "
-    f"{over} (seed {bootstrap['seed']}; {who})."
+    f"{100 * level:g}% confidence intervals: {percentiles} of {bootstrap['repeats']} bootstrap "
+    f"resamples of {over} (seed {bootstrap['seed']}; {note})."
   )
 
 
-def clip_scores(summary: Mapping[str, Any]) -> str:
-  """The scores of one prediction a clip, where the rows are frames; "" where they are not."""
-  part = summary["per_clip"]
-  if part is None:
+def describe_clip_scores(summary: ScoreSummary) -> str:
+  """Gives the scores of one prediction per clip where the rows are frames, else ""."""
+  scores = summary["per_clip"]
+  if scores is None:
     return ""
-  figures = ", ".join(f"{t} {score_with_interval(part, k)}" for k, t in SCORE_TITLES.items())
+  values = ", ".join(f"{t} {score_with_interval(scores, k)}" for k, t in SCORE_TITLES.items())
   return (
-    "One prediction a clip (mean of its rows' scores, else their majority), over "
-    f"{part['examples']} clips: {figures}. This is the score to compare with published ones."
+    "One prediction per clip (mean of the scores of its rows, or a majority vote without scores), "
+    f"over {scores['examples']} clips: {values}. Compare these scores with published ones."
   )
 
 
-def mean_beside(summary: Mapping[str, Any]) -> str:
-  """The mean of the subjects' own scores, said to be no score of the protocol; "" without."""
+def describe_mean_over_subjects(summary: ScoreSummary) -> str:
+  """Gives the mean of the subjects' scores, marked as not comparable; "" without subjects."""
   mean = summary["mean_over_subjects"]
   if mean is None:
     return ""
-  figures = ", ".join(f"{title} {score_text(mean[k])}" for k, title in SCORE_TITLES.items())
   return (
-    f"Mean over subjects, NOT comparable with the pooled scores: {figures}. Each subject has few "
-    "classes, so this mean is another quantity; it stands here because some papers publish it."
+    f"Mean over subjects, NOT comparable with the pooled scores: {_list_scores(mean)}. Most "
+    "subjects lack some classes, so this mean is a different quantity; it is given because some "
+    "papers publish it."
+  )
+
+
+def describe_calibration(calibration: Calibration) -> str:
+  """Gives the calibration error, its direction and its value expected by chance."""
+  confidence, accuracy = calibration["confidence"], calibration["accuracy"]
+  excess = confidence - accuracy
+  direction = "overconfident" if excess > 0 else "underconfident"
+  text = (
+    f"Expected calibration error (ECE) {score_text(calibration['ece'])}: mean confidence "
+    f"{score_text(confidence)}, accuracy {score_text(accuracy)}"
+  )
+  text += f", {direction} by {abs(excess):.3f}" if abs(excess) >= 0.0005 else ""
+  if calibration["by_chance"] is not None:
+    text += (
+      ". With this number of examples, a perfectly calibrated model would have an ECE of "
+      f"{score_text(calibration['by_chance'])} by chance"
+    )
+  return f"{text}."
+
+
+def format_scores(summary: ScoreSummary, labels: Sequence[str]) -> str:
+  """Formats a summary for the terminal: pooled scores first, warnings last."""
+  pooled = summary["pooled"]
+  name = "composite" if summary["databases"] else "pooled"
+  blocks = [
+    _format_table(
+      ("", *SCORE_HEADER),
+      [(name, *_score_cells(pooled))]
+      + [(name, *_score_cells(scores)) for name, scores in summary["databases"].items()],
+    ),
+    "\n".join([describe_scores(summary), describe_baseline(summary), describe_intervals(summary)]),
+    _format_table(
+      ("class", "precision", "recall", "F1", "examples", "predicted"),
+      [
+        (
+          row["label"],
+          *(score_text(value) for value in (row["precision"], row["recall"], row["f1"])),
+          str(row["support"]),
+          str(row["predicted"]),
+        )
+        for row in pooled["per_class"]
+      ],
+    ),
+    _format_table(
+      ("true \\ predicted", *labels),
+      [(name, *map(str, row)) for name, row in zip(labels, summary["confusion"], strict=True)],
+    ),
+  ]
+  for attribute, groups in summary["groups"].items():
+    rows = [
+      (name, *_score_cells(scores), str(scores["subjects"])) for name, scores in groups.items()
+    ]
+    blocks.append(_format_table((attribute, *SCORE_HEADER, "subjects"), rows))
+  if summary["calibration"]:
+    blocks.append(describe_calibration(summary["calibration"]))
+  if clips := describe_clip_scores(summary):
+    blocks.insert(1, clips)
+  if mean := describe_mean_over_subjects(summary):
+    blocks.append(mean)
+  if warnings := [*summary["cautions"], *pooled["notes"]]:
+    blocks.append("\n".join(f"warning: {sentence}" for sentence in warnings))
+  return "\n\n".join(blocks)
+
+
+def _list_scores(scores: MainScores) -> str:
+  return ", ".join(f"{title} {score_text(scores[name])}" for name, title in SCORE_TITLES.items())
+
+
+def _score_cells(scores: IntervalScores) -> list[str]:
+  return [*(score_with_interval(scores, name) for name in SCORE_NAMES), str(scores["examples"])]
+
+
+def _format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+  lines = [header, *rows]
+  widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+  return "\n".join(
+    "   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+    for line in lines
   )

@@ -1,10 +1,9 @@
-"""The course of a training, read back from its metrics log (`metrics.jsonl`)."""
+"""Time series of logged training metrics, from the rows of `metrics.jsonl`."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +11,11 @@ from numpy.typing import NDArray
 from jax_me.training.logging.history import Row
 
 
-def merge_history(rows: Iterable[Mapping[str, Any]]) -> list[Row]:
-  """One row for each fold and step, in order of steps.
+def merge_history(rows: Iterable[Mapping[str, object]]) -> list[Row]:
+  """Merges the rows of each fold and step, sorted by step; later values win.
 
-  A run that resumed from its last checkpoint logs the steps after it again, and training and
-  evaluation write rows of their own for one step: rows of one step merge, the later value wins.
+  A run that resumes from a checkpoint logs the steps after it again, and training and evaluation
+  write separate rows for the same step.
   """
   merged: dict[tuple[str, float], Row] = {}
   for row in rows:
@@ -26,10 +25,10 @@ def merge_history(rows: Iterable[Mapping[str, Any]]) -> list[Row]:
   return [merged[key] for key in sorted(merged)]
 
 
-def series(rows: Iterable[Mapping[str, Any]], key: str) -> dict[str, NDArray[np.float64]]:
-  """The course of one value: for each fold ("" without folds) [points, 2] of (step, value).
+def series(rows: Iterable[Mapping[str, object]], key: str) -> dict[str, NDArray[np.float64]]:
+  """Extracts one value as [points, 2] of (step, value) for each fold ("" without folds).
 
-  Rows without the key, or with something else than a finite number there, give no point.
+  Rows in which it is missing or not a finite number are skipped.
   """
   points: dict[str, list[tuple[float, float]]] = {}
   for row in rows:
@@ -39,19 +38,19 @@ def series(rows: Iterable[Mapping[str, Any]], key: str) -> dict[str, NDArray[np.
   return {fold: np.array(values) for fold, values in points.items()}
 
 
-def numeric_keys(rows: Iterable[Mapping[str, Any]]) -> set[str]:
-  """The keys that hold a finite number in at least one row."""
+def numeric_keys(rows: Iterable[Mapping[str, object]]) -> set[str]:
+  """Returns the keys whose value is a finite number in at least one row."""
   return {key for row in rows for key, value in row.items() if _number(value) is not None}
 
 
-def non_finite(rows: Iterable[Mapping[str, Any]]) -> int:
-  """How many logged values are NaN or infinite."""
+def count_non_finite(rows: Iterable[Mapping[str, object]]) -> int:
+  """Counts the logged values that are NaN or infinite."""
   return sum(
     isinstance(value, float) and not math.isfinite(value) for row in rows for value in row.values()
   )
 
 
-def _number(value: Any) -> float | None:
+def _number(value: object) -> float | None:
   if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
     return None
   return float(value) if math.isfinite(value) else None

@@ -12,7 +12,7 @@ def test_confusion_matrix_rows_are_the_truth():
   np.testing.assert_array_equal(confusion, [[1, 1, 0], [0, 1, 0], [1, 0, 2]])
 
 
-def test_masked_examples_are_not_counted_whatever_they_hold():
+def test_masked_examples_are_ignored_even_with_invalid_labels():
   truth, prediction = np.array([0, 1, -1, 99]), np.array([0, 0, 1, 7])
   mask = np.array([True, True, False, False])
   np.testing.assert_array_equal(confusion_matrix(truth, prediction, 2, mask), [[1, 0], [1, 0]])
@@ -32,12 +32,12 @@ def test_masked_examples_are_not_counted_whatever_they_hold():
     ([0, 1], [0, 1], [1, 0], "mask must be bool"),
   ],
 )
-def test_confusion_matrix_refuses_labels_that_do_not_fit(truth, prediction, mask, message):
+def test_confusion_matrix_rejects_invalid_labels(truth, prediction, mask, message):
   with pytest.raises(ValueError, match=message):
     confusion_matrix(truth, prediction, 3, mask)
 
 
-def test_scores_worked_by_hand():
+def test_scores_of_a_hand_computed_matrix():
   # Class a: TP 6, FN 2, FP 1; class b: TP 3, FN 2, FP 3; class c: TP 1, FN 1, FP 1.
   result = scores([[6, 2, 0], [1, 3, 1], [0, 1, 1]], ["a", "b", "c"])
   assert result["examples"] == 15
@@ -55,14 +55,14 @@ def test_scores_worked_by_hand():
   assert result["notes"] == []
 
 
-def test_a_perfect_and_a_hopeless_classifier():
+def test_perfect_and_always_wrong_classifiers():
   perfect = scores(np.diag([4, 2]))
   assert (perfect["accuracy"], perfect["uar"], perfect["uf1"]) == (1, 1, 1)
-  hopeless = scores([[0, 3], [5, 0]])
-  assert (hopeless["accuracy"], hopeless["uar"], hopeless["uf1"]) == (0, 0, 0)
+  always_wrong = scores([[0, 3], [5, 0]])
+  assert (always_wrong["accuracy"], always_wrong["uar"], always_wrong["uf1"]) == (0, 0, 0)
 
 
-def test_class_that_is_absent_and_never_predicted_is_left_out_with_a_note():
+def test_absent_and_never_predicted_class_is_excluded_with_a_note():
   result = scores([[3, 1, 0], [0, 2, 0], [0, 0, 0]], ["neg", "pos", "sur"])
   assert result["uar"] == pytest.approx((3 / 4 + 1) / 2)
   assert result["uf1"] == pytest.approx((6 / 7 + 4 / 5) / 2)
@@ -71,7 +71,7 @@ def test_class_that_is_absent_and_never_predicted_is_left_out_with_a_note():
   assert len(result["notes"]) == 1 and result["notes"][0].startswith("sur: no examples")
 
 
-def test_class_that_is_absent_but_predicted_has_no_recall_and_an_f1_of_zero():
+def test_absent_but_predicted_class_has_no_recall_and_zero_f1():
   result = scores([[3, 0, 1], [0, 2, 0], [0, 0, 0]], ["neg", "pos", "sur"])
   assert result["uar"] == pytest.approx((3 / 4 + 1) / 2)
   assert result["uf1"] == pytest.approx((6 / 7 + 1 + 0) / 3)
@@ -80,7 +80,7 @@ def test_class_that_is_absent_but_predicted_has_no_recall_and_an_f1_of_zero():
   assert "counts in UF1" in result["notes"][0]
 
 
-def test_class_that_is_never_predicted_counts_as_zero():
+def test_never_predicted_class_counts_as_zero():
   result = scores([[4, 0], [2, 0]])
   assert result["uar"] == pytest.approx(0.5)
   assert result["uf1"] == pytest.approx((8 / 10 + 0) / 2)
@@ -88,7 +88,7 @@ def test_class_that_is_never_predicted_counts_as_zero():
   assert result["notes"] == []
 
 
-def test_scores_are_json():
+def test_scores_are_json_serialisable():
   result = scores(np.array([[1, 0], [0, 0]]))
   assert json.loads(json.dumps(result, allow_nan=False)) == result
 
@@ -102,7 +102,7 @@ def test_scores_are_json():
     (np.array([[1, -1], [0, 1]]), "counts"),
   ],
 )
-def test_scores_refuses_what_is_no_confusion_matrix(confusion, message):
+def test_scores_rejects_an_invalid_confusion_matrix(confusion, message):
   with pytest.raises(ValueError, match=message):
     scores(confusion)
 
@@ -138,8 +138,8 @@ def test_scores_agree_with_scikit_learn(seed):
       assert value == pytest.approx(expected[c], nan_ok=True), name
 
 
-def test_pooled_scores_are_those_of_summed_matrices_not_the_mean_of_folds():
-  """The trap of published micro-expression code: the mean of per-subject scores flatters."""
+def test_pooled_scores_come_from_summed_matrices_not_from_the_mean_of_folds():
+  """A common error in published code: the mean of per-subject scores is too high."""
   folds = [([0, 0, 0], [0, 0, 0]), ([1], [1]), ([2], [0]), ([0, 1, 2], [0, 1, 1])]
   parts = [confusion_matrix(truth, prediction, 3) for truth, prediction in folds]
   pooled = scores(sum(parts))
@@ -148,14 +148,14 @@ def test_pooled_scores_are_those_of_summed_matrices_not_the_mean_of_folds():
   truth, prediction = (np.concatenate([fold[i] for fold in folds]) for i in (0, 1))
   assert pooled == scores(confusion_matrix(truth, prediction, 3))
   assert pooled["uf1"] == pytest.approx((8 / 9 + 4 / 5 + 0) / 3)  # 0.563
-  # Alone, the folds have UF1 1, 1, 0 (one class missed, one wrongly named) and (1 + 2/3 + 0) / 3.
+  # Separately, the folds have UF1 1, 1, 0 and (1 + 2/3 + 0) / 3.
   assert mean["uf1"] == pytest.approx((1 + 1 + 0 + 5 / 9) / 4)  # 0.639
   assert mean["uf1"] > pooled["uf1"] + 0.05
 
 
-def test_bootstrap_draws_whole_subjects():
-  # Ten subjects of ten equal clips; half of them are wholly right. Drawing clips one by one would
-  # give accuracy 0.5 +- 0.1; drawing subjects gives +- 0.3.
+def test_bootstrap_resamples_whole_subjects():
+  # Ten subjects of ten equal clips; half of them are all correct. Resampling clips would
+  # give accuracy 0.5 +- 0.1; resampling subjects gives +- 0.3.
   truth = np.arange(100) % 2
   subjects = [f"s{i // 10}" for i in range(100)]
   prediction = np.where(np.arange(100) < 50, truth, 1 - truth)
@@ -165,7 +165,7 @@ def test_bootstrap_draws_whole_subjects():
   assert clips_low >= 0.38 and clips_high <= 0.62
 
 
-def test_bootstrap_equals_one_that_scores_every_draw_by_itself():
+def test_bootstrap_agrees_with_scoring_each_resample():
   generator = np.random.default_rng(1)
   truth, prediction = generator.integers(0, 3, (2, 60))
   subjects = generator.integers(0, 8, 60)
@@ -178,7 +178,7 @@ def test_bootstrap_equals_one_that_scores_every_draw_by_itself():
   assert (low, high) == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])), abs=0.015)
 
 
-def test_bootstrap_is_deterministic_and_holds_the_score():
+def test_bootstrap_is_deterministic_and_contains_the_score():
   generator = np.random.default_rng(0)
   truth = generator.integers(0, 3, 90)
   prediction = np.where(generator.random(90) < 0.7, truth, generator.integers(0, 3, 90))
@@ -193,7 +193,7 @@ def test_bootstrap_is_deterministic_and_holds_the_score():
   assert wide["uf1"][0] < first["uf1"][0] and wide["uf1"][1] > first["uf1"][1]
 
 
-def test_bootstrap_of_many_examples_without_subjects_is_quick_and_small():
+def test_bootstrap_of_many_examples_without_subjects():
   generator = np.random.default_rng(0)
   truth = generator.integers(0, 8, 100_000)
   prediction = np.where(generator.random(100_000) < 0.6, truth, 0)
@@ -201,7 +201,7 @@ def test_bootstrap_of_many_examples_without_subjects_is_quick_and_small():
   assert 0 < high - low < 0.01
 
 
-def test_bootstrap_refuses_a_single_subject():
+def test_bootstrap_rejects_a_single_subject():
   with pytest.raises(ValueError, match="at least 2"):
     subject_bootstrap([0, 1], [0, 1], ["a", "a"], 2)
   with pytest.raises(ValueError, match="level"):

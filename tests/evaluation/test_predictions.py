@@ -22,7 +22,7 @@ def table(count=6, *, fold="", start=0, database="casme2"):
   )
 
 
-def same(one, other):
+def assert_equal(one, other):
   assert one.labels == other.labels
   for name in ("truth", "prediction", "scores"):
     np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
@@ -37,10 +37,10 @@ def test_prediction_is_the_highest_score():
   np.testing.assert_array_equal(predictions.confusion(), [[0, 0, 0], [0, 1, 0], [1, 0, 0]])
 
 
-def test_saving_and_loading_gives_the_same_table_to_the_bit(tmp_path):
+def test_save_and_load_round_trip_is_exact(tmp_path):
   predictions = table(50, fold="fold 1")
   predictions.save(tmp_path / "results" / "predictions.csv")
-  same(Predictions.load(tmp_path / "results" / "predictions.csv"), predictions)
+  assert_equal(Predictions.load(tmp_path / "results" / "predictions.csv"), predictions)
   header = (tmp_path / "results" / "predictions.csv").read_text().splitlines()[0]
   assert header == (
     "database,subject,clip,file,fold,truth,prediction,score_negative,score_positive,score_surprise"
@@ -48,18 +48,18 @@ def test_saving_and_loading_gives_the_same_table_to_the_bit(tmp_path):
   assert [p.name for p in (tmp_path / "results").iterdir()] == ["predictions.csv"]
 
 
-def test_awkward_texts_survive(tmp_path):
+def test_special_characters_survive_the_round_trip(tmp_path):
   predictions = Predictions.from_scores(
     [[0.5, 0.5], [0.1, 0.9]],
     [0, 1],
     ['a, "b"\nc', "日本"],
-    file=['comma,quote".png', "odd byte \udcff.png"],
+    file=['comma,quote".png', "invalid byte \udcff.png"],
   )
   predictions.save(tmp_path / "p.csv")
-  same(Predictions.load(tmp_path / "p.csv"), predictions)
+  assert_equal(Predictions.load(tmp_path / "p.csv"), predictions)
 
 
-def test_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
+def test_failed_save_keeps_the_old_file(tmp_path, monkeypatch):
   path = tmp_path / "p.csv"
   table(3).save(path)
   before = path.read_bytes()
@@ -77,7 +77,7 @@ def test_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
     "\ufefftruth,prediction,clip\nnegative,surprise,c1\nsurprise,surprise,c2\n",
   ],
 )
-def test_tables_of_others_need_only_truth_and_prediction(tmp_path, content):
+def test_load_requires_only_truth_and_prediction(tmp_path, content):
   (tmp_path / "p.csv").write_text(content, encoding="utf-8")
   predictions = Predictions.load(tmp_path / "p.csv")
   assert predictions.labels == ("negative", "surprise")
@@ -86,7 +86,7 @@ def test_tables_of_others_need_only_truth_and_prediction(tmp_path, content):
   assert predictions.clip == ("c1", "c2")
 
 
-def test_integer_labels_stand_for_themselves(tmp_path):
+def test_integer_labels_are_their_own_names(tmp_path):
   (tmp_path / "p.csv").write_text("truth,prediction\n0,3\n10,3\n")
   predictions = Predictions.load(tmp_path / "p.csv")
   assert predictions.labels == tuple(str(i) for i in range(11))
@@ -98,7 +98,7 @@ def test_integer_labels_stand_for_themselves(tmp_path):
   [
     ("", "no column truth and no column prediction"),
     ("truth,clip\na,b\n", "no column prediction"),
-    ("truth,prediction\n", "holds no predictions"),
+    ("truth,prediction\n", "contains no predictions"),
     ("truth,prediction\na\n", "line 2: 1 cells, the header has 2"),
     ("truth,prediction\na,b,c\n", "line 2: 3 cells, the header has 2"),
     ("truth,prediction,score_a\na,b,1\n", "line 2, column prediction: 'b' is none of the labels a"),
@@ -106,13 +106,13 @@ def test_integer_labels_stand_for_themselves(tmp_path):
     ("truth,prediction,score_a\na,a,nan\n", "column score_a: 'nan' is not a finite"),
     ("truth,prediction\na,a\n\na,\n", "line 4, column prediction: it is empty"),
     ("truth,pred\na,a\n", "no column prediction; .*rename 'pred' to 'prediction'"),
-    ("truth,prediction,truth\na,a,a\n", "line 1: column 'truth' stands there twice"),
+    ("truth,prediction,truth\na,a,a\n", "line 1: column 'truth' appears twice"),
     ("truth,prediction,score_a,score_b,\na,c,1,0,\n", "line 2, column prediction: 'c' is none"),
     ("truth,prediction,file\na,a,x.png\na,a,x.png\n", "x.png occurs twice"),
     ('truth,prediction\n"a,b\n', "p.csv, line"),
   ],
 )
-def test_bad_files_give_one_clear_error(tmp_path, content, message):
+def test_invalid_files_are_rejected(tmp_path, content, message):
   (tmp_path / "p.csv").write_text(content)
   with pytest.raises(InvalidPredictions, match=message) as error:
     Predictions.load(tmp_path / "p.csv")
@@ -130,24 +130,24 @@ def test_bad_files_give_one_clear_error(tmp_path, content, message):
     ({"file": ["x", "x"]}, "x occurs twice"),
   ],
 )
-def test_tables_that_contradict_themselves_are_refused(arguments, message):
+def test_inconsistent_tables_are_rejected(arguments, message):
   base = {"labels": ("a", "b"), "truth": [0, 1], "prediction": [1, 1]}
   with pytest.raises(InvalidPredictions, match=message):
     Predictions(**{**base, **arguments})
 
 
-def test_folds_come_together_once_each():
+def test_concatenate_folds():
   folds = [table(6, fold="fold 1"), table(3, fold="fold 2", start=6)]
-  together = concatenate(folds, expected=9)
-  assert len(together) == 9
-  np.testing.assert_array_equal(together.confusion(), folds[0].confusion() + folds[1].confusion())
-  assert {name: len(rows) for name, rows in together.groups("fold").items()} == {
+  pooled = concatenate(folds, expected=9)
+  assert len(pooled) == 9
+  np.testing.assert_array_equal(pooled.confusion(), folds[0].confusion() + folds[1].confusion())
+  assert {name: len(rows) for name, rows in pooled.rows_by("fold").items()} == {
     "fold 1": 6,
     "fold 2": 3,
   }
 
 
-def test_folds_that_overlap_or_miss_examples_are_refused():
+def test_concatenate_rejects_overlapping_or_incomplete_folds():
   one, two = table(6, fold="fold 1"), table(3, fold="fold 2", start=5)
   with pytest.raises(InvalidPredictions, match="s/5.png occurs twice"):
     concatenate([one, two])
@@ -160,13 +160,13 @@ def test_folds_that_overlap_or_miss_examples_are_refused():
     concatenate([])
 
 
-def test_groups_are_in_natural_order_and_tell_databases_apart():
+def test_rows_by_subject_is_in_natural_order_and_separates_databases():
   subjects = ["s10", "s2", "s2"]
   one = Predictions(("a",), [0, 0, 0], [0, 0, 0], subject=subjects, clip=["1", "2", "3"])
-  assert list(one.groups("subject")) == ["s2", "s10"]
+  assert list(one.rows_by("subject")) == ["s2", "s10"]
   two = Predictions(("a",), [0] * 3, [0] * 3, subject=subjects, database=["x", "x", "y"])
-  assert list(two.groups("subject")) == ["x s2", "x s10", "y s2"]
-  assert len(set(two.people)) == 3
+  assert list(two.rows_by("subject")) == ["x s2", "x s10", "y s2"]
+  assert len(set(two.bootstrap_units)) == 3
 
 
 def test_summary_pools_folds_and_databases():
@@ -199,6 +199,6 @@ def test_summary_without_subjects_or_folds():
   }
 
 
-def test_summary_of_a_single_subject_has_no_interval():
+def test_summary_of_a_single_subject_has_no_intervals():
   predictions = Predictions(("a", "b"), [0, 1], [0, 1], subject=["s1", "s1"], file=["1", "2"])
   assert summarize(predictions)["pooled"]["intervals"] is None

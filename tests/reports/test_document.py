@@ -1,6 +1,6 @@
-"""Blocks of a page that only some documents use."""
+"""Galleries in the HTML and Markdown formats of a document."""
 
-from jax_me.reports.document import Document, Gallery, Picture, Section, Tile, to_html, to_markdown
+from jax_me.reports.document import Document, Figure, Gallery, Section, Tile, to_html, to_markdown
 
 PNG = b"\x89PNG"
 
@@ -9,18 +9,18 @@ def document(*galleries: Gallery) -> Document:
   return Document("Faces", [], [Section("Sheet", galleries)])
 
 
-def test_gallery_without_sheet_stands_on_the_page_only():
+def test_gallery_without_sheet_is_in_html_only():
   tiles = [Tile([(PNG, "a face")], "p1", ["clip <2>"])]
-  made = document(Gallery(tiles, heading="calm & glad"))
-  page = to_html(made)
+  rendered = document(Gallery(tiles, heading="calm & glad"))
+  page = to_html(rendered)
   assert "<h3>calm &amp; glad</h3>" in page and "clip &lt;2&gt;" in page
-  assert to_markdown(made, "pictures") == "# Faces\n\n## Sheet\n\n### calm \\& glad\n"
-  assert made.pictures == []
+  assert to_markdown(rendered, "figures") == "# Faces\n\n## Sheet\n\n### calm \\& glad\n"
+  assert rendered.figures == []
 
 
-def test_gallery_with_sheet_gives_it_to_markdown():
-  sheet = Picture("sheet.png", PNG, "eight faces", "What they show.")
-  made = document(Gallery([Tile([(PNG, "a face")], "p1")], sheet, heading="calm"))
-  assert "<p>What they show.</p>" in to_html(made)
-  assert "### calm\n\n![eight faces](pictures/sheet.png)" in to_markdown(made, "pictures")
-  assert made.pictures == [sheet]
+def test_gallery_with_sheet_is_a_figure_in_markdown():
+  sheet = Figure("sheet.png", PNG, "eight faces", "Caption.")
+  rendered = document(Gallery([Tile([(PNG, "a face")], "p1")], sheet, heading="calm"))
+  assert "<p>Caption.</p>" in to_html(rendered)
+  assert "### calm\n\n![eight faces](figures/sheet.png)" in to_markdown(rendered, "figures")
+  assert rendered.figures == [sheet]

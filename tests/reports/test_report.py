@@ -9,16 +9,16 @@ from PIL import Image
 
 from jax_me.evaluation.predictions import Predictions
 from jax_me.reports import report_cli
-from jax_me.reports.report import write_report
+from jax_me.reports.run_report import write_report
 from jax_me.reports.sample_sections import choose_samples
-from jax_me.reports.saved_report import IncompleteReport, load_parts
+from jax_me.reports.saved_report import IncompleteReport, SamplePrediction, SavedReport
 
 HOSTILE = '<script>alert("x")</script> & $\\frac{$ | *b*'
 VOID = {"meta", "img"}
 
 
 class Page(html.parser.HTMLParser):
-  """Collects what a page shows, and fails on tags that do not nest."""
+  """Collects texts and tags of a page, and fails on tags that do not nest."""
 
   def __init__(self, text):
     super().__init__()
@@ -81,8 +81,8 @@ def history(folds=()):
 
 def samples():
   return [
-    {"image": face(1), "truth": 0, "prediction": 0, "score": 0.9, "caption": "1.png"},
-    {"image": face(2, 300), "truth": 0, "prediction": "surprise", "score": None},
+    SamplePrediction(face(1), 0, 0, 0.9, "1.png"),
+    SamplePrediction(face(2, 300), 0, "surprise"),
   ]
 
 
@@ -98,7 +98,7 @@ def everything():
     "history": history(),
     "samples": samples(),
     "reconstructions": reconstructions(),
-    "facts": {"model": "vit_tiny", "parameters": 5_526_531, "lr": 0.1 + 0.2, "ema": None},
+    "details": {"model": "vit_tiny", "parameters": 5_526_531, "lr": 0.1 + 0.2, "ema": None},
   }
 
 
@@ -129,20 +129,22 @@ def test_whole_report(whole):
   assert f"UF1 {scores['pooled']['uf1']:.3f}" in page.text
 
 
-def test_page_needs_nothing_else_and_says_what_pictures_show(whole):
+def test_page_is_self_contained_and_images_have_alt_texts(whole):
   page = read(whole)
   assert page.of("html") == [{"lang": "en"}]
   assert "default-src 'none'" in page.of("meta")[1]["content"]
   assert not {"script", "link", "iframe", "a"} & set(page.tags)
   images = page.of("img")
-  assert len(images) == 1 + 1 + 2 + 9 + 4  # confusion, reliability, samples, painted, curves
+  assert (
+    len(images) == 1 + 1 + 2 + 9 + 4
+  )  # confusion, reliability, samples, reconstructions, curves
   for image in images:
     assert image["src"].startswith("data:image/png;base64,")
     assert len(image["alt"]) > 10
   assert "url(" not in (whole / "report.html").read_text()
 
 
-def test_markdown_refers_to_pictures_that_exist(whole):
+def test_markdown_refers_to_existing_figures(whole):
   text = (whole / "report.md").read_text()
   names = sorted(path.name for path in (whole / "report").glob("*.png"))
   assert names == [
@@ -154,20 +156,20 @@ def test_markdown_refers_to_pictures_that_exist(whole):
   ]
   for name in names:
     assert f"(report/{name})" in text
-    with Image.open(whole / "report" / name) as picture:
-      assert picture.format == "PNG" and min(picture.size) > 100
-      assert np.asarray(picture.convert("L")).std() > 5
+    with Image.open(whole / "report" / name) as image:
+      assert image.format == "PNG" and min(image.size) > 100
+      assert np.asarray(image.convert("L")).std() > 5
 
 
-def test_texts_from_data_are_shown_not_executed(tmp_path):
+def test_texts_from_data_are_escaped(tmp_path):
   write_report(
     tmp_path,
     title=HOSTILE,
     predictions=Predictions(
       (HOSTILE, "b"), [0, 1], [1, 1], subject=[HOSTILE, "s\udcff"], file=["x", "y"]
     ),
-    samples=[{"image": face(), "truth": HOSTILE, "prediction": "b", "caption": HOSTILE}],
-    facts={HOSTILE: HOSTILE},
+    samples=[SamplePrediction(face(), HOSTILE, "b", caption=HOSTILE)],
+    details={HOSTILE: HOSTILE},
   )
   raw = (tmp_path / "report.html").read_text(encoding="utf-8")
   assert "<script" not in raw
@@ -178,23 +180,23 @@ def test_texts_from_data_are_shown_not_executed(tmp_path):
     assert "<script" not in line.replace("\\<", "")
 
 
-def test_wrong_samples_stand_out_by_more_than_colour(tmp_path):
+def test_wrong_samples_are_marked_by_more_than_colour(tmp_path):
   write_report(tmp_path, title="t", predictions=predictions(), samples=samples())
   page = read(tmp_path)
   assert page.of("li") == [{}, {"class": "marked"}]
   assert "✓ negative 90%" in page.text and "✗ wrong: surprise" in page.text
 
 
-@pytest.mark.parametrize("part", ["predictions", "history", "reconstructions", "facts"])
+@pytest.mark.parametrize("part", ["predictions", "history", "reconstructions", "details"])
 def test_any_single_part_makes_a_report(tmp_path, part):
   write_report(tmp_path, title="t", **{part: everything()[part]})
-  assert "nothing to show" not in read(tmp_path).text
+  assert "no results yet" not in read(tmp_path).text
   assert (tmp_path / "report.md").stat().st_size > 20
 
 
-def test_a_run_with_nothing_says_so(tmp_path):
+def test_report_without_results(tmp_path):
   write_report(tmp_path, title="t", history=tmp_path / "metrics.jsonl")
-  assert "nothing to show" in read(tmp_path).text
+  assert "no results yet" in read(tmp_path).text
 
 
 def test_pretraining_has_no_scores(tmp_path):
@@ -204,7 +206,7 @@ def test_pretraining_has_no_scores(tmp_path):
   assert not (tmp_path / "report" / "scores.json").exists()
 
 
-def test_parts_of_an_older_report_do_not_linger(tmp_path):
+def test_files_of_an_older_report_are_deleted(tmp_path):
   write_report(tmp_path, **everything())
   write_report(tmp_path, title="t", history=history())
   assert sorted(path.name for path in (tmp_path / "report").iterdir()) == [
@@ -214,14 +216,14 @@ def test_parts_of_an_older_report_do_not_linger(tmp_path):
   ]
 
 
-def test_leave_one_subject_out_has_one_table_not_two(tmp_path):
+def test_leave_one_subject_out_has_no_table_of_folds(tmp_path):
   write_report(tmp_path, title="t", predictions=predictions(folds=6, subjects=6))
   page = read(tmp_path)
   assert "Scores within each subject" in page.text
   assert "Scores within each fold" not in page.text
 
 
-def test_missing_classes_are_told(tmp_path):
+def test_missing_classes_are_reported(tmp_path):
   table = Predictions(("a", "b", "c"), [0, 1], [0, 2], file=["1", "2"])
   write_report(tmp_path, title="t", predictions=table)
   assert "c: no examples, so it has no recall" in read(tmp_path).text
@@ -237,7 +239,7 @@ def test_missing_classes_are_told(tmp_path):
     history(["fold 1", "fold 2"]),
   ],
 )
-def test_odd_histories_are_drawn(tmp_path, rows):
+def test_unusual_histories_are_drawn(tmp_path, rows):
   write_report(tmp_path, title="t", history=rows)
   assert "Learning curves" in read(tmp_path).text
 
@@ -245,24 +247,24 @@ def test_odd_histories_are_drawn(tmp_path, rows):
 def test_non_finite_values_are_counted(tmp_path):
   rows = [{"step": 1, "train/loss": float("inf")}, {"step": 2, "train/loss": 1.0}]
   write_report(tmp_path, title="t", history=rows)
-  assert "no finite numbers and so are not drawn: 1." in read(tmp_path).text
+  assert "NaN or infinite and not drawn: 1." in read(tmp_path).text
 
 
 @pytest.mark.parametrize(
-  ("part", "message"),
+  ("make_part", "message"),
   [
-    ({"samples": [{"image": face() / 255, "truth": "a", "prediction": "b"}]}, "uint8"),
-    ({"samples": [{"image": face(), "truth": 0, "prediction": 1}]}, "no predictions"),
-    ({"reconstructions": {**reconstructions(), "masked": face()[None]}}, "'masked'"),
+    (lambda: {"samples": [SamplePrediction(face() / 255, "a", "b")]}, "uint8"),
+    (lambda: {"samples": [SamplePrediction(face(), 0, 1)]}, "no predictions"),
+    (lambda: {"reconstructions": {**reconstructions(), "masked": face()[None]}}, "'masked'"),
   ],
 )
-def test_parts_that_do_not_fit_are_refused_and_nothing_is_written(tmp_path, part, message):
+def test_invalid_data_are_rejected_and_nothing_is_written(tmp_path, make_part, message):
   with pytest.raises(ValueError, match=message):
-    write_report(tmp_path / "run", title="t", **part)
+    write_report(tmp_path / "run", title="t", **make_part())
   assert not (tmp_path / "run").exists()
 
 
-def test_pictures_of_a_report_leave_matplotlib_as_it_was(tmp_path):
+def test_figures_do_not_change_matplotlib_settings(tmp_path):
   import matplotlib
 
   before = {key: repr(value) for key, value in dict.items(matplotlib.rcParams)}
@@ -270,14 +272,14 @@ def test_pictures_of_a_report_leave_matplotlib_as_it_was(tmp_path):
   assert {key: repr(value) for key, value in dict.items(matplotlib.rcParams)} == before
 
 
-def test_confusion_picture_of_many_classes_stays_within_reason(tmp_path):
+def test_confusion_figure_of_many_classes_has_a_limited_size(tmp_path):
   labels = [f"a long class name {i}" for i in range(24)]
   write_report(tmp_path, title="t", predictions=predictions(labels))
-  with Image.open(tmp_path / "report" / "confusion_matrix.png") as picture:
-    assert max(picture.size) < 3500
+  with Image.open(tmp_path / "report" / "confusion_matrix.png") as image:
+    assert max(image.size) < 3500
 
 
-def test_chosen_samples_hold_both_kinds_spread_over_classes():
+def test_chosen_samples_are_half_wrong_and_spread_over_classes():
   truth = np.array([0] * 80 + [1] * 10 + [2] * 10)
   prediction = truth.copy()
   prediction[[0, 1, 2, 3, 80, 90, 91]] = [1, 1, 1, 1, 0, 0, 0]
@@ -291,7 +293,7 @@ def test_chosen_samples_hold_both_kinds_spread_over_classes():
 
 
 @pytest.mark.parametrize(("wrong", "expected"), [(0, 0), (2, 2), (18, 10), (20, 12)])
-def test_chosen_samples_when_one_kind_is_rare(wrong, expected):
+def test_chosen_samples_when_wrong_or_correct_ones_are_rare(wrong, expected):
   truth = np.zeros(20, int)
   prediction = (np.arange(20) < wrong).astype(int)
   table = Predictions(("a", "b"), truth, prediction, file=[str(i) for i in range(20)])
@@ -306,7 +308,7 @@ def run_command(*arguments):
   return report_cli.main(parser.parse_args([str(a) for a in arguments]))
 
 
-def test_command_makes_the_same_report_again(tmp_path, capsys):
+def test_command_writes_the_same_report_again(tmp_path, capsys):
   write_report(tmp_path, **everything())
   page, text = (tmp_path / "report.html").read_bytes(), (tmp_path / "report.md").read_bytes()
   (tmp_path / "report.html").unlink()
@@ -317,7 +319,7 @@ def test_command_makes_the_same_report_again(tmp_path, capsys):
   assert (tmp_path / "report.md").read_bytes() == text
 
 
-def test_command_takes_the_log_of_a_training_that_went_on(tmp_path):
+def test_command_reads_the_log_of_a_continued_training(tmp_path):
   write_report(tmp_path, title="old", history=[{"step": 1, "train/loss": 2.0}])
   (tmp_path / "metrics.jsonl").write_text('{"step": 1, "train/loss": 0.125}\n')
   assert run_command(tmp_path, "--title", "new") == 0
@@ -326,12 +328,12 @@ def test_command_takes_the_log_of_a_training_that_went_on(tmp_path):
   assert page.text.startswith("new")
 
 
-def test_command_says_what_is_missing_or_damaged(tmp_path, capsys):
+def test_command_reports_missing_or_damaged_files(tmp_path, capsys):
   assert run_command(tmp_path / "none") == 1
-  assert "holds no report" in capsys.readouterr().err
+  assert "contains no report" in capsys.readouterr().err
   write_report(tmp_path, **everything())
   before = (tmp_path / "report.html").read_bytes()
-  (tmp_path / "report" / "samples.npz").write_bytes(b"PK\x03\x04 cut short")
+  (tmp_path / "report" / "samples.npz").write_bytes(b"PK\x03\x04 truncated")
   assert run_command(tmp_path) == 1
   error = capsys.readouterr().err
   assert "samples.npz is damaged" in error and error.count("\n") == 1
@@ -344,4 +346,4 @@ def test_pickles_in_a_report_folder_are_not_loaded(tmp_path):
   np.savez(buffer, texts=np.array([{"a": 1}], dtype=object))
   (tmp_path / "report" / "samples.npz").write_bytes(buffer.getvalue())
   with pytest.raises(IncompleteReport, match="samples.npz"):
-    load_parts(tmp_path / "report")
+    SavedReport.load(tmp_path / "report")

@@ -6,13 +6,13 @@ import pytest
 from sklearn import metrics as sklearn_metrics
 
 from jax_me.__main__ import main
-from jax_me.reports.score_text import interval_method
+from jax_me.reports.score_text import describe_intervals
 
 HEADER = "database,subject,clip,truth,prediction"
 LABELS = ("negative", "positive", "surprise")
-# The pooled matrix is [[4, 0, 0], [0, 2, 0], [1, 1, 0]]: UF1 (8/9 + 4/5 + 0) / 3 = 0.563. Subject
-# by subject it is 1, 1, 0 and 5/9, with a mean of 0.639: the trap of published code.
-TRAP = [("s1", "000", "000"), ("s2", "1", "1"), ("s3", "2", "0"), ("s4", "012", "011")]
+# The pooled matrix is [[4, 0, 0], [0, 2, 0], [1, 1, 0]]: UF1 (8/9 + 4/5 + 0) / 3 = 0.563. The
+# subjects separately have 1, 1, 0 and 5/9, with a mean of 0.639, which some papers publish.
+ROWS_BY_SUBJECT = [("s1", "000", "000"), ("s2", "1", "1"), ("s3", "2", "0"), ("s4", "012", "011")]
 
 
 def write(path, rows, header=HEADER):
@@ -20,13 +20,13 @@ def write(path, rows, header=HEADER):
   return path
 
 
-def trap(folder):
+def subject_table(folder):
   rows = [
-    ("x", subject, f"c{i}", true, taken)
-    for subject, truth, prediction in TRAP
-    for i, (true, taken) in enumerate(zip(truth, prediction, strict=True))
+    ("x", subject, f"c{i}", true, predicted)
+    for subject, truth, prediction in ROWS_BY_SUBJECT
+    for i, (true, predicted) in enumerate(zip(truth, prediction, strict=True))
   ]
-  return write(folder / "trap.csv", rows)
+  return write(folder / "subjects.csv", rows)
 
 
 def random_rows(seed, subjects=9, scores=False):
@@ -50,27 +50,29 @@ def as_json(capsys, *arguments):
   return json.loads(capsys.readouterr().out)
 
 
-def test_trap_the_pooled_score_comes_first_and_the_mean_is_called_not_comparable(tmp_path, capsys):
-  assert score(trap(tmp_path), "--labels", ",".join(LABELS), "--output", tmp_path / "out") == 0
-  shown = capsys.readouterr().out
-  assert shown.index("0.563") < shown.index("0.639")
-  line = next(line for line in shown.splitlines() if "0.639" in line)
+def test_pooled_score_is_first_and_the_mean_is_marked_as_not_comparable(tmp_path, capsys):
+  assert (
+    score(subject_table(tmp_path), "--labels", ",".join(LABELS), "--output", tmp_path / "out") == 0
+  )
+  output = capsys.readouterr().out
+  assert output.index("0.563") < output.index("0.639")
+  line = next(line for line in output.splitlines() if "0.639" in line)
   assert line.startswith("Mean over subjects, NOT comparable with the pooled scores: UF1 0.639")
   for name in ("report.md", "report.html"):
     page = (tmp_path / "out" / name).read_text()
     assert 0 < page.index("0.563") < page.index("0.639")
     assert page.index("NOT comparable") < page.index("0.639")
-  told = as_json(capsys, trap(tmp_path))
-  assert told["pooled"]["uf1"] == pytest.approx((8 / 9 + 4 / 5) / 3)
-  assert told["mean_over_subjects"]["uf1"] == pytest.approx((1 + 1 + 0 + 5 / 9) / 4)
+  result = as_json(capsys, subject_table(tmp_path))
+  assert result["pooled"]["uf1"] == pytest.approx((8 / 9 + 4 / 5) / 3)
+  assert result["mean_over_subjects"]["uf1"] == pytest.approx((1 + 1 + 0 + 5 / 9) / 4)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("seed", range(10))
 def test_composite_databases_and_subjects_agree_with_scikit_learn(tmp_path, capsys, seed):
   rows = random_rows(seed)
-  told = as_json(capsys, write(tmp_path / "p.csv", rows))
-  parts = {None: told["pooled"], **told["databases"]}
+  result = as_json(capsys, write(tmp_path / "p.csv", rows))
+  parts = {None: result["pooled"], **result["databases"]}
   for database, part in parts.items():
     own = [row for row in rows if database in (None, row[0])]
     truth, prediction = [row[3] for row in own], [row[4] for row in own]
@@ -80,18 +82,18 @@ def test_composite_databases_and_subjects_agree_with_scikit_learn(tmp_path, caps
     uar = sklearn_metrics.balanced_accuracy_score(truth, prediction)
     assert part["uar"] == pytest.approx(uar)
     assert part["accuracy"] == pytest.approx(sklearn_metrics.accuracy_score(truth, prediction))
-    matrix = told["confusion"] if database is None else part["confusion"]
+    matrix = result["confusion"] if database is None else part["confusion"]
     expected = sklearn_metrics.confusion_matrix(truth, prediction, labels=LABELS)
     np.testing.assert_array_equal(matrix, expected)
     for low, high in part["intervals"].values():
       assert low <= high
-  assert len(told["databases"]) == 3
-  assert sum(part["correct"] for part in told["subjects"].values()) == sum(
+  assert len(result["databases"]) == 3
+  assert sum(part["correct"] for part in result["subjects"].values()) == sum(
     row[3] == row[4] for row in rows
   )
 
 
-def test_results_folder(tmp_path, capsys):
+def test_output_folder(tmp_path, capsys):
   header = f"{HEADER},{','.join(f'score_{label}' for label in LABELS)}"
   table = write(tmp_path / "p.csv", random_rows(0, scores=True), header)
   groups = write(tmp_path / "g.csv", [(f"s{i}", "fm"[i % 2]) for i in range(9)], "subject,sex")
@@ -111,38 +113,40 @@ def test_results_folder(tmp_path, capsys):
     *(f"confusion_matrix{part}.csv" for part in ("", "_casme2", "_samm", "_smic")),
     *(f"confusion_matrix{part}.png" for part in ("", "_casme2", "_samm", "_smic")),
   }
-  told = json.loads((inner / "scores.json").read_text())
+  result = json.loads((inner / "scores.json").read_text())
   rows = list(csv.DictReader((inner / "subjects.csv").open()))
   assert len(rows) == 9 and sum(int(row["examples"]) for row in rows) == 90
   rows = list(csv.DictReader((inner / "groups.csv").open()))
   assert [(row["group"], row["subjects"]) for row in rows] == [("f", "5"), ("m", "4")]
-  assert float(rows[0]["uf1"]) == told["groups"]["sex"]["f"]["uf1"]
+  assert float(rows[0]["uf1"]) == result["groups"]["sex"]["f"]["uf1"]
   composite, casme2 = list(csv.DictReader((inner / "databases.csv").open()))[:2]
-  assert float(composite["uf1_low"]) == told["pooled"]["intervals"]["uf1"][0]
-  assert float(casme2["uf1"]) == told["databases"]["casme2"]["uf1"]
+  assert float(composite["uf1_low"]) == result["pooled"]["intervals"]["uf1"][0]
+  assert float(casme2["uf1"]) == result["databases"]["casme2"]["uf1"]
   with (inner / "confusion_matrix.csv").open() as file:
     matrix = [row[1:] for row in list(csv.reader(file))[1:]]
-  np.testing.assert_array_equal(np.array(matrix, int), told["confusion"])
-  assert told["calibration"]["ece"] > 0
+  np.testing.assert_array_equal(np.array(matrix, int), result["confusion"])
+  assert result["calibration"]["ece"] > 0
 
   before = (inner / "groups.csv").read_text()
   assert main(["report", str(tmp_path / "out")]) == 0
   assert (inner / "groups.csv").read_text().count("\n") == before.count("\n")
-  assert score(trap(tmp_path), "--output", tmp_path / "out") == 0  # An older report is replaced.
+  assert (
+    score(subject_table(tmp_path), "--output", tmp_path / "out") == 0
+  )  # Replaces the older report.
   assert not (inner / "groups.csv").exists() and not (inner / "reliability.png").exists()
 
 
-def test_one_subject_has_no_interval_and_that_is_said(tmp_path, capsys):
+def test_one_subject_has_no_intervals_and_a_reason(tmp_path, capsys):
   table = write(tmp_path / "p.csv", [("x", "s1", "a", 0, 0), ("x", "s1", "b", 1, 0)])
-  told = as_json(capsys, table)
-  assert told["pooled"]["intervals"] is None
+  result = as_json(capsys, table)
+  assert result["pooled"]["intervals"] is None
   assert score(table, "--output", tmp_path / "out") == 0
-  sentence = "There are no confidence intervals: the table holds only 1 subject"
+  sentence = "There are no confidence intervals: the table contains only 1 subject"
   assert sentence in capsys.readouterr().out
   assert sentence in (tmp_path / "out" / "report.md").read_text()
 
 
-def test_intervals_depend_on_seed_and_resamples_and_name_both(tmp_path, capsys):
+def test_intervals_depend_on_seed_and_resamples_which_are_reported(tmp_path, capsys):
   table = write(tmp_path / "p.csv", random_rows(0))
   first = as_json(capsys, table)
   assert as_json(capsys, table) == first
@@ -158,16 +162,20 @@ def test_intervals_depend_on_seed_and_resamples_and_name_both(tmp_path, capsys):
     }
     or first["bootstrap"]["over"] == "9 subjects"
   )
-  told = interval_method(first)
-  assert "2.5th and 97.5th percentile" in told and "50 resamples" in told and "seed 0" in told
+  result = describe_intervals(first)
+  assert (
+    "2.5th and 97.5th percentile" in result
+    and "50 bootstrap resamples" in result
+    and "seed 0" in result
+  )
 
 
-def test_what_to_beware_is_said(tmp_path, capsys):
+def test_warnings_are_printed(tmp_path, capsys):
   rows = [("x", "s1", "a", 0, 0), ("x", "s1", "a", 0, 2), ("x", "s2", "b", 2, 2)]
   assert score(write(tmp_path / "p.csv", rows), "--labels", "neg,pos,sur") == 0
-  shown = capsys.readouterr().out
-  assert "warning: 1 clip stands in the table more than once" in shown
-  assert "warning: pos: no examples and never predicted" in shown
+  output = capsys.readouterr().out
+  assert "warning: 1 clip appears in the table more than once" in output
+  assert "warning: pos: no examples and never predicted" in output
   rows = [(*row, fold) for fold, row in enumerate([rows[0], ("x", "s1", "c", 2, 2)])]
   assert score(write(tmp_path / "p.csv", rows, f"{HEADER},fold")) == 0
   assert "warning: 1 subject appears in more than one fold: x s1" in capsys.readouterr().out
@@ -175,15 +183,15 @@ def test_what_to_beware_is_said(tmp_path, capsys):
 
 def test_three_classes_and_logs(tmp_path, capsys):
   rows = [("x", "s1", "a", "anger", "fear"), ("x", "s2", "b", "others", "joy")]
-  told = as_json(capsys, write(tmp_path / "p.csv", rows), "--classes", 3)
-  assert told["pooled"]["accuracy"] == 1 and told["pooled"]["examples"] == 1
-  assert "1 row left out: the truth (others)" in told["source"]["scored as"]
+  result = as_json(capsys, write(tmp_path / "p.csv", rows), "--classes", 3)
+  assert result["pooled"]["accuracy"] == 1 and result["pooled"]["examples"] == 1
+  assert "1 row excluded: the true label (others)" in result["source"]["scored as"]
   (tmp_path / "log.txt").write_text("casme2 sub01\na 0 0\nb 1 0\nsmic s03\nc 2 2\n")
-  told = as_json(capsys, tmp_path / "log.txt")
-  assert told["labels"] == list(LABELS) and set(told["databases"]) == {"casme2", "smic"}
+  result = as_json(capsys, tmp_path / "log.txt")
+  assert result["labels"] == list(LABELS) and set(result["databases"]) == {"casme2", "smic"}
 
 
-def test_odd_bytes_in_names_are_shown(tmp_path, capsys):
+def test_invalid_utf8_in_names_is_escaped(tmp_path, capsys):
   (tmp_path / "p.csv").write_bytes(f"{HEADER}\nx,s\xff,a,b\xe9,b\xe9\n".encode("latin-1"))
   assert score(tmp_path / "p.csv", "--output", tmp_path / "out") == 0
   assert "\\udce9" in capsys.readouterr().out
@@ -194,13 +202,13 @@ def test_odd_bytes_in_names_are_shown(tmp_path, capsys):
   [
     (["none.csv"], "none.csv"),
     (["bad.csv"], "bad.csv, line 3, column prediction: it is empty"),
-    (["good.csv", "--output", "."], "holds other files; give an empty or a new folder"),
-    (["good.csv", "--output", "bad.csv"], "is a file; give a folder"),
-    (["good.csv", "--groups", "bad.csv"], "the groups know none of the subjects"),
+    (["good.csv", "--output", "."], "contains other files; choose an empty or new folder"),
+    (["good.csv", "--output", "bad.csv"], "is a file, not a folder"),
+    (["good.csv", "--groups", "bad.csv"], "the groups list none of the predicted subjects"),
     (["good.csv", "--labels", "a"], "good.csv, line 2, column prediction: 'b' is none"),
   ],
 )
-def test_mistakes_end_with_one_line_and_nothing_written(
+def test_errors_are_one_line_and_nothing_is_written(
   tmp_path, monkeypatch, capsys, arguments, message
 ):
   monkeypatch.chdir(tmp_path)

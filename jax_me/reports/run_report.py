@@ -1,0 +1,161 @@
+"""Report of a run: composes the page and writes report.html, report.md and the data folder."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jax_me.evaluation.predictions import PREDICTIONS_FILE, Predictions
+from jax_me.evaluation.subject_groups import SubjectGroups
+from jax_me.evaluation.summary import ScoreSummary, summarize
+from jax_me.files import write_atomically
+from jax_me.reports.calibration_sections import calibration_and_group_sections
+from jax_me.reports.csv_tables import result_tables
+from jax_me.reports.document import (
+  Block,
+  Document,
+  Figure,
+  Gallery,
+  Section,
+  Table,
+  Text,
+  Tile,
+  to_html,
+  to_markdown,
+)
+from jax_me.reports.plots import Panel, curve_panels, draw_curves
+from jax_me.reports.sample_sections import reconstructions_section, samples_section
+from jax_me.reports.saved_report import GROUPS_FILE, SamplePrediction, SavedReport
+from jax_me.reports.score_sections import headline, score_sections
+from jax_me.reports.training_history import count_non_finite, merge_history, series
+from jax_me.training.logging.history import Row, read_history
+
+DATA_FOLDER = "report"
+SCORES_FILE = "scores.json"
+
+
+def write_report(
+  folder: str | os.PathLike[str],
+  *,
+  title: str,
+  predictions: Predictions | None = None,
+  history: str | os.PathLike[str] | Iterable[Row] | None = None,
+  samples: Sequence[SamplePrediction] | None = None,
+  reconstructions: Mapping[str, NDArray[np.uint8]] | None = None,
+  details: Mapping[str, object] | None = None,
+  groups: SubjectGroups | None = None,
+  summary: ScoreSummary | None = None,
+) -> Path:
+  """Writes the report of a run and the data from which it can be written again.
+
+  Args:
+    folder: the run's folder, to which `report.html` (self-contained), `report.md` and `report/` are
+      written. `report/` has the figures, `predictions.csv`, `scores.json`, the tables of
+      `csv_tables.result_tables`, and the other data of `SavedReport`.
+    title: heading of the page.
+    predictions: the predictions of all folds; None for a run without labels, such as MAE
+      pre-training.
+    history: the metrics log, as a path or as rows of `read_history`.
+    samples: sample predictions; see `choose_samples`.
+    reconstructions: masked, reconstructed, original: uint8 [N, H, W, 3] each.
+    details: name -> value, shown in the last section.
+    groups: attributes of the subjects.
+    summary: `summarize(predictions, groups=groups)`, if already computed.
+
+  Returns:
+    The path of `report.html`.
+
+  Raises:
+    ValueError: invalid data; nothing is written.
+  """
+  if isinstance(history, (str, os.PathLike)):
+    history = read_history(history)
+  report = SavedReport(
+    title=title,
+    predictions=predictions,
+    history=merge_history(history or ()),
+    samples=samples or (),
+    reconstructions=reconstructions or {},
+    details=details or {},
+    groups=groups,
+  )
+  if predictions is not None and summary is None:
+    summary = summarize(predictions, groups=groups)
+  document = compose(report, summary)
+  page = to_html(document).encode("utf-8")
+  text = to_markdown(document, DATA_FOLDER).encode("utf-8")
+
+  folder = Path(folder)
+  data_folder = folder / DATA_FOLDER
+  report.save(data_folder)
+  files = {figure.name: figure.png for figure in document.figures}
+  if predictions is not None and summary is not None:
+    files[SCORES_FILE] = (json.dumps(summary, indent=2) + "\n").encode()
+    files |= result_tables(summary, predictions.labels)
+  for name, content in files.items():
+    write_atomically(data_folder / name, content)
+  old = {data_folder / SCORES_FILE, *data_folder.glob("*.png"), *data_folder.glob("*.csv")}
+  for path in old - {data_folder / name for name in (*files, PREDICTIONS_FILE, GROUPS_FILE)}:
+    path.unlink(missing_ok=True)
+  write_atomically(folder / "report.md", text)
+  write_atomically(folder / "report.html", page)
+  return folder / "report.html"
+
+
+def compose(report: SavedReport, summary: ScoreSummary | None) -> Document:
+  """Builds the page; `summary` is that of `report.predictions`."""
+  lead: list[Block] = []
+  sections: list[Section] = []
+  if report.predictions is not None and summary is not None:
+    lead += headline(summary)
+    sections += score_sections(report.predictions, summary)
+    sections += calibration_and_group_sections(summary)
+  if report.samples:
+    sections.append(samples_section(report))
+  if report.reconstructions:
+    sections.append(reconstructions_section(report.reconstructions))
+  if panels := curve_panels(report.history):
+    sections.append(_curves_section(report.history, panels))
+  if report.details:
+    rows = [(str(name), _format_value(value)) for name, value in report.details.items()]
+    sections.append(Section("Details", [Table("", ("property", "value"), rows)]))
+  if not sections:
+    lead.append(
+      Text("This run has no results yet: no predictions, no training history, no images.")
+    )
+  return Document(report.title, lead, sections)
+
+
+def _curves_section(rows: Sequence[Row], panels: Sequence[Panel]) -> Section:
+  def describe(panel: Panel) -> str:
+    ends = []
+    for key in panel.keys:
+      values = np.concatenate(list(series(rows, key).values()))[:, 1]
+      ends.append(f"{key} from {values[0]:.3g} to {values[-1]:.3g}")
+    return f"{panel.title}: {', '.join(ends)}"
+
+  omitted = count_non_finite(rows)
+  caption = f"Logged values that are NaN or infinite and not drawn: {omitted}." if omitted else ""
+  tiles = [Tile([(draw_curves(rows, [p]), f"Learning curve, {describe(p)}.")], "") for p in panels]
+  alt = f"Learning curves, {'; '.join(map(describe, panels))}."
+  sheet = Figure("learning_curves.png", draw_curves(rows, panels), alt, caption)
+  return Section("Learning curves", [Gallery(tiles, sheet, tile_width=400)])
+
+
+def _format_value(value: object) -> str:
+  if isinstance(value, bool) or value is None:
+    return {True: "yes", False: "no", None: "–"}[value]
+  if isinstance(value, int):
+    return f"{value:,}" if abs(value) >= 10_000 else str(value)
+  if isinstance(value, float):
+    return f"{value:.6g}"
+  if isinstance(value, Mapping):
+    return ", ".join(f"{key}: {_format_value(inner)}" for key, inner in value.items())
+  if isinstance(value, (list, tuple)):
+    return ", ".join(map(_format_value, value))
+  return _format_value(value.item()) if isinstance(value, np.generic) else str(value)
