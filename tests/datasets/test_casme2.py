@@ -1,4 +1,4 @@
-"""casme2: the shapes of its table and folders, its classes, and what is known to be odd."""
+"""casme2: formats of its table and folders, its classes, and known problems."""
 
 import pytest
 
@@ -34,12 +34,12 @@ def row(subject, clip, onset, apex, offset, emotion, units="4+L10"):
 
 @pytest.fixture
 def release(tmp_path):
-  """Raw and cropped frames, and one specimen of each trap."""
+  """Raw and cropped frames, with one example of each known problem."""
   source = tmp_path / "source"
   rows = [
     HEADER,
     row(1, "EP02_01f", 9, 11, 13, "happiness"),  # unpadded frames: img9, img10, ...
-    row("01", "EP03_02", 5, "/", 9, "others"),  # the person as text, no apex
+    row("01", "EP03_02", 5, "/", 9, "others"),  # the subject as text, no apex
     row(2, "EP01_11f", 5, 12, 9, "Repression", 4),  # an apex after the offset
     row(2, "EP13_04", 5, 7, 3, "surprise", "?"),  # an offset before the onset
     row(3, "EP07_05", 5, 7, 9, "sadness"),
@@ -92,7 +92,7 @@ def test_rows_become_clips(release):
   assert rows["sub01/EP03_02"]["apex"] == rows["sub02/EP01_11f"]["apex"] == "middle"
   assert "apex" not in rows["sub01/EP02_01f"]
   assert "apex 12 is not in [5, 9]" in rows["sub02/EP01_11f"]["detail"]
-  assert "offset 3 lies before the onset" in rows["sub02/EP13_04"]["note"]
+  assert "offset 3 is before the onset" in rows["sub02/EP13_04"]["note"]
   assert "some tables list it" in rows["sub24/EP02_07"]["note"]
   assert rows["sub25/EP08_02"]["detail"] == "bewilderment"
 
@@ -106,7 +106,7 @@ def test_raw_and_cropped_frames(release):
   assert {image["image"].shape for image in builder.as_data_source("train")} == {(48, 64, 3)}
   aligned = build("casme2", release, align=True, size=32, on_no_face="center")
   assert aligned.options.images == "auto"
-  assert "CASME II" not in report(aligned)  # Raw frames were there to align.
+  assert "CASME II" not in report(aligned)  # Raw frames exist.
 
 
 def test_only_one_kind_of_frames(tmp_path):
@@ -137,7 +137,7 @@ def test_classes(release):
 
 
 def published_table(path, header=HEADER):
-  """255 rows, as many of each expression as were published, and the one that some tables add."""
+  """255 rows with the published number of each expression, and one that only some tables have."""
   emotions = [name for name, count in PUBLISHED.items() for _ in range(count)]
   rows = [row(1 + n % 23, f"EP01_{n}", 5, 7, 9, name) for n, name in enumerate(emotions)]
   rows.append(row(24, "EP02_07", 5, 7, 9, "disgust"))
@@ -168,14 +168,14 @@ def test_published_counts(tmp_path, classes, expected):
   }
 
 
-def test_the_table_is_found_or_chosen(tmp_path):
+def test_table_is_found_or_chosen(tmp_path):
   source = tmp_path / "source"
   draw_clip(source / "sub01" / "EP02_01f", range(9, 14), "reg_img{}.jpg")
   with pytest.raises(ValueError, match="no table of annotations with the columns Subject") as error:
     build("casme2", tmp_path)
   assert "http://casme.psych.ac.cn" in str(error.value)
   rows = [HEADER, row(1, "EP02_01f", 9, 11, 13, "happiness")]
-  save_table(source / "label.xlsx", rows)  # by its columns, where no name tells
+  save_table(source / "label.xlsx", rows)  # found by its columns, not its name
   assert len(labels(build("casme2", tmp_path))) == 1
   save_table(source / "CASME2-coding-20140508.xlsx", rows)
   assert len(labels(build("casme2", tmp_path))) == 1

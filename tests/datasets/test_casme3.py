@@ -1,4 +1,4 @@
-"""casme3: tables and frames as they are distributed, in drawn pictures, with every trap."""
+"""casme3: tables and frames in the distributed layouts, with drawn images and known problems."""
 
 import json
 import pathlib
@@ -34,9 +34,9 @@ ROWS = [
 def draw(folder: pathlib.Path, numbers) -> None:
   folder.mkdir(parents=True, exist_ok=True)
   for number in numbers:
-    picture = np.full((12, 16, 3), 100 + number % 100, np.uint8)
-    picture[:, :4] = sum(map(ord, str(folder.parts[-2:]))) % 200
-    assert cv2.imwrite(str(folder / f"{number}.jpg"), picture)
+    image = np.full((12, 16, 3), 100 + number % 100, np.uint8)
+    image[:, :4] = sum(map(ord, str(folder.parts[-2:]))) % 200
+    assert cv2.imwrite(str(folder / f"{number}.jpg"), image)
 
 
 def write_table(path: pathlib.Path, rows, header=HEADER, sheet="label") -> None:
@@ -54,7 +54,7 @@ def write_table(path: pathlib.Path, rows, header=HEADER, sheet="label") -> None:
 def source(tmp_path):
   top = tmp_path / "source"
   write_table(top / "annotation" / "partA" / TABLE, ROWS)
-  # Beside it lie others, which are not meant.
+  # Other tables beside it must be ignored.
   (top / "annotation" / "partA" / TABLE.replace("v2.xlsx", "v1.xls")).write_bytes(
     b"\xd0\xcf\x11\xe0"
   )
@@ -108,7 +108,7 @@ def test_recordings(source):
     359,
     362,
   )
-  # A little around the expression, in the order of the numbers, and no depth.
+  # A few frames around the expression, in numerical order, without depth maps.
   assert clip.frames[0] == (352, "part_A/part_A/spNO.1/a/color/352.jpg")
   assert numbers(clip) == list(range(352, 366))
   assert numbers(clips["spNO.1/e_62"])[-1] == 73 and numbers(clips["spNO.1/e_96"])[0] == 93
@@ -145,8 +145,8 @@ def test_cut_clips_are_preferred(source):
   draw(clips / "depth" / "spNo.1_a_355", range(355, 363))
   draw(clips / "frame" / "spNo.14_j_12", range(12, 16))
   with_both, _ = listed(source)
-  place = "Part_A_ME_clip/Part_A_ME_clip/frame/spNo.1_a_355"
-  assert with_both["spNO.1/a_355"].frames[0] == (355, f"{place}/355.jpg")
+  folder = "Part_A_ME_clip/Part_A_ME_clip/frame/spNo.1_a_355"
+  assert with_both["spNO.1/a_355"].frames[0] == (355, f"{folder}/355.jpg")
   assert numbers(with_both["spNO.14/j_12"]) == [12, 13, 14, 15]
   assert with_both["spNO.1/e_62"].frames[0][1].startswith("part_A/")
   shutil.copytree(clips / "frame", source / "copy" / "frame")
@@ -166,7 +166,7 @@ def test_classes(source, classes):
   assert len(clips) + len(others) == len(ROWS)
 
 
-def test_rows_that_cannot_be_used(tmp_path):
+def test_unusable_rows(tmp_path):
   draw(tmp_path / "part_A" / "spNO.1" / "a" / "color", range(9))
   good = ("spNO.1", "a", 3, None, 6, "", "", "anger")
   rows = [good, good, ("spNO.1", "a", "x", 4, 6, "", "", "anger")]
@@ -207,7 +207,7 @@ def test_part_c(source):
   assert Casme3Options(part="C", repair=True) == Casme3Options(part="C", classes=4)
 
 
-def test_wrong_options_and_folders(source, tmp_path):
+def test_invalid_options_and_folders(source, tmp_path):
   for options in ({"part": "B"}, {"classes": 5}, {"part": "C", "classes": 7}):
     with pytest.raises(ValueError, match="CAS\\(ME\\)3"):
       Casme3Options(**options)
@@ -250,7 +250,7 @@ def test_build(source, tmp_path):
   folder = pathlib.Path(builder.data_path)
   lines = (folder / "report.jsonl").read_text(encoding="utf-8").splitlines()
   status = {row["file"]: row["status"] for row in map(json.loads, lines)}
-  assert {file: told for file, told in status.items() if told != "ok"} == {
+  assert {file: word for file, word in status.items() if word != "ok"} == {
     "spNO.149/d_112": "apex_out_of_range",
     "spNO.216/d_3647": "bad_annotation",
     "spNO.216/e_0": "nearest_frame",

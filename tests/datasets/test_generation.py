@@ -1,4 +1,4 @@
-"""The base of all builders: identity, atomicity, concurrency, records in order, no TensorFlow."""
+"""Base of the builders: fingerprint, atomicity, concurrency, order of records, no TensorFlow."""
 
 import dataclasses
 import json
@@ -13,9 +13,11 @@ import pytest
 
 from jax_me.data.index import make_index, read_index
 from jax_me.datasets import catalog
-from jax_me.datasets.generation import base_builder, process_pool, shard_writer
-from jax_me.datasets.generation.example import Example, Outcome, Row
+from jax_me.datasets.generation import generate, process_pool, shard_writer, source_files
+from jax_me.datasets.generation.base_builder import BuilderOptions, FaceDataset
+from jax_me.datasets.generation.example import Example, ReportRow, TaskResult
 from jax_me.datasets.generation.prepare import prepare_dataset
+from jax_me.datasets.generation.split import Split
 
 
 def png(value: int, size: int = 8) -> bytes:
@@ -23,12 +25,12 @@ def png(value: int, size: int = 8) -> bytes:
 
 
 @dataclasses.dataclass(frozen=True)
-class ToyOptions:
+class ToyOptions(BuilderOptions):
   count: int = 6
   fault: str = ""
 
 
-class Toy(base_builder.FaceDataset, skip_registration=True):
+class Toy(FaceDataset[ToyOptions], skip_registration=True):
   name = "toy"
   Options = ToyOptions
 
@@ -38,7 +40,7 @@ class Toy(base_builder.FaceDataset, skip_registration=True):
 
   def splits(self):
     tasks = [(number, self.options.fault) for number in range(self.options.count)]
-    return {"train": base_builder.Split(run_toy, tasks, self.options.count)}
+    return {"train": Split(run_toy, tasks, self.options.count)}
 
 
 def run_toy(task):
@@ -55,11 +57,11 @@ def run_toy(task):
     offset=5,
     database="D",
   )
-  return Outcome((example,), (Row(f"{number}.png", "ok"),))
+  return TaskResult((example,), (ReportRow(f"{number}.png", "ok"),))
 
 
 class Copies(Toy, skip_registration=True):
-  """Reads a file of the user's."""
+  """Reads the user's files."""
 
   name = "copies"
   MANUAL_DOWNLOAD_INSTRUCTIONS = "Put a file there."
@@ -83,7 +85,7 @@ def test_examples_come_back_in_order_with_their_index(tmp_path):
   assert list(index.take([4, 1]).file) == ["4.png", "1.png"]
 
 
-def test_second_call_reuses_and_other_options_do_not(tmp_path, monkeypatch):
+def test_second_call_reuses_the_build_unless_options_differ(tmp_path, monkeypatch):
   first = prepare_dataset(Toy, data_dir=tmp_path)
   with monkeypatch.context() as patch:
     patch.setattr(Toy, "splits", lambda self: pytest.fail("generated twice"))
@@ -93,7 +95,7 @@ def test_second_call_reuses_and_other_options_do_not(tmp_path, monkeypatch):
   assert len(read_index(other)) == 4 and len(read_index(first)) == 6
 
 
-def test_folder_holds_report_summary_and_identity(tmp_path):
+def test_folder_holds_report_summary_and_fingerprint(tmp_path):
   folder = pathlib.Path(prepare_dataset(Toy, data_dir=tmp_path).data_path)
   rows = [json.loads(line) for line in (folder / "report.jsonl").read_text().splitlines()]
   expected = {"split": "train", "status": "ok"}
@@ -101,9 +103,9 @@ def test_folder_holds_report_summary_and_identity(tmp_path):
   summary = json.loads((folder / "summary.json").read_text())
   assert summary["examples"] == {"train": 6}
   assert summary["classes"] == {"calm": 3, "glad": 3}
-  identity = json.loads((folder / "identity.json").read_text())
-  assert identity["options"] == {"count": 6, "fault": ""}
-  assert identity["labels"] == ["calm", "glad"]
+  fingerprint = json.loads((folder / "identity.json").read_text())
+  assert fingerprint["options"] == {"count": 6, "fault": ""}
+  assert fingerprint["labels"] == ["calm", "glad"]
 
 
 def test_many_shards_keep_the_order(tmp_path, monkeypatch):
@@ -118,7 +120,7 @@ def test_many_shards_keep_the_order(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
   ("fault", "message"), [("label", "cross"), ("name", "same"), ("gif", "neither JPEG nor PNG")]
 )
-def test_bad_example_names_itself_and_leaves_nothing(tmp_path, fault, message):
+def test_invalid_example_is_named_and_leaves_nothing(tmp_path, fault, message):
   with pytest.raises(ValueError, match=message):
     prepare_dataset(Toy, data_dir=tmp_path, fault=fault)
   assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".lock"]
@@ -129,7 +131,7 @@ def test_nothing_usable_is_an_error(tmp_path):
     prepare_dataset(Toy, data_dir=tmp_path, count=0)
 
 
-def test_full_disk_says_so_and_leaves_nothing(tmp_path, monkeypatch):
+def test_full_disk_is_reported_and_leaves_nothing(tmp_path, monkeypatch):
   class FullDisk:
     def __init__(self, path, options):
       pathlib.Path(path).write_bytes(b"half")
@@ -138,12 +140,14 @@ def test_full_disk_says_so_and_leaves_nothing(tmp_path, monkeypatch):
       raise RuntimeError("write() failed: No space left on device; writing x")
 
   monkeypatch.setattr(shard_writer.array_record_module, "ArrayRecordWriter", FullDisk)
+  # On a slow machine a progress file would be saved before the disk is full.
+  monkeypatch.setattr(generate, "SAVE_SECONDS", 1e9)
   with pytest.raises(OSError, match="disk is full"):
     prepare_dataset(Toy, data_dir=tmp_path)
   assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".lock"]
 
 
-def test_wrong_names_are_told_with_the_right_ones(tmp_path):
+def test_unknown_names_suggest_the_nearest(tmp_path):
   with pytest.raises(ValueError, match="did you mean 'count'"):
     prepare_dataset(Toy, data_dir=tmp_path, conut=3)
   with pytest.raises(ValueError, match="labeled_images"):
@@ -154,7 +158,7 @@ def test_wrong_names_are_told_with_the_right_ones(tmp_path):
     read_index(prepare_dataset(Toy, data_dir=tmp_path), "test")
 
 
-def test_manual_dir_is_part_of_the_identity(tmp_path):
+def test_manual_dir_is_part_of_the_fingerprint(tmp_path):
   one, two = tmp_path / "one", tmp_path / "two"
   for folder in (one, two):
     folder.mkdir()
@@ -166,7 +170,7 @@ def test_manual_dir_is_part_of_the_identity(tmp_path):
   with pytest.raises(ValueError, match="not a folder"):
     prepare_dataset(Copies, data_dir=data, manual_dir=tmp_path / "none")
   first = prepare_dataset(Copies, data_dir=data, manual_dir=one)
-  # The same files elsewhere are the same dataset; opening it needs no files at all.
+  # The same files elsewhere are the same dataset; opening it needs no files.
   assert prepare_dataset(Copies, data_dir=data, manual_dir=two).data_path == first.data_path
   assert prepare_dataset(Copies, data_dir=data).data_path == first.data_path
   assert len(read_index(prepare_dataset(Copies, data_dir=data))) == 6
@@ -179,16 +183,16 @@ def test_manual_dir_is_part_of_the_identity(tmp_path):
     prepare_dataset(Copies, data_dir=data, count=5)
 
 
-def test_hidden_files_and_dangling_links_do_not_disturb(tmp_path):
+def test_hidden_files_and_broken_links(tmp_path):
   (tmp_path / "a.txt").write_text("a")
-  before = base_builder.fingerprint_folder(tmp_path)
+  before = source_files.fingerprint_folder(tmp_path)
   (tmp_path / ".DS_Store").write_text("x")
-  assert base_builder.fingerprint_folder(tmp_path) == before
+  assert source_files.fingerprint_folder(tmp_path) == before
   (tmp_path / "link").symlink_to(tmp_path / "gone")
-  assert base_builder.fingerprint_folder(tmp_path) != before
+  assert source_files.fingerprint_folder(tmp_path) != before
 
 
-def test_incomplete_folder_is_never_taken_for_a_dataset(tmp_path):
+def test_incomplete_folder_is_not_a_dataset(tmp_path):
   folder = pathlib.Path(prepare_dataset(Toy, data_dir=tmp_path).data_path)
   (folder / "dataset_info.json").unlink()
   with pytest.raises(ValueError, match="not a complete dataset"):
@@ -210,12 +214,12 @@ def test_map_in_processes_keeps_the_order(workers):
   assert list(mapped) == list(range(20, 0, -1))
 
 
-def test_map_in_processes_refuses_negative_workers():
+def test_map_in_processes_rejects_negative_workers():
   with pytest.raises(ValueError, match="workers"):
     list(process_pool.map_in_processes(abs, [1], workers=-1))
 
 
-def test_dead_worker_is_an_error_that_says_what_to_do():
+def test_dead_worker_is_an_error_with_advice():
   # os._exit ends the worker as a crash or a lack of memory would.
   with pytest.raises(RuntimeError, match="fewer workers"):
     list(process_pool.map_in_processes(os._exit, [1], workers=2))

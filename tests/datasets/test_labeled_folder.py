@@ -1,4 +1,4 @@
-"""labeled_images: every layout, what people get wrong in labels.csv, and real photographs."""
+"""labeled_images: every layout, mistakes in labels.csv, and real photographs."""
 
 import collections
 import json
@@ -12,12 +12,13 @@ from PIL import Image
 from jax_me.data import folds, image_store
 from jax_me.data.index import read_index
 from jax_me.datasets.catalog import prepare
+from jax_me.datasets.generation.process_images import EXIF_ORIENTATION
 from jax_me.datasets.labeled_folder import process_files
-from jax_me.datasets.labeled_folder.annotations import Source
+from jax_me.datasets.labeled_folder.annotations import SourceImage
 
 
 def draw(path: pathlib.Path, value: int = 100, size: tuple[int, int] = (12, 10)) -> None:
-  """A small picture without a face, in the format that the name says."""
+  """Writes a small image without a face, in the format of the name."""
   path.parent.mkdir(parents=True, exist_ok=True)
   image = np.full((*size, 3), value, np.uint8)
   image[0, 0] = 255 - value
@@ -42,7 +43,7 @@ def statuses(builder) -> dict[str, str]:
 
 @pytest.fixture
 def table(tmp_path):
-  """Writes labels.csv and the pictures 1.png to 12.png; returns the folder."""
+  """Writes labels.csv and the images 1.png to 12.png; returns the folder."""
 
   def write(text: str, encoding: str = "utf-8"):
     (tmp_path / "labels.csv").write_bytes(text.encode(encoding))
@@ -67,7 +68,7 @@ def test_table_with_all_columns_in_numeric_order(table):
   assert statuses(builder) == {}
 
 
-def test_every_fault_of_a_table_is_a_row_of_the_report(table):
+def test_every_mistake_in_a_table_is_a_report_row(table):
   folder = table(
     "file;label;notes\n1.png;calm;a\n1.png;calm;b\n2.png;calm;\n2.png;glad;\n"
     "none.png;calm;\n3.png;;\n4.png;calm\n\n5.png;glad;\n"
@@ -105,23 +106,23 @@ def test_files_are_found_in_images_in_another_case_and_with_backslashes(tmp_path
   [
     ("name,emotion\n1.png,calm\n", "no column file; its columns are: name, emotion"),
     ("file,valence\n1.png,1\n", r"no column label \(or expression\)"),
-    ("file,file,label\n1.png,1.png,calm\n", "stands twice"),
+    ("file,file,label\n1.png,1.png,calm\n", "appears twice"),
     ("", "is empty"),
     ("file,label\nx.png,calm\n", "gives no image: 1 missing"),
     ("file,label,subject\n1.png,calm,ann\n2.png,calm,\n", "1 of 2 images have no subject"),
   ],
 )
-def test_hopeless_tables_are_refused_with_the_reason(table, text, message):
+def test_unusable_tables_are_rejected_with_the_reason(table, text, message):
   with pytest.raises(ValueError, match=message):
     build(table(text))
 
 
-def test_tables_in_another_encoding_are_refused(table):
+def test_tables_in_another_encoding_are_rejected(table):
   with pytest.raises(ValueError, match="save it as UTF-8"):
     build(table("file,label\n1.png,fröhlich\n", "latin-1"))
 
 
-def test_bad_numbers_and_splits_are_rows_of_the_report(table):
+def test_invalid_numbers_and_splits_are_report_rows(table):
   folder = table("file,label,frame,split\n1.png,x,two,\n2.png,x,-3,\n3.png,x,4,dev\n4.png,x,5,\n")
   builder = build(folder)
   assert read_index(builder).frame.tolist() == [5]
@@ -150,7 +151,7 @@ def test_labels_have_one_spelling(tmp_path):
   assert read_index(chosen).label_names == ("half smile",)
 
 
-def test_split_folders_give_the_official_division(tmp_path):
+def test_split_folders_give_the_official_split(tmp_path):
   for split, count in (("train", 3), ("val", 1), ("test", 2)):
     for label in ("a", "b"):
       for number in range(count):
@@ -170,7 +171,7 @@ def test_split_folders_give_the_official_division(tmp_path):
   assert images.images(range(10))[:, 4, 4, 0].tolist() == numbers
 
 
-def test_group_class_clip_folders_make_the_group_the_subject(tmp_path):
+def test_subject_class_clip_folders(tmp_path):
   for person in ("s1", "s2"):
     for label in ("negative", "positive"):
       for frame in (1, 2, 10):
@@ -183,7 +184,7 @@ def test_group_class_clip_folders_make_the_group_the_subject(tmp_path):
 
 
 @pytest.mark.parametrize("names", [[], ["a.png"], ["x/y/z.png"], ["a/b/c/d/e.png"]])
-def test_folders_of_another_shape_are_refused(tmp_path, names):
+def test_folders_of_another_layout_are_rejected(tmp_path, names):
   for name in names:
     draw(tmp_path / name)
   with pytest.raises(ValueError, match="must hold a labels.csv"):
@@ -215,17 +216,17 @@ def test_chosen_labels_fix_order_and_content(tmp_path):
     ({"alin": True}, "did you mean 'align'"),
   ],
 )
-def test_wrong_options_are_refused(tmp_path, options, message):
+def test_invalid_options_are_rejected(tmp_path, options, message):
   with pytest.raises(ValueError, match=message):
     build(tmp_path, **options)
 
 
-def test_settings_of_alignment_mean_nothing_without_it(tmp_path):
+def test_alignment_options_have_no_effect_without_alignment(tmp_path):
   draw(tmp_path / "a" / "x.png")
   assert build(tmp_path, size=64).data_path == build(tmp_path, size=96).data_path
 
 
-def test_new_file_or_new_label_makes_another_dataset(table):
+def test_new_file_or_label_makes_another_build(table):
   folder = table("file,label\n1.png,calm\n")
   first = build(folder)
   table("file,label\n1.png,glad\n")
@@ -236,21 +237,21 @@ def test_new_file_or_new_label_makes_another_dataset(table):
   assert read_index(second).label_names == ("glad",)
 
 
-def test_originals_stay_byte_for_byte_and_odd_ones_become_png(tmp_path):
+def test_ordinary_images_keep_their_bytes_and_others_become_png(tmp_path):
   pixels = np.random.default_rng(0).integers(0, 256, (16, 12, 3), np.uint8)
   folder = tmp_path / "a"
   folder.mkdir()
-  picture = Image.fromarray(pixels)
-  picture.save(folder / "plain.jpg")
-  picture.save(folder / "plain.png")
-  picture.convert("L").save(folder / "grey.jpg")
-  picture.convert("CMYK").save(folder / "cmyk.jpg")
-  picture.save(folder / "bitmap.bmp")
+  image = Image.fromarray(pixels)
+  image.save(folder / "plain.jpg")
+  image.save(folder / "plain.png")
+  image.convert("L").save(folder / "grey.jpg")
+  image.convert("CMYK").save(folder / "cmyk.jpg")
+  image.save(folder / "bitmap.bmp")
   Image.fromarray(np.full((6, 6), 65535, np.uint16)).save(folder / "deep.png")
   exif = Image.Exif()
-  exif[process_files.EXIF_ORIENTATION] = 6
-  picture.save(folder / "turned.jpg", exif=exif)
-  (folder / "text.png").write_text("not a picture")
+  exif[EXIF_ORIENTATION] = 6
+  image.save(folder / "turned.jpg", exif=exif)
+  (folder / "text.png").write_text("not an image")
   builder = build(tmp_path)
   stored = {}
   for example in builder.as_data_source("train", decoders={"image": _skip_decoding()}):
@@ -270,14 +271,14 @@ def _skip_decoding():
   return tfds.decode.SkipDecoding()
 
 
-def test_identical_pictures_are_noted(tmp_path):
+def test_duplicates_are_reported(tmp_path):
   draw(tmp_path / "a" / "1.png")
   draw(tmp_path / "b" / "2.png")
   rows = report(build(tmp_path))
   assert [row.get("same_content_as") for row in rows] == [None, "a/1.png"]
 
 
-def test_pictures_without_a_face_follow_the_policy(tmp_path):
+def test_images_without_a_face_follow_on_no_face(tmp_path):
   draw(tmp_path / "a" / "x.png", size=(64, 64))
   with pytest.raises(ValueError, match="no usable image was found.*1 no_face"):
     build(tmp_path, align=True, size=32)
@@ -288,11 +289,11 @@ def test_pictures_without_a_face_follow_the_policy(tmp_path):
   assert statuses(builder) == {"a/x.png": "centered"}
 
 
-def test_photographs_share_tasks_and_clips_have_their_own():
-  x, one, two = (Source(file, "label") for file in ("x", "1", "2"))
-  task = process_files.Task("f", (x,), False, True, 32, "skip", "png")
-  clip = process_files.Task("f", (one, two), True, True, 32, "skip", "png")
-  made = list(process_files.batched([task, task, task, clip, task], 2))
+def test_photographs_share_tasks_and_clips_do_not():
+  x, one, two = (SourceImage(file, "label") for file in ("x", "1", "2"))
+  task = process_files.FolderTask("f", (x,), False, True, 32, "skip", "png")
+  clip = process_files.FolderTask("f", (one, two), True, True, 32, "skip", "png")
+  made = list(process_files.batch_tasks([task, task, task, clip, task], 2))
   assert [(entry.sources, entry.is_clip) for entry in made] == [
     ((x, x), False),
     ((x,), False),
@@ -301,7 +302,7 @@ def test_photographs_share_tasks_and_clips_have_their_own():
   ]
 
 
-def test_links_that_lead_back_are_followed_once(tmp_path):
+def test_links_to_folders_above_are_followed_once(tmp_path):
   draw(tmp_path / "a" / "x.png")
   (tmp_path / "a" / "loop").symlink_to(tmp_path)
   assert read_index(build(tmp_path)).file.tolist() == ["a/x.png"]
@@ -325,12 +326,12 @@ def test_real_faces_aligned_alone_and_as_a_clip(tmp_path, london_faces):
   lines = ["file,label,subject,clip,frame", "1.jpg,happy,a,,", "9.jpg,happy,b,c,9"]
   lines += ["10.jpg,happy,b,c,10", "11.jpg,happy,b,c,11"]
   (tmp_path / "labels.csv").write_text("\n".join(lines))
-  picture = cv2.imread(str(london_faces / "images" / "001_happy.jpg"))
-  cv2.imwrite(str(tmp_path / "1.jpg"), picture)
+  image = cv2.imread(str(london_faces / "images" / "001_happy.jpg"))
+  cv2.imwrite(str(tmp_path / "1.jpg"), image)
   (tmp_path / "9.jpg").write_bytes(b"broken")
-  cv2.imwrite(str(tmp_path / "10.jpg"), picture)
+  cv2.imwrite(str(tmp_path / "10.jpg"), image)
   # The face moves 20 pixels to the right: one transform for the clip keeps that motion.
-  cv2.imwrite(str(tmp_path / "11.jpg"), np.roll(picture, 20, axis=1))
+  cv2.imwrite(str(tmp_path / "11.jpg"), np.roll(image, 20, axis=1))
   builder = build(tmp_path, align=True, size=96)
   assert read_index(builder).file.tolist() == ["1.jpg", "10.jpg", "11.jpg"]
   rows = {row["file"]: row for row in report(builder)}

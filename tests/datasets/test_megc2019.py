@@ -1,4 +1,4 @@
-"""megc2019: the organisers' list decides, whatever the tables of annotations say."""
+"""megc2019: the organisers' list takes precedence over the annotation tables."""
 
 import csv
 import pathlib
@@ -31,7 +31,7 @@ TABLES = {"casme2": "CASME2-coding-20140508.xlsx", "samm": "SAMM_Micro_FACS_Code
 
 
 def official_rows():
-  """database, subject, clip and code, as the organisers wrote them."""
+  """Returns the organisers' rows: database, subject, clip and code."""
   path = pathlib.Path(jax_me.__file__).parent / "datasets" / "micro" / "megc2019_clips.csv"
   return list(csv.reader(path.read_text().splitlines()))
 
@@ -47,8 +47,8 @@ def write_tables(source, rows):
 
 
 @pytest.fixture(scope="module")
-def disk(tmp_path_factory):
-  """All clips under the names that they have in their own releases, and some that do not belong."""
+def releases(tmp_path_factory):
+  """All clips with the names of their releases, and some that are not in the list."""
   folder = tmp_path_factory.mktemp("megc")
   source = folder / "source"
   rows = official_rows()
@@ -64,7 +64,7 @@ def disk(tmp_path_factory):
       group = ("negative", "positive", "surprise")[int(code)]
       clip = source / f"c/SMIC_all_cropped/HS/s{int(person[1:])}/micro" / group / name
       draw_clip(clip, range(5, 8), "reg_image{}.bmp", (16, 16))
-  # The class rules would take these two as well; the list does not have them.
+  # The class rules would include these two as well; the list does not.
   extra = [("casme2", "sub04", "EP12_01f", "0"), ("casme2", "sub05", "EP09_05f", "0")]
   for _, subject, clip, _ in extra:
     draw_clip(source / "a/Cropped" / subject / clip, range(5, 8), "reg_img{}.jpg", (16, 16))
@@ -72,8 +72,8 @@ def disk(tmp_path_factory):
   return folder
 
 
-def test_the_official_list(disk):
-  builder = build("megc2019", disk)
+def test_the_official_list(releases):
+  builder = build("megc2019", releases)
   index = read_index(builder, "train")
   assert index.label_names == ("negative", "positive", "surprise")
   assert len(index) == 442
@@ -83,8 +83,8 @@ def test_the_official_list(disk):
     for database in set(index.database)
   }
   assert table == {"smic": (70, 51, 43), "casme2": (88, 32, 25), "samm": (92, 26, 15)}
-  people = {d: len(set(index.subject[index.database == d])) for d in set(index.database)}
-  assert people == {"smic": 16, "casme2": 24, "samm": 28}
+  subjects = {d: len(set(index.subject[index.database == d])) for d in set(index.database)}
+  assert subjects == {"smic": 16, "casme2": 24, "samm": 28}
   assert len(folds.leave_one_subject_out(index)) == 68
   assert [fold.name for fold in folds.leave_one_database_out(index)] == ["casme2", "samm", "smic"]
   assert known_counts(builder) == {
@@ -99,43 +99,43 @@ def test_the_official_list(disk):
   assert set(index.apex[index.database != "smic"]) == {6}
 
 
-def test_names_of_the_list_and_of_the_disk():
+def test_names_of_the_list():
   samples = read_samples()
   assert len({(sample.database, sample.subject) for sample in samples}) == 68
   assert samples[0] == ("casme2", "sub01", "EP02_01f", "positive")
   assert ("samm", "006", "006_1_2", "negative") in samples
   assert ("smic", "s01", "s01_ne_01", "negative") in samples
-  # What other programs leave out or add.
+  # Clips that other programs leave out or add.
   assert ("casme2", "sub05", "EP12_03f", "surprise") in samples
   clips = {(sample.subject, sample.clip) for sample in samples}
   assert not clips & {("sub04", "EP12_01f"), ("sub05", "EP09_05f"), ("sub24", "EP02_07")}
 
 
-def test_what_is_missing_or_annotated_otherwise(disk):
-  """In a copy of the files: the list's label stands, and gaps are told."""
+def test_missing_and_contradictory_annotations(releases):
+  """The list's label is kept, and missing clips are reported."""
   rows = official_rows()
   rows[0] = ["casme2", "sub01", "EP02_01f", "2"]
-  twisted = disk / "again"
-  (twisted / "source").mkdir(parents=True)
+  changed = releases / "again"
+  (changed / "source").mkdir(parents=True)
   for name in ("a", "b", "c"):
-    (twisted / "source" / name).symlink_to(disk / "source" / name)
-  gone = next(row for row in rows if row[0] == "samm")
-  write_tables(twisted / "source", [row for row in rows if row is not gone])
-  builder = build("megc2019", twisted)
+    (changed / "source" / name).symlink_to(releases / "source" / name)
+  missing = next(row for row in rows if row[0] == "samm")
+  write_tables(changed / "source", [row for row in rows if row is not missing])
+  builder = build("megc2019", changed)
   assert labels(builder)["casme2/sub01/EP02_01f/6"] == "positive"
   assert len(labels(builder)) == 441
-  file = f"samm/{gone[1].zfill(3)}/{gone[2]}"
+  file = f"samm/{missing[1].zfill(3)}/{missing[2]}"
   assert statuses(builder) == {"SAMM": "only_raw", file: "missing_frames"}
   assert report(builder)[file]["detail"]
   assert known_counts(builder)["negative"] == (250, 250, 249)
 
 
-def test_tables_are_known_by_the_clips_that_they_list(disk):
-  """Their columns have the same names but for spaces."""
-  named = disk / "named"
+def test_tables_are_identified_by_the_clips_that_they_list(releases):
+  """Their columns have the same names except for spaces."""
+  named = releases / "named"
   (named / "source").mkdir(parents=True)
   for name in ("a", "b", "c"):
-    (named / "source" / name).symlink_to(disk / "source" / name)
+    (named / "source" / name).symlink_to(releases / "source" / name)
   write_tables(named / "source", official_rows())
   tables = named / "source" / "tables"
   for number, name in enumerate(TABLES.values()):
@@ -146,7 +146,7 @@ def test_tables_are_known_by_the_clips_that_they_list(disk):
     build("megc2019", named)
 
 
-def test_all_three_must_be_there(tmp_path):
+def test_all_three_databases_are_required(tmp_path):
   source = tmp_path / "source"
   draw_clip(source / "s1/micro/negative/s1_ne_01", range(5, 8), "reg_image{}.bmp", (16, 16))
   with pytest.raises(ValueError, match="no frames of CASME II"):

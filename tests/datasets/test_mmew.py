@@ -1,4 +1,4 @@
-"""mmew: both layouts of its frames, in drawn pictures, with the traps of its table."""
+"""mmew: both layouts of its frames, with drawn images, and known problems of its table."""
 
 import pathlib
 
@@ -39,8 +39,8 @@ FOLDERS = {
 def draw(folder: pathlib.Path, count: int = 12) -> None:
   folder.mkdir(parents=True)
   for number in range(1, count + 1):
-    picture = np.full((12, 10, 3), (10 * number, len(folder.parts), int(folder.name[-6:-4])), "u1")
-    assert cv2.imwrite(str(folder / f"{number}.jpg"), picture)
+    image = np.full((12, 10, 3), (10 * number, len(folder.parts), int(folder.name[-6:-4])), "u1")
+    assert cv2.imwrite(str(folder / f"{number}.jpg"), image)
 
 
 @pytest.fixture(params=["emotion", "subject"])
@@ -49,7 +49,7 @@ def source(tmp_path, request):
   for clip, emotion in FOLDERS.items():
     above = clip[:3] if request.param == "subject" else ""
     draw(top / "Micro_Expression" / above / emotion / clip)
-  # Single pictures of macro-expressions are named like clips.
+  # Single images of macro-expressions are named like clips.
   macro = top / "Macro_Expression" / "S01" / "anger"
   macro.mkdir(parents=True)
   assert cv2.imwrite(str(macro / "S01-07-001.jpg"), np.zeros((9, 9, 3), np.uint8))
@@ -118,6 +118,6 @@ def test_build(source, tmp_path):
   assert clips == set(FOLDERS) - {"S13-07-001"}  # it has no apex
 
 
-def test_wrong_option():
+def test_invalid_option():
   with pytest.raises(ValueError, match="classes of MMEW must be"):
     MmewOptions(classes=5)

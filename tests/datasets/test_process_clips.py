@@ -1,4 +1,4 @@
-"""clips: which frames stand for onset, apex and offset, what is stored, and the options."""
+"""Clip tasks: choice of onset, apex and offset, what is stored, and the options."""
 
 import pathlib
 
@@ -8,35 +8,37 @@ from PIL import Image
 
 from jax_me.data.clip_inputs.inputs import INPUTS
 from jax_me.datasets.micro.clip_dataset import ClipOptions
-from jax_me.datasets.micro.clip_layout import join_key, padded, read_tree
-from jax_me.datasets.micro.process_clips import Clip, Task, run_task
+from jax_me.datasets.micro.clip_layout import clip_key, format_subject, read_tree
+from jax_me.datasets.micro.process_clips import Clip, ClipTask, run_clip_task
 from jax_me.datasets.synthetic import clip_rendering
 from jax_me.faces.alignment import align_image
 from jax_me.faces.image_files import read_image
 from jax_me.faces.input_files import frame_number
-from jax_me.inference.face_input import clip_face, clip_frames, model_faces
+from jax_me.inference.face_input import clip_face, face_inputs, required_clip_frames
 from jax_me.models.model_folder import load_model
-from tests.helpers.clip_files import draw_clip, picture
+from tests.helpers.clip_files import draw_clip, encode_frame
 from tests.helpers.inference_models import save
 
 
 def task(folder, onset=5, apex=9, offset=14, **options):
-  """A task on the frames in folder/clip."""
+  """Returns a task with the frames in folder/clip."""
   paths = sorted((folder / "clip").iterdir()) if (folder / "clip").is_dir() else []
   frames = sorted((frame_number(path.name) or 0, f"clip/{path.name}") for path in paths)
   clip = Clip("s/clip", "fear", "s", "clip", onset, apex, offset, tuple(frames), "db", "a note")
   settings = ClipOptions(**{"align": False, **options})
   names = ("input", "frames", "align", "size", "on_no_face", "encoding", "apex_policy")
-  return Task(folder=str(folder), clip=clip, **{name: getattr(settings, name) for name in names})
+  return ClipTask(
+    folder=str(folder), clip=clip, **{name: getattr(settings, name) for name in names}
+  )
 
 
 def run(folder, **options):
-  """The examples and the one row of a task."""
-  outcome = run_task(task(folder, **options))
-  assert set(outcome.found) == {"fear"}
-  (row,) = outcome.rows
+  """Returns the examples and the report row of a task."""
+  result = run_clip_task(task(folder, **options))
+  assert set(result.found) == {"fear"}
+  (row,) = result.rows
   assert row.file == "s/clip" and row.details["note"] == "a note"
-  return outcome.examples, row
+  return result.examples, row
 
 
 def numbers(folder, **options):
@@ -51,8 +53,8 @@ def drawn(tmp_path):
 
 
 def test_examples_of_each_input(drawn):
-  shown = {input: run(drawn, input=input)[0] for input in INPUTS}
-  assert {input: [example.frame for example in examples] for input, examples in shown.items()} == {
+  made = {input: run(drawn, input=input)[0] for input in INPUTS}
+  assert {input: [example.frame for example in examples] for input, examples in made.items()} == {
     "apex": [9],
     "key_frames": [5, 9, 14],
     "pair": [9],
@@ -60,14 +62,14 @@ def test_examples_of_each_input(drawn):
     "flow": [9],
     "frames": [5, 6, 8, 9, 10, 11, 13, 14],
   }
-  for input, examples in shown.items():
+  for input, examples in made.items():
     for example in examples:
       data = (drawn / "clip" / f"reg_img{example.frame}.jpg").read_bytes()
-      # Single frames keep their bytes; the motion is a picture of its own, 224 pixels wide.
+      # Single frames keep their bytes; the motion is a new image, 224 pixels wide.
       assert (example.image == data) == (input in ("apex", "key_frames", "frames"))
       assert example.file == f"s/clip/{example.frame}" and example.database == "db"
       assert (example.onset, example.apex, example.offset) == (5, 9, 14)
-  assert read_image(shown["flow"][0].image).shape == (224, 224, 3)
+  assert read_image(made["flow"][0].image).shape == (224, 224, 3)
   assert numbers(drawn, input="frames", frames=0) == (list(range(5, 15)), "ok")
 
 
@@ -80,7 +82,9 @@ def test_squares_and_other_formats(drawn):
   draw_clip(drawn / "clip", [9], "reg_img{}.bmp")
   (example,), row = run(drawn)  # BMP is decoded, and kept without loss.
   assert row.status == "ok" and example.image.startswith(b"\x89PNG")
-  np.testing.assert_array_equal(read_image(example.image), read_image(picture(9, (28, 34), ".bmp")))
+  np.testing.assert_array_equal(
+    read_image(example.image), read_image(encode_frame(9, (28, 34), ".bmp"))
+  )
 
 
 @pytest.mark.parametrize("side", [20, 40, 56])  # smaller, slightly larger, much larger than 32
@@ -95,15 +99,15 @@ def test_stored_images_are_those_of_inference(tmp_path, input, side):
   (example,), _ = run(tmp_path, input=input, size=32)
   saved = load_model(save(tmp_path / "model", input=input, align=False, size=32))
   if input == "apex":
-    (face,) = model_faces(frames[9], saved)
+    (face,) = face_inputs(frames[9], saved)
   else:
-    needed = clip_frames(saved, apex=4, count=10)
+    needed = required_clip_frames(saved, apex=4, count=10)
     face = clip_face({n: frames[n + 5] for n in needed}, saved, apex=4, count=10)
   np.testing.assert_array_equal(read_image(example.image), face.image)
 
 
 @pytest.mark.parametrize(
-  ("moments", "frames", "status"),
+  ("annotation", "frames", "status"),
   [
     ({}, [9], "ok"),
     ({"apex": -1}, [9], "ok"),
@@ -117,7 +121,7 @@ def test_stored_images_are_those_of_inference(tmp_path, input, side):
     ({"offset": 3}, [], "bad_annotation"),
     ({"onset": 1, "apex": 2}, [5], "nearest_frame"),
     ({"onset": 0, "apex": 1}, [], "missing_frames"),
-    ({"offset": 99}, [9], "ok"),  # The offset is not shown.
+    ({"offset": 99}, [9], "ok"),  # The offset is not needed.
     ({"offset": 99, "input": "dynamic"}, [], "missing_frames"),
     ({"onset": 60, "apex": -1, "offset": 99}, [], "missing_frames"),
     ({"onset": 13, "apex": -1, "offset": 99}, [14], "ok"),
@@ -125,11 +129,11 @@ def test_stored_images_are_those_of_inference(tmp_path, input, side):
     ({"apex": 5, "input": "key_frames"}, [5, 14], "ok"),
   ],
 )
-def test_odd_annotations(drawn, moments, frames, status):
-  assert numbers(drawn, **moments) == (frames, status)
+def test_unusual_annotations(drawn, annotation, frames, status):
+  assert numbers(drawn, **annotation) == (frames, status)
 
 
-def test_an_unknown_apex_is_never_a_frame(drawn):
+def test_unknown_apex_is_not_stored(drawn):
   (example,), row = run(drawn, apex=-1)
   assert (example.frame, example.apex) == (9, -1)
   assert row.details["apex"] == "middle" and row.details["apex_frame"] == 9
@@ -137,7 +141,7 @@ def test_an_unknown_apex_is_never_a_frame(drawn):
   assert example.apex == -1 and "apex" not in row.details
 
 
-def test_frames_that_cannot_be_read(drawn):
+def test_unreadable_frames(drawn):
   clip = drawn / "clip"
   (clip / "reg_img9.jpg").write_bytes(b"\xff\xd8\xff and no more")
   (clip / "reg_img10.jpg").write_bytes(b"")
@@ -149,7 +153,7 @@ def test_frames_that_cannot_be_read(drawn):
     "replaced_frames",
   )
   for number in range(5, 15):
-    (clip / f"reg_img{number}.jpg").write_bytes(b"no picture")
+    (clip / f"reg_img{number}.jpg").write_bytes(b"not an image")
   examples, row = run(drawn)
   assert not examples and row.status == "unreadable" and row.details["detail"].endswith("6 more")
   for path in clip.iterdir():
@@ -184,24 +188,24 @@ def test_clips_without_a_face(drawn):
     run(drawn, align=True, size=32, on_no_face="error")
 
 
-def test_one_transform_a_clip(tmp_path):
-  """All frames are cut as the onset is, or as the first frame that shows a face."""
+def test_one_transform_per_clip(tmp_path):
+  """All frames share the transform of the onset, or of the first frame with a face."""
   video = clip_rendering.demo_clip(0, clip_rendering.DemoSubject(0, 0), 0)
   (tmp_path / "clip").mkdir()
   onset = video.onset
-  shown = {5: np.zeros_like(video.frame(onset)), 6: video.frame(onset), 9: video.frame(video.apex)}
-  shown[14] = np.roll(shown[9], 8, axis=1)  # The head turns away: the cut stays.
-  for number, frame in shown.items():
+  made = {5: np.zeros_like(video.frame(onset)), 6: video.frame(onset), 9: video.frame(video.apex)}
+  made[14] = np.roll(made[9], 8, axis=1)  # The head moves: the crop stays.
+  for number, frame in made.items():
     Image.fromarray(frame).save(tmp_path / "clip" / f"{number}.png")
   examples, row = run(tmp_path, align=True, size=64, input="key_frames")
   assert row.status == "ok" and row.details["reference"] == 6
   faces = [read_image(example.image) for example in examples]
   assert not faces[0].any()
-  assert np.abs(faces[1].astype(int) - align_image(shown[6], 64).image).mean() < 6
+  assert np.abs(faces[1].astype(int) - align_image(made[6], 64).image).mean() < 6
   assert np.abs(faces[2].astype(int) - faces[1]).mean() > 6
 
 
-def test_options_that_change_nothing_are_reset():
+def test_unused_options_are_reset():
   assert ClipOptions() == ClipOptions(size=224, frames=3)
   assert ClipOptions(align=False).size == 0
   assert ClipOptions(align=False, input="pair") == ClipOptions(align=False, size=224, input="pair")
@@ -222,7 +226,7 @@ def test_options_that_change_nothing_are_reset():
     ({"on_no_face": "keep"}, "skip, center, error"),
   ],
 )
-def test_wrong_options_are_refused(options, message):
+def test_invalid_options_are_rejected(options, message):
   with pytest.raises(ValueError, match=message):
     ClipOptions(**options)
 
@@ -238,9 +242,14 @@ def test_frames_are_sorted_by_their_last_number(tmp_path):
   assert not folder.cropped
 
 
-def test_names_meet():
-  assert join_key("s01_ne_01") == join_key("S1_ne_1 ") != join_key("s10_ne_1")
-  assert join_key("006_1_2") == join_key("6_1_2")
-  assert padded(1, "sub", 2) == padded("01", "sub", 2) == padded("sub1", "sub", 2) == "sub01"
-  assert padded("a note", "sub", 2) is padded(None, "sub", 2) is None
+def test_spellings_of_one_name():
+  assert clip_key("s01_ne_01") == clip_key("S1_ne_1 ") != clip_key("s10_ne_1")
+  assert clip_key("006_1_2") == clip_key("6_1_2")
+  assert (
+    format_subject(1, "sub", 2)
+    == format_subject("01", "sub", 2)
+    == format_subject("sub1", "sub", 2)
+    == "sub01"
+  )
+  assert format_subject("a note", "sub", 2) is format_subject(None, "sub", 2) is None
   assert frame_number("006_05562.jpg") == 5562 and frame_number("cover.jpg") is None

@@ -1,4 +1,4 @@
-"""Builds that are killed, interrupted or out of disk continue, and give the same dataset."""
+"""Builds that are killed, interrupted or out of disk space resume with the same result."""
 
 import collections
 import json
@@ -27,20 +27,24 @@ def unfinished(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-  folder = tmp_path_factory.mktemp("undisturbed")
+def uninterrupted(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("uninterrupted")
   builder = build(folder)
   assert not unfinished(folder)
   return contents(builder)
 
 
-def test_the_build_has_what_the_tests_need(undisturbed):
-  shards = collections.Counter(name.split(".")[0] for name in undisturbed if "array_record" in name)
+def test_the_build_has_several_shards_and_duplicates(uninterrupted):
+  shards = collections.Counter(
+    name.split(".")[0] for name in uninterrupted if "array_record" in name
+  )
   assert shards["stopping-train"] > 2 and shards["stopping-test"] > 1
   assert not [
-    name for name in undisturbed if name.endswith((".part", ".spool")) or "journal" in name
+    name
+    for name in uninterrupted
+    if name.endswith((".part", ".spool")) or name == progress_file.PROGRESS_FILE
   ]
-  summary = json.loads(undisturbed["summary.json"])
+  summary = json.loads(uninterrupted["summary.json"])
   assert summary["examples"] == {"train": 21, "test": 11}
   assert summary["same_content"] == {"train": {"train": 4}, "test": {"train": 12}}
   assert summary["known_counts"][0] == {
@@ -61,43 +65,43 @@ def start(folder, log, stop_at, repository):
   return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": paths})
 
 
-def test_killed_twice_and_run_again_it_is_the_same_to_the_byte(tmp_path, repository, undisturbed):
+def test_build_killed_twice_is_byte_identical(tmp_path, repository, uninterrupted):
   data, log = tmp_path / "data", tmp_path / "log"
   for stop_at in (7, 14):
     assert start(data, log, stop_at, repository).wait(timeout=60) == -signal.SIGKILL
     assert len(unfinished(data)) == 1
   builder = build(data, log)
-  assert contents(builder) == undisturbed and not unfinished(data)
-  # Nothing but the tasks at which it was killed was done twice.
+  assert contents(builder) == uninterrupted and not unfinished(data)
+  # Only the tasks at which it was killed ran twice.
   assert log.read_text().split() == [str(n) for n in [*range(8), *range(7, 15), *range(14, 18)]]
   assert [int(row["frame"]) for row in builder.as_data_source("test")][:3] == [0, 1, 0]
   assert len(read_index(builder, "train+test")) == 32
 
 
 @pytest.mark.parametrize("how", ["interrupt", "crash", "full"])
-@pytest.mark.parametrize("journal_seconds", [0.0, 1e9])  # at every task; at the end of shards only
-def test_stopped_in_other_ways_it_continues(tmp_path, undisturbed, caplog, how, journal_seconds):
+@pytest.mark.parametrize("save_seconds", [0.0, 1e9])  # at every task; at the end of shards only
+def test_interrupted_build_resumes(tmp_path, uninterrupted, caplog, how, save_seconds):
   errors = {"interrupt": KeyboardInterrupt, "crash": RuntimeError, "full": OSError}
   for stop_at in (9, 17):
     with pytest.raises(errors[how]) as raised:
-      build(tmp_path, None, stop_at, how, journal_seconds)
+      build(tmp_path, None, stop_at, how, save_seconds)
     if how == "full":
       assert "run the same command again: it continues" in str(raised.value)
   caplog.clear()
   with caplog.at_level(logging.INFO):
-    assert contents(build(tmp_path)) == undisturbed
-  if not journal_seconds:
+    assert contents(build(tmp_path)) == uninterrupted
+  if not save_seconds:
     assert f"continuing at task 18 of {sum(TASKS.values())}" in caplog.text
-  assert "12 files of test have the bytes of another in train" in caplog.text
+  assert "12 files of test are duplicates of files in train" in caplog.text
 
 
-def test_an_error_of_the_files_leaves_nothing(tmp_path):
+def test_invalid_files_leave_nothing(tmp_path):
   with pytest.raises(ValueError, match=r"7\.png"):
     build(tmp_path, None, 9, "bad")
   assert not unfinished(tmp_path)
 
 
-def test_other_options_do_not_meet_the_work(tmp_path, caplog):
+def test_other_options_start_a_build_of_their_own(tmp_path, caplog):
   log = tmp_path / "log"
   with pytest.raises(KeyboardInterrupt):
     build(tmp_path / "data", log, 9, "interrupt")
@@ -112,16 +116,16 @@ def test_other_options_do_not_meet_the_work(tmp_path, caplog):
 
 def damage(folder: pathlib.Path, what: str) -> None:
   (train,) = folder.glob("index-train.jsonl")
-  path = folder / progress_file.JOURNAL_FILE
+  path = folder / progress_file.PROGRESS_FILE
   content = json.loads(path.read_text())
   match what:
-    case "cut journal":
+    case "truncated progress":
       path.write_bytes(path.read_bytes()[:-40])
-    case "binary journal":
+    case "binary progress":
       path.write_bytes(b"\xff\x00" * 20)
-    case "empty journal":
+    case "empty progress":
       path.write_text("{}")
-    case "no number":
+    case "invalid number":
       content["splits"]["train"]["open_bytes"] = "many"
       path.write_text(json.dumps(content))
     case "other version":
@@ -147,38 +151,38 @@ def damage(folder: pathlib.Path, what: str) -> None:
 @pytest.mark.parametrize(
   ("what", "reason"),
   [
-    ("cut journal", "journal is damaged"),
-    ("binary journal", "journal is damaged"),
-    ("empty journal", "journal is damaged"),
-    ("no number", "cannot be continued"),
+    ("truncated progress", "progress file is damaged"),
+    ("binary progress", "progress file is damaged"),
+    ("empty progress", "progress file is damaged"),
+    ("invalid number", "cannot be resumed"),
     ("other version", "another version"),
     ("other tasks", "from other files"),
     ("short report", "report.jsonl is shorter"),
-    ("bad report", "cannot be continued"),
+    ("bad report", "cannot be resumed"),
     ("short index", "index-train.jsonl is shorter"),
     ("lost shard", "shard .* is missing"),
     ("lost spool", "spool is shorter"),
   ],
 )
-def test_work_that_cannot_be_used_is_begun_anew(tmp_path, undisturbed, caplog, what, reason):
+def test_unusable_progress_starts_over(tmp_path, uninterrupted, caplog, what, reason):
   with pytest.raises(KeyboardInterrupt):
     build(tmp_path, None, 11, "interrupt")
   damage(unfinished(tmp_path)[0], what)
-  assert contents(build(tmp_path)) == undisturbed
-  (warning,) = [text for text in caplog.messages if "Starting anew" in text]
+  assert contents(build(tmp_path)) == uninterrupted
+  (warning,) = [text for text in caplog.messages if "Starting over" in text]
   assert re.search(reason, warning)
 
 
-def test_killed_while_the_shards_got_their_names(tmp_path, undisturbed, monkeypatch):
+def test_build_killed_while_shards_are_renamed(tmp_path, uninterrupted, monkeypatch):
   with monkeypatch.context() as patch:
     patch.setattr(generate, "_write_json", lambda path, value: (_ for _ in ()).throw(SystemExit))
     with pytest.raises(SystemExit):
       build(tmp_path)
   log = tmp_path / "log"
-  assert contents(build(tmp_path, log)) == undisturbed and not log.exists()
+  assert contents(build(tmp_path, log)) == uninterrupted and not log.exists()
 
 
-def test_full_disk_while_a_shard_is_written(tmp_path, undisturbed, monkeypatch):
+def test_full_disk_while_a_shard_is_written(tmp_path, uninterrupted, monkeypatch):
   class FullDisk:
     def __init__(self, path, options):
       pathlib.Path(path).write_bytes(b"half")
@@ -190,15 +194,15 @@ def test_full_disk_while_a_shard_is_written(tmp_path, undisturbed, monkeypatch):
     patch.setattr(shard_writer.array_record_module, "ArrayRecordWriter", FullDisk)
     with pytest.raises(OSError, match="disk is full.*continues where it stopped"):
       build(tmp_path)
-  assert contents(build(tmp_path)) == undisturbed
+  assert contents(build(tmp_path)) == uninterrupted
 
 
-def test_two_processes_build_once(tmp_path, repository, undisturbed):
+def test_two_processes_build_once(tmp_path, repository, uninterrupted):
   log = tmp_path / "log"
   processes = [start(tmp_path / "data", log, -1, repository) for _ in range(2)]
   assert [process.wait(timeout=60) for process in processes] == [0, 0]
   assert log.read_text().split() == [str(n) for n in range(18)]
-  assert contents(build(tmp_path / "data")) == undisturbed
+  assert contents(build(tmp_path / "data")) == uninterrupted
 
 
 WORKERS = """

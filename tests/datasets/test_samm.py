@@ -99,7 +99,7 @@ def test_classes(tmp_path):
   eight = build("samm", tmp_path, classes=8)
   assert labels(eight)["033/033_3_1/17"] == "fear"
   assert set(eight.labels) == set(PUBLISHED)
-  # There are no cropped frames: the raw ones are taken, and that is said.
+  # There are no cropped frames: the raw ones are used, and the report states it.
   assert statuses(three)["SAMM"] == "only_raw"
   with pytest.raises(ValueError, match="3, 5 or 8, got 7"):
     build("samm", tmp_path, classes=7)

@@ -19,7 +19,7 @@ NUMBERS = range(559740, 559745)
 
 
 def draw_release(top, name):
-  """s1 and s2 before the camera HS, s11 before all three."""
+  """Draws s1 and s2 for the camera HS, s11 for all three."""
   hs = top / "HS"
   draw_clip(hs / "s1/micro/negative/s1_ne_01", NUMBERS, name)
   draw_clip(hs / "s1/micro/negative/s1_ne_10", NUMBERS, name)
@@ -71,7 +71,7 @@ def test_the_folder_of_one_camera(tmp_path):
   assert len(labels(build("smic", tmp_path))) == 1
   with pytest.raises(ValueError, match="no frames of SMIC-E, HS .it holds s1."):
     build("smic", tmp_path, extended=True)
-  # A folder that is named as one camera's is not another's.
+  # A folder with the name of one camera is not used for another.
   draw_clip(tmp_path / "NIR/source/s11/micro/negative/s11_ne_01", NUMBERS, "reg_image{}.bmp")
   assert len(labels(build("smic", tmp_path / "NIR", subset="nir"))) == 1
   with pytest.raises(ValueError, match="no frames of SMIC, HS"):
@@ -122,5 +122,5 @@ def test_longer_recordings(release, table):
     "SMIC-E_raw image/HS_long/SMIC-HS-E/s20/s20_po_01": "not_listed",
   }
   assert len(labels(build("smic", release, subset="vis", extended=True))) == 1
-  # Neither release is taken for the other.
+  # The two releases are not confused.
   assert len(labels(build("smic", release, images="raw"))) == 5

@@ -1,4 +1,4 @@
-"""demo_clips: what is stored, and that nothing but the options decides it."""
+"""demo_clips: what is stored, and that it depends only on the options."""
 
 import pathlib
 
@@ -7,7 +7,7 @@ import pytest
 
 from jax_me.data.index import read_index
 from jax_me.datasets.catalog import prepare
-from jax_me.datasets.synthetic import action_units, process_clips
+from jax_me.datasets.synthetic import action_units, render_examples
 
 
 def build(folder, **options):
@@ -37,10 +37,12 @@ def test_flow_examples(flows):
     image = row["image"]
     assert image.shape == (128, 128, 3) and image.dtype == np.uint8
     motion = image[..., :2].astype(float) - 127.5
-    assert 1 < np.abs(motion).max() and np.mean(np.abs(motion) > 127) < 0.05  # Seen, not saturated.
+    assert (
+      1 < np.abs(motion).max() and np.mean(np.abs(motion) > 127) < 0.05
+    )  # Visible, not saturated.
 
 
-def test_the_face_behind_a_flow(flows, folder):
+def test_face_of_a_flow_example(flows, folder):
   index = read_index(flows)
   apexes = build(folder, input="apex")
   stored = list(apexes.as_data_source("train"))
@@ -72,7 +74,7 @@ def test_key_frames_are_onset_apex_and_offset(folder):
 
 
 @pytest.mark.parametrize(("input", "changing"), [("pair", np.s_[..., 2]), ("dynamic", np.s_[:])])
-def test_pictures_of_change(folder, input, changing):
+def test_motion_inputs(folder, input, changing):
   builder = build(folder, subjects=1, clips=2, input=input, size=96)
   index = read_index(builder)
   np.testing.assert_array_equal(index.frame, index.apex)
@@ -82,12 +84,12 @@ def test_pictures_of_change(folder, input, changing):
     assert np.median(np.abs(change)) < 10  # Noise stays small.
 
 
-def test_workers_change_nothing(folder, tmp_path):
+def test_result_does_not_depend_on_workers(folder, tmp_path):
   options = {"subjects": 4, "clips": 1, "input": "apex", "size": 64}
-  alone = build(folder, **options)
-  together = build(tmp_path, **options, workers=2)
+  sequential = build(folder, **options)
+  parallel = build(tmp_path, **options, workers=2)
   for one, other in zip(
-    alone.as_data_source("train"), together.as_data_source("train"), strict=True
+    sequential.as_data_source("train"), parallel.as_data_source("train"), strict=True
   ):
     assert one["file"] == other["file"]
     np.testing.assert_array_equal(one["image"], other["image"])
@@ -98,14 +100,14 @@ def test_every_clip_is_in_the_report(flows):
   assert report.count('"status": "ok"') == 6
 
 
-def test_a_face_that_is_not_found_is_left_out_and_said(folder, monkeypatch):
-  def blind(clip, numbers, size):
+def test_clip_without_a_face_is_left_out_and_reported(folder, monkeypatch):
+  def without_face(clip, numbers, size):
     lost = clip.name == "p000_01"
     found, status = aligned_frames(clip, numbers, size)
     return ([None] * len(numbers), "no_face") if lost else (found, status)
 
-  aligned_frames = process_clips.aligned_frames
-  monkeypatch.setattr(process_clips, "aligned_frames", blind)
+  aligned_frames = render_examples.aligned_frames
+  monkeypatch.setattr(render_examples, "aligned_frames", without_face)
   builder = build(folder, subjects=1, size=48)
   assert list(read_index(builder).clip) == ["p000_00", "p000_02"]
   report = pathlib.Path(builder.data_path, "report.jsonl").read_text(encoding="utf-8")
@@ -125,10 +127,10 @@ def test_a_face_that_is_not_found_is_left_out_and_said(folder, monkeypatch):
     ({"subject": 3}, "subjects"),
   ],
 )
-def test_bad_options(folder, options, complaint):
+def test_invalid_options(folder, options, complaint):
   with pytest.raises(ValueError, match=complaint):
     prepare("demo_clips", data_dir=str(folder), **options)
 
 
-def test_unused_options_make_no_other_dataset(flows, folder):
+def test_unused_options_do_not_change_the_build(flows, folder):
   assert build(folder, frames=5).data_path == flows.data_path

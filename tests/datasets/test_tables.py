@@ -1,4 +1,4 @@
-"""spreadsheet: tables of annotations in the shapes in which copies of the datasets hold them."""
+"""Annotation tables in the formats in which copies of the datasets have them."""
 
 import datetime
 import io
@@ -8,7 +8,7 @@ import openpyxl
 import pytest
 
 from jax_me.datasets.generation import tables
-from jax_me.datasets.generation.tables import ROW, SpreadsheetError, read_table, whole_number
+from jax_me.datasets.generation.tables import ROW, TableError, parse_integer, read_table
 
 HEADER = ("Subject", "Filename", "OnsetFrame", "ApexFrame")
 
@@ -70,11 +70,11 @@ def test_aliases_and_sheets(tmp_path):
   rows = read_table(path, header=("Subject", "OnsetFrame"), aliases=aliases)
   assert without_rows(rows) == [{"Subject": "s1", "OnsetFrame": 3}]
   assert rows == read_table(path, header=("Subject", "OnsetFrame"), aliases=aliases, sheet="Label ")
-  with pytest.raises(SpreadsheetError, match="no sheet 'MICRO_ONLY'; it has empty, label"):
+  with pytest.raises(TableError, match="no sheet 'MICRO_ONLY'; it has empty, label"):
     read_table(path, header=("Subject",), sheet="MICRO_ONLY")
-  with pytest.raises(SpreadsheetError, match=r"lacks Apex; it has Sub, Onset, OnsetF"):
+  with pytest.raises(TableError, match=r"lacks Apex; it has Sub, Onset, OnsetF"):
     read_table(path, header=("Sub", "Apex"))
-  with pytest.raises(SpreadsheetError, match=r"a.xlsx: no header row .* Filename .*right table"):
+  with pytest.raises(TableError, match=r"a.xlsx: no header row .* Filename .*right table"):
     read_table(path, header=("Filename",))
 
 
@@ -90,27 +90,27 @@ def test_text(tmp_path, encoding, delimiter):
   ]
 
 
-def test_text_named_as_workbook_and_the_reverse(tmp_path):
+def test_text_named_as_workbook_and_reverse(tmp_path):
   book = save(tmp_path / "a.xlsx", [["Subject"], [1]]).rename(tmp_path / "a.csv")
   assert without_rows(read_table(book, header=("Subject",))) == [{"Subject": 1}]
   text = tmp_path / "b.xlsx"
   text.write_text("Subject\n1\n")
-  with pytest.raises(SpreadsheetError, match="b.xlsx is no Excel file"):
+  with pytest.raises(TableError, match="b.xlsx is not an Excel file"):
     read_table(text, header=("Subject",))
 
 
 def test_other_formats(tmp_path):
   old = tmp_path / "CAS(ME)3_part_A_v2.xls"
   old.write_bytes(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(100))
-  with pytest.raises(SpreadsheetError, match="save it as .xlsx"):
+  with pytest.raises(TableError, match="save it as .xlsx"):
     read_table(old, header=HEADER)
-  with pytest.raises(SpreadsheetError, match="cannot be read: No such file"):
+  with pytest.raises(TableError, match="cannot be read: No such file"):
     read_table(tmp_path / "gone.xlsx", header=HEADER)
-  with pytest.raises(SpreadsheetError, match="ending must be"):
+  with pytest.raises(TableError, match="extension must be"):
     read_table(tmp_path / "a.docx", header=HEADER)
 
 
-def test_a_wrong_size_in_the_file_loses_no_row(tmp_path):
+def test_wrong_size_in_the_file_loses_no_row(tmp_path):
   path = save(tmp_path / "a.xlsx", [["Subject"], *([number] for number in range(9))])
   rewrite(path, "xl/worksheets/sheet1.xml", b'ref="A1:A10"', b'ref="A1:A2"')
   assert [row["Subject"] for row in read_table(path, header=("Subject",))] == list(range(9))
@@ -119,7 +119,7 @@ def test_a_wrong_size_in_the_file_loses_no_row(tmp_path):
 def test_formulas_are_not_run(tmp_path):
   path = save(tmp_path / "a.xlsx", [["Subject", "Apex"], [1, "=1+1"]])
   (row,) = read_table(path, header=("Subject", "Apex"))
-  assert row["Apex"] is None  # Excel would have stored its result beside it
+  assert row["Apex"] is None  # Excel would have stored its result
 
 
 def rewrite(path, member, old, new):
@@ -138,14 +138,14 @@ def test_damaged_and_hostile_files(tmp_path, monkeypatch):
   whole = path.read_bytes()
   for length in (30, len(whole) // 2, len(whole) - 30):
     path.write_bytes(whole[:length])
-    with pytest.raises(SpreadsheetError, match="a.xlsx is damaged"):
+    with pytest.raises(TableError, match="a.xlsx is damaged"):
       read_table(path, header=("Subject",))
 
   bomb = io.BytesIO()
   with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
     archive.writestr("xl/sharedStrings.xml", bytes(tables.MAX_BYTES + 1))
   path.write_bytes(bomb.getvalue())
-  with pytest.raises(SpreadsheetError, match="a.xlsx is too large .* unpacked"):
+  with pytest.raises(TableError, match="a.xlsx is too large .* unpacked"):
     read_table(path, header=("Subject",))
 
   path.write_bytes(whole)
@@ -160,25 +160,25 @@ def test_damaged_and_hostile_files(tmp_path, monkeypatch):
     b"<!DOCTYPE worksheet [" + entities + b"]><worksheet ",
   )
   rewrite(path, "xl/worksheets/sheet1.xml", b"<t>x</t>", b"<t>&e9;</t>")
-  with pytest.raises(SpreadsheetError, match="a.xlsx is damaged .*amplification"):
+  with pytest.raises(TableError, match="a.xlsx is damaged .*amplification"):
     read_table(path, header=("Subject",))
 
   path.write_bytes(whole)
   rewrite(path, "xl/worksheets/sheet1.xml", b'r="2"', b'r="900000000"')
   monkeypatch.setattr(tables, "MAX_ROWS", 500)
-  with pytest.raises(SpreadsheetError, match="too large .*501 rows"):
+  with pytest.raises(TableError, match="too large .*501 rows"):
     read_table(path, header=("Subject",))
   monkeypatch.setattr(tables, "MAX_CELLS", 50)
   table = tmp_path / "a.csv"
   table.write_text("Subject\n" + "x," * 60)
-  with pytest.raises(SpreadsheetError, match="too large"):
+  with pytest.raises(TableError, match="too large"):
     read_table(table, header=("Subject",))
 
 
-def test_whole_number():
+def test_parse_integer():
   for blank in (None, "", "/", "-", "NaN", "n/a", "?"):
-    assert whole_number(blank) is None
-  assert [whole_number(cell) for cell in (0, 7, "7", "7.0", 7)] == [0, 7, 7, 7, 7]
-  for odd in (1.5, "x", "12a", "006_1"):
-    with pytest.raises(ValueError, match="no whole number"):
-      whole_number(odd)
+    assert parse_integer(blank) is None
+  assert [parse_integer(cell) for cell in (0, 7, "7", "7.0", 7)] == [0, 7, 7, 7, 7]
+  for invalid in (1.5, "x", "12a", "006_1"):
+    with pytest.raises(ValueError, match="not an integer"):
+      parse_integer(invalid)

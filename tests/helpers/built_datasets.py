@@ -1,4 +1,4 @@
-"""What the tests of dataset builders look at: a built dataset's report, labels and bytes."""
+"""Report, labels and stored bytes of a built dataset, for the tests of builders."""
 
 import io
 import json
@@ -15,12 +15,12 @@ FORMATS = {".tif": "tiff", ".tiff": "tiff", ".png": "png", ".bmp": "bmp"}
 
 
 def draw(path: pathlib.Path, seed: int, size: int = 40, mode: str = "RGB") -> bytes:
-  """A picture without a face, different for every seed, in the format that the name says."""
+  """Writes an image without a face, different for every seed, in the format of the name."""
   path.parent.mkdir(parents=True, exist_ok=True)
   pixels = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), np.uint8)
   data = io.BytesIO()
-  picture = Image.fromarray(pixels).resize((size, size)).convert(mode)
-  picture.save(data, FORMATS.get(path.suffix.lower(), "jpeg"))
+  image = Image.fromarray(pixels).resize((size, size)).convert(mode)
+  image.save(data, FORMATS.get(path.suffix.lower(), "jpeg"))
   path.write_bytes(data.getvalue())
   return data.getvalue()
 
@@ -62,6 +62,6 @@ def labels(builder, split: str = "train") -> dict[str, str]:
 
 
 def stored(builder, split: str = "train") -> dict[str, bytes]:
-  """file -> the bytes of its picture."""
+  """file -> the bytes of its image."""
   source = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
   return {example["file"].decode(): example["image"] for example in source}

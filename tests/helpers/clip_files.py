@@ -1,4 +1,4 @@
-"""Drawn clips and tables in the layouts in which micro-expression datasets are given."""
+"""Drawn clips and tables in the layouts of the micro-expression datasets."""
 
 import functools
 import io
@@ -17,8 +17,8 @@ FORMATS = {".jpg": "jpeg", ".png": "png", ".bmp": "bmp"}
 
 
 @functools.lru_cache(maxsize=4096)
-def picture(number: int, size: tuple[int, int], suffix: str, grey: bool = False) -> bytes:
-  """A blob on a ground, at a place that tells the number; (width, height)."""
+def encode_frame(number: int, size: tuple[int, int], suffix: str, grey: bool = False) -> bytes:
+  """Encodes an image with a blob whose position depends on the number; size is (width, height)."""
   width, height = size
   y, x = np.mgrid[:height, :width]
   blob = np.exp(-((x - 2 - number % 20) ** 2 + (y - height / 2) ** 2) / 20)
@@ -36,15 +36,15 @@ def draw_clip(
   size: tuple[int, int] = (28, 34),
   grey: bool = False,
 ) -> None:
-  """One frame a number; `name` is formatted with it."""
+  """Writes one frame per number; `name` is formatted with it."""
   folder.mkdir(parents=True, exist_ok=True)
   for number in numbers:
     path = folder / name.format(number)
-    path.write_bytes(picture(number, size, path.suffix, grey))
+    path.write_bytes(encode_frame(number, size, path.suffix, grey))
 
 
 def save_table(path: pathlib.Path, rows, sheet: str = "Sheet1") -> None:
-  """An .xlsx of these rows, the header among them."""
+  """Writes an .xlsx with these rows, the header included."""
   path.parent.mkdir(parents=True, exist_ok=True)
   book = openpyxl.Workbook()
   book.active.title = sheet
@@ -54,7 +54,7 @@ def save_table(path: pathlib.Path, rows, sheet: str = "Sheet1") -> None:
 
 
 def build(name: str, folder: pathlib.Path, **options):
-  """The dataset of folder/source, in folder/built; not aligned unless asked for."""
+  """Builds the dataset of folder/source in folder/built; by default not aligned."""
   return prepare(
     name,
     data_dir=str(folder / "built"),
@@ -65,7 +65,7 @@ def build(name: str, folder: pathlib.Path, **options):
 
 
 def report(builder) -> dict[str, dict]:
-  """The report's rows by file."""
+  """Returns the report rows by file."""
   path = pathlib.Path(builder.data_path) / "report.jsonl"
   rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
   assert len({row["file"] for row in rows}) == len(rows)
@@ -73,7 +73,7 @@ def report(builder) -> dict[str, dict]:
 
 
 def statuses(builder) -> dict[str, str]:
-  """What is not "ok" in the report."""
+  """Returns the statuses in the report other than "ok"."""
   return {f: row["status"] for f, row in report(builder).items() if row["status"] != "ok"}
 
 
@@ -91,7 +91,7 @@ def stored(builder) -> dict[str, bytes]:
 
 
 def known_counts(builder) -> dict[str, tuple[int, int, int]]:
-  """class -> (expected, found, stored) of the table of differences."""
+  """class -> (expected, found, stored) of the comparison with published counts."""
   summary = json.loads((pathlib.Path(builder.data_path) / "summary.json").read_text())
   rows = summary["known_counts"]
   assert all(row["split"] == "train" for row in rows)

@@ -1,4 +1,4 @@
-"""A small dataset whose build can be made to stop at any task; for the tests of resuming."""
+"""A small dataset whose build can be stopped at any task, for the tests of resuming."""
 
 import dataclasses
 import hashlib
@@ -11,24 +11,26 @@ from unittest import mock
 import cv2
 import numpy as np
 
-from jax_me.datasets.generation import base_builder, generate, shard_writer
-from jax_me.datasets.generation.example import Example, Outcome, Row
+from jax_me.datasets.generation import generate, shard_writer
+from jax_me.datasets.generation.base_builder import BuilderOptions, FaceDataset
+from jax_me.datasets.generation.example import Example, ReportRow, TaskResult
 from jax_me.datasets.generation.prepare import prepare_dataset
+from jax_me.datasets.generation.split import Split
 
 TASKS = {"train": 12, "test": 6}
 
 
 @dataclasses.dataclass(frozen=True)
-class StoppingOptions:
+class StoppingOptions(BuilderOptions):
   seed: int = 0
 
 
-class Stopping(base_builder.FaceDataset, skip_registration=True):
-  """Two splits; a task gives two images, of which some stand in the dataset more than once."""
+class Stopping(FaceDataset[StoppingOptions], skip_registration=True):
+  """Two splits; a task gives two images, some of which are duplicates."""
 
   name = "stopping"
   Options = StoppingOptions
-  # Where the tasks tell of themselves; the task at which to stop; how.
+  # File to which the tasks append their numbers; the task at which to stop; how.
   log: pathlib.Path | None = None
   stop_at = -1
   how = ""
@@ -41,10 +43,10 @@ class Stopping(base_builder.FaceDataset, skip_registration=True):
     return {"train": {"calm": 12, "glad": 13}}
 
   def splits(self):
-    self.report("notes.txt", "unexpected_place", detail="no picture")
+    self.report("notes.txt", "unexpected_place", detail="not an image")
     starts = {"train": 0, "test": TASKS["train"]}
     return {
-      name: base_builder.Split(
+      name: Split(
         run_task,
         [(starts[name] + n, self.options.seed, self.log, self.stop_at, self.how) for n in range(k)],
         2 * k,
@@ -72,24 +74,24 @@ def run_task(task):
         raise ValueError("no face in 7.png, and on_no_face is error")
   examples, rows = [], []
   for part in range(2):
-    # Tasks from 10 on show the same pictures as those from 0 on.
+    # Tasks from 10 on have the same images as those from 0 on.
     random = np.random.default_rng([number % 10, part, seed])
     data = cv2.imencode(".png", random.integers(0, 256, (12, 12, 3), np.uint8))[1].tobytes()
     file = f"{number}_{part}.png"
     digest = hashlib.sha256(data).hexdigest()
     if number % 4 == 3 and part:
-      rows.append(Row(file, "no_face", {"faces": 0}, digest))
+      rows.append(ReportRow(file, "no_face", {"faces": 0}, digest))
       continue
-    rows.append(Row(file, "ok", {}, digest))
+    rows.append(ReportRow(file, "ok", {}, digest))
     label = ("calm", "glad")[number % 2]
     examples.append(Example(data, label, file, subject=f"Zoë {number // 3}", frame=part))
-  return Outcome(tuple(examples), tuple(rows), ("calm", "glad")[number % 2 :][:1] * 2)
+  return TaskResult(tuple(examples), tuple(rows), ("calm", "glad")[number % 2 :][:1] * 2)
 
 
-def build(data_dir, log=None, stop_at=-1, how="", journal_seconds=0.0, **options):
+def build(data_dir, log=None, stop_at=-1, how="", save_seconds=0.0, **options):
   """Builds it with shards of a few records."""
   with (
-    mock.patch.object(generate, "JOURNAL_SECONDS", journal_seconds),
+    mock.patch.object(generate, "SAVE_SECONDS", save_seconds),
     mock.patch.object(shard_writer, "SHARD_BYTES", 2500),
     mock.patch.multiple(Stopping, log=log, stop_at=stop_at, how=how),
   ):
@@ -99,5 +101,5 @@ def build(data_dir, log=None, stop_at=-1, how="", journal_seconds=0.0, **options
 def main(data_dir, log, stop_at):
   """Builds it in a process of its own, which kills itself at a task."""
   build(data_dir, pathlib.Path(log), int(stop_at), "kill")
-  # Generating may need neither.
+  # Generation must need neither.
   assert not {"tensorflow", "torch"} & set(sys.modules)

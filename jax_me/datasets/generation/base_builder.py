@@ -1,28 +1,38 @@
-"""What every dataset builder shares: features, options, labels.
+"""Common base of the dataset builders: features, options, labels.
 
-A builder subclasses FaceDataset and says three things: its `Options` (a frozen dataclass of
-everything that changes the content), `label_names`, and `splits`: for each split the tasks that
-give its examples (`Split`; `generation` runs them).
+A builder subclasses FaceDataset and defines `Options` (a frozen dataclass of everything that
+changes the content), `label_names`, and `splits`: the tasks that produce the examples of each
+split, which `jax_me.datasets.generation.generate` runs.
 """
 
 import abc
 import dataclasses
 import json
 import pathlib
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.dataset_builder import FileReaderBuilder
 
-from jax_me.datasets.generation.example import Row
+from jax_me.datasets.generation.example import ReportRow
 from jax_me.datasets.generation.source_files import fingerprint_folder
 from jax_me.datasets.generation.split import Split
 
 
 @dataclasses.dataclass(frozen=True)
-class NoOptions:
-  """For builders whose content depends on nothing."""
+class BuilderOptions:
+  """Base of the builders' options; a builder without options uses it as it is."""
+
+  def _reset(self, *names: str) -> None:
+    """Sets options that have no effect to their defaults, so that they do not change the build."""
+    defaults = {field.name: field.default for field in dataclasses.fields(self)}
+    for name in names:
+      object.__setattr__(self, name, defaults[name])
+
+
+OptionsT = TypeVar("OptionsT", bound=BuilderOptions)
 
 
 @dataclasses.dataclass(eq=False)
@@ -32,64 +42,67 @@ class FaceDatasetConfig(tfds.core.BuilderConfig):
   Attributes:
     options: the builder's Options.
     labels: class names in the order of their codes.
-    fingerprint: identifies the user's files, "" when there are none.
-    manual_dir: where these files lie; not part of the identity.
-    workers: processes used for generation; not part of the identity.
+    fingerprint: hash of the user's files, "" when there are none.
+    manual_dir: folder of these files; not part of the build's fingerprint.
+    workers: processes used for generation; not part of the build's fingerprint.
   """
 
-  options: Any = None
+  options: BuilderOptions = BuilderOptions()
   labels: tuple[str, ...] = ()
   fingerprint: str = ""
   manual_dir: pathlib.Path | None = None
   workers: int = 1
 
 
-class FaceDataset(FileReaderBuilder):
-  """A TFDS builder with jax_me's common features, stored as array_record.
+class FaceDataset(FileReaderBuilder, Generic[OptionsT]):
+  """A TFDS builder with the common features of jax_me, stored as array_record.
 
   Subclasses set `name`, `DESCRIPTION`, `Options`, and `MANUAL_DOWNLOAD_INSTRUCTIONS` when they
   read the user's files; they define `label_names` and `splits`.
+
+  Attributes:
+    listing_rows: report rows of problems that `splits` finds before any task runs.
   """
 
   VERSION = tfds.core.Version("1.0.0")
   DESCRIPTION: ClassVar[str] = ""
   CITATION: ClassVar[str] = ""
-  Options: ClassVar[type] = NoOptions
+  Options: ClassVar[type[BuilderOptions]] = BuilderOptions
 
   @classmethod
   @abc.abstractmethod
-  def label_names(cls, options: Any, manual_dir: pathlib.Path | None) -> tuple[str, ...]:
+  def label_names(cls, options: OptionsT, manual_dir: pathlib.Path | None) -> tuple[str, ...]:
     """Class names in the order of their codes."""
 
   @abc.abstractmethod
   def splits(self) -> dict[str, Split]:
-    """The splits to generate; `self.options` and `self.manual_dir` say from what."""
+    """The splits to generate from `self.manual_dir` with `self.options`."""
 
   @classmethod
-  def fingerprint(cls, options: Any, manual_dir: pathlib.Path) -> str:
-    """Identifies the user's files. Override to look at fewer of them."""
+  def fingerprint(cls, options: OptionsT, manual_dir: pathlib.Path) -> str:
+    """Hash of the user's files. Override it to include fewer of them."""
     del options
     return fingerprint_folder(manual_dir)
 
   @classmethod
-  def settle_options(cls, options: Any, manual_dir: pathlib.Path) -> Any:
-    """Replaces options that mean "see what is there" by what the user's files are."""
+  def resolve_options(cls, options: OptionsT, manual_dir: pathlib.Path) -> OptionsT:
+    """Replaces "auto" options by values that fit the user's files."""
     del manual_dir
     return options
 
   @classmethod
-  def is_answer(cls, built: dict[str, Any], options: Any) -> bool:
-    """Whether a build with these options (as JSON values) is one that `options` ask for."""
-    return built == json.loads(json.dumps(dataclasses.asdict(options)))
+  def matches_options(cls, built: Mapping[str, object], options: OptionsT) -> bool:
+    """Whether a build with the options `built` (as JSON values) satisfies `options`."""
+    return dict(built) == json.loads(json.dumps(dataclasses.asdict(options)))
 
   @classmethod
-  def config_title(cls, options: Any) -> str:
+  def config_title(cls, options: OptionsT) -> str:
     """Readable first part of the folder name, for example "aligned_224"."""
     del options
     return "data"
 
   def __init__(self, *, config: FaceDatasetConfig, **kwargs: Any):
-    self.listed: list[Row] = []
+    self.listing_rows: list[ReportRow] = []
     kwargs.setdefault("file_format", "array_record")
     super().__init__(config=config, **kwargs)
 
@@ -99,9 +112,9 @@ class FaceDataset(FileReaderBuilder):
     return self.builder_config
 
   @property
-  def options(self) -> Any:
+  def options(self) -> OptionsT:
     """The validated Options of this variant."""
-    return self.config.options
+    return cast(OptionsT, self.config.options)
 
   @property
   def labels(self) -> tuple[str, ...]:
@@ -110,14 +123,20 @@ class FaceDataset(FileReaderBuilder):
 
   @property
   def manual_dir(self) -> pathlib.Path:
-    """The user's files; only there while generating."""
+    """Folder of the user's files; available only during generation."""
     if self.config.manual_dir is None:
       raise ValueError(f"dataset {self.name} was opened without manual_dir")
     return self.config.manual_dir
 
-  def report(self, file: str, status: str, **details: Any) -> None:
-    """Adds one row to the report beside the dataset; for what `splits` finds before any task."""
-    self.listed.append(Row(file, status, details))
+  def report(self, file: str, status: str, **details: object) -> None:
+    """Adds a report row for something that `splits` finds before any task runs.
+
+    Args:
+      file: relative name of the source file.
+      status: kind of problem.
+      **details: further JSON values of the row.
+    """
+    self.listing_rows.append(ReportRow(file, status, details))
 
   def known_counts(self) -> dict[str, dict[str, int]]:
     """Published numbers of images, split -> class -> number, to compare this copy with."""
@@ -149,16 +168,16 @@ class FaceDataset(FileReaderBuilder):
     )
 
   def _create_builder_config(self, builder_config: Any, version: Any) -> FaceDatasetConfig:
-    # TFDS would warn of a "custom data configuration"; here all are.
+    # Avoids a warning of TFDS about a "custom data configuration".
     del version
     return builder_config
 
   def _download_and_prepare(self, **kwargs: Any) -> None:
-    raise ValueError(f"dataset {self.name} is made by jax_me.datasets.catalog.prepare")
+    raise ValueError(f"dataset {self.name} is built by jax_me.datasets.catalog.prepare")
 
 
 class _LocalInfo(tfds.core.DatasetInfo):
-  """DatasetInfo that does not look for published statistics (and leave empty folders in /tmp)."""
+  """DatasetInfo that does not query the TFDS bucket (which would leave empty folders in /tmp)."""
 
   def initialize_from_bucket(self) -> None:
-    """There is nothing published about the user's own data."""
+    """Does nothing: no statistics of the user's data are published."""

@@ -1,4 +1,4 @@
-"""One process builds, the others wait for it."""
+"""Lock that lets one process build a dataset while others wait."""
 
 import contextlib
 import fcntl

@@ -1,11 +1,10 @@
-"""What a task of a build hands back: images to store, and what became of every source file.
+"""Results of build tasks: images to store, and the report row of every source file.
 
-Worker processes import this, so it imports nothing of TFDS.
+Worker processes import this module, so it imports nothing of TFDS.
 """
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,13 +15,13 @@ class Example:
     image: encoded bytes, JPEG or PNG.
     label: class name, one of the builder's label names.
     file: relative name of the source, unique in the split.
-    subject: the person, "" unknown.
+    subject: the person, "" if unknown.
     clip: the recording, "" for a single photograph.
-    frame: position in the clip, -1 unknown.
-    onset, apex, offset: frame numbers of the expression in its clip, -1 unknown.
+    frame: frame number in the clip, -1 if unknown.
+    onset, apex, offset: frame numbers of the expression in its clip, -1 if unknown.
     database: source dataset, "" when there is only one.
-    targets: probability of every class where the dataset has shares of votes, else empty. Kept in
-      the index only.
+    targets: probability of every class where the dataset has vote distributions, else empty.
+      Stored in the index only.
   """
 
   image: bytes
@@ -39,34 +38,34 @@ class Example:
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
-  """What became of one source file: a row of the build's report.
+class ReportRow:
+  """Row of the build report: the result for one source file.
 
   Attributes:
-    file: its relative name; "name#2" for a second thing taken from one file.
-    status: "ok" when it is stored unharmed, else a word for what happened.
+    file: its relative name; "name#2" for a second example from one file.
+    status: "ok" when it is stored unchanged or as intended, else the kind of problem.
     details: further JSON values of the row.
-    digest: SHA-256 of the source's bytes in hex, "" when it was not read. The base finds equal
-      contents by it, within and across splits, and adds `same_content_as` to the row.
+    digest: SHA-256 of the source's bytes in hex, "" when it was not read. Duplicates within and
+      across splits are detected by it and marked with `same_content_as`.
   """
 
   file: str
   status: str
-  details: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  details: Mapping[str, object] = dataclasses.field(default_factory=dict)
   digest: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
-class Outcome:
-  """What one task gave.
+class TaskResult:
+  """Result of one task.
 
   Attributes:
     examples: the images to store, in order.
-    rows: what became of the source files, in order.
-    found: labels of the annotations that the task handled, whether or not their images could be
-      stored; compared with the published numbers.
+    rows: report rows of the source files, in order.
+    found: labels of the annotations that the task processed, whether or not their images could be
+      stored; compared with the published counts.
   """
 
   examples: tuple[Example, ...] = ()
-  rows: tuple[Row, ...] = ()
+  rows: tuple[ReportRow, ...] = ()
   found: tuple[str, ...] = ()

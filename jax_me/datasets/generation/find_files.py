@@ -1,4 +1,4 @@
-"""Looking for a release's files below the user's folder: copies are nested in every way."""
+"""Search for a release's files below the user's folder, at any level of nesting."""
 
 import hashlib
 import os
@@ -6,48 +6,60 @@ import pathlib
 from collections.abc import Callable, Iterable, Iterator
 
 ARCHIVES = (".zip", ".rar", ".7z", ".tar", ".tgz", ".gz", ".bz2", ".xz")
-_SHOWN_NAMES = 5
+_MAX_LISTED_NAMES = 5
 
 
 def walk_folders(
   folder: pathlib.Path, *, depth: int = 4, enter: Callable[[str], bool] = lambda name: True
 ) -> Iterator[tuple[pathlib.Path, list[str], list[str]]]:
-  """(folder, its files, its folders) from the top down, names sorted, hidden ones left out.
+  """Walks folders level by level; hidden files and folders are skipped.
 
   Args:
-    folder: where to begin.
-    depth: how many folders below it are still looked into.
-    enter: tells by its name whether a folder is looked into.
+    folder: the top folder.
+    depth: number of levels below it that are searched.
+    enter: whether a folder is searched, given its name.
+
+  Yields:
+    (folder, names of its files, names of its folders), names sorted.
   """
   seen: set[str] = set()
   level = [folder]
   for _ in range(depth + 1):
     below: list[pathlib.Path] = []
-    for place in level:
-      real = os.path.realpath(place)
-      if real in seen:  # a link that leads back
+    for current in level:
+      real = os.path.realpath(current)
+      if real in seen:  # a link to a folder above
         continue
       seen.add(real)
       files: list[str] = []
       folders: list[str] = []
       try:
-        with os.scandir(place) as entries:
+        with os.scandir(current) as entries:
           for entry in entries:
             if not entry.name.startswith("."):
               (folders if entry.is_dir() else files).append(entry.name)
-      except OSError:  # not ours to read: then the release is not in there
+      except OSError:  # no permission: the release cannot be in there
         continue
-      yield place, sorted(files), sorted(folders)
-      below += [place / name for name in sorted(folders) if enter(name)]
+      yield current, sorted(files), sorted(folders)
+      below += [current / name for name in sorted(folders) if enter(name)]
     level = below
 
 
 def find_files(folder: pathlib.Path, names: Iterable[str], *, depth: int = 4) -> list[pathlib.Path]:
-  """All files with one of these names, whatever their case; upper folders first."""
+  """Finds all files with one of the names, ignoring case; upper folders first.
+
+  Args:
+    folder: the top folder.
+    names: the file names.
+    depth: number of levels below it that are searched.
+
+  Returns:
+    Paths of the files.
+  """
   wanted = {name.casefold() for name in names}
   return [
-    place / name
-    for place, files, _ in walk_folders(folder, depth=depth)
+    parent / name
+    for parent, files, _ in walk_folders(folder, depth=depth)
     for name in files
     if name.casefold() in wanted
   ]
@@ -60,42 +72,55 @@ def find_folders(
   depth: int = 4,
   enter: Callable[[str], bool] = lambda name: True,
 ) -> list[pathlib.Path]:
-  """All folders of this name, whatever their case, the given one included; upper ones first."""
+  """Finds all folders of a name, ignoring case; upper folders first.
+
+  Args:
+    folder: the top folder, which may have the name itself.
+    name: the name.
+    depth: number of levels below it that are searched.
+    enter: whether a folder is searched, given its name.
+
+  Returns:
+    Paths of the folders.
+  """
   wanted = name.casefold()
   found = [folder] if folder.name.casefold() == wanted else []
-  for place, _, folders in walk_folders(folder, depth=depth, enter=enter):
-    found += [place / name for name in folders if name.casefold() == wanted]
+  for parent, _, folders in walk_folders(folder, depth=depth, enter=enter):
+    found += [parent / name for name in folders if name.casefold() == wanted]
   return found
 
 
 def describe_missing(folder: pathlib.Path, what: str, *, hint: str = "") -> str:
-  """The message for files that are not below a folder: what is there, and what to unpack first.
+  """Returns the error message for files that were not found.
 
   Args:
-    folder: where they were looked for.
-    what: what was looked for.
-    hint: part of an archive's name; archives without it are only named where none has it.
+    folder: the folder that was searched.
+    what: what was searched for.
+    hint: part of an archive's name; archives without it are named only if none has it.
+
+  Returns:
+    A sentence that names the content of the folder, or the archives to unpack first.
   """
-  places = list(walk_folders(folder))
+  walked = list(walk_folders(folder))
   archives = [
-    (place / name).relative_to(folder).as_posix()
-    for place, files, _ in places
+    (parent / name).relative_to(folder).as_posix()
+    for parent, files, _ in walked
     for name in files
     if name.lower().endswith(ARCHIVES)
   ]
   archives = [name for name in archives if hint and hint.casefold() in name.casefold()] or archives
   if archives:
-    told = f"unpack {_listed(archives)} first"
+    found = f"unpack {_join_names(archives)} first"
   else:
-    names = [name for names in places[0][1:] for name in names] if places else []
-    told = f"it holds {_listed(sorted(names))}" if names else "it is empty"
-  return f"manual_dir {folder} has no {what} ({told})."
+    names = [name for names in walked[0][1:] for name in names] if walked else []
+    found = f"it holds {_join_names(sorted(names))}" if names else "it is empty"
+  return f"manual_dir {folder} has no {what} ({found})."
 
 
-def fingerprint(files: Iterable[pathlib.Path], folders: Iterable[pathlib.Path] = ()) -> str:
+def fingerprint_files(files: Iterable[pathlib.Path], folders: Iterable[pathlib.Path] = ()) -> str:
   """Hash of the files' names, sizes and times, and of the names of all files in the folders.
 
-  Pictures are not asked for size and time: on a network disk that takes minutes at every start.
+  Sizes and times of images are not read: on a network disk that takes minutes at every start.
   """
   digest = hashlib.sha256()
   for path in files:
@@ -111,5 +136,5 @@ def _line(text: str) -> bytes:
   return f"{text}\n".encode("utf-8", "surrogateescape")
 
 
-def _listed(names: list[str]) -> str:
-  return ", ".join(names[:_SHOWN_NAMES]) + (", ..." if len(names) > _SHOWN_NAMES else "")
+def _join_names(names: list[str]) -> str:
+  return ", ".join(names[:_MAX_LISTED_NAMES]) + (", ..." if len(names) > _MAX_LISTED_NAMES else "")

@@ -1,22 +1,27 @@
-"""What the builders of labelled pictures share: the options of cutting faces, and a split."""
+"""Options and splits of datasets of labelled images."""
 
 import dataclasses
 import pathlib
 from collections.abc import Sequence
 
-from jax_me.datasets.generation.process_images import Cut, Picture, picture_tasks, run_pictures
+from jax_me.datasets.generation.base_builder import BuilderOptions
+from jax_me.datasets.generation.process_images import (
+  CropOptions,
+  LabeledImage,
+  check_encoding,
+  make_image_tasks,
+  run_image_task,
+)
 from jax_me.datasets.generation.split import Split
 from jax_me.faces.alignment import check_settings
 
-ENCODINGS = ("png", "jpg")
-
 
 @dataclasses.dataclass(frozen=True)
-class PictureOptions:
-  """How the pictures of a dataset are cut.
+class ImageOptions(BuilderOptions):
+  """Options of the face crops of a dataset.
 
   Attributes:
-    align: cut out and align the face with dlib. False keeps the release's pictures as they are.
+    align: cut out and align the face with dlib. False keeps the release's images as they are.
     size: side of aligned faces in pixels.
     on_no_face: for align, where dlib finds none: "skip", "center" (unaligned) or "error".
     encoding: "png" (lossless) or "jpg" (quality 95, a fifth of the size), for aligned faces.
@@ -29,30 +34,36 @@ class PictureOptions:
 
   def __post_init__(self):
     check_settings(self.size, self.on_no_face)
-    if self.encoding not in ENCODINGS:
-      raise ValueError(f"encoding must be one of {', '.join(ENCODINGS)}: {self.encoding!r}")
+    check_encoding(self.encoding)
     if not self.align:
-      # These settings then change nothing, so they must not make another dataset.
-      for field in ("size", "on_no_face", "encoding"):
-        object.__setattr__(self, field, type(self).__dataclass_fields__[field].default)
+      self._reset("size", "on_no_face", "encoding")
 
   @property
-  def cut(self) -> Cut:
-    """The same for the tasks."""
-    return Cut(self.align, self.size, self.on_no_face, self.encoding)
+  def crop(self) -> CropOptions:
+    """The same options for the tasks."""
+    return CropOptions(self.align, self.size, self.on_no_face, self.encoding)
 
   @property
-  def cut_title(self) -> str:
-    """For the names of built variants: "aligned_224" or "original"."""
+  def crop_title(self) -> str:
+    """Part of the folder name of a variant: "aligned_224" or "original"."""
     return f"aligned_{self.size}" if self.align else "original"
 
 
-def picture_split(folder: pathlib.Path, pictures: Sequence[Picture], cut: Cut) -> Split:
-  """The split of some pictures below a folder, in their order."""
-  tasks = picture_tasks(folder, pictures, cut)
-  return Split(run_pictures, tasks, len(pictures), tasks_per_worker(cut))
+def image_split(folder: pathlib.Path, images: Sequence[LabeledImage], crop: CropOptions) -> Split:
+  """Returns the split of images below a folder.
+
+  Args:
+    folder: the folder that holds the images.
+    images: the images, in the order of storage.
+    crop: options of the face crops.
+
+  Returns:
+    The split, with tasks of several images.
+  """
+  tasks = make_image_tasks(folder, images, crop)
+  return Split(run_image_task, tasks, len(images), tasks_per_worker(crop))
 
 
-def tasks_per_worker(cut: Cut) -> int:
-  """See `generation.Split`: aligning a picture takes some 30 times as long as reading it."""
-  return 2 if cut.align else 64
+def tasks_per_worker(crop: CropOptions) -> int:
+  """See `Split.tasks_per_worker`: aligning takes some 30 times as long as reading an image."""
+  return 2 if crop.align else 64

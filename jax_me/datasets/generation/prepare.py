@@ -1,9 +1,8 @@
-"""From a builder class and its options to a dataset that is ready to read."""
+"""Preparation of a dataset: opens a finished build, or generates it first."""
 
 import logging
 import os
 import pathlib
-from typing import Any
 
 from jax_me.cpu_cores import available_cores
 from jax_me.datasets.generation.base_builder import FaceDataset, FaceDatasetConfig
@@ -11,7 +10,7 @@ from jax_me.datasets.generation.build_lock import build_lock
 from jax_me.datasets.generation.fingerprint import (
   find_prepared,
   find_respelled,
-  identity_hash,
+  fingerprint_hash,
   make_options,
 )
 from jax_me.datasets.generation.generate import generate
@@ -25,24 +24,31 @@ def prepare_dataset(
   data_dir: str | os.PathLike[str],
   manual_dir: str | os.PathLike[str] | None = None,
   workers: int | None = None,
-  **options: Any,
+  **options: object,
 ) -> FaceDataset:
-  """See `jax_me.datasets.catalog.prepare`."""
+  """Implements `jax_me.datasets.catalog.prepare` for a builder class.
+
+  Args:
+    cls: the builder.
+    data_dir: folder where datasets are kept.
+    manual_dir: folder with the user's files; None opens the one build with these options.
+    workers: processes for generation; None takes one per CPU core.
+    **options: fields of `cls.Options`.
+
+  Returns:
+    The builder of a complete dataset.
+
+  Raises:
+    ValueError: unknown option, unusable manual_dir, or no usable image.
+    OSError: data_dir cannot be written, or the disk is full.
+  """
   folder = pathlib.Path(data_dir).expanduser()
   checked = make_options(cls, options)
   needs_files = cls.MANUAL_DOWNLOAD_INSTRUCTIONS is not None
   if manual_dir is not None and not needs_files:
     raise ValueError(f"dataset {cls.name} reads no files of yours; leave out manual_dir")
   if needs_files and manual_dir is None:
-    found = find_prepared(cls, folder, checked)
-    config = FaceDatasetConfig(
-      name=found["config_name"],
-      version=cls.VERSION,
-      options=make_options(cls, found["options"]),
-      labels=tuple(found["labels"]),
-      fingerprint=found["fingerprint"],
-    )
-    return cls(data_dir=folder, config=config)
+    return cls(data_dir=folder, config=find_prepared(cls, folder, checked))
   source = None
   if manual_dir is not None:
     source = pathlib.Path(manual_dir).expanduser()
@@ -51,7 +57,7 @@ def prepare_dataset(
         f"manual_dir {source} of dataset {cls.name} is not a folder. "
         f"{cls.MANUAL_DOWNLOAD_INSTRUCTIONS}"
       )
-    checked = cls.settle_options(checked, source)
+    checked = cls.resolve_options(checked, source)
   config = FaceDatasetConfig(
     name="",
     version=cls.VERSION,
@@ -61,13 +67,13 @@ def prepare_dataset(
     manual_dir=source,
     workers=available_cores() if workers is None else workers,
   )
-  config.name = f"{cls.config_title(checked)}-{identity_hash(cls, config)}"
+  config.name = f"{cls.config_title(checked)}-{fingerprint_hash(cls, config)}"
   builder = cls(data_dir=folder, config=config)
   if not _is_complete(builder):
     if respelled := find_respelled(cls, folder, config):
       return cls(data_dir=folder, config=respelled)
     with build_lock(folder / cls.name / f".{config.name}.lock"):
-      # Another process may have generated it while this one waited.
+      # Another process may have generated it in the meantime.
       if not _is_complete(builder):
         logger.info("generating dataset %s in %s", cls.name, builder.data_path)
         generate(builder)
@@ -77,7 +83,7 @@ def prepare_dataset(
 
 
 def _is_complete(builder: FaceDataset) -> bool:
-  """Whether the dataset is there. TFDS renames its folder into place when all is written."""
+  """Whether the dataset exists; its folder gets its final name when everything is written."""
   folder = pathlib.Path(builder.data_path)
   if not folder.exists():
     return False

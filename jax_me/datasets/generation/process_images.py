@@ -1,43 +1,45 @@
-"""The work on some labelled pictures of a dataset: read, keep or align, encode.
+"""Tasks of labelled images: read, keep or align, encode.
 
 Runs in worker processes, so it imports nothing of TFDS.
 """
 
 import dataclasses
 import hashlib
+import io
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
+from PIL import Image
 
-from jax_me.datasets.generation.example import Example, Outcome, Row
-from jax_me.datasets.labeled_folder.process_files import is_plain
+from jax_me.datasets.generation.example import Example, ReportRow, TaskResult
 from jax_me.faces.alignment import AlignedFace, ClipAligner, NoFaceError, align_image
 from jax_me.faces.detector import Face, find_faces
 from jax_me.faces.image_files import UnreadableImage, encode_image, read_image
 
 Box = tuple[float, float, float, float]
 
-PICTURES_PER_TASK = 32
-# A face is looked for in a square of so many times the longer side of its inner box: dlib needs
-# the whole head, and in a large picture it would pass over a small face beside a large one.
-SEARCHED = 4
+ENCODINGS = ("png", "jpg")
+EXIF_ORIENTATION = 0x0112
+IMAGES_PER_TASK = 32
+# Faces are searched for in a square of this many times the longer side of `inner`: dlib needs the
+# whole head, and in a large image it may miss a small face beside a large one.
+SEARCH_SCALE = 4
 
 
 @dataclasses.dataclass(frozen=True)
-class Picture:
-  """One picture that a dataset lists.
+class LabeledImage:
+  """One image that a dataset lists.
 
   Attributes:
     file: its name, unique in the split.
     label: class name.
-    path: where it lies below the task's folder; "" where `file` says it.
+    path: path below the task's folder; "" if it equals `file`.
     subject, clip, frame, onset, apex: as in `Example`.
-    inner: left, top, right, bottom of the eyes and mouth of the face that is meant, in pixels;
-      None takes the largest face.
+    inner: left, top, right, bottom of the eyes and mouth of the labelled face, in pixels; None
+      selects the largest face.
     targets: as in `Example`.
-    details: for the row of the report.
+    details: for the report row.
   """
 
   file: str
@@ -50,9 +52,10 @@ class Picture:
   apex: int = -1
   inner: Box | None = None
   targets: tuple[float, ...] = ()
-  details: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  details: Mapping[str, object] = dataclasses.field(default_factory=dict)
 
   def example(self, image: bytes) -> Example:
+    """Returns the example with the encoded image."""
     return Example(
       image=image,
       label=self.label,
@@ -67,14 +70,14 @@ class Picture:
 
 
 @dataclasses.dataclass(frozen=True)
-class Cut:
-  """What is done to the pictures.
+class CropOptions:
+  """Cropping and encoding of images.
 
   Attributes:
-    align: whether dlib cuts out the face; else the picture is kept, byte for byte where it is an
-      ordinary JPEG or PNG.
+    align: crop the face with dlib; else the image is kept, byte for byte where it is an ordinary
+      JPEG or PNG.
     size: side of aligned faces in pixels.
-    on_no_face: for pictures without a face: "skip", "center" or "error".
+    on_no_face: for images without a face: "skip", "center" or "error".
     encoding: "png" or "jpg", for aligned faces.
   """
 
@@ -85,83 +88,123 @@ class Cut:
 
 
 @dataclasses.dataclass(frozen=True)
-class PictureTask:
-  """Some pictures of a split below one folder."""
+class ImageTask:
+  """Images of a split below one folder."""
 
   folder: str
-  pictures: tuple[Picture, ...]
-  cut: Cut = Cut()
+  images: tuple[LabeledImage, ...]
+  crop: CropOptions = CropOptions()
 
 
-def picture_tasks(folder: pathlib.Path, pictures: Sequence[Picture], cut: Cut) -> list[PictureTask]:
-  """Divides pictures into tasks, in their order."""
+def check_encoding(encoding: str) -> None:
+  """Raises ValueError unless the encoding is one of ENCODINGS."""
+  if encoding not in ENCODINGS:
+    raise ValueError(f"encoding must be one of {', '.join(ENCODINGS)}: {encoding!r}")
+
+
+def make_image_tasks(
+  folder: pathlib.Path, images: Sequence[LabeledImage], crop: CropOptions
+) -> list[ImageTask]:
+  """Divides images into tasks of IMAGES_PER_TASK.
+
+  Args:
+    folder: the folder that holds the images.
+    images: the images.
+    crop: options of the face crops.
+
+  Returns:
+    The tasks, in the order of the images.
+  """
   return [
-    PictureTask(str(folder), tuple(pictures[start : start + PICTURES_PER_TASK]), cut)
-    for start in range(0, len(pictures), PICTURES_PER_TASK)
+    ImageTask(str(folder), tuple(images[start : start + IMAGES_PER_TASK]), crop)
+    for start in range(0, len(images), IMAGES_PER_TASK)
   ]
 
 
-def run_pictures(task: PictureTask) -> Outcome:
-  """Handles all pictures of a task; one row each, in order.
+def run_image_task(task: ImageTask) -> TaskResult:
+  """Processes all images of a task; one report row each, in order.
 
   Raises:
-    ValueError: no face in a picture, and on_no_face is "error"; the message names the file.
+    ValueError: no face in an image, and on_no_face is "error"; the message names the file.
   """
   examples, rows = [], []
-  for picture in task.pictures:
+  for image in task.images:
     try:
-      data = (pathlib.Path(task.folder) / (picture.path or picture.file)).read_bytes()
+      data = (pathlib.Path(task.folder) / (image.path or image.file)).read_bytes()
     except OSError as error:
       status = "missing" if isinstance(error, FileNotFoundError) else "unreadable"
-      details = {**picture.details, "detail": error.strerror or str(error)}
-      rows.append(Row(picture.file, status, details))
+      details = {**image.details, "detail": error.strerror or str(error)}
+      rows.append(ReportRow(image.file, status, details))
       continue
-    stored, row = handle_picture(picture, data, task.cut)
+    stored, row = process_image(image, data, task.crop)
     rows.append(row)
     if stored is not None:
-      examples.append(picture.example(stored))
-  return Outcome(tuple(examples), tuple(rows), tuple(picture.label for picture in task.pictures))
+      examples.append(image.example(stored))
+  return TaskResult(tuple(examples), tuple(rows), tuple(image.label for image in task.images))
 
 
-def handle_picture(picture: Picture, data: bytes, cut: Cut) -> tuple[bytes | None, Row]:
-  """The bytes to store, None when there are none, and what became of a picture.
+def process_image(
+  image: LabeledImage, data: bytes, crop: CropOptions
+) -> tuple[bytes | None, ReportRow]:
+  """Decodes an image and crops its face if wanted.
+
+  Args:
+    image: the image.
+    data: content of its file.
+    crop: options of the face crops.
+
+  Returns:
+    The bytes to store, None when there are none, and the report row.
 
   Raises:
-    ValueError: as in `run_pictures`.
+    ValueError: as in `run_image_task`.
   """
   digest = hashlib.sha256(data).hexdigest()
   try:
-    image = read_image(data)
+    pixels = read_image(data)
   except UnreadableImage as error:
-    details = {**picture.details, "detail": error.reason}
-    return None, Row(picture.file, "unreadable", details, digest)
-  if not cut.align:
-    stored = data if is_plain(data) else encode_image(image)
-    return stored, Row(picture.file, "ok", picture.details, digest)
+    details = {**image.details, "detail": error.reason}
+    return None, ReportRow(image.file, "unreadable", details, digest)
+  if not crop.align:
+    stored = data if is_portable_image(data) else encode_image(pixels)
+    return stored, ReportRow(image.file, "ok", image.details, digest)
   try:
-    aligned = _align(image, picture.inner, cut)
+    aligned = _align(pixels, image.inner, crop)
   except NoFaceError as error:
-    raise ValueError(f"{picture.file}: {error}") from error
-  details = {**picture.details, "faces": aligned.record["faces"]}
-  row = Row(picture.file, aligned.record["status"], details, digest)
+    raise ValueError(f"{image.file}: {error}") from error
+  details = {**image.details, "faces": aligned.record["faces"]}
+  row = ReportRow(image.file, aligned.record["status"], details, digest)
   if aligned.image is None:
     return None, row
-  return encode_image(aligned.image, cut.encoding), row
+  return encode_image(aligned.image, crop.encoding), row
 
 
-def _align(image: np.ndarray, inner: Box | None, cut: Cut) -> AlignedFace:
+def is_portable_image(data: bytes) -> bool:
+  """Whether every reader decodes the bytes alike: upright 8-bit RGB or grey JPEG or PNG."""
+  with Image.open(io.BytesIO(data)) as image:
+    return (
+      image.format in ("JPEG", "PNG")
+      and image.mode in ("RGB", "L")
+      and not image.has_transparency_data
+      and image.getexif().get(EXIF_ORIENTATION, 1) == 1
+    )
+
+
+def _align(image: np.ndarray, inner: Box | None, crop: CropOptions) -> AlignedFace:
   if inner is None:
-    return align_image(image, cut.size, cut.on_no_face)
+    return align_image(image, crop.size, crop.on_no_face)
   left, top, right, bottom = inner
   x, y = (left + right) / 2, (top + bottom) / 2
-  half = SEARCHED * max(right - left, bottom - top) / 2
+  half = SEARCH_SCALE * max(right - left, bottom - top) / 2
   first_column, first_row = max(0, round(x - half)), max(0, round(y - half))
-  around = image[first_row : round(y + half) + 1, first_column : round(x + half) + 1]
-  if not around.size:  # the box lies outside the picture
-    return ClipAligner.from_frame(image, [], cut.size, cut.on_no_face).align(image)
-  around = np.ascontiguousarray(around)
-  meant = [face for face in find_faces(around) if _contains(face, x - first_column, y - first_row)]
-  return ClipAligner.from_frame(around, meant, cut.size, cut.on_no_face).align(around)
+  region = image[first_row : round(y + half) + 1, first_column : round(x + half) + 1]
+  if not region.size:  # the box is outside the image
+    return ClipAligner.from_frame(image, [], crop.size, crop.on_no_face).align(image)
+  region = np.ascontiguousarray(region)
+  labelled = [
+    face for face in find_faces(region) if _contains(face, x - first_column, y - first_row)
+  ]
+  return ClipAligner.from_frame(region, labelled, crop.size, crop.on_no_face).align(region)
 
 
 def _contains(face: Face, x: float, y: float) -> bool:

@@ -1,6 +1,6 @@
-"""Work spread over processes, results in order, memory bounded.
+"""Ordered parallel map over processes with bounded memory.
 
-dlib holds Python's lock while it looks for faces, so threads would not help.
+dlib holds the GIL while it detects faces, so threads would not help.
 """
 
 import collections
@@ -23,17 +23,20 @@ def map_in_processes(
 ) -> Iterator[R]:
   """Yields function(item) for every item, in order.
 
-  At most `4 * workers` items are under way or waiting, so a slow consumer does not fill memory.
-  Processes are spawned, not forked: a fork of a process that runs JAX's threads can hang.
+  At most `4 * workers` items are in progress or waiting, so a slow consumer does not fill memory.
+  Processes are spawned, not forked: a fork of a process with JAX threads can hang.
 
   Args:
     function: a module-level function; it, the items and the results must pickle.
-    items: taken lazily.
+    items: consumed lazily.
     workers: number of processes; 0 or 1 runs everything in this process.
+
+  Yields:
+    The results, in the order of the items.
 
   Raises:
     ValueError: workers is negative.
-    RuntimeError: a worker died (most often: out of memory). Errors of `function` pass through.
+    RuntimeError: a worker died (usually out of memory). Errors of `function` propagate.
   """
   if workers < 0:
     raise ValueError(f"workers must be 0 or more, got {workers}")
@@ -57,7 +60,7 @@ def map_in_processes(
   except concurrent.futures.process.BrokenProcessPool as error:
     raise RuntimeError(
       "a worker process died. Either memory ran out: use fewer workers; or the calling script "
-      'lacks `if __name__ == "__main__":` around its work, which every worker then repeats'
+      'lacks `if __name__ == "__main__":` around its work, so that every worker repeats it'
     ) from error
   finally:
     pool.shutdown(wait=True, cancel_futures=True)
@@ -65,11 +68,11 @@ def map_in_processes(
 
 def _start_worker() -> None:
   signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C reaches all processes; the parent decides
-  threading.Thread(target=_end_with_parent, daemon=True).start()
+  threading.Thread(target=_exit_with_parent, daemon=True).start()
 
 
-def _end_with_parent() -> None:
-  # Otherwise the workers of a killed build would wait for tasks for ever.
+def _exit_with_parent() -> None:
+  # Otherwise the workers of a killed build would wait for tasks forever.
   parent = multiprocessing.parent_process()
   assert parent is not None
   multiprocessing.connection.wait([parent.sentinel])

@@ -1,30 +1,30 @@
-"""How far a build has come, kept beside its files, so that it can go on after a kill or a crash.
+"""Progress file of a build, from which it resumes after it was killed or crashed.
 
-The journal never runs ahead of the files: they reach the disk first, and everything in them that
-the journal does not know is cut off before the build goes on.
+The progress file is never ahead of the data files: they are synced to disk first, and whatever they
+contain beyond the recorded progress is truncated before the build resumes.
 """
 
 import dataclasses
 import json
 import pathlib
-from typing import Any
+from typing import Any, BinaryIO
 
 from jax_me.files import write_atomically
 
-JOURNAL_FILE = "journal.json"
-# To be raised when a journal of today could not be continued by tomorrow's program.
+PROGRESS_FILE = "journal.json"
+# Increase it whenever older progress files cannot be resumed.
 FORMAT = 1
 
 
 @dataclasses.dataclass
 class SplitProgress:
-  """What of a split is done.
+  """Progress of one split.
 
   Attributes:
-    tasks: number of tasks finished.
-    shard_records, shard_bytes, shard_sizes: of every finished shard: number of records, bytes of
+    tasks: number of finished tasks.
+    shard_records, shard_bytes, shard_sizes: number of records of every finished shard, bytes of
       their contents, bytes of the file.
-    open_records, open_bytes: records of the shard under way, and bytes of their contents.
+    open_records, open_bytes: records of the open shard, and bytes of their contents.
     index_bytes: size of the index.
     stored: label -> number of examples.
     found: label -> number of annotations.
@@ -48,13 +48,13 @@ class SplitProgress:
 
 @dataclasses.dataclass
 class ReportProgress:
-  """What of the report is written.
+  """Progress of the build report.
 
   Attributes:
-    size: its bytes.
+    size: bytes of the file.
     statuses: status -> number of rows.
-    first: the first few problems, in words.
-    same_content: split -> split of the earlier file with the same bytes -> number of files.
+    first: descriptions of the first few problems.
+    same_content: split -> split of the earlier file with the same content -> number of files.
   """
 
   size: int = 0
@@ -64,11 +64,11 @@ class ReportProgress:
 
 
 @dataclasses.dataclass
-class Journal:
-  """All of it.
+class BuildProgress:
+  """Progress of a whole build.
 
   Attributes:
-    plan: what is being built, as JSON values; a journal of another plan is of no use.
+    plan: what is being built, as JSON values; progress of another plan cannot be resumed.
     report: see ReportProgress.
     splits: name -> see SplitProgress.
   """
@@ -79,52 +79,51 @@ class Journal:
 
   @property
   def tasks(self) -> int:
-    """Number of tasks finished, of all splits."""
+    """Number of finished tasks of all splits."""
     return sum(split.tasks for split in self.splits.values())
 
 
-def new_journal(plan: dict[str, Any], splits: tuple[str, ...]) -> Journal:
-  """A journal of nothing done yet."""
-  return Journal(plan, ReportProgress(), {name: SplitProgress() for name in splits})
+def new_progress(plan: dict[str, Any], splits: tuple[str, ...]) -> BuildProgress:
+  """Returns the progress of a build before its first task."""
+  return BuildProgress(plan, ReportProgress(), {name: SplitProgress() for name in splits})
 
 
-def write_journal(folder: pathlib.Path, journal: Journal) -> None:
-  """Replaces the journal in `folder`, whole or not at all."""
-  record = {"format": FORMAT, **dataclasses.asdict(journal)}
-  write_atomically(folder / JOURNAL_FILE, json.dumps(record, ensure_ascii=False).encode())
+def write_progress(folder: pathlib.Path, progress: BuildProgress) -> None:
+  """Replaces the progress file in `folder` atomically."""
+  record = {"format": FORMAT, **dataclasses.asdict(progress)}
+  write_atomically(folder / PROGRESS_FILE, json.dumps(record, ensure_ascii=False).encode())
 
 
-def read_journal(folder: pathlib.Path, plan: dict[str, Any]) -> Journal | None:
-  """The journal in `folder`; None when there is none.
+def read_progress(folder: pathlib.Path, plan: dict[str, Any]) -> BuildProgress | None:
+  """Reads the progress file in `folder`; None when there is none.
 
   Raises:
-    ValueError: it is damaged, or it is of another plan.
+    ValueError: it is damaged, or belongs to another plan.
   """
-  path = folder / JOURNAL_FILE
+  path = folder / PROGRESS_FILE
   if not path.is_file():
     return None
   try:
     record = json.loads(path.read_bytes())
     if record["format"] != FORMAT or record["plan"] != plan:
-      raise ValueError("it was begun by another version of the program, or from other files")
-    journal = Journal(
+      raise ValueError("it was started by another version of the program, or from other files")
+    return BuildProgress(
       plan,
       ReportProgress(**record["report"]),
       {name: SplitProgress(**split) for name, split in record["splits"].items()},
     )
   except (KeyError, TypeError, AttributeError, json.JSONDecodeError, UnicodeDecodeError) as error:
-    raise ValueError(f"its journal is damaged ({error!r})") from error
-  return journal
+    raise ValueError(f"its progress file is damaged ({error!r})") from error
 
 
-def open_cut(path: pathlib.Path, size: int) -> Any:
-  """Opens a file for appending, cut to its first `size` bytes.
+def open_truncated(path: pathlib.Path, size: int) -> BinaryIO:
+  """Opens a file for appending, truncated to its first `size` bytes.
 
   Raises:
-    ValueError: it has fewer.
+    ValueError: it is shorter.
   """
   if size and (not path.is_file() or path.stat().st_size < size):
-    raise ValueError(f"{path.name} is shorter than its journal says")
+    raise ValueError(f"{path.name} is shorter than recorded in the progress file")
   file = path.open("ab")
   file.truncate(size)
   return file

@@ -1,24 +1,29 @@
-"""A copy of a dataset against its published numbers of images, class by class."""
+"""Comparison of a copy of a dataset with its published number of images per class."""
 
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import TypedDict
 
 logger = logging.getLogger(__name__)
 
 Counts = Mapping[str, Mapping[str, int]]
 
+# "class" is a keyword, so the fields are declared by the functional form.
+CountRow = TypedDict(
+  "CountRow", {"split": str, "class": str, "expected": int, "found": int, "stored": int}
+)
 
-def compare_counts(known: Counts, found: Counts, stored: Counts) -> list[dict[str, Any]]:
-  """One row a class of every split of which the numbers are known.
+
+def compare_counts(known: Counts, found: Counts, stored: Counts) -> list[CountRow]:
+  """Returns one row per class of every split with published numbers.
 
   Args:
     known: split -> class -> published number.
     found: the same for the annotations of this copy, whether or not their images could be used.
-    stored: the same for the images that the built dataset holds.
+    stored: the same for the images of the built dataset.
 
   Returns:
-    rows {"split", "class", "expected", "found", "stored"}.
+    Rows {"split", "class", "expected", "found", "stored"}.
   """
   return [
     {
@@ -33,8 +38,8 @@ def compare_counts(known: Counts, found: Counts, stored: Counts) -> list[dict[st
   ]
 
 
-def log_counts(name: str, rows: list[dict[str, Any]]) -> None:
-  """Says whether this copy has what was published: a table where it differs, else one line."""
+def log_counts(name: str, rows: list[CountRow]) -> None:
+  """Logs one line if all counts are as published, else a table."""
   if not rows:
     return
   if all(row["expected"] == row["found"] == row["stored"] for row in rows):

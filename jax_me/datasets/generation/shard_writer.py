@@ -1,4 +1,4 @@
-"""Streams records into array_record shards, and says so plainly when the disk is full."""
+"""Writer of array_record shards that can resume, and a clear error for full disks."""
 
 import contextlib
 import errno
@@ -6,42 +6,51 @@ import os
 import pathlib
 import shutil
 from collections.abc import Iterator
-from typing import Any
+from typing import BinaryIO
 
 from array_record.python import array_record_module
 
-from jax_me.datasets.generation.progress_file import SplitProgress, open_cut
+from jax_me.datasets.generation.progress_file import SplitProgress, open_truncated
 
 SHARD_BYTES = 128 * 2**20
-# Photographs do not shrink further; group_size 1 is what random access needs.
+# Encoded images do not compress further; random access needs group_size 1.
 WRITER_OPTIONS = "group_size:1,uncompressed"
-# Before each record of a spool stands its length.
+# Each record of a spool is preceded by its length.
 LENGTH_BYTES = 8
 
 
 def shard_path(folder: pathlib.Path, name: str, number: int) -> pathlib.Path:
-  """A shard of a split under its provisional name: how many there will be is not known yet."""
+  """Provisional path of a shard, used until the number of shards is known.
+
+  Args:
+    folder: folder of the dataset.
+    name: the split.
+    number: the shard, from 0.
+
+  Returns:
+    The path.
+  """
   return folder / f"{name}.shard{number:05d}.part"
 
 
 class ShardWriter:
   """Writes records one after another into files of about SHARD_BYTES.
 
-  An array_record file cannot be continued after a kill, so a shard's records first go to a plain
-  file, the spool, which can be cut after any record. Where shards end depends on nothing but the
-  records and where `seal` is called: an interrupted build gives the same shards as another.
+  An array_record file cannot be continued after a crash, so a shard's records first go to a plain
+  file, the spool, which can be truncated after any record. Shard boundaries depend only on the
+  records and on the calls of `finish_shard`: an interrupted build gives the same shards as another.
   """
 
   def __init__(self, folder: pathlib.Path, name: str, progress: SplitProgress):
-    """Goes on where `progress` ends.
+    """Continues where `progress` ends.
 
     Args:
-      folder: where the shards are to lie.
+      folder: folder of the shards.
       name: the split.
-      progress: what is written already; it is kept up to date here.
+      progress: what is written already; it is updated by the writer.
 
     Raises:
-      ValueError: the files in the folder are not those that `progress` tells of.
+      ValueError: the files in the folder do not match `progress`.
     """
     self._folder, self._name, self._progress = folder, name, progress
     for number, size in enumerate(progress.shard_sizes):
@@ -51,30 +60,30 @@ class ShardWriter:
     self._spool = self._open_spool()
 
   def close(self) -> None:
-    """Closes the spool as it is."""
+    """Closes the spool."""
     self._spool.close()
 
   @property
   def is_full(self) -> bool:
-    """Whether the shard under way has reached its size."""
+    """Whether the open shard has reached its size."""
     return self._progress.open_bytes >= SHARD_BYTES
 
   def write(self, record: bytes) -> None:
-    """Adds a record to the shard under way."""
+    """Adds a record to the open shard."""
     self._spool.write(len(record).to_bytes(LENGTH_BYTES, "little"))
     self._spool.write(record)
     self._progress.open_records += 1
     self._progress.open_bytes += len(record)
 
   def sync(self) -> None:
-    """Brings everything written to the disk."""
+    """Flushes everything to disk."""
     self._spool.flush()
     os.fsync(self._spool.fileno())
 
-  def seal(self) -> None:
-    """Ends the shard under way; without a record in it there is none.
+  def finish_shard(self) -> None:
+    """Writes the open shard, if it has any record.
 
-    Its spool is deleted by `remove_spools` only, once the journal knows the shard.
+    Its spool is deleted by `remove_spools`, after the progress file records the shard.
     """
     progress = self._progress
     if not progress.open_records:
@@ -107,14 +116,16 @@ class ShardWriter:
       ".spool"
     )
 
-  def _open_spool(self) -> Any:
+  def _open_spool(self) -> BinaryIO:
     progress = self._progress
-    return open_cut(self._spool_path(), progress.open_bytes + progress.open_records * LENGTH_BYTES)
+    return open_truncated(
+      self._spool_path(), progress.open_bytes + progress.open_records * LENGTH_BYTES
+    )
 
 
 @contextlib.contextmanager
 def explain_full_disk(folder: pathlib.Path) -> Iterator[None]:
-  """Turns whatever a full disk made fail into one OSError that names the disk and the remedy.
+  """Converts errors caused by a full disk into one OSError that says what to do.
 
   array_record reports a failed write as a RuntimeError or ValueError without an errno.
   """

@@ -1,4 +1,4 @@
-"""The user's files as they lie on the disk: which there are, and whether they have changed."""
+"""Listing and fingerprint of the files below the user's folder."""
 
 import hashlib
 import os
@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 
 
 def walk_files(folder: pathlib.Path) -> Iterator[str]:
-  """Relative names, with forward slashes, of all files under a folder, in a fixed order.
+  """Yields the relative names, with forward slashes, of all files below a folder in a fixed order.
 
-  Hidden files and folders (names starting with a dot) are passed over; links are followed, but
-  not round in circles.
+  Hidden files and folders (names starting with a dot) are skipped; links are followed, but no
+  folder is visited twice.
   """
   seen = set()
   for parent, folders, names in os.walk(folder, followlinks=True):
@@ -26,23 +26,23 @@ def walk_files(folder: pathlib.Path) -> Iterator[str]:
 
 
 def fingerprint_folder(
-  folder: pathlib.Path, matters: Callable[[str], bool] = lambda name: True
+  folder: pathlib.Path, include: Callable[[str], bool] = lambda name: True
 ) -> str:
-  """Hash of the relative names, sizes and modification times of the files under a folder.
+  """Hash of the relative names, sizes and modification times of the files below a folder.
 
-  Contents are not read: that would cost minutes at every start for a hundred gigabytes.
+  Contents are not read: that would take minutes at every start for a hundred gigabytes.
 
   Args:
-    folder: where to look.
-    matters: tells by its relative name whether a file counts.
+    folder: the folder.
+    include: whether a file is included, given its relative name.
   """
   digest = hashlib.sha256()
   for name in walk_files(folder):
-    if not matters(name):
+    if not include(name):
       continue
     try:
       status = (folder / name).stat()
-    except FileNotFoundError:  # a link to nowhere: its name alone counts
+    except FileNotFoundError:  # a broken link: only its name is included
       line = f"{name}\0gone\n"
     else:
       line = f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n"

@@ -1,4 +1,4 @@
-"""The files of one split while it is built: its shards and its index, in step with each other."""
+"""Writer of one split: its shards and its index, kept consistent with each other."""
 
 import contextlib
 import dataclasses
@@ -11,17 +11,17 @@ import tensorflow_datasets as tfds
 
 from jax_me.data.index import index_path
 from jax_me.datasets.generation.example import Example
-from jax_me.datasets.generation.progress_file import SplitProgress, open_cut
+from jax_me.datasets.generation.progress_file import SplitProgress, open_truncated
 from jax_me.datasets.generation.shard_writer import ShardWriter, shard_path
 
 
 class SplitFiles:
-  """Checks examples and stores them: row i of the index belongs to record i.
+  """Validates and stores examples: row i of the index describes record i.
 
   Attributes:
     name: the split.
-    progress: what is stored; kept up to date here and by the shards' writer.
-    shards: the records' writer.
+    progress: what is stored; updated here and by the shard writer.
+    shards: writer of the records.
   """
 
   def __init__(
@@ -31,16 +31,16 @@ class SplitFiles:
     name: str,
     progress: SplitProgress,
   ):
-    """Opens the files and cuts off what `progress` does not know.
+    """Opens the files and truncates them to the recorded progress.
 
     Args:
-      folder: where they lie.
-      builder: its features and names are stored.
+      folder: folder of the files.
+      builder: defines the features and the label names.
       name: the split.
       progress: what an earlier run has stored.
 
     Raises:
-      ValueError: the files are not those that `progress` tells of.
+      ValueError: the files do not match `progress`.
     """
     self.name, self.progress = name, progress
     self._folder = folder
@@ -51,8 +51,8 @@ class SplitFiles:
       features.get_serialized_info()
     )
     self._template = builder._get_filename_template(split_name=name)
-    self._name_shards_provisionally()
-    self._index = open_cut(index_path(folder, name), progress.index_bytes)
+    self._restore_provisional_names()
+    self._index = open_truncated(index_path(folder, name), progress.index_bytes)
     with index_path(folder, name).open("rb") as index:
       self._seen = {json.loads(line)["file"] for line in index}
     if len(self._seen) != progress.examples:
@@ -60,7 +60,7 @@ class SplitFiles:
     self.shards = ShardWriter(folder, name, progress)
 
   def close(self) -> None:
-    """Closes the files as they are."""
+    """Closes the files."""
     self._index.close()
     self.shards.close()
 
@@ -68,8 +68,8 @@ class SplitFiles:
     """Stores one example.
 
     Raises:
-      ValueError: it has an unknown label, the name of another one, no JPEG or PNG image, or not
-        one target a class.
+      ValueError: unknown label, duplicate name, neither JPEG nor PNG, or a number of targets other
+        than the number of classes.
     """
     if example.label not in self._labels:
       raise ValueError(
@@ -88,7 +88,7 @@ class SplitFiles:
     targets = row.pop("targets")
     stored = {**row, "image": io.BytesIO(example.image)}
     record = self._serializer.get_tf_example(self._features.encode_example(stored))
-    # Without it the order of the fields would differ from process to process.
+    # Otherwise the order of the fields would differ between processes.
     self.shards.write(record.SerializeToString(deterministic=True))
     row["label"] = self._labels.index(example.label)
     del row["image"]
@@ -100,13 +100,17 @@ class SplitFiles:
     self.progress.stored[example.label] = self.progress.stored.get(example.label, 0) + 1
 
   def sync(self) -> None:
-    """Brings everything written to the disk."""
+    """Flushes everything to disk."""
     self._index.flush()
     os.fsync(self._index.fileno())
     self.shards.sync()
 
   def finish(self) -> tfds.core.SplitInfo | None:
-    """Gives the shards their names; None for a split without examples, which then has no files."""
+    """Gives the shards their final names.
+
+    Returns:
+      The split's description; None, and no files, for a split without examples.
+    """
     self.close()
     self.shards.remove_spools()
     count = len(self.progress.shard_records)
@@ -128,8 +132,8 @@ class SplitFiles:
       self._template.relative_filepath(shard_index=number, num_shards=count)
     )
 
-  def _name_shards_provisionally(self) -> None:
-    """Takes back what a build did that was killed while it gave the names."""
+  def _restore_provisional_names(self) -> None:
+    """Reverts the renaming by a build that was killed in `finish`."""
     for number in range(len(self.progress.shard_records)):
       with contextlib.suppress(FileNotFoundError):
         self._final_path(number).rename(shard_path(self._folder, self.name, number))

@@ -1,8 +1,8 @@
-"""Tables of annotations, xlsx or csv -> rows with known column names and plain cells.
+"""Reader of annotation tables (xlsx, csv): rows with known column names and plain cells.
 
-The field's tables come with notes above the header, blank columns between the others, numbers
-kept as text and text kept as numbers, and were saved again by many people with many programs.
-Nothing in a file is executed: no macro, no formula (the result that Excel stored is read), no link.
+Published tables have notes above the header, blank columns, numbers stored as text and text stored
+as numbers, and copies were saved by various programs. Nothing in a file is executed: no macro, no
+formula (the result that Excel stored is read), no link.
 """
 
 import contextlib
@@ -26,22 +26,22 @@ MAX_ROWS = 200_000
 MAX_CELLS = 4_000_000
 _HEADER_WITHIN_ROWS = 100
 _DELIMITERS = ",;\t"
-_SHOWN_NAMES = 20
+_MAX_LISTED_NAMES = 20
 
 _ZIP = b"PK\x03\x04"
-# Excel's format before 2007, and the envelope of an xlsx with a password.
+# Excel's format before 2007, and the container of an xlsx with a password.
 _COMPOUND = b"\xd0\xcf\x11\xe0"
 _NUMBER = re.compile(r"-?(0|[1-9]\d{0,14})(\.\d{1,15})?")
 
 
-class SpreadsheetError(ValueError):
+class TableError(ValueError):
   """A table that cannot be read, or lacks columns; the message names the file and the remedy."""
 
 
 class _Columns(NamedTuple):
-  """Where a header row has the wanted columns."""
+  """Positions of the wanted columns in a header row."""
 
-  places: dict[str, int]
+  positions: dict[str, int]
   missing: list[str]
   found: list[str]
 
@@ -53,94 +53,96 @@ def read_table(
   optional: Sequence[str] = (),
   aliases: Mapping[str, Sequence[str]] | None = None,
   sheet: str | None = None,
-) -> list[dict[str, Any]]:
-  """Rows below the header of a table.
+) -> list[dict[str, Cell]]:
+  """Reads the rows below the header of a table.
 
-  The header is the first of the top 100 rows with all required names; letter case, spaces and
-  punctuation of names do not matter. Rows in which all wanted columns are blank are dropped.
+  The header is the first of the top 100 rows that has all required names; letter case, spaces and
+  punctuation are ignored. Rows in which all wanted columns are blank are dropped.
 
   Args:
-    path: .xlsx or .xlsm, or text (.csv, .tsv, .txt) parted by comma, semicolon or tab.
-    header: columns that must be there.
-    optional: columns that are None in every row where the table lacks them.
-    aliases: column -> other names under which copies have it.
-    sheet: which sheet of a workbook; None for the first that has such a header.
+    path: .xlsx or .xlsm, or text (.csv, .tsv, .txt) separated by comma, semicolon or tab.
+    header: required columns.
+    optional: columns that are None in every row if the table lacks them.
+    aliases: column -> its other names in some copies.
+    sheet: a sheet of a workbook; None for the first with such a header.
 
   Returns:
-    one dict a row, in the file's order: every name of `header` and `optional` as given here, and
-    `ROW`, the 1-based row of the file. Cells are str without spaces around, int, float or None for
-    blank; whole floats, and numbers written as text without leading zeros, come back as numbers;
-    dates as ISO text.
+    One dict per row, in the file's order: every name of `header` and `optional` as given, and
+    `ROW`, the 1-based row of the file. Cells are stripped str, int, float, or None if blank; whole
+    floats and numbers written as text without leading zeros are converted to numbers, dates to ISO
+    text.
 
   Raises:
-    SpreadsheetError: no such file or sheet, another format, damaged, too large, or no header row.
+    TableError: no such file or sheet, unsupported format, damaged, too large, or no header row.
   """
   wanted = {
-    name: [_plain(spelling) for spelling in (name, *(aliases or {}).get(name, ()))]
+    name: [_normalize(spelling) for spelling in (name, *(aliases or {}).get(name, ()))]
     for name in (*header, *optional)
   }
   best: tuple[str, _Columns] | None = None
-  for place, rows in _tables(path, sheet):
+  for source, rows in _read_tables(path, sheet):
     searching = True
-    places: dict[str, int] = {}
-    table: list[dict[str, Any]] = []
+    positions: dict[str, int] = {}
+    table: list[dict[str, Cell]] = []
     for number, cells in rows:
       if not searching:
-        row: dict[str, Any] = {name: None for name in wanted}
-        row |= {name: cells[at] for name, at in places.items() if at < len(cells)}
+        row: dict[str, Cell] = {name: None for name in wanted}
+        row |= {name: cells[at] for name, at in positions.items() if at < len(cells)}
         if any(cell is not None for cell in row.values()):
           table.append({**row, ROW: number})
       elif number > _HEADER_WITHIN_ROWS:
         break
       else:
-        columns = _columns(cells, wanted, header)
+        columns = _match_columns(cells, wanted, header)
         if not columns.missing:
-          searching, places = False, columns.places
+          searching, positions = False, columns.positions
         elif best is None or len(columns.missing) < len(best[1].missing):
-          best = (place, columns)
+          best = (source, columns)
     if not searching:
       return table
-  raise SpreadsheetError(_no_header(path, sheet, header, best))
+  raise TableError(_describe_missing_header(path, sheet, header, best))
 
 
-def whole_number(cell: Cell) -> int | None:
-  """A cell that should hold a frame number: None for blank, "/", "-", "?", "NaN" and the like.
+def parse_integer(cell: Cell) -> int | None:
+  """Reads a cell with a frame number; None for blank, "/", "-", "?", "NaN" and the like.
 
   Raises:
-    ValueError: it holds something else.
+    ValueError: the cell holds something else.
   """
   if cell is None or isinstance(cell, int):
     return cell
   if isinstance(cell, str):
     if cell.casefold() in ("", "/", "\\", "-", "--", "?", "nan", "none", "null", "na", "n/a"):
       return None
-    cell = _value(cell)
+    cell = _parse_cell(cell)
   if isinstance(cell, int):
     return cell
-  raise ValueError(f"{cell!r} is no whole number")
+  raise ValueError(f"{cell!r} is not an integer")
 
 
-def _plain(name: Any) -> str:
+def _normalize(name: object) -> str:
   return re.sub(r"[\W_]+", "", str(name)).casefold()
 
 
-def _columns(cells: list[Cell], wanted: Mapping[str, list[str]], header: Sequence[str]) -> _Columns:
+def _match_columns(
+  cells: list[Cell], wanted: Mapping[str, list[str]], header: Sequence[str]
+) -> _Columns:
   first: dict[str, int] = {}
   for at, cell in enumerate(cells):
-    if cell is not None and (name := _plain(cell)):
+    if cell is not None and (name := _normalize(cell)):
       first.setdefault(name, at)
-  places = {
+  positions = {
     name: first[spelling]
     for name, spellings in wanted.items()
-    # Backwards, so that of several spellings the first one stands.
+    # Reversed, so that the first of several spellings takes precedence.
     for spelling in reversed(spellings)
     if spelling in first
   }
-  missing = [name for name in header if name not in places]
-  return _Columns(places, missing, [str(cell) for cell in cells if cell is not None])
+  missing = [name for name in header if name not in positions]
+  return _Columns(positions, missing, [str(cell) for cell in cells if cell is not None])
 
 
-def _no_header(
+def _describe_missing_header(
   path: pathlib.Path,
   sheet: str | None,
   header: Sequence[str],
@@ -150,63 +152,63 @@ def _no_header(
   start = f"{where}: no header row with the columns {', '.join(header)}"
   if best is None or len(best[1].missing) == len(header):
     return f"{start} in its first {_HEADER_WITHIN_ROWS} rows; is it the right table?"
-  place, columns = best
-  found = columns.found[:_SHOWN_NAMES]
+  source, columns = best
+  found = columns.found[:_MAX_LISTED_NAMES]
   return (
-    f"{start}. The nearest, in {place}, lacks {', '.join(columns.missing)}; "
+    f"{start}. The closest row, in {source}, lacks {', '.join(columns.missing)}; "
     f"it has {', '.join(found)}"
   )
 
 
-def _tables(
+def _read_tables(
   path: pathlib.Path, sheet: str | None
 ) -> Iterator[tuple[str, Iterator[tuple[int, list[Cell]]]]]:
-  """(where, rows with their number) of every sheet, or of every way to part a text."""
+  """Yields (source, numbered rows) of every sheet, or of a text with every delimiter."""
   if path.suffix.lower() not in (*ENDINGS, ".xls"):
-    raise SpreadsheetError(f"{path} is no table: its ending must be one of {', '.join(ENDINGS)}")
+    raise TableError(f"{path} is not a table: its extension must be one of {', '.join(ENDINGS)}")
   try:
     size = path.stat().st_size
     if size > MAX_BYTES:
-      raise SpreadsheetError(_too_large(path, f"{size} bytes"))
+      raise TableError(_size_message(path, f"{size} bytes"))
     data = path.read_bytes()
   except OSError as error:
-    raise SpreadsheetError(f"{path} cannot be read: {error.strerror or error}") from error
+    raise TableError(f"{path} cannot be read: {error.strerror or error}") from error
   if data.startswith(_COMPOUND) or path.suffix.lower() == ".xls":
-    raise SpreadsheetError(
-      f"{path} is in Excel's old .xls format or protected by a password; open it in Excel or "
+    raise TableError(
+      f"{path} is in the old .xls format of Excel or protected by a password; open it in Excel or "
       "LibreOffice and save it as .xlsx without a password"
     )
   if data.startswith(_ZIP):
-    yield from _sheets(path, data, sheet)
+    yield from _read_sheets(path, data, sheet)
   elif path.suffix.lower().startswith(".xls"):
-    raise SpreadsheetError(f"{path} is no Excel file, or a damaged one; copy it again")
+    raise TableError(f"{path} is not an Excel file, or is damaged; copy it again")
   else:
-    text = _decoded(data)
+    text = _decode(data)
     for delimiter in _DELIMITERS:
       yield str(path), _text_rows(path, text, delimiter)
 
 
-def _sheets(
+def _read_sheets(
   path: pathlib.Path, data: bytes, sheet: str | None
 ) -> Iterator[tuple[str, Iterator[tuple[int, list[Cell]]]]]:
-  # Here, so that importing the builders stays cheap.
+  # Imported here, so that importing the builders stays cheap.
   import openpyxl
 
   try:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
-      # zipfile never unpacks more of a member than is stated here.
+      # zipfile never unpacks more of a member than this size.
       unpacked = sum(member.file_size for member in archive.infolist())
     if unpacked > MAX_BYTES:
-      raise SpreadsheetError(_too_large(path, f"{unpacked} bytes unpacked"))
+      raise TableError(_size_message(path, f"{unpacked} bytes unpacked"))
     with warnings.catch_warnings():
-      warnings.simplefilter("ignore")  # of styles and validations that are not read
+      warnings.simplefilter("ignore")  # about styles and validations, which are not read
       book = openpyxl.load_workbook(
         io.BytesIO(data), read_only=True, data_only=True, keep_links=False
       )
-  except SpreadsheetError:
+  except TableError:
     raise
-  except Exception as error:  # openpyxl raises of many kinds where a file is damaged
-    raise _damaged(path, error) from error
+  except Exception as error:  # openpyxl raises many types for damaged files
+    raise _damaged_error(path, error) from error
   with contextlib.closing(book):
     chosen = [
       page
@@ -215,9 +217,9 @@ def _sheets(
     ]
     if not chosen:
       names = ", ".join(page.title for page in book.worksheets)
-      raise SpreadsheetError(f"{path} has no sheet {sheet!r}; it has {names}")
+      raise TableError(f"{path} has no sheet {sheet!r}; it has {names}")
     for page in chosen:
-      # Some programs state a wrong size, and rows beyond it would be lost.
+      # Some programs store a wrong size; rows beyond it would be lost.
       page.reset_dimensions()
       yield f"sheet {page.title}", _sheet_rows(path, page)
 
@@ -233,14 +235,14 @@ def _sheet_rows(path: pathlib.Path, page: Any) -> Iterator[tuple[int, list[Cell]
     except StopIteration:
       return
     except Exception as error:
-      raise _damaged(path, error) from error
+      raise _damaged_error(path, error) from error
     cells += len(row)
     if number > MAX_ROWS or cells > MAX_CELLS:
-      raise SpreadsheetError(_too_large(path, f"sheet {page.title}: {number} rows, {cells} cells"))
-    yield number, [_value(cell) for cell in row]
+      raise TableError(_size_message(path, f"sheet {page.title}: {number} rows, {cells} cells"))
+    yield number, [_parse_cell(cell) for cell in row]
 
 
-def _decoded(data: bytes) -> str:
+def _decode(data: bytes) -> str:
   if data.startswith((b"\xff\xfe", b"\xfe\xff")):  # Excel's "Unicode text"
     return data.decode("utf-16", errors="replace")
   return data.decode("utf-8-sig", errors="replace")
@@ -253,13 +255,13 @@ def _text_rows(path: pathlib.Path, text: str, delimiter: str) -> Iterator[tuple[
     for number, row in enumerate(reader, 1):
       cells += len(row)
       if number > MAX_ROWS or cells > MAX_CELLS:
-        raise SpreadsheetError(_too_large(path, f"{number} rows, {cells} cells"))
-      yield number, [_value(cell) for cell in row]
+        raise TableError(_size_message(path, f"{number} rows, {cells} cells"))
+      yield number, [_parse_cell(cell) for cell in row]
   except csv.Error as error:
-    raise SpreadsheetError(f"{path}, line {reader.line_num}: {error}") from error
+    raise TableError(f"{path}, line {reader.line_num}: {error}") from error
 
 
-def _value(cell: Any) -> Cell:
+def _parse_cell(cell: Any) -> Cell:
   if cell is None or isinstance(cell, int) and not isinstance(cell, bool):
     return cell
   if isinstance(cell, float):
@@ -273,15 +275,15 @@ def _value(cell: Any) -> Cell:
   return int(number) if number.is_integer() else number
 
 
-def _damaged(path: pathlib.Path, error: Exception) -> SpreadsheetError:
-  return SpreadsheetError(
-    f"{path} is damaged or no Excel workbook ({type(error).__name__}: {error}); copy it again, or "
-    "open it in Excel or LibreOffice and save it as .xlsx"
+def _damaged_error(path: pathlib.Path, error: Exception) -> TableError:
+  return TableError(
+    f"{path} is damaged or not an Excel workbook ({type(error).__name__}: {error}); copy it again, "
+    "or open it in Excel or LibreOffice and save it as .xlsx"
   )
 
 
-def _too_large(path: pathlib.Path, size: str) -> str:
+def _size_message(path: pathlib.Path, size: str) -> str:
   return (
-    f"{path} is too large for a table of annotations ({size}; at most {MAX_BYTES} bytes, "
+    f"{path} is too large for an annotation table ({size}; at most {MAX_BYTES} bytes, "
     f"{MAX_ROWS} rows, {MAX_CELLS} cells)"
   )

@@ -1,4 +1,4 @@
-"""A user's folder of photographs -> one Source an image: from labels.csv or from class folders."""
+"""Labels of a folder of photographs or clips: from labels.csv, or from class folders."""
 
 import collections
 import csv
@@ -13,7 +13,7 @@ from jax_me.faces.image_files import is_image_name
 from jax_me.faces.input_files import frame_number
 
 LABELS_FILE = "labels.csv"
-# Some people put the pictures into this folder beside labels.csv.
+# Images may be in this folder beside labels.csv.
 IMAGES_FOLDER = "images"
 SPLITS = {
   "train": "train",
@@ -45,8 +45,8 @@ LAYOUTS = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
-  """One image that a folder offers.
+class SourceImage:
+  """One labelled image of a folder.
 
   Attributes:
     file: path relative to the folder, with forward slashes.
@@ -69,8 +69,8 @@ class Source:
 
 
 @dataclasses.dataclass(frozen=True)
-class Problem:
-  """Something in the folder that gives no image; a row of the report."""
+class SkippedFile:
+  """A file or row that is left out; becomes a row of the build report."""
 
   file: str
   status: str
@@ -78,15 +78,15 @@ class Problem:
 
 
 @dataclasses.dataclass(frozen=True)
-class Listing:
-  """What a folder offers: images in a fixed, numeric order, and what was left out."""
+class FolderListing:
+  """Content of a folder: images in a fixed, numeric order, and what was left out."""
 
-  sources: tuple[Source, ...]
-  problems: tuple[Problem, ...]
+  sources: tuple[SourceImage, ...]
+  problems: tuple[SkippedFile, ...]
 
 
-def list_folder(folder: pathlib.Path) -> Listing:
-  """Reads labels.csv if there is one, else the class folders.
+def list_folder(folder: pathlib.Path) -> FolderListing:
+  """Lists the images of a folder from labels.csv if there is one, else from the class folders.
 
   Raises:
     ValueError: the folder has neither, labels.csv lacks a column, or subjects are given for some
@@ -100,27 +100,28 @@ def list_folder(folder: pathlib.Path) -> Listing:
   if known and unknown:
     raise ValueError(
       f"{folder}: {len(unknown)} of {len(listing.sources)} images have no subject (first: "
-      f"{unknown[0].file}); give every image one, or none, or people would cross folds unseen"
+      f"{unknown[0].file}); give every image one, or none; otherwise one person could be in "
+      "several folds"
     )
-  ordered = sorted(listing.sources, key=_order)
-  return Listing(tuple(ordered), listing.problems)
+  ordered = sorted(listing.sources, key=_sort_key)
+  return FolderListing(tuple(ordered), listing.problems)
 
 
-def _order(source: Source) -> tuple:
+def _sort_key(source: SourceImage) -> tuple:
   names = (source.split, source.database, source.subject, source.clip)
-  return (*map(_numeric, names), source.frame, _numeric(source.file))
+  return (*map(_numeric_key, names), source.frame, _numeric_key(source.file))
 
 
-def _numeric(text: str) -> list[tuple[int, int, str]]:
-  """Sorts digits as numbers: "img9" before "img10"."""
+def _numeric_key(text: str) -> list[tuple[int, int, str]]:
+  """Sorting key that compares digits as numbers: "img9" before "img10"."""
   parts = re.split(r"(\d+)", text)
   return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts if part]
 
 
-def _from_folders(folder: pathlib.Path, files: list[str]) -> Listing:
+def _from_folders(folder: pathlib.Path, files: list[str]) -> FolderListing:
   by_layout: dict[tuple[str, ...], list[str]] = collections.defaultdict(list)
   for file in files:
-    by_layout[_layout(file)].append(file)
+    by_layout[_path_layout(file)].append(file)
   known = {layout: names for layout, names in by_layout.items() if layout}
   if not known:
     found = f"it has images like {files[0]}" if files else "it has no images"
@@ -132,15 +133,15 @@ def _from_folders(folder: pathlib.Path, files: list[str]) -> Listing:
     try:
       sources.append(_from_path(file, chosen))
     except ValueError as error:  # the folder's name is "_" or the like
-      problems.append(Problem(file, "unexpected_place", str(error)))
+      problems.append(SkippedFile(file, "unexpected_place", str(error)))
   other = [file for layout, names in by_layout.items() if layout != chosen for file in names]
-  detail = f"the other images lie in {'/'.join(f'<{part}>' for part in chosen)}"
-  problems += [Problem(file, "unexpected_place", detail) for file in sorted(other)]
-  return Listing(tuple(sources), tuple(problems))
+  detail = f"the other images are in {'/'.join(f'<{part}>' for part in chosen)}"
+  problems += [SkippedFile(file, "unexpected_place", detail) for file in sorted(other)]
+  return FolderListing(tuple(sources), tuple(problems))
 
 
-def _layout(file: str) -> tuple[str, ...]:
-  """What the parts of a path mean; empty when its depth means nothing."""
+def _path_layout(file: str) -> tuple[str, ...]:
+  """Meaning of the parts of a path; empty for an unknown depth."""
   parts = file.split("/")
   in_split = parts[0].casefold() in SPLITS
   match len(parts):
@@ -156,40 +157,40 @@ def _layout(file: str) -> tuple[str, ...]:
       return ()
 
 
-def _from_path(file: str, layout: tuple[str, ...]) -> Source:
+def _from_path(file: str, layout: tuple[str, ...]) -> SourceImage:
   part = dict(zip(layout, file.split("/"), strict=True))
   number = frame_number(file) if "clip" in part else None
-  return Source(
+  return SourceImage(
     file=file,
     label=normalize_label(part["class"]),
     subject=part.get("subject", ""),
-    # Two classes may hold clips of the same name; these are different recordings.
+    # Clips of the same name in two classes are different recordings.
     clip=f"{part['class']}/{part['clip']}" if "clip" in part else "",
     frame=-1 if number is None else number,
     split=SPLITS[part["split"].casefold()] if "split" in part else "train",
   )
 
 
-def _from_table(table: pathlib.Path, files: list[str]) -> Listing:
+def _from_table(table: pathlib.Path, files: list[str]) -> FolderListing:
   header, lines = _read_table(table)
   columns, problems = _match_columns(table, header)
-  finder = _Finder(files)
-  rows: dict[str, list[tuple[int, Source]]] = collections.defaultdict(list)
+  finder = _FileFinder(files)
+  rows: dict[str, list[tuple[int, SourceImage]]] = collections.defaultdict(list)
   for number, values in lines:
     name = f"{LABELS_FILE}:{number}"
     if len(values) != len(header):
       detail = f"{len(values)} values for {len(header)} columns"
-      problems.append(Problem(name, "bad_row", detail))
+      problems.append(SkippedFile(name, "bad_row", detail))
       continue
-    row = {field: values[place].strip() for field, place in columns.items()}
+    row = {field: values[position].strip() for field, position in columns.items()}
     file = finder.find(row["file"])
     if file is None:
-      problems.append(Problem(row["file"] or name, "missing", f"listed in line {number}"))
+      problems.append(SkippedFile(row["file"] or name, "missing", f"listed in line {number}"))
       continue
     try:
       source = _from_row(file, row)
     except ValueError as error:
-      problems.append(Problem(file, "bad_row", f"line {number}: {error}"))
+      problems.append(SkippedFile(file, "bad_row", f"line {number}: {error}"))
     else:
       rows[file].append((number, source))
   sources = []
@@ -197,24 +198,24 @@ def _from_table(table: pathlib.Path, files: list[str]) -> Listing:
     distinct = {source for _, source in found}
     if len(distinct) == 1:
       sources.append(found[0][1])
-      problems += [Problem(file, "duplicate", f"line {number}") for number, _ in found[1:]]
+      problems += [SkippedFile(file, "duplicate", f"line {number}") for number, _ in found[1:]]
     else:
       where = ", ".join(str(number) for number, _ in found)
-      problems.append(Problem(file, "contradictory", f"lines {where} differ"))
-  told = {problem.file for problem in problems}
-  unlisted = [file for file in files if file not in rows and file not in told]
-  problems += [Problem(file, "not_listed") for file in unlisted]
-  return Listing(tuple(sources), tuple(problems))
+      problems.append(SkippedFile(file, "contradictory", f"lines {where} differ"))
+  reported = {problem.file for problem in problems}
+  unlisted = [file for file in files if file not in rows and file not in reported]
+  problems += [SkippedFile(file, "not_listed") for file in unlisted]
+  return FolderListing(tuple(sources), tuple(problems))
 
 
 def _read_table(table: pathlib.Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-  """Header and (line number, values) of every row that is not blank."""
+  """Returns the header, and (line number, values) of every row that is not blank."""
   try:
     text = table.read_text(encoding="utf-8-sig")
   except UnicodeDecodeError as error:
     raise ValueError(f"{table} is not UTF-8 text ({error.reason}); save it as UTF-8") from error
   first = text.lstrip().partition("\n")[0]
-  # Spreadsheets of many countries write semicolons.
+  # In many locales, spreadsheet programs write semicolons.
   delimiter = max(",;\t", key=first.count)
   reader = csv.reader(text.splitlines(), delimiter=delimiter, skipinitialspace=True)
   try:
@@ -226,25 +227,27 @@ def _read_table(table: pathlib.Path) -> tuple[list[str], list[tuple[int, list[st
   return rows[0][1], rows[1:]
 
 
-def _match_columns(table: pathlib.Path, header: list[str]) -> tuple[dict[str, int], list[Problem]]:
+def _match_columns(
+  table: pathlib.Path, header: list[str]
+) -> tuple[dict[str, int], list[SkippedFile]]:
   names = [re.sub(r"[\s\-]+", "_", name.strip()).casefold() for name in header]
   columns = {}
   for field, spellings in COLUMNS.items():
     present = [spelling for spelling in spellings if spelling in names]
     if present:
       if names.count(present[0]) > 1:
-        raise ValueError(f"{table}: column {present[0]!r} stands twice in the header")
+        raise ValueError(f"{table}: column {present[0]!r} appears twice in the header")
       columns[field] = names.index(present[0])
   missing = [field for field in ("file", "label") if field not in columns]
   if missing:
     wanted = " and ".join("label (or expression)" if f == "label" else f for f in missing)
     found = ", ".join(name.strip() or "(no name)" for name in header)
     raise ValueError(f"{table} has no column {wanted}; its columns are: {found}")
-  unknown = [name for place, name in enumerate(header) if place not in columns.values()]
-  return columns, [Problem(LABELS_FILE, "unknown_column", name) for name in unknown]
+  unknown = [name for position, name in enumerate(header) if position not in columns.values()]
+  return columns, [SkippedFile(LABELS_FILE, "unknown_column", name) for name in unknown]
 
 
-def _from_row(file: str, row: dict[str, str]) -> Source:
+def _from_row(file: str, row: dict[str, str]) -> SourceImage:
   numbers = {field: _number(field, row[field]) for field in NUMBERS if row.get(field)}
   label = normalize_label(row["label"])
   split = row.get("split", "").casefold() or "train"
@@ -253,7 +256,7 @@ def _from_row(file: str, row: dict[str, str]) -> Source:
   if row.get("clip") and "frame" not in numbers:
     number = frame_number(file)
     numbers["frame"] = -1 if number is None else number
-  return Source(
+  return SourceImage(
     file=file,
     label=label,
     subject=row.get("subject", ""),
@@ -265,7 +268,7 @@ def _from_row(file: str, row: dict[str, str]) -> Source:
 
 
 def _number(field: str, text: str) -> int:
-  """Spreadsheets turn 12 into 12.0."""
+  """Parses a whole number; spreadsheet programs may write 12 as 12.0."""
   try:
     value = float(text)
   except ValueError:
@@ -275,8 +278,8 @@ def _number(field: str, text: str) -> int:
   return int(value)
 
 
-class _Finder:
-  """Finds the file that a row means: as written, in images/, or spelt in another case."""
+class _FileFinder:
+  """Finds the file of a row: as written, in images/, or in another letter case."""
 
   def __init__(self, files: Iterable[str]):
     self._files = set(files)

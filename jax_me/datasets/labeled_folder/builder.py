@@ -1,38 +1,38 @@
-"""Any folder of labelled photographs or frames as a dataset, faces aligned or as they are."""
+"""TFDS builder of a user's folder of labelled photographs or clips."""
 
 import collections
 import dataclasses
 import itertools
 import pathlib
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import cast
 
 from jax_me.data.labels import normalize_label
-from jax_me.datasets.generation.base_builder import FaceDataset
+from jax_me.datasets.generation.base_builder import BuilderOptions, FaceDataset
+from jax_me.datasets.generation.process_images import check_encoding
 from jax_me.datasets.generation.source_files import fingerprint_folder
 from jax_me.datasets.generation.split import Split
 from jax_me.datasets.labeled_folder.annotations import (
   LABELS_FILE,
   LAYOUTS,
-  Source,
+  SourceImage,
   list_folder,
 )
-from jax_me.datasets.labeled_folder.process_files import Task, batched, run_task
+from jax_me.datasets.labeled_folder.process_files import FolderTask, batch_tasks, run_folder_task
 from jax_me.faces.alignment import ON_NO_FACE
 from jax_me.faces.image_files import is_image_name
 
-ENCODINGS = ("png", "jpg")
 FILES_PER_TASK = 8
-# Starting a worker takes about two seconds: as long as this many tasks.
+# Starting a worker takes about two seconds, as long as this many tasks.
 TASKS_PER_WORKER = 2
 
 
 @dataclasses.dataclass(frozen=True)
-class FolderOptions:
-  """What changes the content of a labelled folder's dataset.
+class FolderOptions(BuilderOptions):
+  """Options of a labelled folder.
 
   Attributes:
-    align: cut out and align the largest face of each image; a clip shares one transform. False
+    align: crop and align the largest face of each image; a clip shares one transform. False
       stores the images as they are.
     size: side of aligned faces in pixels.
     on_no_face: for images without a face: "skip", "center" (the centred square) or "error".
@@ -52,20 +52,17 @@ class FolderOptions:
       raise ValueError(f"size must be at least 1 pixel, got {self.size}")
     if self.on_no_face not in ON_NO_FACE:
       raise ValueError(f"on_no_face must be one of {', '.join(ON_NO_FACE)}: {self.on_no_face!r}")
-    if self.encoding not in ENCODINGS:
-      raise ValueError(f"encoding must be one of {', '.join(ENCODINGS)}: {self.encoding!r}")
+    check_encoding(self.encoding)
     labels = tuple(normalize_label(name) for name in self.labels)
     if len(set(labels)) < len(labels):
       raise ValueError(f"labels must be different, got {', '.join(self.labels)}")
     object.__setattr__(self, "labels", labels)
     if not self.align:
-      # These settings then change nothing, so they must not make another dataset.
-      for field in ("size", "on_no_face", "encoding"):
-        object.__setattr__(self, field, type(self).__dataclass_fields__[field].default)
+      self._reset("size", "on_no_face", "encoding")
 
 
-class LabeledImages(FaceDataset):
-  """See `folder_listing` for the layouts, and `FolderOptions`."""
+class LabeledImages(FaceDataset[FolderOptions]):
+  """Labelled folder; see `annotations.LAYOUTS` for its layouts, and `FolderOptions`."""
 
   name = "labeled_images"
   DESCRIPTION = "Labelled photographs or clips from a folder of the user's."
@@ -75,16 +72,16 @@ class LabeledImages(FaceDataset):
   @classmethod
   def fingerprint(cls, options: FolderOptions, manual_dir: pathlib.Path) -> str:
     del options
-    # Notes, or a data_dir inside manual_dir, change nothing.
+    # Other files, or a data_dir inside manual_dir, are ignored.
     return fingerprint_folder(
       manual_dir, lambda name: name == LABELS_FILE or is_image_name(pathlib.Path(name).name)
     )
 
   @classmethod
-  def is_answer(cls, built: dict[str, Any], options: FolderOptions) -> bool:
+  def matches_options(cls, built: Mapping[str, object], options: FolderOptions) -> bool:
     # Version 0.1 kept "_" and "-" in label names.
-    labels = [normalize_label(name) for name in built["labels"]]
-    return super().is_answer({**built, "labels": labels}, options)
+    labels = [normalize_label(name) for name in cast(list[str], built["labels"])]
+    return super().matches_options({**built, "labels": labels}, options)
 
   @classmethod
   def config_title(cls, options: FolderOptions) -> str:
@@ -96,10 +93,10 @@ class LabeledImages(FaceDataset):
     listing = list_folder(manual_dir)
     if not listing.sources:
       counts = collections.Counter(problem.status for problem in listing.problems)
-      told = ", ".join(f"{count} {status}" for status, count in counts.items())
+      summary = ", ".join(f"{count} {status}" for status, count in counts.items())
       first = listing.problems[0]
       raise ValueError(
-        f"manual_dir {manual_dir} gives no image: {told} (first: {first.file} {first.detail})"
+        f"manual_dir {manual_dir} gives no image: {summary} (first: {first.file} {first.detail})"
       )
     found = {source.label for source in listing.sources}
     if missing := [name for name in options.labels if name not in found]:
@@ -114,37 +111,37 @@ class LabeledImages(FaceDataset):
     for problem in listing.problems:
       details = {"detail": problem.detail} if problem.detail else {}
       self.report(problem.file, problem.status, **details)
-    by_split: dict[str, list[Source]] = {}
+    by_split: dict[str, list[SourceImage]] = {}
     for source in listing.sources:
       if source.label in self.labels:
         by_split.setdefault(source.split, []).append(source)
       else:
         self.report(source.file, "other_label", detail=source.label)
-    if len(by_split) == 1:  # without a division of its own, a dataset is one split
+    if len(by_split) == 1:  # a dataset without official splits is one split
       by_split = {"train": next(iter(by_split.values()))}
     return {
       name: Split(
-        run_task,
-        list(batched(self._tasks(sources), FILES_PER_TASK)),
+        run_folder_task,
+        list(batch_tasks(self._tasks(sources), FILES_PER_TASK)),
         len(sources),
         TASKS_PER_WORKER,
       )
       for name, sources in by_split.items()
     }
 
-  def _tasks(self, sources: list[Source]) -> Iterator[Task]:
-    def recording(source: Source) -> tuple[str, str, str]:
+  def _tasks(self, sources: list[SourceImage]) -> Iterator[FolderTask]:
+    def recording(source: SourceImage) -> tuple[str, str, str]:
       return source.database, source.subject, source.clip
 
-    # Sources are sorted, so the frames of a recording stand together.
+    # Sources are sorted, so the frames of a recording are adjacent.
     for (*_, clip), group in itertools.groupby(sources, recording):
-      together = list(group)
-      shared = bool(clip) and self.options.align
-      for some in [together] if shared else [[source] for source in together]:
-        yield Task(
+      images = list(group)
+      is_clip = bool(clip) and self.options.align
+      for batch in [images] if is_clip else [[source] for source in images]:
+        yield FolderTask(
           folder=str(self.manual_dir),
-          sources=tuple(some),
-          is_clip=shared,
+          sources=tuple(batch),
+          is_clip=is_clip,
           align=self.options.align,
           size=self.options.size,
           on_no_face=self.options.on_no_face,

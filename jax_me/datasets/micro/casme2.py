@@ -1,4 +1,4 @@
-"""CASME II (Yan et al. 2014): 255 micro-expressions of 26 people, 640 x 480 at 200 fps.
+"""CASME II (Yan et al. 2014): 255 micro-expressions of 26 subjects, 640 x 480 at 200 fps.
 
 Protocols: leave-one-subject-out over five classes (246 clips, or 247 with sub24/EP02_07, which
 some tables have and others lack), accuracy and macro F1.
@@ -6,11 +6,10 @@ some tables have and others lack), accuracy and macro F1.
 
 import dataclasses
 import re
-from typing import Any
 
 from jax_me.data.labels import GROUPS, MICRO_EMOTIONS
-from jax_me.datasets.micro.clip_layout import ClipFolder, Key, join_key, padded
-from jax_me.datasets.micro.table_dataset import AnnotatedClipOptions, Columns, TableClips
+from jax_me.datasets.micro.clip_layout import ClipFolder, Key, clip_key, format_subject
+from jax_me.datasets.micro.table_dataset import Columns, TableClipDataset, TableClipOptions
 
 COLUMNS = Columns(
   subject="Subject",
@@ -29,8 +28,8 @@ COUNTS = {
   "sadness": 7,
   "fear": 2,
 }
-# Classes in the order of their codes -> expressions that they are made of. Three classes follow
-# MEGC 2019, for which fear and sadness are not negative here.
+# Number of classes -> class, in the order of the codes -> its expressions. The three classes follow
+# MEGC 2019, where fear and sadness of CASME II are not negative.
 CLASSES: dict[int, dict[str, tuple[str, ...]]] = {
   7: {name: (name,) for name in MICRO_EMOTIONS if name in COUNTS},
   5: {name: (name,) for name in ("happiness", "disgust", "repression", "surprise", "others")},
@@ -53,7 +52,7 @@ It must hold CASME2-coding-....xlsx and the frames, nested as you like:
 
 
 @dataclasses.dataclass(frozen=True)
-class Casme2Options(AnnotatedClipOptions):
+class Casme2Options(TableClipOptions):
   """Options of CASME II.
 
   Attributes:
@@ -69,8 +68,8 @@ class Casme2Options(AnnotatedClipOptions):
       raise ValueError(f"classes of CASME II must be 3, 5 or 7, got {self.classes}")
 
 
-class Casme2(TableClips):
-  """See `Casme2Options`."""
+class Casme2(TableClipDataset[Casme2Options]):
+  """Builder of CASME II, with `Casme2Options`."""
 
   name = "casme2"
   DESCRIPTION = "CASME II: spontaneous micro-expressions of 26 people at 200 frames per second."
@@ -89,15 +88,15 @@ class Casme2(TableClips):
   notes = NOTES
 
   @classmethod
-  def subject_name(cls, cell: Any) -> str | None:
+  def subject_name(cls, cell: object) -> str | None:
     """ "sub01" from 1, "01" or "sub1"."""
-    return padded(cell, "sub", 2)
+    return format_subject(cell, "sub", 2)
 
   @classmethod
   def folder_key(cls, folder: ClipFolder) -> Key | None:
-    """Person and clip of .../sub01/EP02_01f."""
+    """Subject and clip of .../sub01/EP02_01f."""
     if len(folder.parts) < 2 or not re.fullmatch(cls.clip_names, folder.parts[-1].lower()):
       return None
     if not re.fullmatch(r"(sub)?\d+", folder.parts[-2].lower()):
       return None
-    return cls.subject_name(folder.parts[-2]) or "", join_key(folder.parts[-1])
+    return cls.subject_name(folder.parts[-2]) or "", clip_key(folder.parts[-1])

@@ -1,23 +1,24 @@
-"""CAS(ME)3 (Li et al., TPAMI 2022): 860 micro-expressions of 94 people in part A, 165 in part C.
+"""CAS(ME)3 (Li et al., TPAMI 2022): 860 micro-expressions of 94 subjects in part A, 165 in part C.
 
-Protocols: leave-one-subject-out over three, four or seven classes. A recording holds several
-micro-expressions (397 rows of part A share person and recording), so a clip is known by its onset.
+Protocols: leave-one-subject-out over three, four or seven classes. A recording contains
+several micro-expressions (397 rows of part A share subject and recording), so a clip is identified
+by its onset.
 """
 
 import dataclasses
 import hashlib
 import pathlib
-from typing import Any
+from collections.abc import Sequence
 
 from jax_me.data.labels import MICRO_EMOTIONS, canonical_label
-from jax_me.datasets.generation.example import Row
-from jax_me.datasets.generation.tables import ROW, read_table, whole_number
-from jax_me.datasets.micro.casme3_layout import PARTS, Layout, person_name
+from jax_me.datasets.generation.example import ReportRow
+from jax_me.datasets.generation.tables import ROW, Cell, parse_integer, read_table
+from jax_me.datasets.micro.casme3_layout import PARTS, Casme3Layout, subject_name
 from jax_me.datasets.micro.clip_dataset import ClipDataset, ClipOptions
 from jax_me.datasets.micro.clip_layout import find_table
-from jax_me.datasets.micro.process_clips import NEAREST, Clip
+from jax_me.datasets.micro.process_clips import MAX_FRAME_DISTANCE, Clip
 
-# Of version 2 of part A's annotations, and of part C's; "others" is also spelt "Others".
+# From version 2 of the annotations of part A, and from those of part C.
 COUNTS = {
   "A": {
     "happiness": 55,
@@ -35,13 +36,13 @@ _GROUPED: dict[str, tuple[str, ...]] = {
   "positive": ("happiness", "positive"),
   "surprise": ("surprise",),
 }
-# Classes in the order of their codes -> expressions that they are made of.
+# Number of classes -> class, in the order of the codes -> its expressions.
 CLASSES: dict[int, dict[str, tuple[str, ...]]] = {
   7: {name: (name,) for name in MICRO_EMOTIONS if name in COUNTS["A"]},
   4: {**_GROUPED, "others": ("others",)},
   3: _GROUPED,
 }
-# Rows of part A that cannot be right, and what tvaranka/meb takes for them (arXiv:2211.11425).
+# Corrections by tvaranka/meb of wrong rows of part A (arXiv:2211.11425).
 CORRECTIONS: dict[str, dict[str, int]] = {
   "spNO.149/d_112": {"apex": 160},
   "spNO.214/c_5": {"offset": 34},
@@ -50,7 +51,7 @@ CORRECTIONS: dict[str, dict[str, int]] = {
   "spNO.40/e_1812": {"offset": 1845},
   "spNO.40/e_2327": {"offset": 2403},
 }
-# At 30 frames a second. The longest row has 730; one has 3,456, which is a slip.
+# At 30 fps. The longest row has 730; one has 3,456, which is a typing error.
 MAX_FRAMES = 1000
 
 _MOMENTS = ("onset", "apex", "offset")
@@ -59,7 +60,7 @@ _COLUMNS = {
   "A": ("Subject", "Filename", "Onset", "Apex", "Offset", "emotion"),
   "C": ("sub", "count", "onset", "", "offset", "emotion"),
 }
-# Part C has one recording a person.
+# Part C has one recording per subject.
 _RECORDING_C = "a"
 INSTRUCTIONS = """
 CAS(ME)3 is given to research groups on request: see http://casme.psych.ac.cn/casme/e4. Unpack what
@@ -81,9 +82,9 @@ class Casme3Options(ClipOptions):
     classes: 7 (happiness, sadness, surprise, fear, disgust, anger, others), 4 (negative: sadness,
       fear, disgust, anger; positive: happiness; surprise; others), 3 (these without others), or 0:
       7 in part A, 4 in part C.
-    repair: take tvaranka/meb's numbers for six rows of part A that cannot be right. False takes
-      the table as it is: clips that end before they begin are left out, and a wrong apex follows
-      apex_policy. The report tells either way.
+    repair: use tvaranka/meb's numbers for six wrong rows of part A. False uses the table as it is:
+      clips that end before they begin are left out, and a wrong apex follows apex_policy. The
+      report lists these clips either way.
     table: name of the table of annotations, where manual_dir holds more than one.
   """
 
@@ -108,8 +109,8 @@ class Casme3Options(ClipOptions):
       object.__setattr__(self, "repair", False)
 
 
-class Casme3(ClipDataset):
-  """See `Casme3Options`."""
+class Casme3(ClipDataset[Casme3Options]):
+  """Builder of CAS(ME)3, with `Casme3Options`."""
 
   name = "casme3"
   DESCRIPTION = "CAS(ME)3: micro-expressions of 94 people (part A) or 30 (part C), 30 fps, colour."
@@ -123,7 +124,10 @@ class Casme3(ClipDataset):
 
   @classmethod
   def fingerprint(cls, options: Casme3Options, manual_dir: pathlib.Path) -> str:
-    """Of the annotated clips and their frames' names: whole recordings have 8 million frames."""
+    """Hash of the annotated clips and the names of their frames.
+
+    The recordings have 8 million frames, too many to list.
+    """
     digest = hashlib.sha256()
     for clip in cls.list_clips(options, manual_dir)[0]:
       line = (clip.file, clip.label, clip.onset, clip.apex, clip.offset, clip.frames)
@@ -142,18 +146,18 @@ class Casme3(ClipDataset):
   def known_counts(self) -> dict[str, dict[str, int]]:
     counts = COUNTS[self.options.part]
     classes = CLASSES[self.options.classes]
-    return self.counts_of_examples(
+    return self.example_counts(
       {name: sum(counts.get(e, 0) for e in parts) for name, parts in classes.items()}
     )
 
   @classmethod
   def list_clips(
     cls, options: Casme3Options, manual_dir: pathlib.Path
-  ) -> tuple[list[Clip], list[Row]]:
-    layout = Layout(manual_dir, options.part)
-    # Said here, for to describe what is there instead would take looking through all recordings.
-    for what, there in (("table", layout.tree.tables), ("frames", layout.has_frames)):
-      if not there:
+  ) -> tuple[list[Clip], list[ReportRow]]:
+    layout = Casme3Layout(manual_dir, options.part)
+    # `describe_missing` is not used: it would search through all recordings.
+    for what, exists in (("table", layout.tree.tables), ("frames", layout.has_frames)):
+      if not exists:
         raise ValueError(
           f"manual_dir {manual_dir} holds no {what} of CAS(ME)3, part {options.part}.{INSTRUCTIONS}"
         )
@@ -170,51 +174,53 @@ class Casme3(ClipDataset):
     clips: dict[str, Clip] = {}
     problems = []
     for row in read_table(path, header=header):
-      where = {"table": path.name, "row": row[ROW]}
+      location = {"table": path.name, "row": row[ROW]}
       try:
-        clip = _clip_of_row([row.get(column) for column in columns], options)
+        clip = _parse_row([row.get(column) for column in columns], options)
       except ValueError as error:
-        problems.append(Row(f"{path.name}#{row[ROW]}", "bad_annotation", {"detail": str(error)}))
+        problems.append(
+          ReportRow(f"{path.name}#{row[ROW]}", "bad_annotation", {"detail": str(error)})
+        )
         continue
       if clip.file in clips:
-        problems.append(Row(f"{clip.file}#{row[ROW]}", "listed_twice", where))
+        problems.append(ReportRow(f"{clip.file}#{row[ROW]}", "listed_twice", location))
       elif clip.label not in classes:
-        problems.append(Row(clip.file, "other_label", {"detail": clip.label}))
+        problems.append(ReportRow(clip.file, "other_label", {"detail": clip.label}))
       else:
         clips[clip.file] = dataclasses.replace(
-          clip, label=classes[clip.label], frames=_frames(clip, options, layout)
+          clip, label=classes[clip.label], frames=_select_frames(clip, options, layout)
         )
     return list(clips.values()), problems
 
 
-def _clip_of_row(cells: list[Any], options: Casme3Options) -> Clip:
-  """One row as a clip, with the expression for a label and without frames.
+def _parse_row(cells: Sequence[Cell], options: Casme3Options) -> Clip:
+  """Parses a row as a clip without frames whose label is the expression.
 
   Raises:
-    ValueError: a cell is not what it should be.
+    ValueError: a cell is missing or invalid.
   """
-  person_cell, name, *numbers, emotion = cells
-  person = person_name(options.part, person_cell)
-  if person is None:
-    raise ValueError(f"{person_cell!r} is no person")
+  subject_cell, name, *numbers, emotion = cells
+  subject = subject_name(options.part, subject_cell)
+  if subject is None:
+    raise ValueError(f"{subject_cell!r} is not a subject")
   if name is None or emotion is None:
-    raise ValueError("it names no recording" if name is None else "it names no expression")
-  annotated = dict(zip(_MOMENTS, map(whole_number, numbers), strict=True))
+    raise ValueError("the recording is missing" if name is None else "the expression is missing")
+  annotated = dict(zip(_MOMENTS, map(parse_integer, numbers), strict=True))
   if annotated["onset"] is None:
-    raise ValueError("it has no onset, by which a clip is known")
+    raise ValueError("the onset, which identifies a clip, is missing")
   clip = f"{str(name).lower()}_{annotated['onset']}" if options.part == "A" else str(name)
-  file = f"{person}/{clip}"
-  better = CORRECTIONS.get(file, {}) if options.repair else {}
+  file = f"{subject}/{clip}"
+  corrected = CORRECTIONS.get(file, {}) if options.repair else {}
   onset, apex, offset = (
-    -1 if number is None else number for number in (annotated | better).values()
+    -1 if number is None else number for number in (annotated | corrected).values()
   )
-  note = [f"{moment} {annotated[moment]} corrected to {better[moment]}" for moment in better]
+  note = [f"{moment} {annotated[moment]} corrected to {corrected[moment]}" for moment in corrected]
   if offset - onset > MAX_FRAMES:
     note.append(f"the annotated offset {offset} is not credible")
   return Clip(
     file=file,
     label=canonical_label(str(emotion)),
-    subject=person,
+    subject=subject,
     clip=clip,
     onset=onset,
     apex=apex,
@@ -224,15 +230,17 @@ def _clip_of_row(cells: list[Any], options: Casme3Options) -> Clip:
   )
 
 
-def _frames(clip: Clip, options: Casme3Options, layout: Layout) -> tuple[tuple[int, str], ...]:
-  """The frames of a clip; of a whole recording, what surrounds the expression is left behind."""
+def _select_frames(
+  clip: Clip, options: Casme3Options, layout: Casme3Layout
+) -> tuple[tuple[int, str], ...]:
+  """Returns the frames of a clip, without the rest of its recording."""
   if options.part == "A":
     recording, _, onset = clip.clip.rpartition("_")
     frames = layout.frames(clip.subject, recording, int(onset))
   else:
     frames = layout.frames(clip.subject, _RECORDING_C, clip.onset)
-  first = clip.onset - NEAREST
+  first = clip.onset - MAX_FRAME_DISTANCE
   last = clip.onset + MAX_FRAMES
   if clip.offset >= clip.onset:
-    last = min(last, clip.offset + NEAREST)
+    last = min(last, clip.offset + MAX_FRAME_DISTANCE)
   return tuple((number, path) for number, path in frames.items() if first <= number <= last)

@@ -1,7 +1,7 @@
-"""Where a dataset's clips lie below a folder: folders of numbered frames, and tables beside them.
+"""Search for clips below a folder: folders of numbered frames, and annotation tables.
 
-Copies are nested in every way, so clips are known by the names of their own folders and of those
-right above, wherever these stand.
+Copies are nested differently, so clips are identified by the names of their own folders and of the
+folders directly above, at any depth.
 """
 
 import collections
@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from jax_me.datasets.generation.find_files import describe_missing
 from jax_me.datasets.generation.source_files import walk_files
-from jax_me.datasets.generation.tables import SpreadsheetError, read_table
+from jax_me.datasets.generation.tables import TableError, read_table
 from jax_me.faces.image_files import is_image_name
 from jax_me.faces.input_files import frame_number
 
@@ -29,25 +29,25 @@ class ClipFolder:
   """A folder of frames.
 
   Attributes:
-    place: path below the top folder, with forward slashes.
-    cropped: whether these are the release's cut faces, told by the frames' names ("reg_img46.jpg")
-      or by a folder's ("Cropped").
+    path: path below the top folder, with forward slashes.
+    cropped: whether these are the release's face crops, according to the names of the frames
+      ("reg_img46.jpg") or of a folder ("Cropped").
     frames: (number, path below the top folder), ascending.
   """
 
-  place: str
+  path: str
   cropped: bool
   frames: tuple[tuple[int, str], ...]
 
   @property
   def parts(self) -> tuple[str, ...]:
     """Names of the folders, from the top one to the clip's own."""
-    return pathlib.PurePosixPath(self.place).parts
+    return pathlib.PurePosixPath(self.path).parts
 
 
 @dataclasses.dataclass(frozen=True)
-class Tree:
-  """What lies below a folder.
+class FolderTree:
+  """Clips and tables below a folder.
 
   Attributes:
     top: the folder.
@@ -60,49 +60,59 @@ class Tree:
   tables: tuple[str, ...]
 
 
-def read_tree(top: pathlib.Path) -> Tree:
-  """Looks through a folder once; no file is opened."""
+def read_tree(top: pathlib.Path) -> FolderTree:
+  """Lists the clips and tables below a folder without opening a file."""
   groups: dict[tuple[str, bool], dict[int, str]] = collections.defaultdict(dict)
   tables = []
   for name in walk_files(top):
-    place, _, base = name.rpartition("/")
+    parent, _, base = name.rpartition("/")
     if base.lower().endswith(TABLE_SUFFIXES) and not base.startswith("~$"):  # Excel's lock files
       tables.append(name)
     elif is_image_name(base) and (number := frame_number(base)) is not None:
-      cropped = base.lower().startswith("reg_") or "crop" in place.lower()
-      groups[place, cropped].setdefault(number, name)
+      cropped = base.lower().startswith("reg_") or "crop" in parent.lower()
+      groups[parent, cropped].setdefault(number, name)
   folders = [
-    ClipFolder(place, cropped, tuple(sorted(frames.items())))
-    for (place, cropped), frames in sorted(groups.items())
+    ClipFolder(path, cropped, tuple(sorted(frames.items())))
+    for (path, cropped), frames in sorted(groups.items())
   ]
-  return Tree(top, tuple(folders), tuple(tables))
+  return FolderTree(top, tuple(folders), tuple(tables))
 
 
-def join_key(name: str) -> str:
-  """Meets another spelling of the same clip: "s01_ne_01" and "S1_ne_1"; "006_1_2" and "6_1_2"."""
+def clip_key(name: str) -> str:
+  """Key that is equal for all spellings of a clip: "s01_ne_01", "S1_ne_1"; "006_1_2", "6_1_2"."""
   return _DIGITS.sub(lambda digits: str(int(digits[0])), name.strip().casefold())
 
 
-def padded(cell: object, prefix: str, width: int) -> str | None:
-  """The name of a person from any spelling: 1, "01" or "sub1" -> "sub01"; None without a number."""
+def format_subject(cell: object, prefix: str, width: int) -> str | None:
+  """Returns the name of a subject from any spelling: 1, "01" or "sub1" -> "sub01".
+
+  Args:
+    cell: a table cell or the name of a folder; its last number counts.
+    prefix: of the name.
+    width: digits of the number, zero-padded.
+
+  Returns:
+    The name; None if the cell has no number.
+  """
   digits = _DIGITS.findall(str(cell))
   return f"{prefix}{int(digits[-1]):0{width}d}" if digits else None
 
 
 def clip_folders(
-  tree: Tree, key: Callable[[ClipFolder], Key | None], images: str, align: bool
+  tree: FolderTree, key: Callable[[ClipFolder], Key | None], images: str, align: bool
 ) -> tuple[dict[Key, list[ClipFolder]], bool | None]:
-  """The folders of one dataset.
+  """Selects the folders of one dataset.
 
   Args:
-    tree: where to look.
-    key: the person and `join_key` of the clip in a folder; None for a folder of something else.
-    images: "raw", "cropped" or "auto": what `align` is best served by, else what there is.
-    align: whether faces are to be found: best in raw frames.
+    tree: the folders.
+    key: returns the subject and the `clip_key` of a folder, None for a folder of something else.
+    images: "raw", "cropped" or "auto": raw for `align`, else cropped; where one is missing, the
+      other.
+    align: whether faces will be aligned.
 
   Returns:
-    the folders of each clip (more than one is a user's mistake), and whether they are cropped;
-    None when there are none.
+    The folders of each clip (more than one is a user's mistake), and whether they are cropped, None
+    when there are none.
   """
   found: dict[bool, dict[Key, list[ClipFolder]]] = {}
   for folder in tree.folders:
@@ -114,20 +124,20 @@ def clip_folders(
   return (found[best], best) if best in found else ({}, None)
 
 
-def only_folder(tree: Tree, folders: Sequence[ClipFolder]) -> ClipFolder:
-  """The one folder of a clip.
+def single_folder(tree: FolderTree, folders: Sequence[ClipFolder]) -> ClipFolder:
+  """Returns the only folder of a clip.
 
   Raises:
     ValueError: the clip was found more than once.
   """
   if len(folders) > 1:
-    places = " and ".join(folder.place for folder in folders[:2])
-    raise ValueError(f"manual_dir {tree.top} holds a clip twice: {places}; give one copy's folder")
+    paths = " and ".join(folder.path for folder in folders[:2])
+    raise ValueError(f"manual_dir {tree.top} holds a clip twice: {paths}; give one copy's folder")
   return folders[0]
 
 
 def find_table(
-  tree: Tree,
+  tree: FolderTree,
   *,
   pattern: str,
   header: Sequence[str],
@@ -137,18 +147,21 @@ def find_table(
   clip_names: str = "",
   option: str = "table",
 ) -> pathlib.Path:
-  """The one table of annotations.
+  """Finds the annotation table.
 
   Args:
-    tree: where to look.
-    pattern: regular expression that is searched for in the lower-case name. Where no name has it,
-      the tables that have the header, and list clips of the dataset, are meant.
-    header: names of columns that the table must have.
-    chosen: path or name given by the user; "" looks for it.
-    instructions: what to add to an error.
+    tree: the tables.
+    pattern: regular expression searched for in the lower-case file names. If none matches, tables
+      that have the header and list clips of the dataset are taken.
+    header: required columns.
+    chosen: path or name given by the user; "" searches.
+    instructions: text added to an error.
     clip_column: the column that names the clips.
     clip_names: regular expression for the lower-case names of the dataset's clips; "" for any.
-    option: the dataset's option by which the user may choose.
+    option: name of the dataset's option that selects the table.
+
+  Returns:
+    Path of the table.
 
   Raises:
     ValueError: there is none, not that one, or more than one.
@@ -166,8 +179,8 @@ def find_table(
 
       found = [name for name in usual if lists_clips(name)]
   if not found:
-    sought = f"table of annotations with the columns {', '.join(header)}"
-    what = f"table {chosen!r}" if chosen else sought
+    default = f"table of annotations with the columns {', '.join(header)}"
+    what = f"table {chosen!r}" if chosen else default
     raise ValueError(describe_missing(tree.top, what) + instructions)
   if len(found) > 1:
     raise ValueError(
@@ -182,7 +195,7 @@ def _lists_clips(
 ) -> bool:
   try:
     rows = read_table(path, header=header)
-  except SpreadsheetError:
+  except TableError:
     return False
   if not clip_names:
     return True

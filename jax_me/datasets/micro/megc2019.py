@@ -1,12 +1,12 @@
 """MEGC 2019's composite (See et al., FG 2019): SMIC-HS, CASME II and SAMM under three classes.
 
-The organisers' list of samples, `megc2019_clips.csv`, says which clips belong to it and what their
-labels are: 442 clips of 68 people. It is `images/combined_3class_gt.csv` of the repository
-github.com/Facial-Micro-ExpressionGC/MEGC2019, unchanged but for the line ends: database, subject,
-clip, label (0 negative, 1 positive, 2 surprise). Applying the class rules to the tables of
-annotations would give two or three clips more of CASME II.
+The organisers' list of samples, `megc2019_clips.csv`, defines its clips and their labels: 442 clips
+of 68 subjects. It is `images/combined_3class_gt.csv` of the repository
+github.com/Facial-Micro-ExpressionGC/MEGC2019, unchanged except for the line ends: database,
+subject, clip, label (0 negative, 1 positive, 2 surprise). Applying the class rules to the
+annotation tables would give two or three more clips of CASME II.
 
-Protocol: leave-one-subject-out over all 68 people, UF1 and UAR of the pooled predictions.
+Protocol: leave-one-subject-out over all 68 subjects, UF1 and UAR of the pooled predictions.
 """
 
 import csv
@@ -16,10 +16,10 @@ import pathlib
 from typing import NamedTuple
 
 from jax_me.data.labels import GROUPS
-from jax_me.datasets.generation.example import Row
+from jax_me.datasets.generation.example import ReportRow
 from jax_me.datasets.micro.casme2 import Casme2, Casme2Options
 from jax_me.datasets.micro.clip_dataset import ClipDataset, ClipOptions
-from jax_me.datasets.micro.clip_layout import IMAGES, join_key, padded
+from jax_me.datasets.micro.clip_layout import IMAGES, clip_key, format_subject
 from jax_me.datasets.micro.process_clips import Clip
 from jax_me.datasets.micro.samm import Samm, SammOptions
 from jax_me.datasets.micro.smic import Smic, SmicOptions
@@ -27,7 +27,7 @@ from jax_me.datasets.micro.smic import Smic, SmicOptions
 LIST_FILE = "megc2019_clips.csv"
 DATABASES = ("smic", "casme2", "samm")
 COUNTS = {"negative": 250, "positive": 109, "surprise": 83}
-CROPPED_LACK = "copies of SMIC_all_cropped lack this clip; SMIC_all_raw has it"
+MISSING_IN_CROPPED = "copies of SMIC_all_cropped lack this clip; SMIC_all_raw has it"
 _NAMES = {"smic": ("s", 2), "casme2": ("sub", 2), "samm": ("", 3)}
 INSTRUCTIONS = """
 MEGC 2019 joins three datasets, each given to research groups on request: SMIC (HS), CASME II and
@@ -42,7 +42,7 @@ The list of samples comes with jax_me."""
 
 
 class Sample(NamedTuple):
-  """One line of the list; names as they are on the disk."""
+  """One line of the list, with the names of the files."""
 
   database: str
   subject: str
@@ -56,8 +56,8 @@ class Megc2019Options(ClipOptions):
 
   Attributes:
     images: "raw" frames, the releases' own "cropped" faces, or "auto": raw for align, else
-      cropped; for a database of which only the other is there, that. SAMM has no cropped ones.
-    casme2_table, samm_table: names of the tables of annotations, where there are several.
+      cropped; where one is missing, the other. SAMM has no cropped ones.
+    casme2_table, samm_table: names of the annotation tables, where there are several.
   """
 
   images: str = "auto"
@@ -70,8 +70,8 @@ class Megc2019Options(ClipOptions):
       raise ValueError(f"images must be one of {', '.join(IMAGES)}: {self.images!r}")
 
 
-class Megc2019(ClipDataset):
-  """See `Megc2019Options`. Classes: negative, positive, surprise."""
+class Megc2019(ClipDataset[Megc2019Options]):
+  """Builder of MEGC 2019, with `Megc2019Options`. Classes: negative, positive, surprise."""
 
   name = "megc2019"
   DESCRIPTION = "The composite of MEGC 2019: 442 clips of SMIC-HS, CASME II and SAMM, 68 people."
@@ -90,12 +90,12 @@ class Megc2019(ClipDataset):
     return GROUPS
 
   def known_counts(self) -> dict[str, dict[str, int]]:
-    return self.counts_of_examples(COUNTS)
+    return self.example_counts(COUNTS)
 
   @classmethod
   def list_clips(
     cls, options: Megc2019Options, manual_dir: pathlib.Path
-  ) -> tuple[list[Clip], list[Row]]:
+  ) -> tuple[list[Clip], list[ReportRow]]:
     shared = {
       field.name: getattr(options, field.name)
       for field in (*dataclasses.fields(ClipOptions), cls.Options.__dataclass_fields__["images"])
@@ -110,14 +110,14 @@ class Megc2019(ClipDataset):
       ),
     }
     on_disk: dict[tuple[str, str, str], Clip] = {}
-    problems: dict[tuple[str, str, str], Row] = {}
-    told = []
+    problems: dict[tuple[str, str, str], ReportRow] = {}
+    report_rows = []
     for database in DATABASES:
       clips, rows = listings[database]()
       on_disk |= {_key(database, clip.file): clip for clip in clips}
       for row in rows:
         if row.status in ("only_raw", "only_cropped"):
-          told.append(row)
+          report_rows.append(row)
         else:
           problems.setdefault(_key(database, row.file), row)
     samples = read_samples()
@@ -125,28 +125,28 @@ class Megc2019(ClipDataset):
     for clip in clips:
       problem = problems.get(_key(clip.database, clip.file.partition("/")[2]))
       if problem is not None:
-        told.append(dataclasses.replace(problem, file=f"{clip.file}#annotation"))
-    return clips, told
+        report_rows.append(dataclasses.replace(problem, file=f"{clip.file}#annotation"))
+    return clips, report_rows
 
 
 def read_samples() -> list[Sample]:
-  """The organisers' list, in its order, with the names that the files have on the disk."""
+  """Reads the organisers' list, in its order, with the names of the files."""
   text = importlib.resources.files(__package__).joinpath(LIST_FILE).read_text(encoding="utf-8")
   samples = []
   for database, subject, clip, code in csv.reader(text.splitlines()):
     prefix, width = _NAMES[database]
-    person = padded(subject, prefix, width)
-    assert person is not None, subject
-    samples.append(Sample(database, person, clip, GROUPS[int(code)]))
+    name = format_subject(subject, prefix, width)
+    assert name is not None, subject
+    samples.append(Sample(database, name, clip, GROUPS[int(code)]))
   return samples
 
 
 def _clip(sample: Sample, on_disk: dict[tuple[str, str, str], Clip]) -> Clip:
-  """The sample's clip; one without frames where the disk or its table lacks it."""
+  """Returns the sample's clip, without frames if the files or the table lack it."""
   file = f"{sample.database}/{sample.subject}/{sample.clip}"
-  found = on_disk.get((sample.database, sample.subject, join_key(sample.clip)))
+  found = on_disk.get((sample.database, sample.subject, clip_key(sample.clip)))
   if found is None:
-    note = CROPPED_LACK if file == "smic/s18/s18_sur_03" else ""
+    note = MISSING_IN_CROPPED if file == "smic/s18/s18_sur_03" else ""
     found = Clip(file, sample.label, sample.subject, sample.clip, -1, -1, -1, (), note=note)
   return dataclasses.replace(
     found, file=file, label=sample.label, clip=sample.clip, database=sample.database
@@ -155,4 +155,4 @@ def _clip(sample: Sample, on_disk: dict[tuple[str, str, str], Clip]) -> Clip:
 
 def _key(database: str, file: str) -> tuple[str, str, str]:
   subject, _, clip = file.partition("/")
-  return database, subject, join_key(clip)
+  return database, subject, clip_key(clip)

@@ -1,17 +1,16 @@
 """MMEW (Ben et al., TPAMI 2021): 300 micro-expressions at 90 fps.
 
 Protocols differ: leave-one-subject-out over the six basic emotions (234 clips) or over four
-classes (263 clips), or folds that keep subjects apart. The dataset's page says "repression" where
-the table and most folders say "others": they are one class here, called others.
+classes (263 clips), or subject-independent folds. The dataset's page says "repression" where the
+table and most folders say "others": they are one class here, called others.
 """
 
 import dataclasses
 import re
-from typing import Any
 
 from jax_me.data.labels import MICRO_EMOTIONS
-from jax_me.datasets.micro.clip_layout import ClipFolder, Key, join_key, padded
-from jax_me.datasets.micro.table_dataset import AnnotatedClipOptions, Columns, TableClips
+from jax_me.datasets.micro.clip_layout import ClipFolder, Key, clip_key, format_subject
+from jax_me.datasets.micro.table_dataset import Columns, TableClipDataset, TableClipOptions
 
 COLUMNS = Columns(
   subject="Subject",
@@ -33,7 +32,7 @@ COUNTS = {
 }
 _BASIC = tuple(name for name in MICRO_EMOTIONS if name in COUNTS)[:6]
 _OTHERS = ("others", "repression")
-# Classes in the order of their codes -> expressions that they are made of.
+# Number of classes -> class, in the order of the codes -> its expressions.
 CLASSES: dict[int, dict[str, tuple[str, ...]]] = {
   7: {**{name: (name,) for name in _BASIC}, "others": _OTHERS},
   6: {name: (name,) for name in _BASIC},
@@ -56,11 +55,11 @@ subject:
 
 
 @dataclasses.dataclass(frozen=True)
-class MmewOptions(AnnotatedClipOptions):
+class MmewOptions(TableClipOptions):
   """Options of MMEW.
 
   Attributes:
-    images: as the base says; the release has no cropped faces, so those are somebody's own.
+    images: as in the base class; the release has no cropped faces, so such frames are user-made.
     classes: 7 (happiness, sadness, surprise, fear, disgust, anger, others), 6 (without others),
       4 (happiness, surprise, disgust, others) or 3 (negative: sadness, fear, disgust, anger;
       positive: happiness; surprise).
@@ -75,8 +74,8 @@ class MmewOptions(AnnotatedClipOptions):
       raise ValueError(f"classes of MMEW must be 3, 4, 6 or 7, got {self.classes}")
 
 
-class Mmew(TableClips):
-  """See `MmewOptions`."""
+class Mmew(TableClipDataset[MmewOptions]):
+  """Builder of MMEW, with `MmewOptions`."""
 
   name = "mmew"
   DESCRIPTION = "MMEW: spontaneous micro-expressions at 90 frames per second."
@@ -93,12 +92,12 @@ class Mmew(TableClips):
   counts = COUNTS
 
   @classmethod
-  def subject_name(cls, cell: Any) -> str | None:
+  def subject_name(cls, cell: object) -> str | None:
     """ "S03" from 3, "3" or "S03"."""
-    return padded(cell, "S", 2)
+    return format_subject(cell, "S", 2)
 
   @classmethod
   def folder_key(cls, folder: ClipFolder) -> Key | None:
-    """Person and clip of .../S03-01-002; single pictures of macro-expressions are no clips."""
+    """Subject and clip of .../S03-01-002; single images of macro-expressions are not clips."""
     match = _CLIP.fullmatch(folder.parts[-1]) if folder.parts else None
-    return (f"S{int(match[1]):02d}", join_key(match[0])) if match else None
+    return (f"S{int(match[1]):02d}", clip_key(match[0])) if match else None

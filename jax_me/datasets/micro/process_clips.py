@@ -1,4 +1,4 @@
-"""The work on one clip of a micro-expression dataset: read its frames, align them, make the input.
+"""Task of one micro-expression clip: read its frames, align them, compute the input, encode.
 
 Runs in worker processes, so it imports nothing of TFDS.
 """
@@ -7,21 +7,20 @@ import dataclasses
 import hashlib
 import pathlib
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
 from jax_me.data.clip_inputs.inputs import frames_needed, make_clip_images
 from jax_me.data.decoding import resize_image
-from jax_me.datasets.generation.example import Example, Outcome, Row
-from jax_me.datasets.labeled_folder.process_files import is_plain
+from jax_me.datasets.generation.example import Example, ReportRow, TaskResult
+from jax_me.datasets.generation.process_images import is_portable_image
 from jax_me.faces.alignment import ClipAligner, NoFaceError
 from jax_me.faces.detector import find_faces
 from jax_me.faces.image_files import UnreadableImage, encode_image, read_image
 
 APEX_POLICIES = ("middle", "skip")
-# The frames that an input cannot do without.
-MOMENTS = {
+# Annotated frames that an input requires.
+REQUIRED_FRAMES = {
   "apex": ("apex",),
   "key_frames": ("onset", "apex", "offset"),
   "pair": ("onset", "apex"),
@@ -29,12 +28,12 @@ MOMENTS = {
   "flow": ("onset", "apex"),
   "frames": ("onset", "offset"),
 }
-# Inputs that compute one picture from several frames, which must then have one size.
-COMPUTED = ("pair", "dynamic", "flow")
-# A frame that cannot be had is replaced by one at most this far away.
-NEAREST = 3
-# Frames of a clip that are searched for a face, evenly spaced from the onset on.
-SEARCHED = 8
+# Inputs computed from several frames, which must then have one size.
+COMPUTED_INPUTS = ("pair", "dynamic", "flow")
+# A missing frame is replaced by one at most this many frames away.
+MAX_FRAME_DISTANCE = 3
+# Number of frames searched for a face, evenly spaced from onset to offset.
+FACE_SEARCH_FRAMES = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,12 +44,12 @@ class Clip:
     file: its name, unique in the dataset and free of local folders, such as "sub01/EP02_01f".
     label: class name.
     subject: the person.
-    clip: the recording, unique for the person.
-    onset, apex, offset: frame numbers as annotated, -1 unknown. Without onset or offset the first
-      or last frame stands for it.
+    clip: the recording, unique for the subject.
+    onset, apex, offset: frame numbers as annotated, -1 if unknown. The first or last frame replaces
+      an unknown onset or offset.
     frames: (number, path below manual_dir) of each frame, ascending; () when none was found.
     database: source dataset, "" when there is only one.
-    note: what the report shall say about the clip, "" nothing.
+    note: remark for the report, "" for none.
   """
 
   file: str
@@ -66,8 +65,8 @@ class Clip:
 
 
 @dataclasses.dataclass(frozen=True)
-class Task:
-  """One clip, where it lies, and what to make of it; see `clips.ClipOptions`."""
+class ClipTask:
+  """One clip, its folder, and the options of `clip_dataset.ClipOptions`."""
 
   folder: str
   clip: Clip
@@ -81,13 +80,13 @@ class Task:
 
 
 @dataclasses.dataclass(frozen=True)
-class Moments:
-  """Frames that stand for a clip's onset, apex and offset, all of which can be read.
+class KeyFrames:
+  """Available frames that represent the onset, apex and offset of a clip.
 
   Attributes:
     onset, apex, offset: frame numbers, onset <= apex <= offset.
-    has_apex: whether the annotation has a usable apex; else the middle frame stands for it.
-    remarks: what a user should know, status -> detail.
+    has_apex: whether the annotation has a usable apex; else `apex` is the middle frame.
+    remarks: status -> detail, for the report.
   """
 
   onset: int
@@ -97,16 +96,16 @@ class Moments:
   remarks: dict[str, str]
 
 
-class _LeftOut(ValueError):
-  """A clip that is not stored: the status for the report, and its detail."""
+class _SkippedClip(ValueError):
+  """A clip that is not stored, with the status and detail for the report."""
 
   def __init__(self, status: str, detail: str):
     super().__init__(status, detail)
     self.status, self.detail = status, detail
 
 
-class _Frames:
-  """The frames of a clip, read when asked for."""
+class _FrameReader:
+  """The frames of a clip, read on request and cached."""
 
   def __init__(self, folder: str, frames: Sequence[tuple[int, str]]):
     self.data: dict[int, bytes] = {}
@@ -116,14 +115,14 @@ class _Frames:
     self._images: dict[int, np.ndarray] = {}
 
   def available(self) -> list[int]:
-    """Numbers of the frames that are not known to be broken, ascending."""
+    """Numbers of the frames not found unreadable so far, ascending."""
     return sorted(self._paths)
 
   def name(self, number: int) -> str:
     return pathlib.PurePosixPath(self._paths[number]).name
 
   def read(self, number: int) -> np.ndarray | None:
-    """uint8 [H, W, 3] RGB; None when broken, and then it is no longer available."""
+    """Returns uint8 [H, W, 3] RGB; None if unreadable, which removes it from `available`."""
     if number not in self._images:
       try:
         data = (self._folder / self._paths[number]).read_bytes()
@@ -137,139 +136,147 @@ class _Frames:
     return self._images[number]
 
 
-def run_task(task: Task) -> Outcome:
-  """Handles one clip.
+def run_clip_task(task: ClipTask) -> TaskResult:
+  """Processes one clip.
 
   Raises:
     ValueError: no face in the clip, and on_no_face is "error"; the message names the clip.
   """
   clip = task.clip
-  frames = _Frames(task.folder, clip.frames)
-  details: dict[str, Any] = {}
+  frames = _FrameReader(task.folder, clip.frames)
+  details: dict[str, object] = {}
   digest = ""
   examples: tuple[Example, ...] = ()
   try:
-    moments, needed = _choose(task, frames)
+    key_frames, needed = _read_needed_frames(task, frames)
     digest = _digest(frames, needed)
-    if not moments.has_apex and "apex" in MOMENTS[task.input]:
-      details |= {"apex": "middle", "apex_frame": moments.apex}
-    remarks = dict(moments.remarks)
+    if not key_frames.has_apex and "apex" in REQUIRED_FRAMES[task.input]:
+      details |= {"apex": "middle", "apex_frame": key_frames.apex}
+    remarks = dict(key_frames.remarks)
     if frames.unreadable:
-      remarks["replaced_frames"] = _listed(frames.unreadable)
-    squares = _squares(task, frames, moments, needed, details, remarks)
-    examples = tuple(_examples(task, frames, moments, squares))
-  except _LeftOut as reason:
-    remarks = {reason.status: reason.detail}
+      remarks["replaced_frames"] = _summarize(frames.unreadable)
+    prepared = _prepare_frames(task, frames, key_frames, needed, details, remarks)
+    examples = tuple(_examples(task, frames, key_frames, prepared))
+  except _SkippedClip as skipped:
+    remarks = {skipped.status: skipped.detail}
   except NoFaceError as error:
     raise ValueError(f"clip {clip.file}: {error}") from error
   status, *others = remarks or {"ok": ""}
   details = {"detail": remarks.get(status, ""), "note": clip.note, **details}
   details |= {other: remarks[other] for other in others}
-  row = Row(clip.file, status, {k: v for k, v in details.items() if v != ""}, digest)
-  # The published numbers are of clips: of this many examples, if all could be stored.
+  row = ReportRow(clip.file, status, {k: v for k, v in details.items() if v != ""}, digest)
+  # Published counts are of clips; a clip has this many examples if all could be stored.
   found = (clip.label,) * (examples_per_clip(task.input, task.frames) or len(examples))
-  return Outcome(examples, (row,), found)
+  return TaskResult(examples, (row,), found)
 
 
 def examples_per_clip(input: str, frames: int) -> int:
-  """Examples that a clip gives; 0 where that differs from clip to clip."""
+  """Number of examples per clip; 0 if it varies."""
   return {"key_frames": 3, "frames": frames}.get(input, 1)
 
 
-def _choose(task: Task, frames: _Frames) -> tuple[Moments, list[int]]:
-  """The moments of a clip, and the frames that its input needs, all of them read."""
+def _read_needed_frames(task: ClipTask, frames: _FrameReader) -> tuple[KeyFrames, list[int]]:
+  """Returns the key frames of a clip, and the frames that its input needs, all of them readable."""
   while True:
     available = frames.available()
     try:
-      moments = find_moments(task.clip, available, task.input, task.apex_policy)
-    except _LeftOut as reason:
+      key_frames = choose_key_frames(task.clip, available, task.input, task.apex_policy)
+    except _SkippedClip as skipped:
       if frames.unreadable:
-        raise _LeftOut("unreadable", _listed(frames.unreadable)) from reason
+        raise _SkippedClip("unreadable", _summarize(frames.unreadable)) from skipped
       raise
     needed = frames_needed(
       task.input,
-      onset=moments.onset,
-      apex=moments.apex,
-      offset=moments.offset,
+      onset=key_frames.onset,
+      apex=key_frames.apex,
+      offset=key_frames.offset,
       available=available,
       count=task.frames,
     )
     if task.input == "apex" and not task.align:
-      needed = [moments.apex]  # The onset is only there to find the face in.
+      needed = [key_frames.apex]  # The onset would only serve to detect the face.
     if all([frames.read(number) is not None for number in needed]):
-      return moments, needed
+      return key_frames, needed
 
 
-def find_moments(clip: Clip, available: Sequence[int], input: str, apex_policy: str) -> Moments:
-  """Settles which of the available frames are the onset, apex and offset.
+def choose_key_frames(
+  clip: Clip, available: Sequence[int], input: str, apex_policy: str
+) -> KeyFrames:
+  """Chooses which of the available frames represent the onset, apex and offset.
 
   Args:
     clip: the clip, as annotated.
-    available: ascending numbers of the frames that are there.
-    input: one of `clip_inputs.INPUTS`; what it does not need may be missing.
-    apex_policy: where no usable apex is annotated: "middle" of onset and offset, or "skip".
+    available: ascending numbers of the available frames.
+    input: one of `clip_inputs.INPUTS`; frames that it does not require may be missing.
+    apex_policy: without a usable annotated apex: "middle" of onset and offset, or "skip".
+
+  Returns:
+    The frames.
+
+  Raises:
+    _SkippedClip: a required frame is missing, or the annotation is invalid.
   """
   if not available:
-    raise _LeftOut("missing_frames", "no frame of this clip was found")
+    raise _SkippedClip("missing_frames", "no frame of this clip was found")
   onset = clip.onset if clip.onset >= 0 else available[0]
   offset = clip.offset if clip.offset >= 0 else available[-1]
   if offset < onset:
-    raise _LeftOut("bad_annotation", f"offset {offset} lies before onset {onset}")
+    raise _SkippedClip("bad_annotation", f"offset {offset} is before onset {onset}")
   remarks = {}
   apex, has_apex = clip.apex, onset <= clip.apex <= offset
   if not has_apex:
     missing = apex < 0
     status = "no_apex" if missing else "apex_out_of_range"
     text = "no apex is annotated" if missing else f"apex {apex} is not in [{onset}, {offset}]"
-    if "apex" in MOMENTS[input]:
+    if "apex" in REQUIRED_FRAMES[input]:
       if apex_policy == "skip":
-        raise _LeftOut(status, text)
+        raise _SkippedClip(status, text)
       if not missing:
         remarks[status] = text
     apex = (onset + offset) // 2
   chosen = {}
   moved = []
-  for moment, number in (("onset", onset), ("apex", apex), ("offset", offset)):
-    near = chosen[moment] = _nearest(available, number)
-    if moment not in MOMENTS[input] or near == number:
+  for name, number in (("onset", onset), ("apex", apex), ("offset", offset)):
+    near = chosen[name] = _nearest(available, number)
+    if name not in REQUIRED_FRAMES[input] or near == number:
       continue
-    estimated = moment == "apex" and not has_apex
-    # An apex that was only estimated may be any frame of the expression.
+    estimated = name == "apex" and not has_apex
+    # An estimated apex may be any frame of the expression.
     low, high = (onset, offset) if estimated else (number, number)
-    if not low - NEAREST <= near <= high + NEAREST:
-      raise _LeftOut("missing_frames", f"{moment} frame {number}; the nearest is {near}")
+    if not low - MAX_FRAME_DISTANCE <= near <= high + MAX_FRAME_DISTANCE:
+      raise _SkippedClip("missing_frames", f"{name} frame {number}; the nearest is {near}")
     if not estimated:
-      moved.append(f"{moment} {number}: {near}")
+      moved.append(f"{name} {number}: {near}")
   if moved:
     remarks["nearest_frame"] = ", ".join(moved)
   if input in ("pair", "flow") and chosen["onset"] == chosen["apex"]:
-    remarks["apex_at_onset"] = f"both are frame {chosen['onset']}: the picture shows no motion"
-  return Moments(**chosen, has_apex=has_apex, remarks=remarks)
+    remarks["apex_at_onset"] = f"both are frame {chosen['onset']}: the image shows no motion"
+  return KeyFrames(**chosen, has_apex=has_apex, remarks=remarks)
 
 
-def _squares(
-  task: Task,
-  frames: _Frames,
-  moments: Moments,
+def _prepare_frames(
+  task: ClipTask,
+  frames: _FrameReader,
+  key_frames: KeyFrames,
   needed: list[int],
-  details: dict[str, Any],
+  details: dict[str, object],
   remarks: dict[str, str],
 ) -> dict[int, np.ndarray]:
-  """The frames as they are to be stored: aligned, or the release's own; adds to the report."""
-  images = {number: _read(frames, number) for number in needed}
+  """Aligns or resizes the frames; adds to the details and remarks of the report."""
+  images = {number: _read_frame(frames, number) for number in needed}
   shapes = {image.shape for image in images.values()}
-  if len(shapes) > 1 and (task.align or task.input in COMPUTED):
+  if len(shapes) > 1 and (task.align or task.input in COMPUTED_INPUTS):
     sizes = sorted(f"{width} x {height}" for height, width, _ in shapes)
-    raise _LeftOut("size_mismatch", f"its frames have {' and '.join(sizes)} pixels")
+    raise _SkippedClip("size_mismatch", f"its frames have {' and '.join(sizes)} pixels")
   if not task.align:
     return {
       # As at inference; size 0 stores the frames as they are.
       number: resize_image(image, task.size) if task.size else image
       for number, image in images.items()
     }
-  aligner = _find_face(task, frames, moments, shapes.pop())
+  aligner = _find_aligner(task, frames, key_frames, shapes.pop())
   if aligner.chip is None:
-    raise _LeftOut("no_face", f"in {SEARCHED} frames from onset to offset")
+    raise _SkippedClip("no_face", f"in {FACE_SEARCH_FRAMES} frames from onset to offset")
   record = aligner.record
   details |= {key: record[key] for key in ("faces", "box", "transform", "reference")}
   if record["status"] != "ok":
@@ -277,48 +284,48 @@ def _squares(
   return {number: aligner.chip.extract(image) for number, image in images.items()}
 
 
-def _find_face(
-  task: Task, frames: _Frames, moments: Moments, shape: tuple[int, ...]
+def _find_aligner(
+  task: ClipTask, frames: _FrameReader, key_frames: KeyFrames, shape: tuple[int, ...]
 ) -> ClipAligner:
-  """The clip's one transform: from its onset, or the first later frame that shows a face."""
-  inside = [n for n in frames.available() if moments.onset <= n <= moments.offset]
-  picked = np.unique(np.rint(np.linspace(0, len(inside) - 1, SEARCHED)).astype(int))
-  for number in (inside[position] for position in picked):
+  """Returns the transform of the clip: from its onset, or the first later frame with a face."""
+  inside = [n for n in frames.available() if key_frames.onset <= n <= key_frames.offset]
+  positions = np.unique(np.rint(np.linspace(0, len(inside) - 1, FACE_SEARCH_FRAMES)).astype(int))
+  for number in (inside[position] for position in positions):
     image = frames.read(number)
     if image is not None and image.shape == shape and (faces := find_faces(image)):
       return ClipAligner.from_frame(image, faces, task.size, task.on_no_face, number)
   blank = np.zeros(shape, np.uint8)
-  return ClipAligner.from_frame(blank, [], task.size, task.on_no_face, moments.onset)
+  return ClipAligner.from_frame(blank, [], task.size, task.on_no_face, key_frames.onset)
 
 
 def _examples(
-  task: Task, frames: _Frames, moments: Moments, squares: dict[int, np.ndarray]
+  task: ClipTask, frames: _FrameReader, key_frames: KeyFrames, prepared: dict[int, np.ndarray]
 ) -> Iterator[Example]:
   clip = task.clip
-  pictures = make_clip_images(
+  images = make_clip_images(
     task.input,
-    squares,
-    onset=moments.onset,
-    apex=moments.apex,
-    offset=moments.offset,
+    prepared,
+    onset=key_frames.onset,
+    apex=key_frames.apex,
+    offset=key_frames.offset,
     count=task.frames,
   )
   seen = set()
-  for number, picture in pictures:
-    if number in seen:  # two moments that fall on one frame
+  for number, image in images:
+    if number in seen:  # two key frames that are the same frame
       continue
     seen.add(number)
-    original = not task.size and is_plain(frames.data[number])
+    original = not task.size and is_portable_image(frames.data[number])
     yield Example(
-      image=frames.data[number] if original else encode_image(picture, task.encoding),
+      image=frames.data[number] if original else encode_image(image, task.encoding),
       label=clip.label,
       file=f"{clip.file}/{number}",
       subject=clip.subject,
       clip=clip.clip,
       frame=number,
-      onset=clip.onset if clip.onset >= 0 else moments.onset,
-      apex=clip.apex if moments.has_apex else -1,
-      offset=clip.offset if clip.offset >= 0 else moments.offset,
+      onset=clip.onset if clip.onset >= 0 else key_frames.onset,
+      apex=clip.apex if key_frames.has_apex else -1,
+      offset=clip.offset if clip.offset >= 0 else key_frames.offset,
       database=clip.database,
     )
 
@@ -327,20 +334,20 @@ def _nearest(numbers: Sequence[int], wanted: int) -> int:
   return min(numbers, key=lambda number: (abs(number - wanted), number))
 
 
-def _read(frames: _Frames, number: int) -> np.ndarray:
+def _read_frame(frames: _FrameReader, number: int) -> np.ndarray:
   image = frames.read(number)
-  assert image is not None, "read before"
+  assert image is not None, "was read before"
   return image
 
 
-def _digest(frames: _Frames, needed: Sequence[int]) -> str:
+def _digest(frames: _FrameReader, needed: Sequence[int]) -> str:
   digest = hashlib.sha256()
   for number in needed:
     digest.update(frames.data[number])
   return digest.hexdigest()
 
 
-def _listed(reasons: dict[str, str]) -> str:
+def _summarize(reasons: dict[str, str]) -> str:
   name, reason = next(iter(reasons.items()))
   more = f" and {len(reasons) - 1} more" if len(reasons) > 1 else ""
   return f"{name}: {reason}{more}"

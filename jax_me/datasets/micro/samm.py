@@ -1,16 +1,15 @@
-"""SAMM (Davison et al. 2018): 159 micro-expressions of 29 people, grey 960 x 650 at 200 fps.
+"""SAMM (Davison et al. 2018): 159 micro-expressions of 29 subjects, grey 960 x 650 at 200 fps.
 
-Protocols: leave-one-subject-out over five classes (136 clips). The last number in a clip's name
-counts the clips; it is no emotion.
+Protocol: leave-one-subject-out over five classes (136 clips). The last number in a clip's name
+counts the clips; it is not an emotion code.
 """
 
 import dataclasses
 import re
-from typing import Any
 
 from jax_me.data.labels import GROUPS, MICRO_EMOTIONS
-from jax_me.datasets.micro.clip_layout import ClipFolder, Key, join_key, padded
-from jax_me.datasets.micro.table_dataset import AnnotatedClipOptions, Columns, TableClips
+from jax_me.datasets.micro.clip_layout import ClipFolder, Key, clip_key, format_subject
+from jax_me.datasets.micro.table_dataset import Columns, TableClipDataset, TableClipOptions
 
 COLUMNS = Columns(
   subject="Subject",
@@ -30,7 +29,7 @@ COUNTS = {
   "fear": 8,
   "sadness": 6,
 }
-# Classes in the order of their codes -> expressions that they are made of. Three classes follow
+# Number of classes -> class, in the order of the codes -> its expressions. The three classes follow
 # MEGC 2019.
 CLASSES: dict[int, dict[str, tuple[str, ...]]] = {
   8: {name: (name,) for name in MICRO_EMOTIONS if name in COUNTS},
@@ -54,7 +53,7 @@ It must hold SAMM_Micro_FACS_Codes_v2.xlsx and the frames, nested as you like:
 
 
 @dataclasses.dataclass(frozen=True)
-class SammOptions(AnnotatedClipOptions):
+class SammOptions(TableClipOptions):
   """Options of SAMM.
 
   Attributes:
@@ -70,8 +69,8 @@ class SammOptions(AnnotatedClipOptions):
       raise ValueError(f"classes of SAMM must be 3, 5 or 8, got {self.classes}")
 
 
-class Samm(TableClips):
-  """See `SammOptions`."""
+class Samm(TableClipDataset[SammOptions]):
+  """Builder of SAMM, with `SammOptions`."""
 
   name = "samm"
   DESCRIPTION = "SAMM: spontaneous micro-expressions of 29 people at 200 frames per second."
@@ -90,13 +89,13 @@ class Samm(TableClips):
   notes = NOTES
 
   @classmethod
-  def subject_name(cls, cell: Any) -> str | None:
+  def subject_name(cls, cell: object) -> str | None:
     """ "006" from 6 or "006"."""
-    return padded(cell, "", 3)
+    return format_subject(cell, "", 3)
 
   @classmethod
   def folder_key(cls, folder: ClipFolder) -> Key | None:
-    """Person and clip of .../006_1_2; the clip's name begins with the person."""
+    """Subject and clip of .../006_1_2; the clip's name begins with the subject."""
     if not folder.parts or not re.fullmatch(cls.clip_names, folder.parts[-1]):
       return None
-    return cls.subject_name(folder.parts[-1].partition("_")[0]) or "", join_key(folder.parts[-1])
+    return cls.subject_name(folder.parts[-1].partition("_")[0]) or "", clip_key(folder.parts[-1])

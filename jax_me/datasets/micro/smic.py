@@ -1,8 +1,8 @@
-"""SMIC (Li et al. 2013): micro-expressions of three classes, seen by three cameras.
+"""SMIC (Li et al. 2013): micro-expressions of three classes, recorded by three cameras.
 
-HS (100 fps) has 164 clips of 16 people; VIS and NIR (25 fps) 71 clips of 8 people each. SMIC holds
-the frames from onset to offset; SMIC-E longer recordings of the same, with a table that says where
-in them the expressions lie. No apex is annotated. Protocol: leave-one-subject-out.
+HS (100 fps) has 164 clips of 16 subjects; VIS and NIR (25 fps) 71 clips of 8 subjects each. SMIC
+holds the frames from onset to offset; SMIC-E longer recordings of the same, with a table of the
+frame numbers of the expressions. No apex is annotated. Protocol: leave-one-subject-out.
 
 Copies of SMIC_all_cropped lack the clip s18_sur_03, which SMIC_all_raw has; SMIC-E lacks the
 recordings s3_ne_03, s3_ne_20, s4_ne_05, s4_ne_06 and s9_sur_02.
@@ -15,28 +15,28 @@ import re
 from collections.abc import Sequence
 
 from jax_me.data.labels import GROUPS, canonical_label
-from jax_me.datasets.generation.example import Row
-from jax_me.datasets.generation.tables import ROW, read_table, whole_number
+from jax_me.datasets.generation.example import ReportRow
+from jax_me.datasets.generation.tables import ROW, parse_integer, read_table
 from jax_me.datasets.micro.clip_dataset import ClipDataset
 from jax_me.datasets.micro.clip_layout import (
   ClipFolder,
+  FolderTree,
   Key,
-  Tree,
+  clip_key,
   find_table,
-  join_key,
-  only_folder,
-  padded,
+  format_subject,
   read_tree,
+  single_folder,
 )
 from jax_me.datasets.micro.process_clips import Clip
 from jax_me.datasets.micro.table_dataset import AnnotatedClipOptions, frame_folders
 
 SUBSETS = ("hs", "vis", "nir")
-# Published for HS only; of VIS and NIR no numbers of the single classes were checked.
+# For HS only; the published counts per class of VIS and NIR were not checked.
 COUNTS = {"hs": {"negative": 70, "positive": 51, "surprise": 43}}
 HEADER = ("Subject", "Filename", "OnsetF", "OffsetF", "Emotion")
-FURTHER = ("Onset2F", "Offset2F", "Onset3F", "Offset3F")
-# s1_ne_01, in some places s01_ne_01: person, class, number.
+OPTIONAL_COLUMNS = ("Onset2F", "Offset2F", "Onset3F", "Offset3F")
+# s1_ne_01 or s01_ne_01: subject, class, number.
 _CLIP = re.compile(r"s\d+_(ne|po|sur)_\d+")
 _EXTENDED = re.compile(r"(hs|vis|nir|smic)[-_ ]?e(?![a-z])|(hs|vis|nir)[-_ ]?long")
 _SUBSET = re.compile(r"(?<![a-z])(hs|vis|nir)(?![a-z])")
@@ -56,7 +56,7 @@ class SmicOptions(AnnotatedClipOptions):
 
   Attributes:
     subset: "hs", "vis" or "nir": the camera.
-    extended: take the expressions out of SMIC-E's longer recordings. These are raw.
+    extended: take the expressions from SMIC-E's longer recordings, which are raw.
   """
 
   subset: str = "hs"
@@ -66,12 +66,12 @@ class SmicOptions(AnnotatedClipOptions):
     super().__post_init__()
     if self.subset not in SUBSETS:
       raise ValueError(f"subset must be one of {', '.join(SUBSETS)}: {self.subset!r}")
-    if not self.extended:  # Then no table is read, so it must not make another dataset.
-      object.__setattr__(self, "table", "")
+    if not self.extended:  # no table is read
+      self._reset("table")
 
 
-class Smic(ClipDataset):
-  """See `SmicOptions`. Classes: negative, positive, surprise."""
+class Smic(ClipDataset[SmicOptions]):
+  """Builder of SMIC, with `SmicOptions`. Classes: negative, positive, surprise."""
 
   name = "smic"
   DESCRIPTION = "SMIC: spontaneous micro-expressions: negative, positive and surprise."
@@ -93,58 +93,61 @@ class Smic(ClipDataset):
     return GROUPS
 
   def known_counts(self) -> dict[str, dict[str, int]]:
-    # SMIC-E lacks three of the clips, and has others that hold two expressions.
+    # SMIC-E lacks three of the clips, and some of its recordings have two expressions.
     known = {} if self.options.extended else COUNTS.get(self.options.subset, {})
-    return self.counts_of_examples(known) if known else {}
+    return self.example_counts(known) if known else {}
 
   @classmethod
   def list_clips(
     cls, options: SmicOptions, manual_dir: pathlib.Path
-  ) -> tuple[list[Clip], list[Row]]:
+  ) -> tuple[list[Clip], list[ReportRow]]:
     tree = read_tree(manual_dir)
-    # The user may have named the folder of one camera.
+    # manual_dir may be the folder of one camera.
     above = pathlib.Path(os.path.abspath(manual_dir)).parts[-2:]
 
     def key(folder: ClipFolder) -> Key | None:
       return folder_key(folder, options.subset, options.extended, above)
 
     release = f"SMIC{'-E' if options.extended else ''}, {options.subset.upper()}"
-    folders, told = frame_folders(tree, key, options, dataset=release, instructions=INSTRUCTIONS)
+    folders, rows = frame_folders(tree, key, options, dataset=release, instructions=INSTRUCTIONS)
     if options.extended:
       clips, problems = _extended_clips(tree, options, folders)
-      return clips, told + problems
-    return [_whole_clip(only_folder(tree, places)) for _, places in sorted(folders.items())], told
+      return clips, rows + problems
+    return [_whole_clip(single_folder(tree, found)) for _, found in sorted(folders.items())], rows
 
 
 def folder_key(
   folder: ClipFolder, subset: str, extended: bool, above: Sequence[str] = ()
 ) -> Key | None:
-  """Person and clip of .../s1/micro/negative/s1_ne_01; None for another camera or release.
+  """Returns subject and clip of .../s1/micro/negative/s1_ne_01.
 
   Args:
     folder: the folder.
-    subset, extended: which camera and release is wanted.
-    above: names of the folders in which all this lies.
+    subset, extended: the wanted camera and release.
+    above: names of the folders above the tree.
+
+  Returns:
+    (subject, `clip_key`); None for another camera or release.
   """
   parts = [part.lower() for part in folder.parts]
   if not parts or not _CLIP.fullmatch(parts[-1]):
     return None
   if any(part.startswith(("non_micro", "non-micro", "nonmicro")) for part in parts):
     return None
-  around = [*(part.lower() for part in above), *parts[:-1]]
-  if any(_EXTENDED.search(part) for part in around) != extended:
+  parents = [*(part.lower() for part in above), *parts[:-1]]
+  if any(_EXTENDED.search(part) for part in parents) != extended:
     return None
-  # The innermost folder that names a camera decides; where none does, it is the one asked for.
-  cameras = [match[1] for part in around for match in _SUBSET.finditer(part.replace("_", " "))]
+  # The innermost folder with the name of a camera decides; without any, all clips are accepted.
+  cameras = [match[1] for part in parents for match in _SUBSET.finditer(part.replace("_", " "))]
   if cameras and cameras[-1] != subset:
     return None
-  return padded(parts[-1].partition("_")[0], "s", 2) or "", join_key(parts[-1])
+  return format_subject(parts[-1].partition("_")[0], "s", 2) or "", clip_key(parts[-1])
 
 
 def _whole_clip(folder: ClipFolder) -> Clip:
-  """A clip whose frames are those from onset to offset."""
+  """Returns a clip whose frames are those from onset to offset."""
   name = folder.parts[-1].lower()
-  subject = padded(name.partition("_")[0], "s", 2) or ""
+  subject = format_subject(name.partition("_")[0], "s", 2) or ""
   numbers = [number for number, _ in folder.frames]
   return Clip(
     file=f"{subject}/{name}",
@@ -159,9 +162,9 @@ def _whole_clip(folder: ClipFolder) -> Clip:
 
 
 def _extended_clips(
-  tree: Tree, options: SmicOptions, folders: dict[Key, list[ClipFolder]]
-) -> tuple[list[Clip], list[Row]]:
-  """The expressions that SMIC-E's table names; a recording may hold up to three."""
+  tree: FolderTree, options: SmicOptions, folders: dict[Key, list[ClipFolder]]
+) -> tuple[list[Clip], list[ReportRow]]:
+  """Reads the expressions of SMIC-E's table; a recording may contain up to three."""
   table = find_table(
     tree,
     pattern=rf"{options.subset}[-_ ]?e.*annotation",
@@ -174,27 +177,27 @@ def _extended_clips(
   clips: list[Clip] = []
   problems = []
   listed = set()
-  for row in read_table(table, header=HEADER, optional=FURTHER):
+  for row in read_table(table, header=HEADER, optional=OPTIONAL_COLUMNS):
     name = str(row["Filename"] or "").strip().lower()
-    if not _CLIP.fullmatch(name):  # Below the data stand explanations.
-      problems.append(Row(f"{table.name}#{row[ROW]}", "no_clip", {"table": table.name}))
+    if not _CLIP.fullmatch(name):  # explanations below the data
+      problems.append(ReportRow(f"{table.name}#{row[ROW]}", "no_clip", {"table": table.name}))
       continue
-    subject = padded(name.partition("_")[0], "s", 2) or ""
-    key = (subject, join_key(name))
+    subject = format_subject(name.partition("_")[0], "s", 2) or ""
+    key = (subject, clip_key(name))
     listed.add(key)
     label = canonical_label(name.split("_")[1])
     emotion = canonical_label(str(row["Emotion"] or label))
     if emotion in GROUPS and emotion != label:
-      detail = f"the table says {emotion}; the clip's name, which decides, says {label}"
-      problems.append(Row(f"{subject}/{name}#emotion", "two_labels", {"detail": detail}))
-    places = folders.get(key, ())
-    frames = only_folder(tree, places).frames if places else ()
+      detail = f"the label is {emotion} in the table and {label} in the clip's name, which is used"
+      problems.append(ReportRow(f"{subject}/{name}#emotion", "two_labels", {"detail": detail}))
+    found = folders.get(key, ())
+    frames = single_folder(tree, found).frames if found else ()
     for count, nth in enumerate(("", "2", "3"), 1):
       file = f"{subject}/{name}" + (f"#{count}" if nth else "")
       try:
-        onset, offset = (whole_number(row[f"{end}{nth}F"]) for end in ("Onset", "Offset"))
+        onset, offset = (parse_integer(row[f"{end}{nth}F"]) for end in ("Onset", "Offset"))
       except ValueError as error:
-        problems.append(Row(file, "bad_annotation", {"detail": str(error), "row": row[ROW]}))
+        problems.append(ReportRow(file, "bad_annotation", {"detail": str(error), "row": row[ROW]}))
         continue
       if onset and offset:
         clips.append(
@@ -211,7 +214,9 @@ def _extended_clips(
         )
       elif not nth:
         detail = f"onset {onset}, offset {offset}"
-        problems.append(Row(file, "bad_annotation", {"detail": detail, "row": row[ROW]}))
-  strangers = [places[0].place for key, places in folders.items() if key not in listed]
-  problems += [Row(place, "not_listed", {"table": table.name}) for place in sorted(strangers)]
+        problems.append(ReportRow(file, "bad_annotation", {"detail": detail, "row": row[ROW]}))
+  unlisted = [found[0].path for key, found in folders.items() if key not in listed]
+  problems += [
+    ReportRow(folder, "not_listed", {"table": table.name}) for folder in sorted(unlisted)
+  ]
   return clips, problems

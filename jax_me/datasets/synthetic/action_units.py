@@ -1,8 +1,8 @@
 """Action units of the Facial Action Coding System as motion of the demo control points.
 
 Each unit is a table of displacements of the image-left points at full strength, in units of the
-unit's own peak (so every table's largest entry is about 1), x towards the image's left side being
-negative and y down; the image-right side moves in mirror. The directions follow the muscle actions
+unit's own peak (so every table's largest entry is about 1), negative x being towards the left
+of the image and y down; the image-right side is mirrored. The directions follow the muscle actions
 in Ekman, Friesen & Hager, "Facial Action Coding System" (2002).
 """
 
@@ -65,7 +65,7 @@ _UNITS: dict[str, dict[str, tuple[float, float]]] = {
            "jowl": (0, 0.5), "mouth_side": (0.05, 0.2), "neck": (0, 0.2)},
 }  # fmt: skip
 
-# Furrows a unit casts, as polylines through control points (image left; the right in mirror).
+# Furrows of a unit, as polylines through control points (image left; the right is mirrored).
 _FURROWS: dict[str, list[list[tuple[str, float, float]]]] = {
   "AU1": [[("20", 0, -0.17), ("21", 0, -0.18), ("glabella", 0, -0.20)]],
   "AU2": [[("18", 0, -0.13), ("19", 0, -0.17), ("20", 0, -0.17)]],
@@ -87,12 +87,12 @@ NAMES_OF_UNITS = tuple(_UNITS)
 
 
 def _both_sides() -> np.ndarray:
-  """[units, 2 sides, P, 2]: what each side's half of a unit moves."""
+  """[units, 2 sides, P, 2]: displacements by each side's half of a unit."""
   tables = np.zeros((len(_UNITS), 2, len(POINTS), 2))
   for row, table in enumerate(_UNITS.values()):
     for name, (x, y) in table.items():
       point = NAMES[name]
-      if MIRROR[point] == point:  # On the midline each side gives half.
+      if MIRROR[point] == point:  # On the midline each side contributes half.
         tables[row, :, point] += [[x / 2, y / 2], [-x / 2, y / 2]]
       else:
         tables[row, 0, point] = x, y
@@ -125,10 +125,10 @@ def displacement(units: dict[str, tuple[float, float]]) -> np.ndarray:
 
 
 def furrows(name: str, points: np.ndarray, scale: float) -> list[tuple[int, np.ndarray]]:
-  """The furrows of a unit on a face.
+  """Returns the furrows of a unit on a face.
 
   Args:
-    name: the unit; some have none.
+    name: the unit; some have no furrows.
     points: [P, 2] control points of the resting face.
     scale: its interocular distance, pixels.
 
@@ -144,8 +144,8 @@ def furrows(name: str, points: np.ndarray, scale: float) -> list[tuple[int, np.n
   return found
 
 
-# The three classes of the MEGC protocol (DATASETS: negative, positive, surprise), each a choice of
-# prototypes: required units with relative strength ranges, then optional ones with a probability.
+# The three classes of the MEGC protocol. Each has several prototypes: required units (with
+# probability 1) and optional ones, with ranges of relative strength.
 LABELS = ("negative", "positive", "surprise")
 
 _Unit = tuple[str, float, float, float]  # name, probability, lowest and highest relative strength
@@ -187,10 +187,10 @@ def draw_expression(
   Args:
     label: one of LABELS.
     intensity: strength of the mix; every unit's strength is a drawn fraction of it.
-    rng: generator.
+    rng: random generator.
 
   Returns:
-    name -> (image-left, image-right) strength, slightly asymmetric.
+    Name -> (image-left, image-right) strength, slightly asymmetric.
   """
   choices = _PROTOTYPES[label]
   units = {}

@@ -1,10 +1,9 @@
-"""The portrait behind the demo faces: pixels, control points and region masks.
+"""Portrait from which the demo faces are rendered: pixels, control points and region masks.
 
-The picture is the NASA portrait of Eileen Collins (public domain) that the scikit-image wheel
-carries as `data/astronaut.png`; it is read as a file of the installed package, without a network.
+The image is the NASA portrait of Eileen Collins (public domain) that the scikit-image wheel
+carries as `data/astronaut.png`; it is read from the installed package, without network access.
 All coordinates here are (x, y) in *canvas* pixels unless a table says *portrait* pixels: the canvas
-is the head cut out of the portrait and enlarged, with a margin so that a moving head never uncovers
-an edge.
+is the enlarged head region of the portrait, with a margin so that head motion never shows an edge.
 """
 
 import dataclasses
@@ -15,9 +14,9 @@ import pathlib
 import cv2
 import numpy as np
 
-# Side of a rendered frame, pixels; the face is about 140 wide in it. A little more than the side of
-# the copy that faces are first looked for in: the second look is then at the frame itself and not
-# at twice its size, which takes four times as long.
+# Side of a rendered frame, pixels; the face is about 140 wide. Slightly more than the size at which
+# the detector first searches: its second search is then at the size of the frame and not at twice
+# that size, which takes four times as long.
 FRAME = 336
 MARGIN = 33  # Canvas pixels around the frame.
 CANVAS = FRAME + 2 * MARGIN
@@ -25,7 +24,7 @@ CANVAS = FRAME + 2 * MARGIN
 _ORIGIN = np.array([114.0, 4.0])  # Portrait pixel at the frame's upper left corner.
 _SCALE = FRAME / 220.0  # Canvas pixels per portrait pixel.
 
-GAMMA = 2.2  # Near enough to sRGB, and a factor on light stays a factor on the encoded value.
+GAMMA = 2.2  # Close to sRGB, and a factor of linear light remains a factor of the encoded value.
 
 # The 68 points of the iBUG scheme in portrait pixels: dlib's predictor on a magnified copy, with
 # brows, eyelids and lips corrected by hand, because the warps follow these edges.
@@ -45,7 +44,7 @@ _LANDMARKS = """
   213.5 148.7
 """
 
-# Points that the 68 lack, in pairs (image left, image right); a pair with equal names is midline.
+# Additional points, in pairs (image left, image right); a pair with equal names is midline.
 _EXTRA = {
   "forehead_inner": ((212, 82), (239, 83)),
   "forehead_outer": ((195, 80), (256, 86)),
@@ -139,7 +138,7 @@ def portrait_file() -> pathlib.Path:
   """The portrait's path in the installed scikit-image.
 
   Raises:
-    FileNotFoundError: scikit-image is not installed, or its wheel lacks the picture.
+    FileNotFoundError: scikit-image is not installed, or its wheel lacks the image.
   """
   spec = importlib.util.find_spec("skimage")
   if spec is None or spec.origin is None:
@@ -150,18 +149,18 @@ def portrait_file() -> pathlib.Path:
   if not path.is_file():
     raise FileNotFoundError(
       f"{path} is missing: reinstall scikit-image from its wheel (pip install --force-reinstall "
-      "scikit-image); the demo faces are made from this picture"
+      "scikit-image); the demo faces are rendered from this image"
     )
   return path
 
 
 def to_linear(image: np.ndarray) -> np.ndarray:
-  """sRGB uint8 -> linear light float32 in [0, 1], by a plain power."""
+  """sRGB uint8 -> linear light float32 in [0, 1], with a plain power law."""
   return (np.float32(1 / 255) * image) ** np.float32(GAMMA)
 
 
 def to_srgb(image: np.ndarray) -> np.ndarray:
-  """Linear light float >= 0, 1 being white -> sRGB float32, 255 being white; nothing is clipped."""
+  """Linear light float >= 0, 1 being white -> sRGB float32, 255 being white; not clipped."""
   return np.float32(255) * image.astype(np.float32) ** np.float32(1 / GAMMA)
 
 
@@ -171,7 +170,7 @@ def blurred(image: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def pixel_centres(side: int) -> np.ndarray:
-  """(x, y) of every pixel of a square picture: float32 [side, side, 2]."""
+  """(x, y) of every pixel of a square image: float32 [side, side, 2]."""
   return np.stack(np.meshgrid(*[np.arange(side, dtype=np.float32)] * 2), -1)
 
 
@@ -184,11 +183,11 @@ def _mask(polygon: list[tuple[int, int]], feather: float) -> np.ndarray:
 
 @functools.cache
 def load_portrait() -> Portrait:
-  """Reads the portrait once a process and cuts out the canvas with its masks."""
+  """Reads the portrait and returns the canvas with its masks; cached per process."""
   whole = cv2.imread(str(portrait_file()), cv2.IMREAD_COLOR_RGB)
   if whole is None or whole.shape[:2] != (512, 512):
     raise ValueError(f"{portrait_file()} is not the 512x512 portrait: reinstall scikit-image")
-  # Canvas pixel centre c shows portrait point (c - MARGIN) / scale + origin.
+  # Canvas pixel centre c maps to portrait point (c - MARGIN) / scale + origin.
   zoom = np.array([[1, 0, 0], [0, 1, 0]], np.float64) / _SCALE
   zoom[:, 2] = _ORIGIN - MARGIN / _SCALE
   image = cv2.warpAffine(
@@ -196,7 +195,7 @@ def load_portrait() -> Portrait:
     borderMode=cv2.BORDER_REFLECT_101,
   )  # fmt: skip
   skin, hair, clothes = _mask(_SKIN, 1.2), _mask(_HAIR, 1.2), _mask(_CLOTHES, 1.2)
-  # The polygons meet along the hairline: no backdrop may shine through the seam.
+  # The polygons meet along the hairline: the backdrop must not show through the seam.
   head = _mask(_HAIR + _SKIN[:1], 1.2) + skin
   head = cv2.morphologyEx(np.clip(head, 0, 1), cv2.MORPH_CLOSE, np.ones((9, 9), np.uint8))
   clothes = clothes * (1 - head)

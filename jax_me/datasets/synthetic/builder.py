@@ -1,8 +1,8 @@
-"""`demo_clips`: synthetic micro-expression clips of people who do not exist.
+"""TFDS builder `demo_clips`: synthetic micro-expression clips of people who do not exist.
 
-Made from one public-domain portrait by `jax_me.datasets.synthetic.clip_rendering`; needs no
-download and no files of the user's. A clip is aligned with one transform, that of its onset frame,
-as real clips are.
+Rendered from one public-domain portrait by `jax_me.datasets.synthetic.clip_rendering`; needs
+neither a download nor files of the user. A clip is aligned with the transform of its onset frame,
+like real clips.
 """
 
 import dataclasses
@@ -11,27 +11,28 @@ import pathlib
 import numpy as np
 
 from jax_me.data.clip_inputs.inputs import check_input
-from jax_me.datasets.generation.base_builder import FaceDataset
+from jax_me.datasets.generation.base_builder import BuilderOptions, FaceDataset
 from jax_me.datasets.generation.split import Split
 from jax_me.datasets.micro.process_clips import examples_per_clip
-from jax_me.datasets.synthetic import action_units, clip_rendering, process_clips
+from jax_me.datasets.synthetic import action_units, clip_rendering, render_examples
 
-SHORTEST = clip_rendering.DURATION[0] + 1  # Frames from onset to offset, both counted.
+# Frames of the shortest expression, onset and offset included.
+MAX_FRAMES = clip_rendering.DURATION[0] + 1
 
 
 @dataclasses.dataclass(frozen=True)
-class DemoOptions:
-  """What changes the content of the demo clips.
+class DemoOptions(BuilderOptions):
+  """Options of the demo clips.
 
   Attributes:
-    input: what one example shows, see `jax_me.data.clip_inputs.inputs`: "flow", "apex", "pair" or
-      "dynamic", one a clip; "key_frames", three a clip; or "frames".
-    subjects: number of people, at least 1.
-    clips: clips of each person, at least 1; multiples of 3 show every label equally often.
-    frames: examples a clip for the input "frames", 2 to 23; without meaning for the others.
+    input: kind of an example, see `jax_me.data.clip_inputs.inputs`: "flow", "apex", "pair" or
+      "dynamic", one per clip; "key_frames", three per clip; or "frames".
+    subjects: number of subjects, at least 1.
+    clips: clips of each subject, at least 1; multiples of 3 show every label equally often.
+    frames: examples per clip for the input "frames", 2 to 23; ignored for the others.
     size: side of the aligned face in pixels, 32 to 512. Clips are rendered so that about 170
       pixels hold all their detail.
-    seed: at least 0; another seed gives other people and other clips.
+    seed: at least 0; another seed gives other subjects and other clips.
   """
 
   input: str = "flow"
@@ -45,7 +46,7 @@ class DemoOptions:
     ranges = {
       "subjects": (1, 1_000_000),
       "clips": (1, 1_000_000),
-      "frames": (2, SHORTEST),
+      "frames": (2, MAX_FRAMES),
       "size": (32, 512),
       "seed": (0, 2**31 - 1),
     }
@@ -54,12 +55,11 @@ class DemoOptions:
         raise ValueError(f"{name} must be in [{low}, {high}], got {getattr(self, name)}")
     check_input(self.input, self.frames)
     if self.input != "frames":
-      # The number of frames then changes nothing, so it must not make another dataset.
-      object.__setattr__(self, "frames", type(self).__dataclass_fields__["frames"].default)
+      self._reset("frames")
 
 
-class DemoClips(FaceDataset):
-  """See the module's text, and `DemoOptions`."""
+class DemoClips(FaceDataset[DemoOptions]):
+  """Builder of the demo clips, with `DemoOptions`."""
 
   name = "demo_clips"
   DESCRIPTION = (
@@ -87,36 +87,36 @@ class DemoClips(FaceDataset):
   def splits(self) -> dict[str, Split]:
     options = self.options
     images = options.subjects * options.clips * examples_per_clip(options.input, options.frames)
-    return {"train": Split(process_clips.run_task, self._tasks(), images)}
+    return {"train": Split(render_examples.run_render_task, self._tasks(), images)}
 
   def face(self, file: str) -> np.ndarray | None:
-    """The aligned face behind an example: what a picture of motion shows the motion of.
+    """Renders the aligned face of an example, for inputs that contain only motion.
 
-    Renders the frame again (tens of milliseconds), so it is for reports, not for training.
+    It takes tens of milliseconds, so it is meant for reports, not for training.
 
     Args:
       file: the example's `file`.
 
     Returns:
-      uint8 [size, size, 3] RGB; None where the example was left out for want of a face.
+      uint8 [size, size, 3] RGB; None if the example was left out because no face was found.
 
     Raises:
-      ValueError: not the name of an example of this dataset.
+      ValueError: the file is not an example of this dataset.
     """
     try:
       _, name, frame = pathlib.PurePosixPath(file).with_suffix("").parts
       subject, index = (int(part) for part in name.removeprefix("p").split("_"))
       clip = clip_rendering.demo_clip(self.options.seed, subject, index)
       numbers = [clip.onset, int(frame)]
-      faces, _ = process_clips.aligned_frames(clip, numbers, self.options.size)
+      faces, _ = render_examples.aligned_frames(clip, numbers, self.options.size)
     except (ValueError, IndexError) as error:
-      raise ValueError(f"{file!r} is no example of dataset {self.name}") from error
+      raise ValueError(f"{file!r} is not an example of dataset {self.name}") from error
     return faces[1]
 
-  def _tasks(self) -> list[process_clips.Task]:
+  def _tasks(self) -> list[render_examples.RenderTask]:
     options = self.options
     return [
-      process_clips.Task(
+      render_examples.RenderTask(
         seed=options.seed,
         subject=subject,
         clips=options.clips,

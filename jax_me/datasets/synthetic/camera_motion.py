@@ -1,4 +1,4 @@
-"""How a demo clip is filmed: pose and drift of the head, gain, blur and sensor noise."""
+"""Simulated camera of the demo clips: head pose and drift, gain, blur and sensor noise."""
 
 import dataclasses
 
@@ -11,16 +11,16 @@ from jax_me.datasets.synthetic.base_portrait import CANVAS, IOD, MARGIN
 
 @dataclasses.dataclass(frozen=True)
 class Camera:
-  """Pose of the head and the look of the pictures.
+  """Head pose and image properties of a clip.
 
   Attributes:
     still: [6], the mean pose: shift x and y in pixels, roll in degrees, scale, and yaw and pitch as
-      the pixels by which the nose shifts against the ears.
-    waves: [6, 2, 3], the drift of each of the six about its mean: two sine waves of (amplitude,
-      cycles a frame, phase).
-    gain: [3], factor on each colour.
+      the displacement of the nose relative to the ears in pixels.
+    waves: [6, 2, 3], the drift of each component about its mean: two sine waves of (amplitude,
+      cycles per frame, phase).
+    gain: [3], factor of each colour channel.
     blur, noise: standard deviations, in pixels and in grey levels.
-    key: seeds the noise, together with the frame's number.
+    key: seed of the noise, combined with the frame number.
   """
 
   still: np.ndarray
@@ -52,7 +52,7 @@ class Camera:
     return cls(still, waves, gain, rng.uniform(0.3, 1.0), rng.uniform(1.0, 4.0), key)
 
   def at(self, index: int) -> np.ndarray:
-    """The pose [6] in a frame, in the units of `still`."""
+    """Pose [6] in a frame, in the units of `still`."""
     size, rate, phase = np.moveaxis(self.waves, -1, 0)
     return self.still + (size * np.sin(2 * np.pi * rate * index + phase)).sum(1)
 
@@ -65,14 +65,14 @@ class Camera:
     return pose
 
   def turn(self, points: np.ndarray, index: int) -> np.ndarray:
-    """Motion field [GRID, GRID, 2] of yaw and pitch: the nose shifts more than what lies behind."""
+    """Motion field [GRID, GRID, 2] of yaw and pitch: the nose moves more than points behind it."""
     yaw, pitch = self.at(index)[4:]
     offset = (warping.grid_points() - points[29].astype(np.float32)) / np.float32(IOD)
     depth = np.exp(-0.5 * ((offset / np.array([0.8, 1.0], np.float32)) ** 2).sum(-1))
     return depth[..., None] * np.array([yaw, pitch], np.float32)
 
   def expose(self, image: np.ndarray, index: int) -> np.ndarray:
-    """sRGB float -> uint8 with this camera's gain, blur and sensor noise."""
+    """Applies gain, blur and sensor noise: sRGB float -> uint8."""
     image = base_portrait.blurred(image * self.gain, self.blur)
     rng = np.random.default_rng([*self.key, index])
     image += self.noise * rng.standard_normal(image.shape, np.float32)

@@ -1,13 +1,13 @@
-"""Synthetic micro-expression clips with known truth: the embedded default data.
+"""Synthetic micro-expression clips and videos with known ground truth.
 
-Everything is drawn from numpy generators seeded with (seed, subject, ...), so one frame can be
-rendered alone, in any process, in any order, and is always the same. A clip is a resting face on
-which *movements* play: the labelled expression, a blink, a small unrelated action unit, and a slow
-drift of the head. Frames are 100 per second.
+Everything is drawn from numpy generators seeded with (seed, subject, ...), so every frame can be
+rendered alone, in any process and order, with the same result. A clip is a resting face with
+*movements*: the labelled expression, blinks, small unrelated action units, and a slow drift of the
+head, at 100 frames per second.
 
-How strong an expression is, is its intensity: the distance that the leading point of its leading
-action unit moves at the apex. Clips draw it from INTENSITY, 0.016 to 0.066 interocular distances,
-which is 1.7 to 7 pixels on a face 224 pixels wide.
+The intensity of an expression is the distance that the leading point of its leading action unit
+moves at the apex. It is drawn from INTENSITY, 0.016 to 0.066 interocular distances, which is 1.7 to
+7 pixels on a face 224 pixels wide.
 """
 
 import dataclasses
@@ -24,8 +24,8 @@ from jax_me.datasets.synthetic.base_portrait import CANVAS, FRAME
 FPS = 100
 INTENSITY = (0.016, 0.066)  # Interocular distances.
 DURATION = (22, 49)  # Frames from onset to offset: at most half a second.
-_FURROW_DEPTH = 6.5  # Darkening of a furrow for each interocular distance of its unit's strength.
-# Points that meet when eyes and mouth close: the upper ones, the lower ones.
+_FURROW_DEPTH = 6.5  # Darkening of a furrow per interocular distance of its unit's strength.
+# Points that touch when eyes and mouth close: the upper ones, the lower ones.
 _LIDS_AND_LIPS = np.array([[37, 38, 43, 44, 61, 62, 63], [41, 40, 47, 46, 67, 66, 65]])
 _TAGS = {
   "identity": 1,
@@ -54,7 +54,7 @@ class DemoSubject:
     if seed < 0 or subject < 0:
       raise ValueError(f"seed and subject must be >= 0, got {seed=}, {subject=}")
     self.seed, self.subject = seed, subject
-    # Sums that BLAS divides among its threads depend on their number: one thread, one face.
+    # BLAS sums depend on the number of threads; with one thread the face is always the same.
     with threadpoolctl.threadpool_limits(1, user_api="blas"):
       self.identity = subjects.draw_identity(_generator(seed, subject, "identity"))
     points = self.identity.points
@@ -68,14 +68,14 @@ class DemoSubject:
 
   def field(self, displacement: np.ndarray) -> np.ndarray:
     """Dense forward motion [GRID, GRID, 2] (canvas pixels) of moved control points [P, 2]."""
-    # Without BLAS, whose last bits depend on the number of threads. Most points rest.
+    # Without BLAS, whose rounding depends on the number of threads. Most points do not move.
     moving = displacement.any(1)
     moves = displacement[moving].astype(np.float32)
     flat = np.einsum("cp,pk->ck", self.identity.fields[:, moving], moves)
     return flat.reshape(warping.GRID, warping.GRID, 2)
 
   def blink(self, amount: float) -> np.ndarray:
-    """Control point motion [P, 2] of lids closing by `amount` (1 = all but shut)."""
+    """Control point motion [P, 2] of lids closing by `amount` (1 = almost shut)."""
     points = self.identity.points
     moved = np.zeros_like(points)
     upper, lower = _LIDS_AND_LIPS[:, :4]
@@ -85,7 +85,7 @@ class DemoSubject:
     return moved
 
   def keep_apart(self, moved: np.ndarray) -> np.ndarray:
-    """The motion [P, 2], lids and lips pushed apart where they would pass through each other."""
+    """Returns the motion [P, 2], corrected where lids or lips would pass through each other."""
     upper, lower = _LIDS_AND_LIPS
     gap = self.identity.points[lower, 1] - self.identity.points[upper, 1]
     excess = np.maximum(0, moved[upper, 1] - moved[lower, 1] - 0.8 * np.maximum(gap, 0))
@@ -101,7 +101,7 @@ class DemoSubject:
         if here == side:
           fixed = np.round(line * 16).astype(np.int32)
           cv2.polylines(drawn, [fixed], False, 1.0, 2, cv2.LINE_8, 4)
-      # A dark line with a lighter shoulder, as a fold of skin shows under soft light.
+      # A dark line with lighter sides, like a skin fold under soft light.
       fold = base_portrait.blurred(drawn, 1.9) - 0.5 * base_portrait.blurred(drawn, 4.0)
       self._furrows[unit, side] = fold
     return self._furrows[unit, side]
@@ -114,7 +114,7 @@ def _subject(seed: int, subject: int) -> DemoSubject:
 
 @dataclasses.dataclass(frozen=True)
 class Movement:
-  """Something a face does for a while.
+  """Temporary motion of a face.
 
   Attributes:
     start, peak, end: frame numbers; the movement is 0 up to start, 1 at peak, 0 from end on.
@@ -128,8 +128,8 @@ class Movement:
   units: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
   blink: float = 0.0
 
-  def course(self, frame: int) -> float:
-    """Fraction of the movement reached at a frame, raised-cosine rise and fall."""
+  def activation(self, frame: int) -> float:
+    """Fraction of the movement at a frame, with raised-cosine rise and fall."""
     if not self.start < frame < self.end:
       return 0.0
     if frame <= self.peak:
@@ -141,7 +141,7 @@ class Movement:
 
 @dataclasses.dataclass(frozen=True)
 class Event:
-  """A labelled expression: onset is the last resting frame, offset the first resting one again."""
+  """A labelled expression: onset is the last frame before it, offset the first frame after it."""
 
   onset: int
   apex: int
@@ -152,14 +152,14 @@ class Event:
 
 @dataclasses.dataclass(frozen=True)
 class DemoVideo:
-  """Frames of one subject with known expressions.
+  """Video of one subject with known expressions.
 
   Attributes:
     name: unique within the seed, such as "p007_03".
     subject: the person.
     length: number of frames.
     events: the labelled expressions, in order of time.
-    movements: all that moves, labelled or not.
+    movements: all movements, labelled or not.
     fps: frames per second.
   """
 
@@ -185,7 +185,7 @@ class DemoVideo:
     return self.camera.expose(image, index)
 
   def control_points(self, index: int) -> np.ndarray:
-    """Where the control points lie in a frame [P, 2], pixels; the first 68 are the landmarks."""
+    """Positions of the control points in a frame [P, 2], pixels; the first 68 are the landmarks."""
     points = self.subject.identity.points + self._displacement(index)
     grid = ((points + 0.5) / warping.STEP - 0.5).astype(np.float32)
     drift = self.camera.turn(self.subject.identity.points, index)
@@ -196,7 +196,7 @@ class DemoVideo:
   def _displacement(self, index: int) -> np.ndarray:
     moved = np.zeros_like(self.subject.identity.points)
     for movement in self.movements:
-      share = movement.course(index)
+      share = movement.activation(index)
       if share > 0:
         moved += share * self.subject.iod * action_units.displacement(movement.units)
         if movement.blink:
@@ -204,7 +204,7 @@ class DemoVideo:
     return self.subject.keep_apart(moved)
 
   def _sampling(self, index: int) -> np.ndarray:
-    """Canvas position behind every pixel of the frame: float32 [FRAME, FRAME, 2]."""
+    """Canvas position of every pixel of the frame: float32 [FRAME, FRAME, 2]."""
     moved = self._displacement(index)
     field = self.camera.turn(self.subject.identity.points, index)
     if moved.any():
@@ -227,7 +227,7 @@ class DemoVideo:
     texture = self.subject.identity.texture
     dark = None
     for movement in self.movements:
-      share = movement.course(index)
+      share = movement.activation(index)
       for unit, strengths in movement.units.items():
         for side, strength in enumerate(strengths):
           if share * strength > 0:
@@ -262,10 +262,10 @@ class DemoClip(DemoVideo):
 def _draw_event(
   rng: np.random.Generator, units_rng: np.random.Generator, onset: int, label: str
 ) -> tuple[Event, Movement]:
-  """An expression from `onset` on.
+  """Draws an expression that starts at `onset`.
 
-  The action units have a generator of their own: how many numbers they draw depends on the label,
-  and nothing drawn later may.
+  The action units have their own generator: the number of draws depends on the label, and later
+  draws must not.
   """
   duration = int(rng.integers(*DURATION, endpoint=True))
   apex = onset + int(round(duration * rng.uniform(0.35, 0.6)))
@@ -278,13 +278,13 @@ def _draw_event(
 def _draw_distractors(
   rng: np.random.Generator, length: int, rate: float, intensity: float
 ) -> list[Movement]:
-  """Blinks and small unrelated action units that say nothing about the label.
+  """Draws blinks and small action units that are independent of the label.
 
   Args:
-    rng: generator.
+    rng: random generator.
     length: frames of the video.
     rate: mean number of each kind in the video.
-    intensity: of the labelled expression; an unrelated unit reaches up to half of it.
+    intensity: intensity of the labelled expression; an unrelated unit reaches up to half of it.
   """
   movements = []
   for _ in range(rng.poisson(rate)):
@@ -304,18 +304,27 @@ def _draw_distractors(
 
 
 def clip_label(seed: int, subject: int, index: int) -> str:
-  """Label of a clip: each subject shows every label once in three consecutive clips, shuffled."""
+  """Draws the label of a clip; three consecutive clips of a subject have all three labels.
+
+  Args:
+    seed: seed of the dataset.
+    subject: number of the subject.
+    index: number of the clip.
+
+  Returns:
+    One of LABELS.
+  """
   rng = _generator(seed, subject, "order", index // len(LABELS))
   return LABELS[rng.permutation(len(LABELS))[index % len(LABELS)]]
 
 
 def demo_clip(seed: int, subject: int | DemoSubject, index: int) -> DemoClip:
-  """One labelled micro-expression clip.
+  """Returns one labelled micro-expression clip.
 
   Args:
-    seed: of the dataset.
-    subject: number of the person, or the person (saves drawing it again).
-    index: number of the clip, >= 0; there is no last one.
+    seed: seed of the dataset.
+    subject: the subject, or its number (then the face is drawn again).
+    index: number of the clip, >= 0, without upper limit.
 
   Returns:
     The clip. Nothing is rendered until `frame` is called.
@@ -333,13 +342,16 @@ def demo_clip(seed: int, subject: int | DemoSubject, index: int) -> DemoClip:
 
 
 def demo_video(seed: int, subject: int | DemoSubject, index: int, seconds: float) -> DemoVideo:
-  """A long video of one subject: neutral stretches with labelled expressions between them.
+  """Returns a long video of one subject with labelled expressions between neutral intervals.
 
   Args:
-    seed: of the dataset.
-    subject: number of the person, or the person.
+    seed: seed of the dataset.
+    subject: the subject, or its number.
     index: number of the video, >= 0. Videos and clips of one index are unrelated.
-    seconds: length; expressions follow each other after 1 to 3 resting seconds.
+    seconds: length; neutral intervals between expressions last 1 to 3 seconds.
+
+  Returns:
+    The video. Nothing is rendered until `frame` is called.
   """
   person = subject if isinstance(subject, DemoSubject) else _subject(seed, subject)
   rng = _generator(seed, person.subject, "video", index)

@@ -1,4 +1,4 @@
-"""Who a demo subject is: face shape, skin, hair, light, all drawn from (seed, subject)."""
+"""Appearance of the demo subjects: face shape, skin, hair and light, drawn from (seed, subject)."""
 
 import dataclasses
 
@@ -42,8 +42,8 @@ class Identity:
   """A resting face on the canvas.
 
   texture: float32 [CANVAS, CANVAS, 3], the lit face in sRGB; 255 is white, highlights go beyond.
-  points: [P, 2] where the control points lie on it, canvas pixels (rows as in demo_portrait.NAMES).
-  fields: float32 [GRID * GRID, P], the splines that carry the points (demo_warp.cardinal_fields).
+  points: [P, 2], positions of the control points, canvas pixels (rows as in base_portrait.NAMES).
+  fields: float32 [GRID * GRID, P], splines of the points (warping.cardinal_fields).
   """
 
   texture: np.ndarray
@@ -72,8 +72,8 @@ def _rows(*names: str) -> np.ndarray:
 def shape_displacement(rng: np.random.Generator) -> np.ndarray:
   """Draws a face shape: displacement [P, 2] of the portrait's points, canvas pixels.
 
-  The resting mouth is drawn towards closed and away from the portrait's smile, so that a smile in
-  a clip has somewhere to go.
+  The resting mouth is moved towards closed and away from the portrait's smile, so that a smile in a
+  clip is visible.
   """
   u, v = _face_axes(POINTS)
   move = np.zeros_like(POINTS)
@@ -120,9 +120,9 @@ def shape_displacement(rng: np.random.Generator) -> np.ndarray:
   move[mouth, 1] += 0.7 * drop + draw(0.03)
   move[mouth, 0] += draw(0.09) * u[mouth]
 
-  _rest_the_mouth(move, u, v, rng)
+  _relax_mouth(move, u, v, rng)
 
-  # What no parameter names: a smooth random field, mostly symmetric.
+  # Other variation: a smooth random field, mostly symmetric.
   distance = ((POINTS[:, None] - POINTS[None]) ** 2).sum(-1)
   covariance = np.exp(-distance / (2 * (0.5 * IOD) ** 2)) + 1e-6 * np.eye(len(POINTS))
   wander = np.linalg.cholesky(covariance) @ rng.normal(0, 0.022, POINTS.shape)
@@ -131,8 +131,8 @@ def shape_displacement(rng: np.random.Generator) -> np.ndarray:
   return move * IOD
 
 
-def _rest_the_mouth(move: np.ndarray, u: np.ndarray, v: np.ndarray, rng: np.random.Generator):
-  """Undoes part of the smile and closes the lips by a drawn amount; lips get their thickness."""
+def _relax_mouth(move: np.ndarray, u: np.ndarray, v: np.ndarray, rng: np.random.Generator):
+  """Removes part of the smile, closes the lips by a random amount, and sets their thickness."""
   unsmile = rng.uniform(0.8, 1.4)
   corners = _rows("48", "60")
   move[corners] += unsmile * np.stack([-0.10 * np.sign(u[corners]), 0.10 + 0 * u[corners]], 1)
@@ -141,7 +141,7 @@ def _rest_the_mouth(move: np.ndarray, u: np.ndarray, v: np.ndarray, rng: np.rand
   around = _rows("fold", "mouth_side", "cheek")
   move[around] += unsmile * np.stack([-0.03 * np.sign(u[around]), 0.05 + 0 * u[around]], 1)
 
-  # The teeth show between 0 and 45 % of the portrait's opening.
+  # The lips are open between 0 and 45 % of the portrait's opening.
   closed = 1 - max(0.03, rng.uniform(-0.35, 0.45))
   upper, lower = [61, 62, 63], [67, 66, 65]
   gap = v[lower] - v[upper]
@@ -173,13 +173,13 @@ def _stroke(points: np.ndarray, width: float, feather: float) -> np.ndarray:
 
 
 def _noise(rng: np.random.Generator, sigma: float) -> np.ndarray:
-  """Smooth random picture [CANVAS, CANVAS] of mean 0 and deviation 1."""
+  """Smooth random image [CANVAS, CANVAS] of mean 0 and standard deviation 1."""
   noise = base_portrait.blurred(rng.standard_normal((CANVAS, CANVAS), np.float32), sigma)
   return (noise - noise.mean()) / noise.std()
 
 
-def _painted(rng: np.random.Generator) -> np.ndarray:
-  """The portrait with another skin, hair, eyes, lips, clothes and backdrop (linear light)."""
+def _recoloured_portrait(rng: np.random.Generator) -> np.ndarray:
+  """The portrait with random skin, hair, eyes, lips, clothes and backdrop (linear light)."""
   portrait = base_portrait.load_portrait()
   image = portrait.image.copy()
   skin, hair = portrait.skin, portrait.hair
@@ -187,7 +187,7 @@ def _painted(rng: np.random.Generator) -> np.ndarray:
     _polygon(POINTS[36:42], 1.0) + _polygon(POINTS[42:48], 1.0) + _polygon(POINTS[60:68], 1.0), 0, 1
   )
 
-  # The smile's folds and the mottling of one particular face fade, then new detail comes.
+  # The smile's folds and the skin texture of the portrait are faded before new detail is added.
   folds = np.zeros_like(skin)
   for rows in ([35, 53], [31, 49]):
     outer = NAMES["fold"] + (rows[0] == 35), NAMES["mouth_side"] + (rows[0] == 35)
@@ -266,21 +266,21 @@ def _light(points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def fitted_shape(
   shape: np.ndarray, least_jacobian: float = 0.1
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Splines for a face shape, drawn closer to the portrait as long as its warp (nearly) folds.
+  """Fits splines to a face shape, shrinking it towards the portrait until its warp does not fold.
 
   Args:
     shape: [P, 2] wanted displacement of the portrait's points, canvas pixels.
-    least_jacobian: determinant that the warp back to the portrait keeps everywhere.
+    least_jacobian: minimal determinant of the warp back to the portrait.
 
   Returns:
-    points [P, 2], the splines on them (demo_warp.cardinal_fields), and the warp's backward field
-    [GRID, GRID, 2]: what to add to a canvas position to find its place in the portrait.
+    Points [P, 2]; their splines (warping.cardinal_fields); the backward field [GRID, GRID, 2], to
+    add to a canvas position to get the portrait position.
   """
   border = warping.frame_border()
   while True:
     points = POINTS + shape
     fields = warping.cardinal_fields(points, border)
-    # The splines sit on the new points, so this is the exact way back to the portrait.
+    # The splines are centred on the new points, so this is the exact backward warp.
     back = (fields @ (-shape).astype(np.float32)).reshape(warping.GRID, warping.GRID, 2)
     if warping.jacobian(back).min() >= least_jacobian:
       return points, fields, back
@@ -288,8 +288,8 @@ def fitted_shape(
 
 
 def draw_identity(rng: np.random.Generator) -> Identity:
-  """Draws one person: a resting face that depends on nothing but the generator."""
-  image, mirrored = _painted(rng), rng.random() < 0.5
+  """Draws one person: a resting face that depends only on the generator."""
+  image, mirrored = _recoloured_portrait(rng), rng.random() < 0.5
   points, fields, back = fitted_shape(shape_displacement(rng))
   dense = cv2.resize(back, (CANVAS, CANVAS), interpolation=cv2.INTER_LINEAR)
   at = dense + base_portrait.pixel_centres(CANVAS)

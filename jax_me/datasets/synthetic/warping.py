@@ -5,7 +5,7 @@ import numpy as np
 
 from jax_me.datasets.synthetic import base_portrait
 
-STEP = 3  # Fields are kept on a grid of every third canvas pixel.
+STEP = 3  # Fields are sampled at every third canvas pixel.
 GRID = base_portrait.CANVAS // STEP
 
 
@@ -15,7 +15,7 @@ def grid_points() -> np.ndarray:
 
 
 def frame_border(count: int = 7) -> np.ndarray:
-  """Points along the canvas border [4 * (count - 1), 2] that pin every warp there."""
+  """Fixed points along the canvas border: [4 * (count - 1), 2]."""
   side = np.linspace(0, base_portrait.CANVAS - 1, count)[:-1]
   last = np.full_like(side, base_portrait.CANVAS - 1)
   zero = np.zeros_like(side)
@@ -31,16 +31,16 @@ def _kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def cardinal_fields(points: np.ndarray, pinned: np.ndarray, smoothing: float = 1e-4) -> np.ndarray:
-  """Thin-plate spline fields that carry one control point each.
+  """Thin-plate spline fields, one per control point.
 
   Args:
     points: [P, 2] control points, canvas pixels.
-    pinned: [Q, 2] points that never move.
+    pinned: [Q, 2] fixed points.
     smoothing: ridge on the spline's diagonal (in squared canvas sides); 0 interpolates exactly.
 
   Returns:
-    float32 [GRID * GRID, P]: column p is the weight with which a displacement of point p moves each
-    cell, so `fields @ displacements` is the dense displacement (Bookstein 1989, eq. 3-6).
+    float32 [GRID * GRID, P]: column p is the weight of a displacement of point p in each cell, so
+    `fields @ displacements` is the dense displacement (Bookstein 1989, eq. 3-6).
   """
   centres = np.concatenate([points, pinned])
   count = len(centres)
@@ -60,21 +60,30 @@ def cardinal_fields(points: np.ndarray, pinned: np.ndarray, smoothing: float = 1
 
 
 def sampled(image: np.ndarray, at: np.ndarray, interpolation: int = cv2.INTER_LINEAR) -> np.ndarray:
-  """What a picture [H, W, ...] shows at the positions `at`, float32 [h, w, 2]; mirrored outside."""
+  """Samples an image with reflection at the border.
+
+  Args:
+    image: [H, W, ...].
+    at: float32 [h, w, 2], (x, y) positions in pixels.
+    interpolation: OpenCV's interpolation flag.
+
+  Returns:
+    [h, w, ...].
+  """
   border = cv2.BORDER_REFLECT_101
-  # OpenCV's stubs do not know that the second map may be missing.
+  # OpenCV's stubs do not allow the second map to be None.
   return cv2.remap(image, at, None, interpolation, borderMode=border)  # type: ignore[call-overload]
 
 
 def inverse(field: np.ndarray, rounds: int = 5) -> np.ndarray:
-  """Backward field of a forward one: where a point came from instead of where it goes.
+  """Inverts a forward displacement field: the backward displacement of every grid cell.
 
   Solves back(x) = field(x - back(x)) by fixed-point iteration, which converges where the field's
-  gradient stays below 1 (no folds); exact to about 0.03 pixels, the resolution of `cv2.remap`.
+  gradient is below 1 (no folds); exact to about 0.03 pixels, the resolution of `cv2.remap`.
 
   Args:
     field: float32 [GRID, GRID, 2], displacement of each grid cell in canvas pixels.
-    rounds: iterations.
+    rounds: number of iterations.
   """
   cells = base_portrait.pixel_centres(GRID)
   back = field
