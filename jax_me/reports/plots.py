@@ -33,8 +33,7 @@ from jax_me.reports.figures import (
   to_png,
 )
 from jax_me.reports.saved_report import SamplePrediction
-from jax_me.reports.training_history import numeric_keys, series
-from jax_me.training.logging.history import Row
+from jax_me.training.logging.history import HistoryRow, numeric_keys, series
 
 LINES = [(BLUE, "-"), (VERMILION, "--"), (GREEN, "-."), (PURPLE, ":"), (SKY, "-"), (ORANGE, "--")]
 SHADES = LinearSegmentedColormap.from_list("shades", ["#ffffff", "#9fcbe8", BLUE, "#00304f"])
@@ -139,7 +138,7 @@ def draw_reliability(bins: Sequence[CalibrationBin]) -> bytes:
   return to_png(figure)
 
 
-def curve_panels(rows: Sequence[Row]) -> list[Panel]:
+def curve_panels(rows: Sequence[HistoryRow]) -> list[Panel]:
   """Selects the panels for the logged values: loss, scores, learning rate, images per second."""
   keys = sorted(numeric_keys(rows))
   losses = sorted((k for k in keys if k.split("/")[-1] == "loss"), reverse=True)  # train, test
@@ -153,7 +152,7 @@ def curve_panels(rows: Sequence[Row]) -> list[Panel]:
   return [panel for panel in panels if panel.keys]
 
 
-def draw_curves(rows: Sequence[Row], panels: Sequence[Panel]) -> bytes:
+def draw_curves(rows: Sequence[HistoryRow], panels: Sequence[Panel]) -> bytes:
   """Draws learning curves over optimiser steps in a grid of two columns.
 
   Args:
@@ -289,7 +288,7 @@ def _running_mean(values: NDArray[np.float64], radius: int) -> NDArray[np.float6
   return (total[high] - total[low]) / (high - low)
 
 
-def _step_label(rows: Sequence[Row]) -> str:
+def _step_label(rows: Sequence[HistoryRow]) -> str:
   pairs = [(row["step"], row["epoch"]) for row in rows if row.get("epoch")]
   if not pairs or not all(isinstance(value, (int, float)) for pair in pairs for value in pair):
     return "step"

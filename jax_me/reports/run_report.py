@@ -32,8 +32,13 @@ from jax_me.reports.plots import Panel, curve_panels, draw_curves
 from jax_me.reports.sample_sections import reconstructions_section, samples_section
 from jax_me.reports.saved_report import GROUPS_FILE, SamplePrediction, SavedReport
 from jax_me.reports.score_sections import headline, score_sections
-from jax_me.reports.training_history import count_non_finite, merge_history, series
-from jax_me.training.logging.history import Row, read_history
+from jax_me.training.logging.history import (
+  HistoryRow,
+  count_non_finite,
+  merge_history,
+  read_history,
+  series,
+)
 
 DATA_FOLDER = "report"
 SCORES_FILE = "scores.json"
@@ -44,7 +49,7 @@ def write_report(
   *,
   title: str,
   predictions: Predictions | None = None,
-  history: str | os.PathLike[str] | Iterable[Row] | None = None,
+  history: str | os.PathLike[str] | Iterable[HistoryRow] | None = None,
   samples: Sequence[SamplePrediction] | None = None,
   reconstructions: Mapping[str, NDArray[np.uint8]] | None = None,
   details: Mapping[str, object] | None = None,
@@ -131,7 +136,7 @@ def compose(report: SavedReport, summary: ScoreSummary | None) -> Document:
   return Document(report.title, lead, sections)
 
 
-def _curves_section(rows: Sequence[Row], panels: Sequence[Panel]) -> Section:
+def _curves_section(rows: Sequence[HistoryRow], panels: Sequence[Panel]) -> Section:
   def describe(panel: Panel) -> str:
     ends = []
     for key in panel.keys:

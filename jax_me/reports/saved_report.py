@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from jax_me.evaluation.predictions import PREDICTIONS_FILE, Predictions
 from jax_me.evaluation.subject_groups import SubjectGroups, read_groups
 from jax_me.files import write_atomically
-from jax_me.training.logging.history import Row, read_history
+from jax_me.training.logging.history import HistoryRow, read_history
 
 DETAILS_FILE, HISTORY_FILE = "facts.json", "history.jsonl"
 GROUPS_FILE = "subject_groups.csv"
@@ -87,7 +87,7 @@ class SavedReport:
 
   title: str
   predictions: Predictions | None = None
-  history: Sequence[Row] = ()
+  history: Sequence[HistoryRow] = ()
   samples: Sequence[SamplePrediction] = ()
   reconstructions: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
   details: Mapping[str, object] = field(default_factory=dict)

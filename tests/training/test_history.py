@@ -3,8 +3,13 @@ import json
 import numpy as np
 import pytest
 
-from jax_me.reports.training_history import count_non_finite, merge_history, numeric_keys, series
-from jax_me.training.logging.history import read_history
+from jax_me.training.logging.history import (
+  count_non_finite,
+  merge_history,
+  numeric_keys,
+  read_history,
+  series,
+)
 
 
 def test_truncated_and_invalid_lines_are_skipped(tmp_path):
