@@ -1,6 +1,6 @@
-"""JAFFE (Lyons et al., 1998): 213 grey pictures of ten women, seven expressions.
+"""JAFFE builder (Lyons et al., 1998): 213 grey images of ten women, seven expressions.
 
-There is one split, "train"; it is tested by leaving one person out
+There is one split, "train", for leave-one-subject-out cross-validation
 (`jax_me.data.folds.leave_one_subject_out`).
 """
 
@@ -9,13 +9,13 @@ import re
 
 from jax_me.datasets.generation.base_builder import FaceDataset
 from jax_me.datasets.generation.find_files import describe_missing
-from jax_me.datasets.generation.image_dataset import PictureOptions, picture_split
-from jax_me.datasets.generation.process_images import Picture
+from jax_me.datasets.generation.image_dataset import ImageOptions, image_split
+from jax_me.datasets.generation.process_images import LabeledImage
 from jax_me.datasets.generation.source_files import fingerprint_folder, walk_files
 from jax_me.datasets.generation.split import Split
 from jax_me.faces.image_files import is_image_name
 
-# What stands in the names, in this order; published numbers of pictures.
+# Code in the file names -> label and published image count, in label order.
 CODES = {
   "AN": ("anger", 30),
   "DI": ("disgust", 29),
@@ -27,13 +27,13 @@ CODES = {
 }
 _NAME = re.compile(rf"([A-Z]{{2}})\.({'|'.join(CODES)})\d*\.(\d+)\..*", re.IGNORECASE)
 INSTRUCTIONS = """
-JAFFE is given for research: see https://zenodo.org/records/3451524. Unpack it and give the folder
-that holds the pictures, or one above it:
-  KA.AN1.39.tiff    subject KA, the first of anger, picture 39"""
+JAFFE is available for research: see https://zenodo.org/records/3451524. Unpack it and pass the
+folder that holds the images, or one above it:
+  KA.AN1.39.tiff    subject KA, first anger image, image number 39"""
 
 
-class Jaffe(FaceDataset):
-  """See `PictureOptions`. Pictures that are no JPEG or PNG (as the release's TIFF) become PNG."""
+class Jaffe(FaceDataset[ImageOptions]):
+  """JAFFE; see `ImageOptions`. The release's TIFF images are stored as PNG."""
 
   name = "jaffe"
   DESCRIPTION = "JAFFE: posed expressions of ten Japanese women."
@@ -42,21 +42,21 @@ class Jaffe(FaceDataset):
     "IEEE International Conference on Automatic Face and Gesture Recognition 1998."
   )
   MANUAL_DOWNLOAD_INSTRUCTIONS = INSTRUCTIONS
-  Options = PictureOptions
+  Options = ImageOptions
 
   @classmethod
-  def fingerprint(cls, options: PictureOptions, manual_dir: pathlib.Path) -> str:
+  def fingerprint(cls, options: ImageOptions, manual_dir: pathlib.Path) -> str:
     del options
     return fingerprint_folder(
       manual_dir, lambda name: is_image_name(pathlib.PurePosixPath(name).name)
     )
 
   @classmethod
-  def config_title(cls, options: PictureOptions) -> str:
-    return options.cut_title
+  def config_title(cls, options: ImageOptions) -> str:
+    return options.crop_title
 
   @classmethod
-  def label_names(cls, options: PictureOptions, manual_dir: pathlib.Path | None) -> tuple[str, ...]:
+  def label_names(cls, options: ImageOptions, manual_dir: pathlib.Path | None) -> tuple[str, ...]:
     del options, manual_dir
     return tuple(label for label, _ in CODES.values())
 
@@ -64,24 +64,24 @@ class Jaffe(FaceDataset):
     return {"train": dict(CODES.values())}
 
   def splits(self) -> dict[str, Split]:
-    pictures: dict[str, Picture] = {}
+    by_number: dict[str, LabeledImage] = {}
     for path in walk_files(self.manual_dir):
       name = path.rpartition("/")[2]
       if not is_image_name(name):
         continue
       match = _NAME.fullmatch(name)
       if match is None:
-        self.report(path, "unexpected_name", detail="not like KA.AN1.39.tiff")
+        self.report(path, "unexpected_name", detail="expected a name like KA.AN1.39.tiff")
         continue
       subject, emotion, number = match.groups()
-      # One picture in two formats, or in two folders, is one picture.
-      if number in pictures:
-        self.report(path, "second_image", detail=pictures[number].file)
+      # The same image may occur in two formats or two folders.
+      if number in by_number:
+        self.report(path, "second_image", detail=by_number[number].file)
         continue
       label, _ = CODES[emotion.upper()]
-      pictures[number] = Picture(path, label, subject=subject.upper())
-    if not pictures:
-      missing = describe_missing(self.manual_dir, "pictures of JAFFE", hint="jaffe")
+      by_number[number] = LabeledImage(path, label, subject=subject.upper())
+    if not by_number:
+      missing = describe_missing(self.manual_dir, "images of JAFFE", hint="jaffe")
       raise ValueError(missing + INSTRUCTIONS)
-    listed = [pictures[number] for number in sorted(pictures, key=int)]
-    return {"train": picture_split(self.manual_dir, listed, self.options.cut)}
+    listed = [by_number[number] for number in sorted(by_number, key=int)]
+    return {"train": image_split(self.manual_dir, listed, self.options.crop)}

@@ -1,4 +1,4 @@
-"""Flags of the command line made from a builder's Options, so that each is declared only once."""
+"""Command-line flags generated from the fields of a builder's Options dataclass."""
 
 import argparse
 import dataclasses
@@ -9,38 +9,39 @@ import types
 import typing
 from typing import Any
 
-PREFIX = "option_"  # of the flags' names in a namespace, apart from the command's own
+PREFIX = "option_"  # of destinations in the namespace, to separate them from other flags
 
 
 def add_option_flags(parser: argparse.ArgumentParser, options: type) -> None:
-  """Declares a flag for every field of an Options dataclass.
+  """Adds a flag for every field of an Options dataclass.
 
-  `on_no_face: str = "skip"` becomes `--on-no-face`, a bool `--align` and `--no-align`, a tuple of
-  texts takes them with commas between. The help is that of the docstring's "Attributes" section.
+  `on_no_face: str = "skip"` becomes `--on-no-face`; a bool becomes `--align` and `--no-align`; a
+  tuple of strings takes comma-separated values. The help texts are those of the docstring's
+  "Attributes" section.
 
   Args:
-    parser: gets the flags.
+    parser: parser to extend.
     options: a dataclass with defaults, of bool, int, float, str or tuple[str, ...].
 
   Raises:
     TypeError: a field of another type.
   """
-  described = attribute_texts(options)
+  descriptions = attribute_docs(options)
   types_of = typing.get_type_hints(options)
-  group = parser.add_argument_group("options, part of the dataset's identity")
+  group = parser.add_argument_group("options that change the content of the dataset")
   for field in dataclasses.fields(options):
-    text = f"{described.get(field.name, '')} (default {shown(field.default)})".strip()
+    text = f"{descriptions.get(field.name, '')} (default {format_value(field.default)})".strip()
     group.add_argument(
       f"--{field.name.replace('_', '-')}",
       dest=PREFIX + field.name,
       default=argparse.SUPPRESS,
       help=text.replace("%", "%%"),
-      **_reader(field.name, types_of[field.name]),
+      **_argument_settings(field.name, types_of[field.name]),
     )
 
 
-def given_options(args: argparse.Namespace) -> dict[str, Any]:
-  """The options that were given on the command line: field -> value."""
+def given_options(args: argparse.Namespace) -> dict[str, object]:
+  """Options given on the command line: field -> value."""
   return {
     name.removeprefix(PREFIX): value
     for name, value in vars(args).items()
@@ -48,8 +49,8 @@ def given_options(args: argparse.Namespace) -> dict[str, Any]:
   }
 
 
-def attribute_texts(options: type) -> dict[str, str]:
-  """What the "Attributes" sections of a class and its bases say: field -> text on one line."""
+def attribute_docs(options: type) -> dict[str, str]:
+  """Parses the "Attributes" sections of a class and its bases: field -> text on one line."""
   found: dict[str, str] = {}
   for cls in reversed(options.__mro__):
     section = re.search(
@@ -62,8 +63,8 @@ def attribute_texts(options: type) -> dict[str, str]:
   return found
 
 
-def shown(value: Any) -> str:
-  """A value of an option as one would write it after its flag."""
+def format_value(value: object) -> str:
+  """Formats an option's value as it is written on the command line."""
   if isinstance(value, bool):
     return "yes" if value else "no"
   if isinstance(value, list | tuple):
@@ -71,8 +72,8 @@ def shown(value: Any) -> str:
   return "none" if value is None or value == "" else str(value)
 
 
-def _reader(name: str, kind: Any) -> dict[str, Any]:
-  """The keywords of `add_argument` that read a value of a type."""
+def _argument_settings(name: str, kind: Any) -> dict[str, Any]:
+  """Keyword arguments of `add_argument` for a value of a type."""
   if typing.get_origin(kind) in (types.UnionType, typing.Union):
     (kind,) = [part for part in typing.get_args(kind) if part is not type(None)]
   if kind is bool:
@@ -80,9 +81,9 @@ def _reader(name: str, kind: Any) -> dict[str, Any]:
   if kind in (int, float, str):
     return {"type": kind, "metavar": {int: "N", float: "X", str: "WORD"}[kind]}
   if kind == tuple[str, ...]:
-    return {"type": _split, "metavar": "WORD,WORD"}
-  raise TypeError(f"no flag can be made for option {name} of type {kind}")
+    return {"type": _split_words, "metavar": "WORD,WORD"}
+  raise TypeError(f"option {name} has type {kind}, which is not supported as a flag")
 
 
-def _split(text: str) -> tuple[str, ...]:
+def _split_words(text: str) -> tuple[str, ...]:
   return tuple(part.strip() for part in text.split(",") if part.strip())

@@ -1,4 +1,4 @@
-"""affectnet: what is read from each release, and what is said about the rest."""
+"""Tests of the affectnet builder: labels read from each release, and the report of the rest."""
 
 import json
 import pathlib
@@ -62,10 +62,10 @@ def test_csv_release(csv_release):
   rows = {r["file"]: r for r in report(builder)}
   assert [rows[f"{table}:{line}"]["detail"] for line in (22, 23, 24)] == [
     "expression 'happy' is not a number",
-    "../outside.jpg is no path inside the folder of images",
+    "../outside.jpg is not a path inside the image folder",
     "no face_y, face_width, face_height, expression",
   ]
-  # A picture that stands in both splits is told of, and kept.
+  # A duplicate across splits is kept and reported.
   assert rows["103/copy.jpg"]["same_content_as"] == "1/a.jpg"
 
 
@@ -140,9 +140,9 @@ def test_plus_release(tmp_path):
   assert summary(builder)["known_counts"] == []
 
 
-def test_the_release_is_part_of_the_dataset_and_found_again(npy_release):
+def test_release_is_part_of_the_options_and_existing_builds_are_reused(npy_release):
   first = build(npy_release)
-  # What changes nothing makes no second dataset, and no files are needed any more.
+  # Options without effect make no second build, and a built dataset needs no source files.
   for options in ({"release": "npy"}, {"size": 64, "encoding": "png"}, {"manual_dir": None}):
     assert build(npy_release, **options).data_path == first.data_path
   assert build(npy_release, size=64, manual_dir=None).data_path == first.data_path
@@ -154,7 +154,7 @@ def test_the_release_is_part_of_the_dataset_and_found_again(npy_release):
   assert second.data_path != first.data_path and len(read_index(second)) == 7
 
 
-def test_several_releases_or_copies_are_not_guessed_between(csv_release, npy_release):
+def test_several_releases_or_copies_are_ambiguous(csv_release, npy_release):
   with pytest.raises(ValueError, match="releases csv and npy.*options.release=csv"):
     build(npy_release)
   assert build(npy_release, release="npy").options.release == "npy"
@@ -167,15 +167,15 @@ def test_several_releases_or_copies_are_not_guessed_between(csv_release, npy_rel
     build(npy_release, release="npy")
 
 
-def is_clear(error: ValueError) -> bool:
-  """Whether a message tells where AffectNet comes from, where to put it, and how to go without."""
+def has_instructions(error: ValueError) -> bool:
+  """Whether a message states where to get AffectNet, where to put it, and the demo recipe."""
   text = str(error)
   wanted = ("mohammadmahoor.com/affectnet", "--config.data.manual_dir=FOLDER", "training.csv")
   demo = "python run.py --config configs/mae_affectnet.py:demo"
   return all(text.count(part) == 1 for part in (*wanted, "_exp.npy", "<id>.json", demo))
 
 
-def test_without_affectnet_one_error_says_what_to_do(tmp_path):
+def test_missing_files_raise_an_error_with_instructions(tmp_path):
   (tmp_path / "empty").mkdir()
   draw(tmp_path / "wrong" / "happy" / "1.jpg", 1)
   (tmp_path / "wrong" / "images").mkdir()
@@ -189,11 +189,11 @@ def test_without_affectnet_one_error_says_what_to_do(tmp_path):
     source = None if folder is None else tmp_path / folder
     with pytest.raises(ValueError, match=message) as caught:
       build(tmp_path, manual_dir=source)
-    assert is_clear(caught.value)
+    assert has_instructions(caught.value)
   assert not (tmp_path / "built").exists()
 
 
-def test_lists_without_images_are_refused(tmp_path):
+def test_label_files_without_images_are_refused(tmp_path):
   (tmp_path / "source").mkdir()
   (tmp_path / "source" / "training.csv").write_text(HEADER + row("1/a.jpg", 1))
   with pytest.raises(ValueError, match="training.csv was found.*no folder of images"):
@@ -212,16 +212,16 @@ def test_lists_without_images_are_refused(tmp_path):
     ({"release": "2021"}, "auto, csv, npy, plus"),
     ({"classes": 6}, "7 or 8, got 6"),
     ({"size": 8}, "16, 4096"),
-    ({"encoding": "gif"}, "jpg, png"),
+    ({"encoding": "gif"}, "png, jpg"),
     ({"on_no_face": "keep"}, "skip, center, error"),
   ],
 )
-def test_wrong_options_are_refused(tmp_path, options, message):
+def test_invalid_options_are_refused(tmp_path, options, message):
   with pytest.raises(ValueError, match=message):
     build(tmp_path, **options)
 
 
-def test_copies_are_held_against_the_published_numbers(npy_release, caplog, monkeypatch):
+def test_counts_are_compared_with_the_published_ones(npy_release, caplog, monkeypatch):
   with caplog.at_level("INFO"):
     builder = build(npy_release)
   assert "differs from the published numbers" in caplog.text

@@ -1,4 +1,4 @@
-"""affectnet: what is stored of a picture: its bytes, the annotated box, or the aligned face."""
+"""Tests of the images stored by affectnet: original bytes, crops by box, aligned faces."""
 
 import io
 import json
@@ -33,17 +33,17 @@ def summary(builder) -> dict:
   return json.loads((pathlib.Path(builder.data_path) / "summary.json").read_text())
 
 
-def test_csv_crops_show_the_annotated_box_with_a_margin(tmp_path):
+def test_csv_crops_are_the_annotated_box_with_a_margin(tmp_path):
   source = tmp_path / "source"
-  picture = np.zeros((300, 400, 3), np.uint8)
-  picture[100:180, 50:110] = 200  # a box of 60 x 80 at (50, 100): x, y, width, height
+  photo = np.zeros((300, 400, 3), np.uint8)
+  photo[100:180, 50:110] = 200  # a box of 60 x 80 at (50, 100): x, y, width, height
   folder = source / "Manually_Annotated_Images" / "1"
   folder.mkdir(parents=True)
-  Image.fromarray(picture).save(folder / "a.png")
+  Image.fromarray(photo).save(folder / "a.png")
   (source / "training.csv").write_text(HEADER + row("1/a.png", 1, (50, 100, 60, 80)))
   (builder, small) = (build(tmp_path, encoding="png"), build(tmp_path, size=48))
   image = builder.as_data_source("train")[0]["image"]
-  np.testing.assert_array_equal(image, picture[92:188, 32:128])
+  np.testing.assert_array_equal(image, photo[92:188, 32:128])
   data = stored(small, "train")["1/a.png"]
   assert data.startswith(b"\xff\xd8") and Image.open(io.BytesIO(data)).size == (48, 48)
 
@@ -52,39 +52,41 @@ def test_csv_crops_show_the_annotated_box_with_a_margin(tmp_path):
   ("box", "margin", "expected"),
   [
     ((2, 1, 4, 4), 0.0, (2, 1, 4, 0)),
-    ((0, 0, 4, 4), 0.25, (0, 0, 6, 0)),  # moved inwards at the corner
-    ((7, 4, 4, 4), 0.25, (4, 2, 6, 0)),  # what lies outside the picture does not count
+    ((0, 0, 4, 4), 0.25, (0, 0, 6, 0)),  # shifted inwards at the corner
+    ((7, 4, 4, 4), 0.25, (4, 2, 6, 0)),  # the part outside the image is ignored
     ((-3, -3, 6, 6), 0.0, (0, 0, 3, 0)),
-    ((0, 0, 10, 8), 0.0, (0, 0, 10, 2)),  # larger than the picture: two black rows
+    ((0, 0, 10, 8), 0.0, (0, 0, 10, 2)),  # larger than the image: two black rows
   ],
 )
-def test_cut_square(box, margin, expected):
+def test_crop_square(box, margin, expected):
   image = np.random.default_rng(0).integers(1, 256, (8, 10, 3), np.uint8)
   x, y, side, black = expected
-  cut = process_faces.cut_square(image, box, margin)
-  assert cut.shape == (side, side, 3)
-  assert (cut.max((1, 2)) == 0).sum() == black
-  shown = cut[black // 2 : side - black // 2]
-  np.testing.assert_array_equal(shown, image[y : y + side, x : x + side])
+  crop = process_faces.crop_square(image, box, margin)
+  assert crop.shape == (side, side, 3)
+  assert (crop.max((1, 2)) == 0).sum() == black
+  visible = crop[black // 2 : side - black // 2]
+  np.testing.assert_array_equal(visible, image[y : y + side, x : x + side])
 
 
-def test_workers_change_nothing(csv_release, monkeypatch):
-  alone = build(csv_release)
-  files = {path.name: path.read_bytes() for path in pathlib.Path(alone.data_path).iterdir()}
-  monkeypatch.setattr(affectnet, "ENTRIES_PER_TASK", 4)
+def test_workers_do_not_change_the_build(csv_release, monkeypatch):
+  single_process = build(csv_release)
+  files = {
+    path.name: path.read_bytes() for path in pathlib.Path(single_process.data_path).iterdir()
+  }
+  monkeypatch.setattr(affectnet, "FACES_PER_TASK", 4)
   monkeypatch.setattr(affectnet, "TASKS_PER_WORKER", 2)
-  together = prepare(
+  two_workers = prepare(
     "affectnet",
     data_dir=str(csv_release / "again"),
     manual_dir=str(csv_release / "source"),
     workers=2,
   )
-  for path in pathlib.Path(together.data_path).iterdir():
+  for path in pathlib.Path(two_workers.data_path).iterdir():
     if path.suffix != ".json" or path.name in ("identity.json", "summary.json"):
       assert path.read_bytes() == files[path.name], path.name
 
 
-def test_pictures_without_a_face_follow_the_policy(npy_release):
+def test_images_without_a_face_follow_the_policy(npy_release):
   with pytest.raises(ValueError, match=r"images/0\.jpg: no face"):
     build(npy_release, align=True, size=32, on_no_face="error")
   with pytest.raises(ValueError, match="no usable image was found"):
@@ -95,21 +97,21 @@ def test_pictures_without_a_face_follow_the_policy(npy_release):
   assert summary(builder)["files"]["centered"] == 7
 
 
-def test_alignment_takes_the_annotated_person(tmp_path):
-  """Two synthetic people in one picture, of whom the smaller is annotated."""
-  people = [clip_rendering.demo_clip(0, clip_rendering.DemoSubject(0, n), 0) for n in range(2)]
-  large, other = (clip.frame(clip.onset) for clip in people)
+def test_alignment_uses_the_annotated_face(tmp_path):
+  """Two synthetic faces in one image, of which the smaller is annotated."""
+  clips = [clip_rendering.demo_clip(0, clip_rendering.DemoSubject(0, n), 0) for n in range(2)]
+  large, other = (clip.frame(clip.onset) for clip in clips)
   small = cv2.resize(other, (250, 250), interpolation=cv2.INTER_AREA)
-  picture = np.full((336, 700, 3), 90, np.uint8)
-  picture[:, :336] = large
-  picture[40:290, 420:670] = small
+  photo = np.full((336, 700, 3), 90, np.uint8)
+  photo[:, :336] = large
+  photo[40:290, 420:670] = small
   folder = tmp_path / "source" / "Manually_Annotated_Images" / "7"
   folder.mkdir(parents=True)
-  Image.fromarray(picture).save(folder / "two.png")
+  Image.fromarray(photo).save(folder / "two.png")
   box = (420 + 70, 40 + 80, 112, 112)
   (tmp_path / "source" / "training.csv").write_text(HEADER + row("7/two.png", 1, box))
   builder = build(tmp_path, align=True, size=96, encoding="png")
   face = builder.as_data_source("train")[0]["image"].astype(int)
-  right = align_image(small, 96).image
-  wrong = align_image(large, 96).image
-  assert np.abs(face - right).mean() < 5 < np.abs(face - wrong).mean()
+  expected = align_image(small, 96).image
+  other_face = align_image(large, 96).image
+  assert np.abs(face - expected).mean() < 5 < np.abs(face - other_face).mean()

@@ -1,4 +1,4 @@
-"""ck_plus: sequences and labels as they are unpacked, in drawn frames, with every trap."""
+"""Tests of the ck_plus builder on generated sequences with the release's layout and defects."""
 
 import pathlib
 
@@ -24,24 +24,24 @@ def write_release(
   images: str = "cohn-kanade-images",
   emotion: str = "Emotion",
 ) -> None:
-  """Frames, grey ones and coloured ones, and a folder of labels for all, an empty one for some."""
+  """Writes grey and colour frames, and a label folder per sequence, some of them empty."""
   for number, (subject, clip, code, frames) in enumerate(SEQUENCES):
-    place = folder / images / subject / clip
+    sequence = folder / images / subject / clip
     for frame in range(1, frames + 1):
       name = f"{subject}_{clip}_{frame:08d}.png"
-      draw(place / name, 100 * number + frame, mode="RGB" if subject == "S999" else "L")
-    (place / ".DS_Store").write_bytes(b"x")
+      draw(sequence / name, 100 * number + frame, mode="RGB" if subject == "S999" else "L")
+    (sequence / ".DS_Store").write_bytes(b"x")
     label = folder / emotion / subject / clip
     label.mkdir(parents=True)
     if code is not None:
       name = f"{subject}_{clip}_{frames:08d}_emotion.txt"
       (label / name).write_text(f"   {code:.7e}\n")
-  for place in (images, emotion):
-    (folder / place / ".DS_Store").write_bytes(b"x")
-    (folder / place / "S005" / ".DS_Store").write_bytes(b"x")
+  for root in (images, emotion):
+    (folder / root / ".DS_Store").write_bytes(b"x")
+    (folder / root / "S005" / ".DS_Store").write_bytes(b"x")
 
 
-def test_last_frames_are_the_peak(tmp_path):
+def test_last_frames_get_the_label(tmp_path):
   write_release(tmp_path / "source")
   builder = build("ck_plus", tmp_path)
   names = ("anger", "contempt", "disgust", "fear", "happiness", "sadness", "surprise")
@@ -80,7 +80,7 @@ def test_first_frame_as_neutral_and_one_peak(tmp_path):
   assert known(without)["train", "neutral"] == (309, 3, 3)
 
 
-def test_nesting_as_the_archives_unpack(tmp_path):
+def test_folders_nested_as_in_the_archives(tmp_path):
   write_release(
     tmp_path / "source" / "CK+",
     "extended-cohn-kanade-images/cohn-kanade-images",
@@ -89,14 +89,14 @@ def test_nesting_as_the_archives_unpack(tmp_path):
   assert len(labels(build("ck_plus", tmp_path))) == 12
 
 
-def test_every_fault_is_a_row_of_the_report(tmp_path):
+def test_every_defect_is_reported(tmp_path):
   write_release(tmp_path / "source")
   images = tmp_path / "source" / "cohn-kanade-images"
   emotion = tmp_path / "source" / "Emotion"
   (emotion / "S010" / "001" / "S010_001_00000004_emotion.txt").write_text("happy")
   (emotion / "S011" / "001" / "S011_001_00000004_emotion.txt").write_text("   0.0000000e+00\n")
   (emotion / "S010" / "002" / "S010_002_00000003_emotion.txt").write_text("   5.0000000e+00\n")
-  (emotion / "S010" / "002" / "._S010_002_00000004_emotion.txt").write_bytes(b"what macOS leaves")
+  (emotion / "S010" / "002" / "._S010_002_00000004_emotion.txt").write_bytes(b"macOS resource fork")
   (emotion / "S500" / "001").mkdir(parents=True)
   (emotion / "S500" / "001" / "S500_001_00000009_emotion.txt").write_text("   5.0000000e+00\n")
   (emotion / "S500" / "002").mkdir()
@@ -114,14 +114,14 @@ def test_every_fault_is_a_row_of_the_report(tmp_path):
     ("S999/003", "few_frames"),
     ("S999/003/S999_003_00000004.png", "unreadable"),
   ]
-  told = details(builder)
-  assert told["S010/001"] == "'happy' is not a number"
-  assert told["S011/001"] == "'0.0000000e+00' is no code from 1 to 7"
-  assert told["S010/002"].startswith("labels differ (S010_002_00000003_emotion.txt: 5")
+  detail_of = details(builder)
+  assert detail_of["S010/001"] == "'happy' is not a number"
+  assert detail_of["S011/001"] == "'0.0000000e+00' is not a code from 1 to 7"
+  assert detail_of["S010/002"].startswith("labels differ (S010_002_00000003_emotion.txt: 5")
   assert labels(builder)["S999/003/S999_003_00000003.png"] == "contempt"
 
 
-def test_what_is_not_unpacked_is_named(tmp_path):
+def test_missing_folders_name_the_archive_to_unpack(tmp_path):
   write_release(tmp_path / "source")
   (tmp_path / "source" / "Emotion").rename(tmp_path / "elsewhere")
   for archive in ("Emotion_labels.zip", "extended-cohn-kanade-images.zip"):
@@ -135,35 +135,35 @@ def test_what_is_not_unpacked_is_named(tmp_path):
     build("ck_plus", tmp_path, peak_frames=0)
 
 
-def test_frames_are_chosen_by_number():
+def test_frames_are_selected_by_number():
   frames = tuple((number, f"f{number}") for number in (1, 2, 10, 11))
-  sequence = annotations.Sequence("S1", "1", "fear", frames)
-  chosen = annotations.choose_frames(sequence, 3, True)
-  assert [(picture.file, picture.label) for picture in chosen] == [
+  sequence = annotations.LabeledSequence("S1", "1", "fear", frames)
+  selected = annotations.select_frames(sequence, 3, True)
+  assert [(image.file, image.label) for image in selected] == [
     ("f1", "neutral"),
     ("f2", "fear"),
     ("f10", "fear"),
     ("f11", "fear"),
   ]
-  # The first frame is never both, and the last one always a peak.
-  short = annotations.choose_frames(sequence._replace(frames=frames[:2]), 3, True)
-  assert [picture.label for picture in short] == ["neutral", "fear"]
-  one = annotations.choose_frames(sequence._replace(frames=frames[:1]), 3, True)
-  assert [picture.label for picture in one] == ["fear"]
+  # The first frame is never stored twice, and the last one is always a peak.
+  short = annotations.select_frames(sequence._replace(frames=frames[:2]), 3, True)
+  assert [image.label for image in short] == ["neutral", "fear"]
+  one = annotations.select_frames(sequence._replace(frames=frames[:1]), 3, True)
+  assert [image.label for image in one] == ["fear"]
 
 
 @pytest.mark.parametrize("text", ["3", "   3.0000000e+00\n", "3.0"])
 def test_labels_are_floating_point_text(text):
-  assert annotations.read_code(text) == 3
+  assert annotations.parse_code(text) == 3
 
 
 @pytest.mark.parametrize("text", ["", "0", "8", "2.5", "nan"])
-def test_other_labels_are_refused(text):
-  with pytest.raises(ValueError, match="is not a number|is no code"):
-    annotations.read_code(text)
+def test_invalid_labels_are_refused(text):
+  with pytest.raises(ValueError, match="is not a number|is not a code"):
+    annotations.parse_code(text)
 
 
-def test_every_nth_person_is_tested_together(tmp_path):
+def test_step_folds_test_every_nth_subject(tmp_path):
   write_release(tmp_path / "source")
   index = read_index(build("ck_plus", tmp_path))
   tested = [sorted(set(index.subject[fold.test])) for fold in folds.step_folds(index, 2)]

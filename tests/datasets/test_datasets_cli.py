@@ -1,4 +1,4 @@
-"""`python -m jax_me data`: what it builds, lists and says, and how it fails."""
+"""Tests of `python -m jax_me data`: commands, output, exit codes and errors."""
 
 import argparse
 import dataclasses
@@ -8,8 +8,8 @@ import pytest
 
 from jax_me.__main__ import main
 from jax_me.datasets import built_datasets
-from jax_me.datasets.catalog import BUILDERS, builder_class
-from jax_me.datasets.option_flags import add_option_flags, attribute_texts, given_options
+from jax_me.datasets.catalog import BUILDERS, builder_class, describe
+from jax_me.datasets.option_flags import add_option_flags, attribute_docs, given_options
 from tests.helpers.drawn_folder import build_folder, write_folder
 
 COLUMNS = "file,label,subject"
@@ -19,7 +19,7 @@ ROWS = [{"label": label, "subject": f"p{i}"} for i in range(3) for label in ("ca
 @pytest.fixture
 def source(tmp_path):
   folder = write_folder(tmp_path / "source", ROWS, COLUMNS)
-  (folder / "0.png").write_bytes(b"no picture")
+  (folder / "0.png").write_bytes(b"not an image")
   return folder
 
 
@@ -36,17 +36,17 @@ def build(tmp_path, source, *words) -> int:
 
 def test_build_and_build_again(tmp_path, source, capsys):
   assert build(tmp_path, source) == 0
-  told = capsys.readouterr()
-  assert "labeled_images: built, 5 train" in told.out and "1 unreadable" in told.err
-  assert ["calm", "2"] in [line.split() for line in told.out.splitlines()]
+  output = capsys.readouterr()
+  assert "labeled_images: built, 5 train" in output.out and "1 unreadable" in output.err
+  assert ["calm", "2"] in [line.split() for line in output.out.splitlines()]
   assert build(tmp_path, source) == 0
-  told = capsys.readouterr()
-  assert "labeled_images: already there, 5 train" in told.out
-  assert "problems: 1 unreadable" in told.out and "0.png: unreadable" in told.out
-  assert str(tmp_path / "data" / "labeled_images" / "original-") in told.out
+  output = capsys.readouterr()
+  assert "labeled_images: already built, 5 train" in output.out
+  assert "problems: 1 unreadable" in output.out and "0.png: unreadable" in output.out
+  assert str(tmp_path / "data" / "labeled_images" / "original-") in output.out
 
 
-def test_published_numbers_are_a_table(tmp_path, source, capsys):
+def test_published_counts_are_a_table(tmp_path, source, capsys):
   assert build(tmp_path, source) == 0
   (path,) = (tmp_path / "data").glob("*/*/*/summary.json")
   summary = json.loads(path.read_text())
@@ -72,13 +72,13 @@ def test_published_numbers_are_a_table(tmp_path, source, capsys):
     (["build"], "required: name"),
   ],
 )
-def test_misspelt_words_name_the_nearest(words, hint, capsys):
+def test_misspelt_words_suggest_similar_ones(words, hint, capsys):
   with pytest.raises(SystemExit) as stopped:
     run(*words)
   assert stopped.value.code == 2 and hint in capsys.readouterr().err
 
 
-def test_unusable_folders_are_one_error(tmp_path, capsys):
+def test_unusable_folders_are_errors(tmp_path, capsys):
   data = ("--data-dir", tmp_path / "data")
   assert run("build", "labeled_images", *data) == 2
   assert "needs manual_dir" in capsys.readouterr().err
@@ -87,49 +87,48 @@ def test_unusable_folders_are_one_error(tmp_path, capsys):
   assert run("build", "demo_clips", "--size", 3, *data) == 2
   assert "size must be in [32, 512]" in capsys.readouterr().err
   assert run("build", "casme2", *data) == 2
-  told = capsys.readouterr().err
-  assert "--config" not in told
+  assert "--config" not in capsys.readouterr().err
   assert run("preview", "labeled_images", *data) == 2
   assert "is not built" in capsys.readouterr().err
 
 
-def test_list_shows_what_can_be_and_what_is_built(tmp_path, source, capsys):
+def test_list_shows_available_and_built_datasets(tmp_path, source, capsys):
   assert build(tmp_path, source) == 0
   (tmp_path / "data" / "labeled_images" / "other-0" / "incomplete.1.0.0").mkdir(parents=True)
   capsys.readouterr()
   assert run("list", "--data-dir", tmp_path / "data") == 0
-  told = capsys.readouterr().out
+  output = capsys.readouterr().out
   for name in BUILDERS:
-    assert f"\n{name}\n" in told
-  assert "5 train; 0.1 MB; align=no" in told and "the build was interrupted" in told
+    assert f"\n{name}\n" in output
+  assert "5 train; 0.1 MB; align=no" in output and "the build was interrupted" in output
   assert run("list", "affectnet", "--data-dir", tmp_path) == 0
-  told = capsys.readouterr().out
-  assert "demo_clips" not in told and "validation" in told and "nothing" in told
+  output = capsys.readouterr().out
+  assert "demo_clips" not in output and "validation" in output and "nothing" in output
 
 
-def test_check_tells_by_its_exit_code(tmp_path, capsys):
+def test_exit_code_of_check(tmp_path, capsys):
   data = ("--data-dir", tmp_path / "data")
   build_folder(tmp_path, ROWS, COLUMNS)
   assert run("check", "labeled_images", *data, "--no-faces", "--json", tmp_path / "check.json") == 0
-  assert "fit to be scored on: 0 errors, 0 warnings" in capsys.readouterr().out
+  assert "valid for evaluation: 0 errors, 0 warnings" in capsys.readouterr().out
   assert json.loads((tmp_path / "check.json").read_text())["valid"] is True
   assert run("check", "labeled_images", *data, "--no-faces", "--split-rule", "official") == 1
-  assert "NOT fit to be scored on: 1 errors" in capsys.readouterr().out
+  assert "NOT valid for evaluation: 1 errors" in capsys.readouterr().out
   (shard,) = (tmp_path / "data").rglob("*array_record*")
   shard.write_bytes(b"")
   assert run("check", "labeled_images", *data) == 1
   assert "build it again" in capsys.readouterr().err
 
 
-def test_an_interrupted_build_is_one_line(tmp_path, capsys):
+def test_interrupted_build_is_an_error_of_one_line(tmp_path, capsys):
   (tmp_path / "demo_clips" / "flow_128-0" / "incomplete.1.0.0").mkdir(parents=True)
   for command in ("check", "preview"):
     assert run(command, "demo_clips", "--data-dir", tmp_path) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert "the build was interrupted; the same data build command goes on with it" in line
+    assert "the build was interrupted; repeat the data build command to continue it" in line
 
 
-def test_several_builds_are_told_apart(tmp_path, capsys):
+def test_several_builds_are_selected_by_option_or_variant(tmp_path, capsys):
   data = tmp_path / "data"
   build_folder(tmp_path, ROWS, COLUMNS)
   source = write_folder(tmp_path / "source", ROWS[::-1], COLUMNS)
@@ -150,12 +149,12 @@ def test_every_option_of_every_dataset_is_a_flag_with_help(name):
   parser = argparse.ArgumentParser()
   add_option_flags(parser, options)
   assert given_options(parser.parse_args([])) == {}
-  texts = attribute_texts(options)
+  texts = attribute_docs(options)
   for field in dataclasses.fields(options):
     assert len(texts[field.name]) > 10, field.name
-  described = built_datasets.describe(name)
-  assert described.what.endswith((".", ".)")) and described.options
-  assert described.needs_files == bool(described.instructions)
+  description = describe(name)
+  assert description.summary.endswith((".", ".)")) and description.options
+  assert description.needs_files == bool(description.instructions)
   for command in ("build", "check", "preview"):
     with pytest.raises(SystemExit) as stopped:
       run(command, name, "--help")  # no option has the name of a flag of the command
@@ -168,7 +167,7 @@ def test_flags_of_all_types():
     """Settings.
 
     Attributes:
-      align: cut 100% out,
+      align: crop 100% of faces,
         or not: as you like.
       share: of something.
     """
@@ -196,5 +195,5 @@ def test_flags_of_all_types():
   words = ["--no-align", "--share", "0.25", "--names", "a, b c", "--table=x"]
   given = given_options(parser.parse_args(words))
   assert given == {"align": False, "share": 0.25, "names": ("a", "b c"), "table": "x"}
-  told = " ".join(parser.format_help().split())
-  assert "cut 100% out, or not: as you like. (default yes)" in told and "never" not in told
+  text = " ".join(parser.format_help().split())
+  assert "crop 100% of faces, or not: as you like. (default yes)" in text and "never" not in text

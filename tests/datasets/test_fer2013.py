@@ -1,4 +1,4 @@
-"""fer2013: both forms of its csv, drawn pixels, rows that cannot be read."""
+"""Tests of the fer2013 builder: both csv variants, generated pixels, unreadable rows."""
 
 import cv2
 import numpy as np
@@ -28,7 +28,7 @@ def write_csv(folder, *, end: str = "\n") -> None:
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
-def test_rows_become_grey_pictures_of_their_split(tmp_path, end):
+def test_rows_become_grey_images_of_their_split(tmp_path, end):
   write_csv(tmp_path / "source" / "fer2013", end=end)
   builder = build("fer2013", tmp_path)
   names = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")
@@ -50,12 +50,12 @@ def test_columns_in_another_order_with_spaces_in_their_names(tmp_path):
   assert labels(builder) == {"row00000": "happiness"}
   assert labels(builder, "test") == {"row00001": "sadness"}
   assert problems(builder) == [("validation", "missing_split")]
-  # The release's own file is taken where both are there.
+  # The release's own file is used if both are present.
   write_csv(tmp_path / "source")
   assert len(labels(build("fer2013", tmp_path))) == 7
 
 
-def test_rows_that_cannot_be_read_are_rows_of_the_report(tmp_path):
+def test_unreadable_rows_are_reported(tmp_path):
   write_csv(tmp_path / "source")
   good = text(50)
   bad = [
@@ -69,24 +69,24 @@ def test_rows_that_cannot_be_read_are_rows_of_the_report(tmp_path):
     "0,1",
     "",
     f'0,"{good}",Training',
-    f"1,{text(0)},PrivateTest",  # the face of row 0 in another split
+    f"1,{text(0)},PrivateTest",  # the image of row 0 in another split
   ]
   with (tmp_path / "source" / "fer2013.csv").open("a") as file:
     file.write("\n".join(bad))
   builder = build("fer2013", tmp_path)
   assert problems(builder) == [(f"row{number:05d}", "bad_row") for number in range(10, 18)]
-  told = details(builder)
-  assert [told[f"row{number:05d}"] for number in range(10, 18)] == [
+  detail_of = details(builder)
+  assert [detail_of[f"row{number:05d}"] for number in range(10, 18)] == [
     "2305 pixels instead of 2304",
     f"{len(good[:200].split())} pixels instead of 2304",
     "a pixel is outside [0, 255]",
     "a pixel is not a whole number",
-    "emotion '7' is no code from 0 to 6",
-    "emotion 'happy' is no code from 0 to 6",
-    "usage 'Test' is none that is known",
+    "emotion '7' is not a code from 0 to 6",
+    "emotion 'happy' is not a code from 0 to 6",
+    "unknown usage 'Test'",
     "2 cells instead of 3",
   ]
-  assert labels(builder)["row00018"] == "anger"  # blank lines are no rows
+  assert labels(builder)["row00018"] == "anger"  # blank lines are not counted
   rows = {row["file"]: row for row in report(builder)}
   assert rows["row00019"]["same_content_as"] == "row00000"
   assert known(builder)["train", "anger"] == (3995, 6, 2)
@@ -115,9 +115,9 @@ def test_rows_of_several_tasks(tmp_path, monkeypatch):
   assert list(stored(build("fer2013", tmp_path)).items()) == expected
 
 
-def test_faces_are_aligned_on_demand(tmp_path, london_faces):
-  picture = cv2.imread(str(london_faces / "images" / "001_happy.jpg"), cv2.IMREAD_GRAYSCALE)
-  face = cv2.resize(picture[215:515, 160:460], (48, 48), interpolation=cv2.INTER_AREA)
+def test_faces_are_aligned_on_request(tmp_path, london_faces):
+  photo = cv2.imread(str(london_faces / "images" / "001_happy.jpg"), cv2.IMREAD_GRAYSCALE)
+  face = cv2.resize(photo[215:515, 160:460], (48, 48), interpolation=cv2.INTER_AREA)
   (tmp_path / "source").mkdir()
   row = " ".join(map(str, face.ravel()))
   lines = ["emotion,pixels,Usage", f"3,{row},Training", f"0,{text(1)},Training"]

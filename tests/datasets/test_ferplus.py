@@ -1,4 +1,4 @@
-"""ferplus: both tables and both kinds of pictures as they are distributed, with every trap."""
+"""Tests of the ferplus builder: both vote tables, faces from the csv and from folders."""
 
 import pathlib
 
@@ -14,8 +14,8 @@ from tests.helpers.built_datasets import build, details, draw, known, labels, pr
 HEADER = ",".join(["Usage", "Image name", *COLUMNS])
 FOLDERS = {"Training": "FER2013Train", "PublicTest": "FER2013Valid", "PrivateTest": "FER2013Test"}
 
-# Usage, name and votes of the rows of fer2013new.csv. As in the release, a row without a picture
-# has no name, the numbers in the names are not those of the rows, and one name stands twice.
+# Usage, name and votes of the rows of fer2013new.csv. As in the release, a row without an image has
+# no name, the numbers in the names are not row numbers, and one name occurs twice.
 ROWS = [
   ("Training", "fer0000000.png", "4,0,0,1,3,2,0,0,0,0"),
   ("Training", "", "0,0,0,0,0,0,0,0,0,10"),
@@ -35,30 +35,30 @@ def write_tables(folder: pathlib.Path) -> None:
   folder.mkdir(parents=True, exist_ok=True)
   (folder / "fer2013new.csv").write_text("\n".join([HEADER, *map(",".join, ROWS)]) + "\n")
   for usage, name, votes in ROWS[:-1]:
-    part = folder / "data" / FOLDERS[usage]
-    part.mkdir(parents=True, exist_ok=True)
-    if name and not (name == "fer0000005.png" and (part / "seen").exists()):
+    split_folder = folder / "data" / FOLDERS[usage]
+    split_folder.mkdir(parents=True, exist_ok=True)
+    if name and not (name == "fer0000005.png" and (split_folder / "seen").exists()):
       if name == "fer0000005.png":
-        (part / "seen").touch()
+        (split_folder / "seen").touch()
       votes = "0,0,0,0,10,0,0,0,0,0" if name == "fer0000003.png" else votes
-      with (part / "label.csv").open("a") as file:
+      with (split_folder / "label.csv").open("a") as file:
         file.write(f'{name},"(0, 0, 48, 48)",{votes}\n')
 
 
 def write_faces(folder: pathlib.Path, count: int = len(ROWS), usages: str = "Usage") -> None:
-  """fer2013.csv: all pixels of row n are n."""
+  """Writes fer2013.csv, in which all pixels of row n are n."""
   rows = [f"0,{' '.join([str(n)] * 2304)},{ROWS[n][0]}" for n in range(count)]
   (folder / "fer2013.csv").write_text("\n".join([f"emotion,pixels,{usages}", *rows]))
 
 
-def write_pictures(folder: pathlib.Path) -> None:
-  """The pictures as files."""
+def write_images(folder: pathlib.Path) -> None:
+  """Writes the faces as image files."""
   for usage, name, _ in ROWS:
     if name:
       draw(folder / "data" / FOLDERS[usage] / name, int(name[3:10]), 48, "L")
 
 
-def grey_value(builder, split: str) -> list[int]:
+def grey_values(builder, split: str) -> list[int]:
   return [int(example["image"][0, 0, 0]) for example in builder.as_data_source(split)]
 
 
@@ -68,12 +68,12 @@ def test_label_csv_with_faces_from_the_csv(tmp_path):
   builder = build("ferplus", tmp_path)
   assert builder.labels == COLUMNS[:8]
   assert labels(builder) == {"fer0000001.png": "happiness"}
-  # Its own votes, and the row of fer2013.csv from the other table's names, not from the number.
+  # Votes of label.csv; the row of fer2013.csv follows from the names of the other table.
   assert labels(builder, "validation") == {"fer0000003.png": "anger"}
-  assert grey_value(builder, "validation") == [4]
+  assert grey_values(builder, "validation") == [4]
   expected = {"fer0000005.png": "disgust", "fer0000006.png": "sadness"}
   assert labels(builder, "test") == {"fer0000004.png": "neutral"} | expected
-  assert grey_value(builder, "test") == [5, 6, 7]
+  assert grey_values(builder, "test") == [5, 6, 7]
   assert problems(builder) == [
     ("fer0000000.png", "no_expression"),
     ("fer0000002.png", "no_expression"),
@@ -86,7 +86,7 @@ def test_fer2013new_row_by_row(tmp_path):
   write_faces(tmp_path / "source")
   builder = build("ferplus", tmp_path, votes="fer2013new")
   assert labels(builder) == {"fer0000001.png": "happiness", "fer0000007.png": "neutral"}
-  assert grey_value(builder, "train") == [2, 9]
+  assert grey_values(builder, "train") == [2, 9]
   assert labels(builder, "validation") == {"fer0000003.png": "fear"}
   assert list(labels(builder, "test")) == [
     "fer0000004.png",
@@ -94,7 +94,7 @@ def test_fer2013new_row_by_row(tmp_path):
     "fer0000006.png",
     "fer0000005.png#2",
   ]
-  assert grey_value(builder, "test") == [5, 6, 7, 8]
+  assert grey_values(builder, "test") == [5, 6, 7, 8]
   assert details(builder)["fer2013new.csv:3"] == "non face"  # the row without a name
 
 
@@ -102,18 +102,18 @@ def test_fer2013new_row_by_row(tmp_path):
 def test_faces_from_folders(tmp_path, table):
   folder = tmp_path / "source"
   write_tables(folder)
-  write_pictures(folder)
+  write_images(folder)
   if table == "label.csv":
     (folder / "fer2013new.csv").unlink()
   (folder / "data" / "FER2013Test" / "fer0000006.png").unlink()
   builder = build("ferplus", tmp_path, votes=table)
   name = "fer0000001.png"
   assert stored(builder)[name] == (folder / "data" / "FER2013Train" / name).read_bytes()
-  # One file cannot be two faces.
+  # One file is only one face.
   assert list(labels(builder, "test")) == ["fer0000004.png", "fer0000005.png"]
   assert ("fer0000006.png", "missing") in problems(builder)
-  doubled = ("fer0000005.png#2", "duplicate") in problems(builder)
-  assert doubled == (table == "fer2013new")
+  is_duplicate = ("fer0000005.png#2", "duplicate") in problems(builder)
+  assert is_duplicate == (table == "fer2013new")
 
 
 @pytest.mark.parametrize(
@@ -136,18 +136,18 @@ def test_modes_with_probabilities(tmp_path, mode, train, targets):
   write_faces(tmp_path / "source")
   builder = build("ferplus", tmp_path, mode=mode)
   assert labels(builder) == train
-  # Every split has shares; those of all three splits stand in the index.
+  # All three splits have class probabilities.
   index = read_index(builder, "+".join(builder.info.splits))
-  shares = dict(zip(index.file, index.targets, strict=True))
-  assert shares["fer0000000.png"] == pytest.approx(targets, abs=1e-6)
-  assert shares["fer0000005.png"] == pytest.approx([0, 0, 0, 0, 0, 0.6, 0, 0.4])
+  targets_of = dict(zip(index.file, index.targets, strict=True))
+  assert targets_of["fer0000000.png"] == pytest.approx(targets, abs=1e-6)
+  assert targets_of["fer0000005.png"] == pytest.approx([0, 0, 0, 0, 0, 0.6, 0, 0.4])
   store = ImageStore(builder, "train", image_size=48)
   batch = next(iter(eval_batches(store, batch_size=64)))
   np.testing.assert_array_equal(batch["targets"][batch["mask"]], store.index.targets)
   assert not batch["targets"][~batch["mask"]].any()
 
 
-def test_every_fault_is_a_row_of_the_report(tmp_path):
+def test_every_defect_is_reported(tmp_path):
   folder = tmp_path / "source"
   write_tables(folder)
   write_faces(folder)
@@ -176,9 +176,9 @@ def remove(*names):
 @pytest.mark.parametrize(
   ("change", "table", "message"),
   [
-    (remove("fer2013new.csv"), "label.csv", "but not fer2013new.csv, which tells what row"),
+    (remove("fer2013new.csv"), "label.csv", "but not fer2013new.csv, which maps the rows"),
     (remove("fer2013new.csv"), "fer2013new", "has no fer2013new.csv"),
-    (remove("fer2013.csv"), "label.csv", "neither fer2013.csv nor pictures in FER2013Train"),
+    (remove("fer2013.csv"), "label.csv", "neither fer2013.csv nor images in FER2013Train"),
     (
       remove(*(f"data/{name}/label.csv" for name in FOLDERS.values())),
       "label.csv",
@@ -200,7 +200,7 @@ def remove(*names):
     (None, "labels.csv", "votes of FER\\+ must be one of label.csv, fer2013new"),
   ],
 )
-def test_what_does_not_belong_together_is_refused(tmp_path, change, table, message):
+def test_files_that_do_not_match_are_refused(tmp_path, change, table, message):
   write_tables(tmp_path / "source")
   write_faces(tmp_path / "source")
   if change:

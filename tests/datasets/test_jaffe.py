@@ -1,4 +1,4 @@
-"""jaffe: drawn TIFF pictures with the release's names."""
+"""Tests of the jaffe builder on generated TIFF images with the release's names."""
 
 import io
 
@@ -21,18 +21,18 @@ NAMES = [
 ]
 
 
-def test_names_tell_subject_and_emotion(tmp_path):
+def test_subject_and_emotion_from_file_names(tmp_path):
   folder = tmp_path / "source" / "jaffedbase"
   for seed, name in enumerate(NAMES):
     draw(folder / name, seed, mode="L")
-  draw(folder / "KM.SU.21.tiff", 20, mode="L")  # no number of the take
-  draw(folder / "KA.AN1.39.png", 21)  # the same picture in another format
+  draw(folder / "KM.SU.21.tiff", 20, mode="L")  # without the number after the code
+  draw(folder / "KA.AN1.39.png", 21)  # the same image in another format
   draw(folder / "KA.XX1.40.tiff", 22)
   (folder / "TM.HA2.181.tiff").write_bytes(b"II*\0 and no more")
   for name in ("README", ".DS_Store", "README_FIRST.txt"):
     (folder / name).write_bytes(b"x")
   builder = build("jaffe", tmp_path)
-  # In the order of the pictures' numbers.
+  # In the order of the image numbers.
   assert labels(builder) == {
     f"jaffedbase/{name}": label
     for name, label in [
@@ -68,17 +68,17 @@ def test_tiff_becomes_png_with_the_same_pixels(tmp_path):
   np.testing.assert_array_equal(found, expected)
 
 
-def test_what_is_not_unpacked_is_named(tmp_path):
+def test_missing_images_name_the_archive_to_unpack(tmp_path):
   (tmp_path / "source").mkdir()
   (tmp_path / "source" / "jaffe.zip").write_bytes(b"PK")
-  with pytest.raises(ValueError, match=r"no pictures of JAFFE .unpack jaffe.zip first"):
+  with pytest.raises(ValueError, match=r"no images of JAFFE .unpack jaffe.zip first"):
     build("jaffe", tmp_path)
 
 
-def test_faces_are_aligned_on_demand(tmp_path, london_faces):
-  picture = Image.open(london_faces / "images" / "001_happy.jpg").convert("L").resize((256, 256))
+def test_faces_are_aligned_on_request(tmp_path, london_faces):
+  photo = Image.open(london_faces / "images" / "001_happy.jpg").convert("L").resize((256, 256))
   (tmp_path / "source").mkdir()
-  picture.save(tmp_path / "source" / NAMES[0])
+  photo.save(tmp_path / "source" / NAMES[0])
   draw(tmp_path / "source" / NAMES[1], 1, 256, mode="L")
   builder = build("jaffe", tmp_path, align=True, size=64)
   assert list(labels(builder)) == [NAMES[0]]

@@ -1,4 +1,4 @@
-"""Pairs of faces that stand where they should not: on made-up descriptors, and from pictures."""
+"""Tests of near-duplicate detection on synthetic descriptors and on images."""
 
 import collections
 import json
@@ -12,13 +12,18 @@ from jax_me.data.index import make_index, read_index
 from jax_me.datasets.catalog import prepare
 from jax_me.datasets.quality import face_descriptors, near_duplicates
 from jax_me.datasets.quality.face_descriptors import describe_dataset
-from jax_me.datasets.quality.near_duplicates import compare_faces, sides
+from jax_me.datasets.quality.near_duplicates import (
+  IDENTICAL_DISTANCE,
+  SAME_PERSON_DISTANCE,
+  compare_faces,
+  fold_sides,
+)
 from jax_me.datasets.synthetic import clip_rendering
 from jax_me.faces.image_files import read_image
 
 
-def make(rows):
-  """An index from (subject, split) rows."""
+def index_of(rows):
+  """Index from (subject, split) rows."""
   return make_index(
     ["sad", "glad"],
     [
@@ -28,121 +33,123 @@ def make(rows):
   )
 
 
-def directions(*distances):
-  """Descriptors along one line, at these places."""
-  found = np.zeros((len(distances), 128), np.float32)
-  found[:, 3] = distances
-  return found
+def descriptors_at(*distances):
+  """Descriptors at the given positions on a line."""
+  descriptors = np.zeros((len(distances), 128), np.float32)
+  descriptors[:, 3] = distances
+  return descriptors
 
 
 def pairs(rows, kind):
   return [(row["first_position"], row["second_position"]) for row in rows if row["kind"] == kind]
 
 
-def test_sides():
-  index = make([("a", "train"), ("a", "train"), ("b", "test"), ("c", "val")])
-  assert list(sides(index)) == ["train", "train", "test", "val"]
+def test_fold_sides():
+  index = index_of([("a", "train"), ("a", "train"), ("b", "test"), ("c", "val")])
+  assert list(fold_sides(index)) == ["train", "train", "test", "val"]
   one = Fold("x", np.array([0, 1]), np.array([2]))
-  assert list(sides(index, [one])) == ["train", "train", "test", ""]
-  assert list(sides(index, leave_one_subject_out(index))) == ["a", "a", "b", "c"]
+  assert list(fold_sides(index, [one])) == ["train", "train", "test", ""]
+  assert list(fold_sides(index, leave_one_subject_out(index))) == ["a", "a", "b", "c"]
   part = [Fold("x", np.array([0, 1]), np.array([2])), Fold("y", np.array([0, 1, 2]), np.array([3]))]
-  assert list(sides(index, part)) == ["train", "train", "x", "y"]
-  with pytest.raises(ValueError, match="x: examples are tested that another"):
-    sides(index, [one, one])
+  assert list(fold_sides(index, part)) == ["train", "train", "x", "y"]
+  with pytest.raises(ValueError, match="x: some test examples are tested by another"):
+    fold_sides(index, [one, one])
 
 
 def test_unknown_subjects_are_compared_across_the_splits():
-  index = make([("", "train"), ("", "train"), ("", "test"), ("", "test"), ("", "test")])
-  places = directions(0.0, 0.01, 0.05, 0.35, 0.9)
-  rows = compare_faces(index, places, sides(index))
-  assert pairs(rows, "near_identical") == [(1, 2), (0, 2)]  # The nearest first; not 0 and 1.
+  index = index_of([("", "train"), ("", "train"), ("", "test"), ("", "test"), ("", "test")])
+  descriptors = descriptors_at(0.0, 0.01, 0.05, 0.35, 0.9)
+  rows = compare_faces(index, descriptors, fold_sides(index))
+  assert pairs(rows, "near_identical") == [(1, 2), (0, 2)]  # the nearest first; not 0 and 1
   assert pairs(rows, "one_person") == [(1, 3), (0, 3)]
   first = rows[0]
   assert first["distance"] == pytest.approx(0.04)
   assert first["first"] == "1.png" and first["second"] == "2.png"
   assert first["first_side"] == "train" and first["second_side"] == "test"
   assert first["first_label"] == "glad" and first["second_label"] == "sad"
-  assert len({tuple(row) for row in rows}) == 1  # All have the same keys.
+  assert len({tuple(row) for row in rows}) == 1  # all have the same keys
   json.dumps(rows)
 
 
 def test_subjects_that_look_like_one_person_are_one_row():
-  people = ["a", "a", "b", "b", "b", "c"]
-  index = make([(name, "train") for name in people])
-  places = directions(0.0, 0.02, 0.2, 0.25, 0.45, 3.0)
-  rows = compare_faces(index, places, sides(index, leave_one_subject_out(index)))
+  subjects = ["a", "a", "b", "b", "b", "c"]
+  index = index_of([(name, "train") for name in subjects])
+  descriptors = descriptors_at(0.0, 0.02, 0.2, 0.25, 0.45, 3.0)
+  rows = compare_faces(index, descriptors, fold_sides(index, leave_one_subject_out(index)))
   assert [row["kind"] for row in rows] == ["one_person"]
   assert pairs(rows, "one_person") == [(1, 2)]
   assert rows[0]["pairs"] == 4 and rows[0]["of"] == 6
   assert (rows[0]["first_subject"], rows[0]["second_subject"]) == ("a", "b")
 
 
-def test_a_division_with_known_subjects():
-  index = make([("a", "train"), ("b", "train"), ("c", "train"), ("c", "train")])
-  places = directions(0.0, 0.05, 5.0, 5.0)
-  together = Fold("x", np.array([0, 1]), np.array([2, 3]))
-  rows = compare_faces(index, places, sides(index, [together]))
-  assert pairs(rows, "near_identical") == []  # Both are trained on.
-  assert pairs(rows, "one_person") == [(0, 1)]  # Two names all the same.
-  apart = Fold("x", np.array([0, 2, 3]), np.array([1]))
-  rows = compare_faces(index, places, sides(index, [apart]))
+def test_folds_with_known_subjects():
+  index = index_of([("a", "train"), ("b", "train"), ("c", "train"), ("c", "train")])
+  descriptors = descriptors_at(0.0, 0.05, 5.0, 5.0)
+  both_in_training = Fold("x", np.array([0, 1]), np.array([2, 3]))
+  rows = compare_faces(index, descriptors, fold_sides(index, [both_in_training]))
+  assert pairs(rows, "near_identical") == []  # both are in training
+  assert pairs(rows, "one_person") == [(0, 1)]  # still two subjects
+  separated = Fold("x", np.array([0, 2, 3]), np.array([1]))
+  rows = compare_faces(index, descriptors, fold_sides(index, [separated]))
   assert pairs(rows, "near_identical") == [(0, 1)]
 
 
-def test_same_names_in_two_databases_are_two_people():
+def test_same_names_in_two_databases_are_two_subjects():
   same = {"subject": "1", "split": "train"}
   index = make_index(["x"], [{**same, "database": base} for base in ("casme2", "samm")])
-  found = compare_faces(index, directions(0, 0.3), sides(index))
+  found = compare_faces(index, descriptors_at(0, 0.3), fold_sides(index))
   assert pairs(found, "one_person") == [(0, 1)]
   assert found[0]["first_subject"] == "casme2/1"
 
 
-def test_faces_that_were_not_found_are_said_and_not_compared():
-  index = make([("", "train"), ("", "test"), ("", "test")])
-  places = directions(0, 0, 0)
-  places[1] = np.nan
-  rows = compare_faces(index, places, sides(index))
+def test_images_without_a_face_are_listed_and_not_compared():
+  index = index_of([("", "train"), ("", "test"), ("", "test")])
+  descriptors = descriptors_at(0, 0, 0)
+  descriptors[1] = np.nan
+  rows = compare_faces(index, descriptors, fold_sides(index))
   assert pairs(rows, "near_identical") == [(0, 2)]
   assert [(row["first"], row["distance"]) for row in rows if row["kind"] == "no_face"] == [
     ("1.png", None)
   ]
 
 
-def test_blocks_find_what_comparing_all_finds(monkeypatch):
+def test_blocks_give_the_same_pairs_as_one_comparison(monkeypatch):
   rng = np.random.default_rng(0)
   count = 90
-  index = make(
+  index = index_of(
     [(rng.choice(["", "a", "b", "c"]), rng.choice(["train", "test"])) for _ in range(count)]
   )
-  places = (rng.integers(0, 12, (count, 1)) * 0.2 + rng.normal(0, 0.02, (count, 128))).astype("f4")
-  whole = compare_faces(index, places, sides(index), identical=0.3, one_person=0.35)
-  monkeypatch.setattr(near_duplicates, "BLOCK", 7)
-  assert compare_faces(index, places, sides(index), identical=0.3, one_person=0.35) == whole
-  distance = np.linalg.norm(places[:, None].astype(float) - places[None], axis=-1)
+  centers = rng.integers(0, 12, (count, 1)) * 0.2
+  descriptors = (centers + rng.normal(0, 0.02, (count, 128))).astype("f4")
+  thresholds = {"identical_distance": 0.3, "same_person_distance": 0.35}
+  whole = compare_faces(index, descriptors, fold_sides(index), **thresholds)
+  monkeypatch.setattr(near_duplicates, "BLOCK_SIZE", 7)
+  assert compare_faces(index, descriptors, fold_sides(index), **thresholds) == whole
+  distance = np.linalg.norm(descriptors[:, None].astype(float) - descriptors[None], axis=-1)
   across = index.split[:, None] != index.split[None]
   expected = set(zip(*np.nonzero(np.triu(across & (distance <= 0.3), 1)), strict=True))
   assert set(pairs(whole, "near_identical")) == expected and expected
 
 
-def test_only_the_gravest_are_listed(caplog):
-  index = make([("", "train")] * 5 + [("", "test")] * 5)
-  places = directions(*np.linspace(0, 0.01, 5), *np.linspace(0.02, 0.05, 5))
-  rows = compare_faces(index, places, sides(index), limit=3)
+def test_only_the_most_serious_are_listed(caplog):
+  index = index_of([("", "train")] * 5 + [("", "test")] * 5)
+  descriptors = descriptors_at(*np.linspace(0, 0.01, 5), *np.linspace(0.02, 0.05, 5))
+  rows = compare_faces(index, descriptors, fold_sides(index), limit=3)
   assert pairs(rows, "near_identical") == [(4, 5), (3, 5), (2, 5)]
-  assert "25 near-identical pairs; the 3 gravest" in caplog.text
+  assert "25 near-identical pairs; only the 3 most serious" in caplog.text
 
 
 def test_bad_arguments():
-  index = make([("", "train")])
+  index = index_of([("", "train")])
   with pytest.raises(ValueError, match="1 examples need as many descriptors and sides, got 2"):
-    compare_faces(index, directions(0, 1), sides(index))
+    compare_faces(index, descriptors_at(0, 1), fold_sides(index))
   with pytest.raises(ValueError, match="0 or more"):
-    compare_faces(index, directions(0), sides(index), identical=-1)
+    compare_faces(index, descriptors_at(0), fold_sides(index), identical_distance=-1)
 
 
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory):
-  """Two synthetic people in train; in test, one of them cropped and a JPEG, and a wall."""
+  """Two synthetic faces in train; in test, a cropped JPEG copy of one, and an image of a wall."""
   folder = tmp_path_factory.mktemp("photographs")
   first, second = (clip_rendering.demo_clip(0, person, 0).frame(0) for person in (0, 3))
   wall = np.random.default_rng(0).integers(90, 130, first.shape).astype(np.uint8)
@@ -168,7 +175,7 @@ def photographs(tmp_path_factory):
 
 def test_a_copy_is_found_and_another_person_is_not(photographs):
   rows = near_duplicates.near_duplicates(photographs, workers=0)
-  # The synthetic people are one portrait, warped: they look alike, at 0.4 and more.
+  # The synthetic faces are warps of one portrait: they are similar, at a distance of 0.4 and more.
   found = collections.Counter((row["kind"], row["first"], row["second"]) for row in rows)
   assert found["near_identical", "train/sad/one.png", "test/sad/copy.jpg"] == 1
   assert [row["kind"] for row in rows].count("near_identical") == 1
@@ -178,7 +185,7 @@ def test_a_copy_is_found_and_another_person_is_not(photographs):
   assert {row["first_side"] for row in again} <= {"train", "test"}
 
 
-def test_descriptors_are_kept_and_continued(photographs, monkeypatch):
+def test_descriptors_are_cached_and_resumed(photographs, monkeypatch):
   expected = describe_dataset(photographs, "train+test", workers=0)
   assert expected.shape == (4, 128) and expected.dtype == np.float32
   calls = []
@@ -188,30 +195,30 @@ def test_descriptors_are_kept_and_continued(photographs, monkeypatch):
   )
   np.testing.assert_array_equal(describe_dataset(photographs, "train+test", workers=0), expected)
   assert not calls
-  kept = photographs.data_path / "face_descriptors-train.npy"
-  kept.write_bytes(kept.read_bytes()[:-7])  # Damaged: made again.
+  cached = photographs.data_path / "face_descriptors-train.npy"
+  cached.write_bytes(cached.read_bytes()[:-7])  # damaged: computed again
   rows = describe_dataset(photographs, "train", workers=0)
   np.testing.assert_array_equal(rows, expected[:2])
   assert len(calls) == 2
-  # As a killed run leaves it: one row, and half of the next.
-  kept.unlink()
+  # Partial file of a killed run: one row, and half of the next.
+  cached.unlink()
   partial = photographs.data_path / ".face_descriptors-train.partial"
   partial.write_bytes(expected[:2].tobytes()[: 4 * 128 + 100])
   np.testing.assert_array_equal(describe_dataset(photographs, "train", workers=0), expected[:2])
   assert len(calls) == 3 and not partial.exists()
 
 
-def test_pictures_of_motion_are_refused(tmp_path):
+def test_motion_images_are_refused(tmp_path):
   builder = prepare("demo_clips", data_dir=str(tmp_path), subjects=1, clips=1, size=48, workers=0)
   with pytest.raises(ValueError, match=r"show motion \(flow\).*input='apex'"):
     describe_dataset(builder)
 
 
 def test_thresholds_on_london_faces(london_faces):
-  people = [f"{number:03d}" for number in (1, 2, 4, 5)]
+  subjects = [f"{number:03d}" for number in (1, 2, 4, 5)]
   paths = [
     london_faces / "images" / f"{name}_{kind}.jpg"
-    for name in people
+    for name in subjects
     for kind in ("happy", "neutral")
   ]
   images = [read_image(path) for path in paths if path.is_file()]
@@ -225,9 +232,9 @@ def test_thresholds_on_london_faces(london_faces):
   distance = np.linalg.norm(found[:, None] - found[None], axis=-1)
   count = len(images)
   originals = np.arange(0, count, 2)
-  assert distance[originals, np.arange(count, len(found))].max() <= near_duplicates.IDENTICAL
+  assert distance[originals, np.arange(count, len(found))].max() <= IDENTICAL_DISTANCE
   smiling = distance[originals, originals + 1]
-  assert near_duplicates.IDENTICAL < smiling.min() and smiling.max() <= near_duplicates.ONE_PERSON
+  assert IDENTICAL_DISTANCE < smiling.min() and smiling.max() <= SAME_PERSON_DISTANCE
   person = np.arange(count) // 2
   others = distance[:count, :count][person[:, None] != person]
-  assert others.min() > near_duplicates.ONE_PERSON
+  assert others.min() > SAME_PERSON_DISTANCE

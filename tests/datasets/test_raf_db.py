@@ -1,4 +1,4 @@
-"""raf_db: the release as it is unpacked, in drawn pictures, with every trap."""
+"""Tests of the raf_db builder on generated images with the release's layout and defects."""
 
 import pathlib
 
@@ -15,7 +15,7 @@ MANUAL = "\t".join(["10.5", "20"]) + "\n30 20\n20 30\n12 40\n28 40\n1\n0\n2\n"
 
 
 def write_release(basic: pathlib.Path, spelling: str = "list_patition_label.txt") -> None:
-  """Aligned and original images, the list and the attributes of one of them."""
+  """Writes aligned and original images, the label list, and the attributes of two images."""
   lines = [f"{name}.jpg {code}" for name, code in LABELS.items()]
   (basic / "EmoLabel").mkdir(parents=True)
   (basic / "EmoLabel" / spelling).write_text("\n".join(lines) + "\n")
@@ -32,7 +32,7 @@ def write_release(basic: pathlib.Path, spelling: str = "list_patition_label.txt"
 @pytest.mark.parametrize("below", ["", "basic", "RAF-DB/RAF-DB/basic"])
 def test_both_spellings_at_every_depth(tmp_path, spelling, below):
   write_release(tmp_path / "source" / below, spelling)
-  builder = built_datasets.generation("raf_db", tmp_path)
+  builder = built_datasets.build("raf_db", tmp_path)
   assert builder.labels[4] == "sadness" and len(builder.labels) == 7
   assert built_datasets.labels(builder) == {
     "train_00001_aligned.jpg": "sadness",
@@ -45,21 +45,23 @@ def test_both_spellings_at_every_depth(tmp_path, spelling, below):
   }
 
 
-def test_images_keep_their_bytes_and_rows_have_the_attributes(tmp_path):
+def test_images_are_unchanged_and_rows_have_the_attributes(tmp_path):
   basic = tmp_path / "source" / "basic"
   write_release(basic)
-  builder = built_datasets.generation("raf_db", tmp_path)
+  builder = built_datasets.build("raf_db", tmp_path)
   name = "train_00001_aligned.jpg"
   assert built_datasets.stored(builder)[name] == (basic / "Image" / "aligned" / name).read_bytes()
   rows = {row["file"]: row for row in built_datasets.report(builder)}
   attributes = {"gender": "female", "race": "Caucasian", "age": "20-39"}
   assert attributes.items() <= rows[name].items()
   assert "age" not in rows["train_00002_aligned.jpg"]
-  # Race 3 is none: said, and the image kept.
+  # Race 3 is unknown: it is reported, and the image is kept.
   assert rows["test_0001_aligned.jpg"]["status"] == "ok"
-  assert rows["test_0001_aligned.jpg"]["bad_attributes"] == "race '3' is none of the codes 0 to 2"
+  assert (
+    rows["test_0001_aligned.jpg"]["bad_attributes"] == "race '3' is not one of the codes 0 to 2"
+  )
   assert built_datasets.known(builder)["train", "sadness"] == (1982, 1, 1)
-  original = built_datasets.generation("raf_db", tmp_path, images="original")
+  original = built_datasets.build("raf_db", tmp_path, images="original")
   assert list(built_datasets.labels(original)) == [
     "train_00001.jpg",
     "train_00002.jpg",
@@ -68,12 +70,12 @@ def test_images_keep_their_bytes_and_rows_have_the_attributes(tmp_path):
   assert original.data_path != builder.data_path
 
 
-def test_every_fault_is_a_row_of_the_report(tmp_path):
+def test_every_defect_is_reported(tmp_path):
   basic = tmp_path / "source"
   write_release(basic)
   aligned = basic / "Image" / "aligned"
   lines = [
-    "train_00001.jpg 5",  # once more
+    "train_00001.jpg 5",  # duplicate
     "train_00002.jpg 3",  # contradicts
     "train_00003.jpg 6",  # no image
     "train_00004.jpg 8",
@@ -88,8 +90,8 @@ def test_every_fault_is_a_row_of_the_report(tmp_path):
   built_datasets.draw(aligned / "train_00007_aligned.jpg", 7)
   built_datasets.draw(aligned / "cover.jpg", 8)
   (aligned / "Thumbs.db").write_bytes(b"x")
-  (aligned / "._train_00001_aligned.jpg").write_bytes(b"what macOS leaves")
-  builder = built_datasets.generation("raf_db", tmp_path)
+  (aligned / "._train_00001_aligned.jpg").write_bytes(b"macOS resource fork")
+  builder = built_datasets.build("raf_db", tmp_path)
   table = "list_patition_label.txt"
   assert built_datasets.problems(builder) == [
     ("cover.jpg", "unexpected_name"),
@@ -103,8 +105,8 @@ def test_every_fault_is_a_row_of_the_report(tmp_path):
     ("train_00007_aligned.jpg", "not_listed"),
     ("train_2", "contradictory"),
   ]
-  assert built_datasets.details(builder)[f"{table}:9"] == "8 is no code from 1 to 7"
-  # What is listed counts as found, whether or not its image could be stored.
+  assert built_datasets.details(builder)[f"{table}:9"] == "8 is not a code from 1 to 7"
+  # Listed images count as found, whether or not they could be stored.
   assert built_datasets.known(builder)["train", "anger"] == (705, 2, 0)
 
 
@@ -112,7 +114,7 @@ def test_every_fault_is_a_row_of_the_report(tmp_path):
   ("names", "ending"),
   [(("train.txt", "test.txt"), "_aligned.jpg"), (("train_label.txt", "test_label.txt"), ".jpg")],
 )
-def test_lists_divided_by_split(tmp_path, names, ending):
+def test_one_label_file_per_split(tmp_path, names, ending):
   basic = tmp_path / "source" / "basic"
   write_release(basic)
   (basic / "EmoLabel" / "list_patition_label.txt").unlink()
@@ -120,12 +122,12 @@ def test_lists_divided_by_split(tmp_path, names, ending):
     split = name[:4].rstrip("_")
     lines = [f"{stem}{ending} {code}" for stem, code in LABELS.items() if stem.startswith(split)]
     (basic / "EmoLabel" / name).write_text("\n".join(lines))
-  builder = built_datasets.generation("raf_db", tmp_path)
+  builder = built_datasets.build("raf_db", tmp_path)
   assert list(built_datasets.labels(builder).values()) == ["sadness", "surprise", "neutral"]
   assert list(built_datasets.labels(builder, "test").values()) == ["happiness", "fear"]
 
 
-def test_what_is_not_unpacked_is_named(tmp_path):
+def test_missing_files_name_the_archive_to_unpack(tmp_path):
   basic = tmp_path / "source" / "basic"
   write_release(basic)
   for archive in ("aligned.zip", "original.zip"):
@@ -133,20 +135,20 @@ def test_what_is_not_unpacked_is_named(tmp_path):
   for file in (basic / "Image" / "aligned").iterdir():
     file.unlink()
   with pytest.raises(ValueError, match=r"no aligned images .*unpack basic/Image/aligned.zip first"):
-    built_datasets.generation("raf_db", tmp_path)
+    built_datasets.build("raf_db", tmp_path)
   (basic / "EmoLabel" / "list_patition_label.txt").unlink()
   with pytest.raises(ValueError, match=r"has no labels of RAF-DB .*unpack basic/Image/aligned.zip"):
-    built_datasets.generation("raf_db", tmp_path)
+    built_datasets.build("raf_db", tmp_path)
   (tmp_path / "empty").mkdir()
   with pytest.raises(ValueError, match=r"it is empty(.|\n)*whdeng.cn"):
-    built_datasets.generation("raf_db", tmp_path, source="empty")
+    built_datasets.build("raf_db", tmp_path, source="empty")
 
 
 def test_two_copies_are_refused(tmp_path):
   for copy in ("one", "two"):
     write_release(tmp_path / "source" / copy)
   with pytest.raises(ValueError, match="labels of RAF-DB more than once"):
-    built_datasets.generation("raf_db", tmp_path)
+    built_datasets.build("raf_db", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -157,24 +159,24 @@ def test_two_copies_are_refused(tmp_path):
     ({"align": True, "images": "original", "encoding": "bmp"}, "encoding must be one of png, jpg"),
   ],
 )
-def test_wrong_options_are_refused(tmp_path, options, message):
+def test_invalid_options_are_refused(tmp_path, options, message):
   write_release(tmp_path / "source")
   with pytest.raises(ValueError, match=message):
-    built_datasets.generation("raf_db", tmp_path, **options)
+    built_datasets.build("raf_db", tmp_path, **options)
 
 
-def test_landmarks_tell_which_of_two_faces_is_meant(tmp_path, london_faces):
+def test_landmarks_select_one_of_two_faces(tmp_path, london_faces):
   write_release(tmp_path / "source")
   images = tmp_path / "source" / "Image" / "original"
   large, small = (
     cv2.imread(str(london_faces / "images" / f"{name}_happy.jpg")) for name in ("001", "002")
   )
   small = cv2.resize(small, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-  picture = np.zeros((large.shape[0], large.shape[1] + small.shape[1], 3), np.uint8)
-  picture[:, : large.shape[1]] = large
-  picture[: small.shape[0], large.shape[1] :] = small
-  cv2.imwrite(str(images / "train_00001.jpg"), picture)
-  cv2.imwrite(str(images / "train_00002.jpg"), picture)
+  photo = np.zeros((large.shape[0], large.shape[1] + small.shape[1], 3), np.uint8)
+  photo[:, : large.shape[1]] = large
+  photo[: small.shape[0], large.shape[1] :] = small
+  cv2.imwrite(str(images / "train_00001.jpg"), photo)
+  cv2.imwrite(str(images / "train_00002.jpg"), photo)
   # Eyes and mouth of the small face.
   points = [
     (640 + 130, 140),
@@ -186,12 +188,12 @@ def test_landmarks_tell_which_of_two_faces_is_meant(tmp_path, london_faces):
   text = "".join(f"{x} {y}\n" for x, y in points) + "0\n0\n0\n"
   manual = tmp_path / "source" / "Annotation" / "manual"
   (manual / "train_00001_manu_attri.txt").write_text(text)
-  builder = built_datasets.generation("raf_db", tmp_path, images="original", align=True, size=96)
-  meant, largest = (example["image"].astype(int) for example in builder.as_data_source("train"))
+  builder = built_datasets.build("raf_db", tmp_path, images="original", align=True, size=96)
+  annotated, largest = (example["image"].astype(int) for example in builder.as_data_source("train"))
   expected = [
     align_image(cv2.cvtColor(face, cv2.COLOR_BGR2RGB), 96).image for face in (small, large)
   ]
-  assert np.abs(meant - expected[0]).mean() < 5 < np.abs(meant - expected[1]).mean()
+  assert np.abs(annotated - expected[0]).mean() < 5 < np.abs(annotated - expected[1]).mean()
   assert np.abs(largest - expected[1]).mean() < 5
   assert ("train_00010.jpg", "no_face") in built_datasets.problems(builder)
 
@@ -200,5 +202,5 @@ def test_attributes():
   inner, details = manual_attributes.read_attributes(MANUAL)
   assert inner == (10.5, 20.0, 30.0, 40.0)
   assert details == {"gender": "female", "race": "Caucasian", "age": "20-39"}
-  with pytest.raises(ValueError, match="not five landmarks"):
+  with pytest.raises(ValueError, match="expected five landmarks"):
     manual_attributes.read_attributes("1 2\n3\n")

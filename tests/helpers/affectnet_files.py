@@ -1,4 +1,4 @@
-"""AffectNet's releases as they are distributed, in drawn pictures, with a specimen of each trap."""
+"""AffectNet's releases with generated images, and with one example of each defect."""
 
 import pathlib
 
@@ -32,7 +32,7 @@ def build(folder: pathlib.Path, **options):
 
 
 def csv_release(folder: pathlib.Path) -> pathlib.Path:
-  """The release of 2017, nested as some copies are, with one specimen of each trap."""
+  """The csv release of 2017, nested as some copies are, with one example of each defect."""
   source = folder / "source"
   lists = source / "Manually_Annotated_file_lists"
   images = source / "Manually_Annotated" / "Manually_Annotated_Images"
@@ -47,9 +47,9 @@ def csv_release(folder: pathlib.Path) -> pathlib.Path:
   (images / "3" / "broken.jpg").write_bytes(b"\xff\xd8\xff and no more")
   training = [row(name, code) for code, name in enumerate(names[:7])]
   training += [
-    row("3/h.JPG", 7),  # spelt in another case than the file
-    row("3\\g.jpg", 6),  # the same row again, as Windows writes it
-    row("1/b.JPG", 2, (1, 1, 30, 30)),  # another face of the same picture
+    row("3/h.JPG", 7),  # another case than the file name
+    row("3\\g.jpg", 6),  # duplicate row with a Windows path
+    row("1/b.JPG", 2, (1, 1, 30, 30)),  # another face of the same image
     *(row("2/e.png", code, (0, 0, 9, 9)) for code in (0, 1)),
     *(row("1/none.jpg", code) for code in (8, 9, 10)),
     row("1/nobox.jpg", 0, (-1, -1, -1, -1)),
@@ -62,7 +62,7 @@ def csv_release(folder: pathlib.Path) -> pathlib.Path:
     "1/short.jpg,3\n",
     "\n",
   ]
-  # One copy's header begins with "#", another's validation.csv has none.
+  # In some copies the header begins with "#", or validation.csv has none.
   (lists / "training.csv").write_text("#" + HEADER + "".join(training), "utf-8")
   validation = [row("103/v0.jpg", 0), row("103/v7.jpg", "7"), row(CORRUPT, 1)]
   validation.append(row("103/copy.jpg", "2.0"))
@@ -81,9 +81,9 @@ def annotate(folder: pathlib.Path, number: int, value: object, **kinds: object) 
 
 
 def npy_release(folder: pathlib.Path) -> pathlib.Path:
-  """The release of March 2021, its train_set doubled."""
+  """The npy release of March 2021, with a doubled train_set folder."""
   train = folder / "source" / "train_set" / "train_set"
-  # Ids have gaps; labels are numbers or text, with or without an axis.
+  # Ids have gaps; labels are numbers or text, as scalars or arrays.
   values = {0: "0", 2: 1, 9: np.array(["2"]), 10: 3.0, 11: b"4", 100: np.int64(7), 101: 8}
   for seed, (number, value) in enumerate(values.items()):
     annotate(train / "annotations", number, value)
@@ -96,7 +96,7 @@ def npy_release(folder: pathlib.Path) -> pathlib.Path:
   (train / "annotations" / "301_exp.npy").write_bytes(b"")
   np.save(train / "annotations" / "302_exp.npy", np.array({"a": 1}), allow_pickle=True)
   np.save(train / "annotations" / "303_exp.npy", np.arange(2))
-  (train / "annotations" / "._0_exp.npy").write_bytes(b"what macOS leaves")
+  (train / "annotations" / "._0_exp.npy").write_bytes(b"macOS resource fork")
   validation = folder / "source" / "val_set"
   annotate(validation / "annotations", 0, "6")
   draw(validation / "images" / "0.png", 500)

@@ -1,4 +1,4 @@
-"""AffectNet's annotations -> one Entry a face, in a fixed order, and what was left out."""
+"""Readers of AffectNet's annotations: one AnnotatedFace per face, and the rows left out."""
 
 import collections
 import csv
@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from jax_me.datasets.affectnet.layout import LABEL_ENDINGS, Part
-from jax_me.datasets.labeled_folder.annotations import Problem
+from jax_me.datasets.affectnet.layout import LABEL_SUFFIXES, ReleaseSplit
+from jax_me.datasets.labeled_folder.annotations import SkippedFile
 from jax_me.faces.image_files import is_image_name
 
 Box = tuple[int, int, int, int]
@@ -25,18 +25,25 @@ COLUMNS = (
   "valence",
   "arousal",
 )
-_NEEDED = ("subdirectory_filepath", "face_x", "face_y", "face_width", "face_height", "expression")
+_REQUIRED = (
+  "subdirectory_filepath",
+  "face_x",
+  "face_y",
+  "face_width",
+  "face_height",
+  "expression",
+)
 
 
-class Entry(NamedTuple):
+class AnnotatedFace(NamedTuple):
   """One annotated face.
 
   Attributes:
     file: unique name of the example.
-    image: path of its picture, relative to the folder of images.
-    code: AffectNet's number of the expression; -1 where `annotation` holds it.
+    image: path of its image, relative to the image folder.
+    code: AffectNet's expression code; -1 where it is read from `annotation`.
     annotation: name of the file with the expression, "" for the csv release.
-    box: left, top, width, height of the face in the picture; None when the picture is the face.
+    box: left, top, width, height of the face in the image; None when the image is the face crop.
   """
 
   file: str
@@ -46,73 +53,81 @@ class Entry(NamedTuple):
   box: Box | None = None
 
 
-def list_entries(part: Part, folder: pathlib.Path) -> tuple[list[Entry], list[Problem]]:
-  """All annotated faces of a split; images are neither opened nor, for csv, looked for.
+def list_faces(
+  split: ReleaseSplit, folder: pathlib.Path
+) -> tuple[list[AnnotatedFace], list[SkippedFile]]:
+  """Lists all annotated faces of a split in a fixed order, without opening any image.
 
   Args:
-    part: the split.
-    folder: manual_dir; names are relative to it.
+    split: the split.
+    folder: manual_dir; names in the result are relative to it.
   """
-  if part.release == "csv":
-    return _from_table(part.labels, part.labels.relative_to(folder).as_posix())
-  return _from_folders(part, folder)
+  if split.release == "csv":
+    return _read_csv(split.labels, split.labels.relative_to(folder).as_posix())
+  return _match_annotation_files(split, folder)
 
 
-def _from_folders(part: Part, folder: pathlib.Path) -> tuple[list[Entry], list[Problem]]:
-  ending = LABEL_ENDINGS[part.release]
-  (images,) = part.images
+def _match_annotation_files(
+  split: ReleaseSplit, folder: pathlib.Path
+) -> tuple[list[AnnotatedFace], list[SkippedFile]]:
+  """Pairs annotation files with images of the same id (npy and plus releases)."""
+  suffix = LABEL_SUFFIXES[split.release]
+  (images,) = split.images
   prefix = images.relative_to(folder).as_posix()
   by_id: dict[str, list[str]] = collections.defaultdict(list)
-  for name in _names(images):
+  for name in _visible_names(images):
     if is_image_name(name):
       by_id[os.path.splitext(name)[0]].append(name)
-  entries, problems = [], []
-  annotated = sorted((n for n in _names(part.labels) if n.lower().endswith(ending)), key=_numeric)
-  for annotation in annotated:
-    found = sorted(by_id.pop(annotation[: -len(ending)], []))
+  faces, problems = [], []
+  annotations = sorted(
+    (name for name in _visible_names(split.labels) if name.lower().endswith(suffix)),
+    key=_numeric_key,
+  )
+  for annotation in annotations:
+    found = sorted(by_id.pop(annotation[: -len(suffix)], []))
     if not found:
-      name = (part.labels / annotation).relative_to(folder).as_posix()
-      problems.append(Problem(name, "missing", "it has no image"))
+      name = (split.labels / annotation).relative_to(folder).as_posix()
+      problems.append(SkippedFile(name, "missing", "no image"))
       continue
-    entries.append(Entry(f"{prefix}/{found[0]}", found[0], annotation=annotation))
-    problems += [Problem(f"{prefix}/{name}", "second_image", found[0]) for name in found[1:]]
-  unlisted = sorted((name for names in by_id.values() for name in names), key=_numeric)
-  problems += [Problem(f"{prefix}/{name}", "not_listed", "no annotation") for name in unlisted]
-  return entries, problems
+    faces.append(AnnotatedFace(f"{prefix}/{found[0]}", found[0], annotation=annotation))
+    problems += [SkippedFile(f"{prefix}/{name}", "second_image", found[0]) for name in found[1:]]
+  unlisted = sorted((name for names in by_id.values() for name in names), key=_numeric_key)
+  problems += [SkippedFile(f"{prefix}/{name}", "not_listed", "no annotation") for name in unlisted]
+  return faces, problems
 
 
-def _names(folder: pathlib.Path) -> Iterator[str]:
+def _visible_names(folder: pathlib.Path) -> Iterator[str]:
   with os.scandir(folder) as entries:
     yield from (entry.name for entry in entries if not entry.name.startswith("."))
 
 
-def _numeric(name: str) -> tuple[int, str]:
-  """Ids are numbers and have gaps; 10 comes after 9."""
+def _numeric_key(name: str) -> tuple[int, str]:
+  """Sort key that orders ids as numbers: 9 before 10."""
   number = re.match(r"\d+", name)
   return (int(number.group()) if number else -1, name)
 
 
-def _from_table(table: pathlib.Path, name: str) -> tuple[list[Entry], list[Problem]]:
-  by_file: dict[str, list[tuple[int, Entry]]] = {}
+def _read_csv(path: pathlib.Path, name: str) -> tuple[list[AnnotatedFace], list[SkippedFile]]:
+  by_image: dict[str, list[tuple[int, AnnotatedFace]]] = {}
   problems = []
-  with table.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-    for line, row in _rows(file, table):
+  with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+    for line, row in _read_rows(file, path):
       try:
-        entry = _from_row(row)
+        face = _parse_row(row)
       except ValueError as error:
-        problems.append(Problem(f"{name}:{line}", "bad_row", str(error)))
+        problems.append(SkippedFile(f"{name}:{line}", "bad_row", str(error)))
       else:
-        by_file.setdefault(entry.image, []).append((line, entry))
-  entries = []
-  for rows in by_file.values():
-    kept, told = _resolve(rows)
-    entries += kept
-    problems += told
-  return entries, problems
+        by_image.setdefault(face.image, []).append((line, face))
+  faces = []
+  for rows in by_image.values():
+    kept, rejected = _merge_rows_of_image(rows)
+    faces += kept
+    problems += rejected
+  return faces, problems
 
 
-def _rows(lines: Iterable[str], table: pathlib.Path) -> Iterator[tuple[int, dict[str, str]]]:
-  """(line number, column -> text) of every row; copies have a header, a "#header" or none."""
+def _read_rows(lines: Iterable[str], path: pathlib.Path) -> Iterator[tuple[int, dict[str, str]]]:
+  """Yields (line number, column -> text); the header may be plain, start with "#" or be absent."""
   reader = csv.reader(lines, skipinitialspace=True)
   columns = [column.lower() for column in COLUMNS]
   try:
@@ -122,49 +137,51 @@ def _rows(lines: Iterable[str], table: pathlib.Path) -> Iterator[tuple[int, dict
       if number == 0:
         header = [cell.strip().lstrip("#").strip().lower() for cell in row]
         if header[0] == columns[0]:
-          if missing := [column for column in _NEEDED if column not in header]:
-            raise ValueError(f"{table} has no column {', '.join(missing)}")
+          if missing := [column for column in _REQUIRED if column not in header]:
+            raise ValueError(f"{path} has no column {', '.join(missing)}")
           columns = header
           continue
       yield reader.line_num, dict(zip(columns, row, strict=False))
   except csv.Error as error:
-    raise ValueError(f"{table}, line {reader.line_num}: {error}") from error
+    raise ValueError(f"{path}, line {reader.line_num}: {error}") from error
 
 
-def _from_row(row: dict[str, str]) -> Entry:
-  if missing := [column for column in _NEEDED if not row.get(column, "").strip()]:
+def _parse_row(row: dict[str, str]) -> AnnotatedFace:
+  if missing := [column for column in _REQUIRED if not row.get(column, "").strip()]:
     raise ValueError(f"no {', '.join(missing)}")
-  left, top, width, height, code = (_whole(column, row[column]) for column in _NEEDED[1:])
+  left, top, width, height, code = (_parse_number(column, row[column]) for column in _REQUIRED[1:])
   image = re.sub(r"^(\./)+", "", row["subdirectory_filepath"].strip().replace("\\", "/"))
   if image.startswith("/") or ".." in image.split("/"):
-    raise ValueError(f"{image} is no path inside the folder of images")
-  return Entry(image, image, code=code, box=(left, top, width, height))
+    raise ValueError(f"{image} is not a path inside the image folder")
+  return AnnotatedFace(image, image, code=code, box=(left, top, width, height))
 
 
-def _whole(column: str, text: str) -> int:
+def _parse_number(column: str, text: str) -> int:
   try:
     return round(float(text))
-  except (ValueError, OverflowError):  # not a number, or an infinite one
+  except (ValueError, OverflowError):  # not a number, or infinite
     raise ValueError(f"{column} {text.strip()!r} is not a number") from None
 
 
-def _resolve(rows: list[tuple[int, Entry]]) -> tuple[list[Entry], list[Problem]]:
-  """What the rows of one picture mean: the same again, a contradiction, or several faces in it."""
+def _merge_rows_of_image(
+  rows: list[tuple[int, AnnotatedFace]],
+) -> tuple[list[AnnotatedFace], list[SkippedFile]]:
+  """Distinct faces of one image: drops duplicate rows and rows that contradict each other."""
   if len(rows) == 1:
     return [rows[0][1]], []
-  by_box: dict[Box | None, list[tuple[int, Entry]]] = collections.defaultdict(list)
-  for line, entry in rows:
-    by_box[entry.box].append((line, entry))
-  entries: list[Entry] = []
+  by_box: dict[Box | None, list[tuple[int, AnnotatedFace]]] = collections.defaultdict(list)
+  for line, face in rows:
+    by_box[face.box].append((line, face))
+  faces: list[AnnotatedFace] = []
   problems = []
   for same in by_box.values():
     first = same[0][1]
     lines = ", ".join(str(line) for line, _ in same)
-    if len({entry.code for _, entry in same}) > 1:
-      problems.append(Problem(first.image, "contradictory", f"lines {lines} differ"))
+    if len({face.code for _, face in same}) > 1:
+      problems.append(SkippedFile(first.image, "contradictory", f"lines {lines} differ"))
       continue
-    # Further faces of a picture need names of their own.
-    name = f"{first.image}#{len(entries) + 1}" if entries else first.image
-    entries.append(first._replace(file=name))
-    problems += [Problem(first.image, "duplicate", f"line {line}") for line, _ in same[1:]]
-  return entries, problems
+    # Further faces of an image get names of their own.
+    name = f"{first.image}#{len(faces) + 1}" if faces else first.image
+    faces.append(first._replace(file=name))
+    problems += [SkippedFile(first.image, "duplicate", f"line {line}") for line, _ in same[1:]]
+  return faces, problems

@@ -1,52 +1,52 @@
-"""AffectNet (Mollahosseini et al., arXiv:1708.03985): its three releases, from the user's copy.
+"""AffectNet builder (Mollahosseini et al., arXiv:1708.03985) for its three releases.
 
-The automatically annotated images and those of AffectNet+ without a human label are not used.
-There is no public test set: scores are reported on "validation".
+Automatically annotated images, and images of AffectNet+ without a human label, are not used.
+There is no public test set: papers report scores on "validation".
 """
 
 import dataclasses
 import pathlib
-from typing import Any
+from collections.abc import Mapping
 
 from jax_me.data.labels import EMOTIONS
 from jax_me.datasets.affectnet import layout
-from jax_me.datasets.affectnet.annotations import Entry, list_entries
-from jax_me.datasets.affectnet.layout import RELEASES, Part
-from jax_me.datasets.affectnet.process_faces import Task, run_task
-from jax_me.datasets.generation.base_builder import FaceDataset
+from jax_me.datasets.affectnet.annotations import AnnotatedFace, list_faces
+from jax_me.datasets.affectnet.layout import RELEASES, ReleaseSplit
+from jax_me.datasets.affectnet.process_faces import FaceTask, run_face_task
+from jax_me.datasets.generation.base_builder import BuilderOptions, FaceDataset
+from jax_me.datasets.generation.process_images import check_encoding
 from jax_me.datasets.generation.split import Split
 from jax_me.faces.alignment import check_settings
 
-ENCODINGS = ("jpg", "png")
-ENTRIES_PER_TASK = 32
+FACES_PER_TASK = 32
 # Starting a worker takes about two seconds, as long as this many tasks without alignment.
 TASKS_PER_WORKER = 16
 
-# Published numbers of images, in the order of the codes. The npy release lacks one for validation:
-# it has 3,999 in all, and 3,500 without contempt.
+# Published image counts, in the order of the codes. The npy release has one validation image less:
+# 3,999 in all, and 3,500 without contempt.
 TRAIN_COUNTS = (74_874, 134_415, 25_459, 14_090, 6_378, 3_803, 24_882, 3_750)
 KNOWN_COUNTS = {
   "csv": {"train": TRAIN_COUNTS, "validation": (500,) * 8},
   "npy": {"train": TRAIN_COUNTS, "validation": (*(500,) * 7, 499)},
-  # Before the files are there; both releases have these.
+  # Before the release is known; csv and npy share these counts.
   "auto": {"train": TRAIN_COUNTS},
 }
 
 
 @dataclasses.dataclass(frozen=True)
-class AffectNetOptions:
-  """What changes the content of AffectNet's dataset.
+class AffectNetOptions(BuilderOptions):
+  """Options that change the content of the AffectNet dataset.
 
   Attributes:
-    release: "csv" (2017), "npy" (March 2021), "plus" (AffectNet+), or "auto": the one that lies
+    release: "csv" (2017), "npy" (March 2021), "plus" (AffectNet+), or "auto" for the only release
       in manual_dir.
     classes: 8, or 7 without contempt. None, uncertain and non-face are always left out.
-    align: cut out and align the face with dlib, in csv the one in the annotated box. False keeps
-      the release's own crops: the files of npy and plus byte for byte; for csv a square about the
-      annotated box with a margin of a tenth of its longer side.
-    size: side of aligned faces, pixels; csv crops are shrunk to it where they are larger.
-    on_no_face: for align, where dlib finds none: "skip", "center" (unaligned) or "error".
-    encoding: "jpg" (quality 95) or "png" (lossless, five times the size), for what is cut.
+    align: crop and align the face with dlib; for csv, the face in the annotated box. False keeps
+      the release's own crops: the files of npy and plus byte for byte; for csv a square around
+      the annotated box with a margin of a tenth of its longer side.
+    size: side of aligned faces in pixels; larger csv crops are downscaled to it.
+    on_no_face: for align, if dlib finds no face: "skip", "center" (unaligned) or "error".
+    encoding: "jpg" (quality 95) or "png" (lossless, five times the size), for cropped faces.
   """
 
   release: str = "auto"
@@ -62,21 +62,18 @@ class AffectNetOptions:
     if self.classes not in (7, 8):
       raise ValueError(f"classes of AffectNet must be 7 or 8, got {self.classes}")
     check_settings(self.size, self.on_no_face)
-    if self.encoding not in ENCODINGS:
-      raise ValueError(f"encoding must be one of {', '.join(ENCODINGS)}: {self.encoding!r}")
-    # Settings that change nothing must not make another dataset.
-    idle = [] if self.align else ["on_no_face"]
-    if not self.align and self.release in ("npy", "plus"):
-      idle += ["size", "encoding"]
-    for field in idle:
-      object.__setattr__(self, field, type(self).__dataclass_fields__[field].default)
+    check_encoding(self.encoding)
+    if not self.align:
+      self._reset("on_no_face")
+      if self.release in ("npy", "plus"):
+        self._reset("size", "encoding")
 
 
-class AffectNet(FaceDataset):
-  """See `AffectNetOptions`, and `affectnet_layout` for the forms in which it is given."""
+class AffectNet(FaceDataset[AffectNetOptions]):
+  """AffectNet; see `AffectNetOptions`, and `affectnet.layout` for the accepted folder layouts."""
 
   name = "affectnet"
-  DESCRIPTION = "AffectNet: faces from the web with one of 7 or 8 expressions, labelled by people."
+  DESCRIPTION = "AffectNet: faces from the web with one of 7 or 8 expressions, labelled by hand."
   CITATION = (
     "A. Mollahosseini, B. Hasani, M. H. Mahoor: AffectNet: A Database for Facial Expression, "
     "Valence, and Arousal Computing in the Wild. IEEE Transactions on Affective Computing, 2017. "
@@ -86,15 +83,15 @@ class AffectNet(FaceDataset):
   Options = AffectNetOptions
 
   @classmethod
-  def settle_options(cls, options: AffectNetOptions, manual_dir: pathlib.Path) -> AffectNetOptions:
-    parts = layout.find_release(manual_dir, options.release)
-    return dataclasses.replace(options, release=parts[0].release)
+  def resolve_options(cls, options: AffectNetOptions, manual_dir: pathlib.Path) -> AffectNetOptions:
+    splits = layout.find_release(manual_dir, options.release)
+    return dataclasses.replace(options, release=splits[0].release)
 
   @classmethod
-  def is_answer(cls, built: dict[str, Any], options: AffectNetOptions) -> bool:
+  def matches_options(cls, built: Mapping[str, object], options: AffectNetOptions) -> bool:
     if options.release == "auto":
-      options = dataclasses.replace(options, release=built["release"])
-    return super().is_answer(built, options)
+      options = dataclasses.replace(options, release=str(built["release"]))
+    return super().matches_options(built, options)
 
   @classmethod
   def fingerprint(cls, options: AffectNetOptions, manual_dir: pathlib.Path) -> str:
@@ -112,36 +109,34 @@ class AffectNet(FaceDataset):
     return EMOTIONS[: options.classes]
 
   def known_counts(self) -> dict[str, dict[str, int]]:
-    # Of AffectNet+ no numbers are published that a copy could be held against.
+    # No counts are published for AffectNet+.
     known = KNOWN_COUNTS.get(self.options.release, {})
     return {split: dict(zip(self.labels, counts, strict=False)) for split, counts in known.items()}
 
   def splits(self) -> dict[str, Split]:
-    parts = layout.find_release(self.manual_dir, self.options.release)
     splits: dict[str, Split] = {}
-    for part in parts:
-      entries, problems = list_entries(part, self.manual_dir)
+    for split in layout.find_release(self.manual_dir, self.options.release):
+      faces, problems = list_faces(split, self.manual_dir)
       for problem in problems:
         self.report(problem.file, problem.status, detail=problem.detail)
-      splits[part.split] = Split(
-        run_task, self._tasks(part, entries), len(entries), TASKS_PER_WORKER
-      )
+      tasks = self._tasks(split, faces)
+      splits[split.split] = Split(run_face_task, tasks, len(faces), TASKS_PER_WORKER)
     for missing in sorted(set(layout.SPLITS) - set(splits)):
       self.report(missing, "missing_split", detail=f"not in {self.manual_dir}")
     return splits
 
-  def _tasks(self, part: Part, entries: list[Entry]) -> list[Task]:
+  def _tasks(self, split: ReleaseSplit, faces: list[AnnotatedFace]) -> list[FaceTask]:
     options = self.options
     return [
-      Task(
-        entries=tuple(entries[start : start + ENTRIES_PER_TASK]),
-        images=tuple(str(folder) for folder in part.images),
-        annotations=str(part.labels),
+      FaceTask(
+        faces=tuple(faces[start : start + FACES_PER_TASK]),
+        images=tuple(str(folder) for folder in split.images),
+        annotations=str(split.labels),
         labels=self.labels,
         align=options.align,
         size=options.size,
         on_no_face=options.on_no_face,
         encoding=options.encoding,
       )
-      for start in range(0, len(entries), ENTRIES_PER_TASK)
+      for start in range(0, len(faces), FACES_PER_TASK)
     ]

@@ -1,6 +1,6 @@
-"""The work on some of AffectNet's pictures: read the label, read the picture, cut the face.
+"""Worker task of the AffectNet build: reads labels and images, crops or aligns the faces.
 
-Runs in worker processes, so it imports nothing of TFDS.
+Runs in worker processes, so it must not import TFDS.
 """
 
 import dataclasses
@@ -16,38 +16,38 @@ from typing import Any
 import cv2
 import numpy as np
 
-from jax_me.datasets.affectnet.annotations import Box, Entry
-from jax_me.datasets.generation.example import Example, Outcome, Row
-from jax_me.datasets.labeled_folder.process_files import is_plain
+from jax_me.datasets.affectnet.annotations import AnnotatedFace, Box
+from jax_me.datasets.generation.example import Example, ReportRow, TaskResult
+from jax_me.datasets.generation.process_images import is_portable_image
 from jax_me.faces.alignment import NoFaceError, align_image
 from jax_me.faces.image_files import UnreadableImage, encode_image, read_image
 
-# Codes that are no expression, in every release.
+# Codes that are not expressions, in every release.
 NO_EXPRESSION = {8: "none", 9: "uncertain", 10: "non face"}
-# What surrounds the annotated box on each side, as a share of its longer side.
+# Margin around the annotated box on each side, as a fraction of its longer side.
 CROP_MARGIN = 0.1
-# The same where dlib is to find the face: its window needs the whole head.
+# The same for the region that dlib searches: its detector needs the whole head.
 SEARCH_MARGIN = 0.5
 # Broken in the distributed archive itself.
 KNOWN_CORRUPT = frozenset({"103/29a31ebf1567693f4644c8ba3476ca9a72ee07fe67a5860d98707a0a.jpg"})
 
 
 @dataclasses.dataclass(frozen=True)
-class Task:
-  """Some faces of a split.
+class FaceTask:
+  """A batch of faces of one split.
 
   Attributes:
-    entries: the faces.
-    images: folders in which the pictures may be.
-    annotations: folder of the entries' annotation files.
-    labels: names of the expressions that are kept, by their codes.
-    align: whether dlib cuts out the face; else the release's own face is kept.
-    size: side of aligned faces, largest side of faces cut by their box, in pixels.
-    on_no_face: for faces that dlib does not find: "skip", "center" (unaligned) or "error".
-    encoding: "jpg" or "png", for what is cut.
+    faces: the faces.
+    images: folders that may hold the images.
+    annotations: folder of the faces' annotation files.
+    labels: names of the expressions that are kept, by code.
+    align: whether faces are aligned with dlib; else the release's own crop is kept.
+    size: side of aligned faces, and largest side of crops by box, in pixels.
+    on_no_face: if dlib finds no face: "skip", "center" (unaligned) or "error".
+    encoding: "jpg" or "png", for cropped faces.
   """
 
-  entries: tuple[Entry, ...]
+  faces: tuple[AnnotatedFace, ...]
   images: tuple[str, ...]
   annotations: str
   labels: tuple[str, ...]
@@ -57,74 +57,74 @@ class Task:
   encoding: str
 
 
-class _LeftOut(ValueError):
-  """A face that is not stored: the status for the report, and its detail."""
+class _SkippedFace(ValueError):
+  """A face that is not stored, with its status and detail for the report."""
 
   def __init__(self, status: str, detail: str):
     super().__init__(status, detail)
     self.status, self.detail = status, detail
 
 
-def run_task(task: Task) -> Outcome:
-  """Handles all faces of a task, in order.
+def run_face_task(task: FaceTask) -> TaskResult:
+  """Processes all faces of a task, in order.
 
   Raises:
-    ValueError: no face in a picture, and on_no_face is "error"; the message names the file.
+    ValueError: no face in an image, and on_no_face is "error"; the message names the file.
   """
   examples, rows, found = [], [], []
-  for entry in task.entries:
-    label, image, row = _handle(task, entry)
+  for face in task.faces:
+    label, encoded, row = _process_face(task, face)
     rows.append(row)
     if label:
       found.append(label)
-    if image is not None:
-      examples.append(Example(image=image, label=label, file=entry.file))
-  return Outcome(tuple(examples), tuple(rows), tuple(found))
+    if encoded is not None:
+      examples.append(Example(image=encoded, label=label, file=face.file))
+  return TaskResult(tuple(examples), tuple(rows), tuple(found))
 
 
-def _handle(task: Task, entry: Entry) -> tuple[str, bytes | None, Row]:
-  """The expression, "" where it is none of those kept or unknown; the bytes to store; the row."""
+def _process_face(task: FaceTask, face: AnnotatedFace) -> tuple[str, bytes | None, ReportRow]:
+  """Returns the label ("" if unknown or not kept), the encoded face, and the report row."""
   label, digest = "", ""
   try:
-    label = task.labels[_expression(task, entry)]
-    if entry.box is not None and min(entry.box[2:]) <= 0:
-      raise _LeftOut("no_box", "the width or height of the face is not positive")
-    data = _read(task, entry)
+    label = task.labels[_expression_code(task, face)]
+    if face.box is not None and min(face.box[2:]) <= 0:
+      raise _SkippedFace("no_box", "the width or height of the face is not positive")
+    data = _read_image_bytes(task, face)
     digest = hashlib.sha256(data).hexdigest()
-    image, record = _face(task, entry, data, read_image(data))
-  except _LeftOut as reason:
-    return label, None, Row(entry.file, reason.status, {"detail": reason.detail}, digest)
+    encoded, record = _crop_and_encode(task, face, data, read_image(data))
+  except _SkippedFace as reason:
+    return label, None, ReportRow(face.file, reason.status, {"detail": reason.detail}, digest)
   except UnreadableImage as error:
-    status = "known_corrupt" if entry.image in KNOWN_CORRUPT else "unreadable"
-    return label, None, Row(entry.file, status, {"detail": error.reason}, digest)
+    status = "known_corrupt" if face.image in KNOWN_CORRUPT else "unreadable"
+    return label, None, ReportRow(face.file, status, {"detail": error.reason}, digest)
   except NoFaceError as error:
-    raise ValueError(f"{entry.file}: {error}") from error
-  return label, image, Row(entry.file, record.pop("status"), record, digest)
+    raise ValueError(f"{face.file}: {error}") from error
+  return label, encoded, ReportRow(face.file, record.pop("status"), record, digest)
 
 
-def _expression(task: Task, entry: Entry) -> int:
-  """The code, if it is of a class that is kept."""
-  code = entry.code
-  if entry.annotation:
-    path = pathlib.Path(task.annotations) / entry.annotation
+def _expression_code(task: FaceTask, face: AnnotatedFace) -> int:
+  """The expression code; raises _SkippedFace if its class is not kept."""
+  code = face.code
+  if face.annotation:
+    path = pathlib.Path(task.annotations) / face.annotation
     try:
       code = read_npy_label(path) if path.suffix.lower() == ".npy" else read_json_label(path)
     except (OSError, ValueError) as error:
-      raise _LeftOut("bad_annotation", f"{entry.annotation}: {error}") from error
+      raise _SkippedFace("bad_annotation", f"{face.annotation}: {error}") from error
   if code in NO_EXPRESSION:
-    raise _LeftOut("no_expression", NO_EXPRESSION[code])
+    raise _SkippedFace("no_expression", NO_EXPRESSION[code])
   if not 0 <= code < 8:
-    raise _LeftOut("bad_annotation", f"expression {code} is none of AffectNet's codes 0 to 10")
+    raise _SkippedFace("bad_annotation", f"expression {code} is not one of the codes 0 to 10")
   if code >= len(task.labels):
-    raise _LeftOut("other_label", "contempt")
+    raise _SkippedFace("other_label", "contempt")
   return code
 
 
 def read_npy_label(path: pathlib.Path) -> int:
-  """The number in an `_exp.npy`: a scalar, or one element, as a number or as text.
+  """The expression code in an `_exp.npy`: a scalar or one element, stored as number or text.
 
   Raises:
-    ValueError: anything else.
+    ValueError: the file holds anything else.
     OSError: the file cannot be read.
   """
   with path.open("rb") as file:
@@ -134,27 +134,27 @@ def read_npy_label(path: pathlib.Path) -> int:
       raise ValueError("the file is empty or damaged") from error
   if not isinstance(array, np.ndarray) or array.size != 1:
     raise ValueError("not a single value")
-  return _code(array.item())
+  return _parse_code(array.item())
 
 
 def read_json_label(path: pathlib.Path) -> int:
-  """The human label in an annotation of AffectNet+; its key is spelt in several ways.
+  """The human label in an annotation file of AffectNet+; several spellings of its key occur.
 
   Raises:
-    ValueError: no such key, or no number.
+    ValueError: the key is missing, or its value is not a number.
     OSError: the file cannot be read.
   """
   content = json.loads(path.read_bytes())
   if not isinstance(content, dict):
     raise ValueError("not a JSON object")
-  folded = {"".join(c for c in key.lower() if c not in "-_ "): key for key in content}
-  if "humanlabel" not in folded:
+  normalized = {"".join(c for c in key.lower() if c not in "-_ "): key for key in content}
+  if "humanlabel" not in normalized:
     raise ValueError(f"no human-label; its keys are {', '.join(content) or 'none'}")
-  return _code(content[folded["humanlabel"]])
+  return _parse_code(content[normalized["humanlabel"]])
 
 
-def _code(value: object) -> int:
-  """3, 3.0, "3", b"3.0" and [3] -> 3."""
+def _parse_code(value: object) -> int:
+  """Integer code from 3, 3.0, "3", b"3.0" or [3]."""
   if isinstance(value, list) and len(value) == 1:
     value = value[0]
   text = value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
@@ -167,20 +167,20 @@ def _code(value: object) -> int:
   return int(number)
 
 
-def _read(task: Task, entry: Entry) -> bytes:
-  """The picture's bytes, from the first folder that has it."""
-  for path in _candidates(task.images, entry.image):
+def _read_image_bytes(task: FaceTask, face: AnnotatedFace) -> bytes:
+  """The image file's content, from the first folder that has it."""
+  for path in _candidate_paths(task.images, face.image):
     try:
       return path.read_bytes()
     except FileNotFoundError:
       continue
     except OSError as error:
-      raise _LeftOut("unreadable", error.strerror or str(error)) from error
-  raise _LeftOut("missing", "listed, but there is no such file")
+      raise _SkippedFace("unreadable", error.strerror or str(error)) from error
+  raise _SkippedFace("missing", "listed, but there is no such file")
 
 
-def _candidates(folders: tuple[str, ...], image: str) -> Iterator[pathlib.Path]:
-  """As the list spells it; else in another case, as copies from other systems may."""
+def _candidate_paths(folders: tuple[str, ...], image: str) -> Iterator[pathlib.Path]:
+  """The listed path in each folder, then paths that differ from it only in case."""
   yield from (pathlib.Path(folder, image) for folder in folders)
   for folder in folders:
     parent, name = os.path.split(os.path.join(folder, image))
@@ -198,69 +198,69 @@ def _names_by_case(folder: str) -> dict[str, list[str]]:
   return names
 
 
-def _face(
-  task: Task, entry: Entry, data: bytes, image: np.ndarray
+def _crop_and_encode(
+  task: FaceTask, face: AnnotatedFace, data: bytes, image: np.ndarray
 ) -> tuple[bytes | None, dict[str, Any]]:
-  """The bytes to store and the row of the report."""
-  if entry.box is not None and not _overlaps(entry.box, image):
-    raise _LeftOut("no_box", f"the face's box {list(entry.box)} is not in the picture")
+  """Returns the encoded face (None if it is not stored) and the report record."""
+  if face.box is not None and not _box_overlaps_image(face.box, image):
+    raise _SkippedFace("no_box", f"the face's box {list(face.box)} is outside the image")
   if not task.align:
-    if entry.box is not None:
-      return encode_image(_own_face(task, entry, image), task.encoding), {"status": "ok"}
-    return (data if is_plain(data) else encode_image(image)), {"status": "ok"}
-  searched = image if entry.box is None else cut_square(image, entry.box, SEARCH_MARGIN)
-  # Without a face the square about the annotated box shows more of it than that of the search.
-  own = entry.box is not None and task.on_no_face == "center"
-  policy = "skip" if own else task.on_no_face
-  aligned = align_image(searched, task.size, policy)
+    if face.box is not None:
+      return encode_image(_annotated_crop(task, face, image), task.encoding), {"status": "ok"}
+    return (data if is_portable_image(data) else encode_image(image)), {"status": "ok"}
+  search_region = image if face.box is None else crop_square(image, face.box, SEARCH_MARGIN)
+  # If dlib finds no face, the crop by the annotated box is tighter than the search region.
+  use_annotated_crop = face.box is not None and task.on_no_face == "center"
+  policy = "skip" if use_annotated_crop else task.on_no_face
+  aligned = align_image(search_region, task.size, policy)
   record = {key: aligned.record[key] for key in ("status", "faces")}
   result = aligned.image
-  if result is None and own:
+  if result is None and use_annotated_crop:
     record["status"] = "centered"
-    face = _own_face(task, entry, image)
-    result = cv2.resize(face, (task.size, task.size), interpolation=cv2.INTER_LINEAR)
+    crop = _annotated_crop(task, face, image)
+    result = cv2.resize(crop, (task.size, task.size), interpolation=cv2.INTER_LINEAR)
   return None if result is None else encode_image(result, task.encoding), record
 
 
-def _own_face(task: Task, entry: Entry, image: np.ndarray) -> np.ndarray:
-  """The face as the release shows it, at most task.size pixels large."""
-  face = image if entry.box is None else cut_square(image, entry.box, CROP_MARGIN)
-  if max(face.shape[:2]) <= task.size:
-    return face
-  return cv2.resize(face, (task.size, task.size), interpolation=cv2.INTER_AREA)
+def _annotated_crop(task: FaceTask, face: AnnotatedFace, image: np.ndarray) -> np.ndarray:
+  """The release's own face crop, downscaled to at most task.size pixels."""
+  crop = image if face.box is None else crop_square(image, face.box, CROP_MARGIN)
+  if max(crop.shape[:2]) <= task.size:
+    return crop
+  return cv2.resize(crop, (task.size, task.size), interpolation=cv2.INTER_AREA)
 
 
-def _overlaps(box: Box, image: np.ndarray) -> bool:
+def _box_overlaps_image(box: Box, image: np.ndarray) -> bool:
   left, top, width, height = box
   return left < image.shape[1] and top < image.shape[0] and left + width > 0 and top + height > 0
 
 
-def cut_square(image: np.ndarray, box: Box, margin: float) -> np.ndarray:
-  """Cuts the square around a box.
+def crop_square(image: np.ndarray, box: Box, margin: float) -> np.ndarray:
+  """Crops the square around a box.
 
   Args:
     image: uint8 [H, W, 3].
-    box: left, top, width, height in pixels; it must overlap the picture.
-    margin: added on each side, as a share of the box's longer side.
+    box: left, top, width, height in pixels; it must overlap the image.
+    margin: added on each side, as a fraction of the box's longer side.
 
   Returns:
-    uint8 [S, S, 3], S = max(width, height) * (1 + 2 * margin) of the part of the box that lies in
-    the picture. Where the square reaches over the border it is moved inwards; if it is larger
-    than the picture it is black outside.
+    uint8 [S, S, 3], S = max(width, height) * (1 + 2 * margin) of the box clipped to the image. A
+    square that exceeds the border is shifted inwards; one larger than the image is padded with
+    black.
   """
   left, right = max(box[0], 0), min(box[0] + box[2], image.shape[1])
   top, bottom = max(box[1], 0), min(box[1] + box[3], image.shape[0])
   side = round(max(right - left, bottom - top) * (1 + 2 * margin))
-  x = _placed((left + right) / 2, side, image.shape[1])
-  y = _placed((top + bottom) / 2, side, image.shape[0])
-  result = np.zeros((side, side, 3), np.uint8)
-  seen = image[max(y, 0) : y + side, max(x, 0) : x + side]
-  result[max(-y, 0) :, max(-x, 0) :][: seen.shape[0], : seen.shape[1]] = seen
-  return result
+  x = _crop_start((left + right) / 2, side, image.shape[1])
+  y = _crop_start((top + bottom) / 2, side, image.shape[0])
+  crop = np.zeros((side, side, 3), np.uint8)
+  visible = image[max(y, 0) : y + side, max(x, 0) : x + side]
+  crop[max(-y, 0) :, max(-x, 0) :][: visible.shape[0], : visible.shape[1]] = visible
+  return crop
 
 
-def _placed(center: float, side: int, length: int) -> int:
-  """Where `side` pixels about a centre begin, moved inside [0, length] if they fit in."""
+def _crop_start(center: float, side: int, length: int) -> int:
+  """Start of `side` pixels around a centre, shifted into [0, length] if they fit."""
   start = round(center - side / 2)
   low, high = min(0, length - side), max(0, length - side)
   return min(max(start, low), high)

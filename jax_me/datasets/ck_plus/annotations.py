@@ -1,4 +1,4 @@
-"""CK+'s sequences and their labels below a folder -> one Picture a frame that is stored."""
+"""File search for CK+, its labelled sequences, and the selection of stored frames."""
 
 import os
 import pathlib
@@ -6,33 +6,33 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from jax_me.datasets.generation.example import Row
+from jax_me.datasets.generation.example import ReportRow
 from jax_me.datasets.generation.find_files import describe_missing, find_folders
-from jax_me.datasets.generation.process_images import Picture
+from jax_me.datasets.generation.process_images import LabeledImage
 from jax_me.faces.image_files import is_image_name
 from jax_me.faces.input_files import frame_number
 
-# In the order of the codes in the files, 1 to 7. Code 0, neutral, stands in none.
+# In the order of the codes in the files, 1 to 7. Code 0, neutral, does not occur.
 EMOTIONS = ("anger", "contempt", "disgust", "fear", "happiness", "sadness", "surprise")
 NEUTRAL = "neutral"
 IMAGES, LABELS = "cohn-kanade-images", "Emotion"
 INSTRUCTIONS = """
-CK+ is given to research groups on request: see http://www.jeffcohn.net/Resources/. Unpack
-extended-cohn-kanade-images.zip and Emotion_labels.zip below one folder and give that folder:
+CK+ is available to research groups on request: see http://www.jeffcohn.net/Resources/. Unpack
+extended-cohn-kanade-images.zip and Emotion_labels.zip below one folder and pass that folder:
   cohn-kanade-images/S005/001/S005_001_00000001.png
-  Emotion/S005/001/S005_001_00000011_emotion.txt    (for some sequences only)"""
+  Emotion/S005/001/S005_001_00000011_emotion.txt    (labelled sequences only)"""
 
 _SUBJECT = re.compile(r"S\d+", re.IGNORECASE)
-_ENDING = "_emotion.txt"
+_LABEL_SUFFIX = "_emotion.txt"
 
 
-class Sequence(NamedTuple):
+class LabeledSequence(NamedTuple):
   """One labelled sequence.
 
   Attributes:
-    subject, clip: names of its folders, "S005" and "001".
+    subject, clip: names of its folders, such as "S005" and "001".
     label: one of EMOTIONS.
-    frames: (number, path below the folder of images), from the neutral face to the peak.
+    frames: (number, path below the image folder), from the neutral face to the peak.
   """
 
   subject: str
@@ -41,18 +41,18 @@ class Sequence(NamedTuple):
   frames: tuple[tuple[int, str], ...]
 
 
-def find(folder: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
-  """The folders of images and of labels.
+def find_release(folder: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
+  """Finds the image folder and the label folder.
 
   Raises:
-    ValueError: one is not there, or more than once; the message names the archive to unpack.
+    ValueError: one is missing or found more than once; the message names the archive to unpack.
   """
-  places = []
+  release = []
   for name, hint in ((IMAGES, "images"), (LABELS, "Emotion")):
     found = [
-      place
-      for place in find_folders(folder, name, enter=lambda name: not _SUBJECT.fullmatch(name))
-      if any(_folders(place))
+      path
+      for path in find_folders(folder, name, enter=lambda name: not _SUBJECT.fullmatch(name))
+      if any(_subfolder_names(path))
     ]
     if len(found) > 1:
       raise ValueError(
@@ -60,49 +60,53 @@ def find(folder: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
         "folder of one copy."
       )
     if not found:
-      what = f"folder {name} of CK+ with its folders S005 and so on"
+      what = f"folder {name} of CK+ with subfolders such as S005"
       raise ValueError(describe_missing(folder, what, hint=hint) + INSTRUCTIONS)
-    places.append(found[0])
-  return places[0], places[1]
+    release.append(found[0])
+  return release[0], release[1]
 
 
-def _folders(folder: pathlib.Path) -> Iterator[str]:
-  """Names of the folders in a folder that begin with a letter or digit, sorted."""
+def _subfolder_names(folder: pathlib.Path) -> Iterator[str]:
+  """Sorted names of the subfolders that begin with a letter or digit."""
   with os.scandir(folder) as entries:
     names = sorted(entry.name for entry in entries if entry.is_dir())
   yield from (name for name in names if name[0].isalnum())
 
 
-def list_sequences(images: pathlib.Path, labels: pathlib.Path) -> tuple[list[Sequence], list[Row]]:
-  """All labelled sequences that have images, and what was left out."""
+def list_sequences(
+  images: pathlib.Path, labels: pathlib.Path
+) -> tuple[list[LabeledSequence], list[ReportRow]]:
+  """All labelled sequences that have images, and report rows of what is left out."""
   sequences, rows = [], []
   listed = set()
-  for subject in _folders(images):
-    for clip in _folders(images / subject):
+  for subject in _subfolder_names(images):
+    for clip in _subfolder_names(images / subject):
       name = f"{subject}/{clip}"
       listed.add(name)
-      frames, problems = _frames(images, name)
+      frames, problems = _list_frames(images, name)
       rows += problems
       try:
-        label = _label(labels / subject / clip)
+        label = _read_label(labels / subject / clip)
       except ValueError as error:
-        rows.append(Row(name, "bad_annotation", {"detail": str(error)}))
+        rows.append(ReportRow(name, "bad_annotation", {"detail": str(error)}))
         continue
       if label is None:
-        rows.append(Row(name, "no_expression", {"detail": "no label is given"}))
+        rows.append(ReportRow(name, "no_expression", {"detail": "no label"}))
       elif not frames:
-        rows.append(Row(name, "missing", {"detail": "labelled, but without images"}))
+        rows.append(ReportRow(name, "missing", {"detail": "labelled, but without images"}))
       else:
-        sequences.append(Sequence(subject, clip, label, frames))
-  for subject in _folders(labels):
-    for clip in _folders(labels / subject):
+        sequences.append(LabeledSequence(subject, clip, label, frames))
+  for subject in _subfolder_names(labels):
+    for clip in _subfolder_names(labels / subject):
       name = f"{subject}/{clip}"
-      if name not in listed and any((labels / name).glob(f"*{_ENDING}")):
-        rows.append(Row(name, "missing", {"detail": "labelled, but there is no such folder"}))
+      if name not in listed and any((labels / name).glob(f"*{_LABEL_SUFFIX}")):
+        rows.append(ReportRow(name, "missing", {"detail": "labelled, but there is no such folder"}))
   return sequences, rows
 
 
-def _frames(images: pathlib.Path, name: str) -> tuple[tuple[tuple[int, str], ...], list[Row]]:
+def _list_frames(
+  images: pathlib.Path, name: str
+) -> tuple[tuple[tuple[int, str], ...], list[ReportRow]]:
   frames: dict[int, str] = {}
   rows = []
   for path in sorted((images / name).iterdir()):
@@ -110,56 +114,61 @@ def _frames(images: pathlib.Path, name: str) -> tuple[tuple[tuple[int, str], ...
       continue
     number = frame_number(path.name)
     if number is None or number in frames:
-      detail = "no number" if number is None else f"as {frames[number]}"
-      rows.append(Row(f"{name}/{path.name}", "unexpected_name", {"detail": detail}))
+      detail = "no number" if number is None else f"same number as {frames[number]}"
+      rows.append(ReportRow(f"{name}/{path.name}", "unexpected_name", {"detail": detail}))
     else:
       frames[number] = f"{name}/{path.name}"
   return tuple(sorted(frames.items())), rows
 
 
-def _label(folder: pathlib.Path) -> str | None:
-  """The label in a sequence's folder; None where that is empty or missing."""
+def _read_label(folder: pathlib.Path) -> str | None:
+  """The label in a sequence's label folder; None if that is empty or missing."""
   if not folder.is_dir():
     return None
-  files = [path for path in sorted(folder.iterdir()) if path.name.lower().endswith(_ENDING)]
+  files = [path for path in sorted(folder.iterdir()) if path.name.lower().endswith(_LABEL_SUFFIX)]
   files = [path for path in files if not path.name.startswith(".")]
   if not files:
     return None
-  codes = {path.name: read_code(path.read_text(errors="replace")) for path in files}
+  codes = {path.name: parse_code(path.read_text(errors="replace")) for path in files}
   if len(set(codes.values())) > 1:
-    told = ", ".join(f"{name}: {code}" for name, code in codes.items())
-    raise ValueError(f"labels differ ({told})")
+    listed = ", ".join(f"{name}: {code}" for name, code in codes.items())
+    raise ValueError(f"labels differ ({listed})")
   return EMOTIONS[next(iter(codes.values())) - 1]
 
 
-def read_code(text: str) -> int:
-  """The number in a label's file: "   3.0000000e+00" is 3.
+def parse_code(text: str) -> int:
+  """The expression code in a label file's text: "   3.0000000e+00" gives 3.
 
   Raises:
-    ValueError: it is none from 1 to 7.
+    ValueError: not a whole number from 1 to 7.
   """
   try:
     number = float(text)
   except ValueError:
     raise ValueError(f"{text.strip()[:40]!r} is not a number") from None
   if number not in range(1, len(EMOTIONS) + 1):
-    raise ValueError(f"{text.strip()[:40]!r} is no code from 1 to {len(EMOTIONS)}")
+    raise ValueError(f"{text.strip()[:40]!r} is not a code from 1 to {len(EMOTIONS)}")
   return int(number)
 
 
-def choose_frames(sequence: Sequence, peak_frames: int, neutral_first: bool) -> list[Picture]:
-  """The frames of a sequence that are stored, in their order.
+def select_frames(
+  sequence: LabeledSequence, peak_frames: int, neutral_first: bool
+) -> list[LabeledImage]:
+  """Selects the frames of a sequence that are stored.
 
   Args:
     sequence: a labelled sequence.
-    peak_frames: so many of the last ones have its label.
-    neutral_first: whether the first one is stored too, as neutral.
+    peak_frames: number of last frames that get the sequence's label.
+    neutral_first: whether the first frame is stored too, as neutral.
+
+  Returns:
+    one image per selected frame, in the order of the sequence.
   """
   frames = sequence.frames
   first = frames[:1] if neutral_first and len(frames) > 1 else ()
   peaks = frames[len(first) :][-peak_frames:]
   return [
-    Picture(
+    LabeledImage(
       file=file,
       label=NEUTRAL if (number, file) in first else sequence.label,
       subject=sequence.subject,

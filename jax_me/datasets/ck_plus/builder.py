@@ -1,7 +1,7 @@
-"""CK+ (Lucey et al., CVPR workshops 2010): posed expressions from neutral to peak.
+"""CK+ builder (Lucey et al., CVPR workshops 2010): posed expressions from neutral to peak.
 
-There is one split, "train": test by folds of persons. The division that most papers use,
-ten folds of every tenth person, is `jax_me.data.folds.step_folds(index, 10)`.
+There is one split, "train", for subject-independent cross-validation. The protocol of most papers,
+ten folds with every tenth subject each, is `jax_me.data.folds.step_folds(index, 10)`.
 """
 
 import dataclasses
@@ -10,7 +10,8 @@ import pathlib
 from jax_me.datasets.ck_plus import annotations
 from jax_me.datasets.ck_plus.annotations import EMOTIONS, NEUTRAL
 from jax_me.datasets.generation.base_builder import FaceDataset
-from jax_me.datasets.generation.image_dataset import PictureOptions, picture_split
+from jax_me.datasets.generation.image_dataset import ImageOptions, image_split
+from jax_me.datasets.generation.process_images import LabeledImage
 from jax_me.datasets.generation.source_files import fingerprint_folder
 from jax_me.datasets.generation.split import Split
 from jax_me.faces.image_files import is_image_name
@@ -20,13 +21,13 @@ KNOWN_SEQUENCES = (45, 18, 59, 25, 69, 28, 83)
 
 
 @dataclasses.dataclass(frozen=True)
-class CkPlusOptions(PictureOptions):
-  """What changes the content of CK+'s dataset, besides `PictureOptions`.
+class CkPlusOptions(ImageOptions):
+  """Options that change the content of the CK+ dataset, besides `ImageOptions`.
 
   Attributes:
-    peak_frames: so many of the last frames of a sequence are stored with its label; papers take
-      1 or 3.
-    neutral_first: store the first frame of each labelled sequence too, as neutral.
+    peak_frames: number of last frames of a sequence that are stored with its label; papers use 1
+      or 3.
+    neutral_first: also store the first frame of each labelled sequence, as neutral.
     contempt: False leaves contempt out. With neutral_first there are 8 classes with contempt and
       7 without, else 7 and 6.
   """
@@ -41,15 +42,15 @@ class CkPlusOptions(PictureOptions):
       raise ValueError(f"peak_frames of CK+ must be at least 1, got {self.peak_frames}")
 
 
-class CkPlus(FaceDataset):
-  """See `CkPlusOptions`.
+class CkPlus(FaceDataset[CkPlusOptions]):
+  """CK+; see `CkPlusOptions`.
 
-  Labels are in the order of the release's codes, without those that are not stored: neutral 0,
+  Labels are in the order of the release's codes, without classes that are not stored: neutral 0,
   anger, contempt, disgust, fear, happiness, sadness, surprise 7.
   """
 
   name = "ck_plus"
-  DESCRIPTION = "CK+: posed expressions of people in a laboratory, from neutral to peak."
+  DESCRIPTION = "CK+: expressions posed in a laboratory, from neutral to peak."
   CITATION = (
     "P. Lucey, J. F. Cohn, T. Kanade, J. Saragih, Z. Ambadar, I. Matthews: The Extended "
     "Cohn-Kanade Dataset (CK+). CVPR Workshops 2010."
@@ -60,17 +61,17 @@ class CkPlus(FaceDataset):
   @classmethod
   def fingerprint(cls, options: CkPlusOptions, manual_dir: pathlib.Path) -> str:
     del options
-    images, labels = annotations.find(manual_dir)
     return "".join(
       fingerprint_folder(
-        place, lambda name: is_image_name(pathlib.PurePosixPath(name).name) or name.endswith(".txt")
+        folder,
+        lambda name: is_image_name(pathlib.PurePosixPath(name).name) or name.endswith(".txt"),
       )
-      for place in (images, labels)
+      for folder in annotations.find_release(manual_dir)
     )
 
   @classmethod
   def config_title(cls, options: CkPlusOptions) -> str:
-    return f"last_{options.peak_frames}_{options.cut_title}"
+    return f"last_{options.peak_frames}_{options.crop_title}"
 
   @classmethod
   def label_names(cls, options: CkPlusOptions, manual_dir: pathlib.Path | None) -> tuple[str, ...]:
@@ -86,19 +87,19 @@ class CkPlus(FaceDataset):
     return {"train": neutral | known}
 
   def splits(self) -> dict[str, Split]:
-    images, labels = annotations.find(self.manual_dir)
+    images, labels = annotations.find_release(self.manual_dir)
     sequences, rows = annotations.list_sequences(images, labels)
     for row in rows:
       self.report(row.file, row.status, **row.details)
-    pictures = []
+    stored: list[LabeledImage] = []
     for sequence in sequences:
       name = f"{sequence.subject}/{sequence.clip}"
       if sequence.label not in self.labels:
         self.report(name, "other_label", detail=sequence.label)
         continue
       if len(sequence.frames) < self.options.peak_frames + self.options.neutral_first:
-        self.report(name, "few_frames", detail=f"it has {len(sequence.frames)}")
-      pictures += annotations.choose_frames(
+        self.report(name, "few_frames", detail=f"only {len(sequence.frames)} frames")
+      stored += annotations.select_frames(
         sequence, self.options.peak_frames, self.options.neutral_first
       )
-    return {"train": picture_split(images, pictures, self.options.cut)}
+    return {"train": image_split(images, stored, self.options.crop)}

@@ -1,6 +1,6 @@
-"""fer2013.csv: 35,887 faces of 48 x 48 grey pixels as text, read row by row, never held whole.
+"""Reader of fer2013.csv: 35,887 grey faces of 48 x 48 pixels as text, read row by row.
 
-Worker processes import this, so it imports nothing of TFDS.
+Runs in worker processes, so it must not import TFDS.
 """
 
 import csv
@@ -11,32 +11,32 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from jax_me.datasets.generation.example import Example, Outcome, Row
+from jax_me.datasets.generation.example import Example, ReportRow, TaskResult
 from jax_me.datasets.generation.find_files import describe_missing, find_files
-from jax_me.datasets.generation.process_images import Cut, Picture, handle_picture
+from jax_me.datasets.generation.process_images import CropOptions, LabeledImage, process_image
 
 SIDE = 48
 # In the order of the codes in the file, 0 to 6.
 EMOTIONS = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")
 USAGES = {"training": "train", "publictest": "validation", "privatetest": "test"}
-# The first is the release's; the second has the same rows, its columns in another order and named
-# " Usage" and " pixels".
-NAMES = ("fer2013.csv", "icml_face_data.csv")
+# The first is the release's; the second has the same rows with reordered columns, named " Usage"
+# and " pixels".
+CSV_NAMES = ("fer2013.csv", "icml_face_data.csv")
 COLUMNS = ("emotion", "pixels", "usage")
 ROWS_PER_TASK = 256
 INSTRUCTIONS = """
-FER2013 is given at https://www.kaggle.com/c/challenges-in-representation-learning-facial-expression-recognition-challenge/data
-(fer2013.tar.gz). Unpack it and give the folder with fer2013.csv, or with icml_face_data.csv."""  # noqa: E501
+FER2013 is available at https://www.kaggle.com/c/challenges-in-representation-learning-facial-expression-recognition-challenge/data
+(fer2013.tar.gz). Unpack it and pass the folder with fer2013.csv, or with icml_face_data.csv."""  # noqa: E501
 
 
-class Place(NamedTuple):
-  """A row of the csv.
+class CsvRowLocation(NamedTuple):
+  """Location and metadata of one csv row.
 
   Attributes:
-    offset, size: where its bytes are.
-    emotion: content of its cell, without spaces.
-    split: "train", "validation" or "test"; "" when its usage is none of USAGES.
-    problem: why it gives no face, "" when it may.
+    offset, size: byte offset and length of the row.
+    emotion: stripped content of the emotion cell.
+    split: "train", "validation" or "test"; "" if the usage is not in USAGES.
+    problem: reason why the row is unusable, "" if none is known yet.
   """
 
   offset: int
@@ -47,37 +47,37 @@ class Place(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Table:
-  """What `read_places` finds.
+class Fer2013Csv:
+  """Result of `scan_csv`.
 
   Attributes:
     path: the csv.
-    pixels: number of the column with the pixels.
-    places: its rows in order, bad ones too, blank ones not.
+    pixels_column: index of the column with the pixels.
+    rows: the rows in order, including unusable ones but not blank ones.
   """
 
   path: pathlib.Path
-  pixels: int
-  places: tuple[Place, ...]
+  pixels_column: int
+  rows: tuple[CsvRowLocation, ...]
 
 
 @dataclasses.dataclass(frozen=True)
-class Task:
-  """Some rows: (what they show, offset and size of their bytes in `path`)."""
+class CsvRowTask:
+  """A batch of rows: (image metadata, byte offset, byte length) each."""
 
   path: str
-  pixels: int
-  rows: tuple[tuple[Picture, int, int], ...]
-  cut: Cut
+  pixels_column: int
+  rows: tuple[tuple[LabeledImage, int, int], ...]
+  crop: CropOptions
 
 
-def find_table(folder: pathlib.Path) -> pathlib.Path:
-  """The csv below a folder; fer2013.csv where both forms are there.
+def find_csv(folder: pathlib.Path) -> pathlib.Path:
+  """The csv below a folder; fer2013.csv if both variants are present.
 
   Raises:
-    ValueError: there is none, or one twice.
+    ValueError: no csv, or several copies of one.
   """
-  for name in NAMES:
+  for name in CSV_NAMES:
     found = find_files(folder, [name])
     if len(found) > 1:
       raise ValueError(
@@ -86,75 +86,76 @@ def find_table(folder: pathlib.Path) -> pathlib.Path:
       )
     if found:
       return found[0]
-  missing = describe_missing(folder, f"{' or '.join(NAMES)}", hint="fer2013")
+  missing = describe_missing(folder, " or ".join(CSV_NAMES), hint="fer2013")
   raise ValueError(missing + INSTRUCTIONS)
 
 
-def read_places(path: pathlib.Path) -> Table:
-  """Reads the csv once, without its pixels.
+def scan_csv(path: pathlib.Path) -> Fer2013Csv:
+  """Locates all rows of the csv in one pass, without decoding pixels.
 
   Raises:
-    ValueError: it is empty, or lacks a column.
+    ValueError: the file is empty or lacks a column.
   """
   with path.open("rb") as file:
-    header = [cell.strip().lower() for cell in _cells(file.readline())]
+    header = [cell.strip().lower() for cell in _split_cells(file.readline())]
     if missing := [name for name in COLUMNS if name not in header]:
       raise ValueError(
         f"{path} has no column {', '.join(missing)}; its columns are: {', '.join(header) or 'none'}"
       )
     emotion, pixels, usage = (header.index(name) for name in COLUMNS)
-    places, offset = [], file.tell()
+    rows, offset = [], file.tell()
     for line in file:
       if line.strip():
-        places.append(_place(line, offset, emotion, usage, len(header)))
+        rows.append(_locate_row(line, offset, emotion, usage, len(header)))
       offset += len(line)
-  return Table(path, pixels, tuple(places))
+  return Fer2013Csv(path, pixels, tuple(rows))
 
 
-def _place(line: bytes, offset: int, emotion: int, usage: int, width: int) -> Place:
-  cells = _cells(line)
+def _locate_row(line: bytes, offset: int, emotion: int, usage: int, width: int) -> CsvRowLocation:
+  cells = _split_cells(line)
   if len(cells) != width:
-    return Place(offset, len(line), "", "", f"{len(cells)} cells instead of {width}")
+    problem = f"{len(cells)} cells instead of {width}"
+    return CsvRowLocation(offset, len(line), "", "", problem)
   split = USAGES.get(cells[usage].strip().lower(), "")
-  problem = "" if split else f"usage {cells[usage].strip()[:20]!r} is none that is known"
-  return Place(offset, len(line), cells[emotion].strip(), split, problem)
+  problem = "" if split else f"unknown usage {cells[usage].strip()[:20]!r}"
+  return CsvRowLocation(offset, len(line), cells[emotion].strip(), split, problem)
 
 
-def _cells(line: bytes) -> list[str]:
+def _split_cells(line: bytes) -> list[str]:
   try:
     return next(csv.reader([line.decode("utf-8-sig", "replace")]), [])
   except csv.Error:
     return []
 
 
-def run_rows(task: Task) -> Outcome:
-  """Makes pictures of some rows; their digests are those of the pictures.
+def run_csv_rows(task: CsvRowTask) -> TaskResult:
+  """Decodes the rows of a task into images; report digests are those of the encoded images.
 
   Raises:
-    ValueError: no face in a picture, and on_no_face is "error"; the message names the row.
+    ValueError: no face in an image, and on_no_face is "error"; the message names the row.
   """
   examples: list[Example] = []
   rows = []
   with open(task.path, "rb") as file:
-    for picture, offset, size in task.rows:
+    for image, offset, size in task.rows:
       file.seek(offset)
       try:
-        pixels = read_pixels(_cells(file.read(size))[task.pixels])
+        pixels = parse_pixels(_split_cells(file.read(size))[task.pixels_column])
       except ValueError as error:
-        rows.append(Row(picture.file, "bad_row", {**picture.details, "detail": str(error)}))
+        rows.append(ReportRow(image.file, "bad_row", {**image.details, "detail": str(error)}))
         continue
-      stored, row = handle_picture(picture, encode_grey(pixels), task.cut)
+      stored, row = process_image(image, encode_grey(pixels), task.crop)
       rows.append(row)
       if stored is not None:
-        examples.append(picture.example(stored))
-  return Outcome(tuple(examples), tuple(rows), tuple(picture.label for picture, *_ in task.rows))
+        examples.append(image.example(stored))
+  return TaskResult(tuple(examples), tuple(rows), tuple(image.label for image, *_ in task.rows))
 
 
-def read_pixels(text: str) -> np.ndarray:
-  """uint8 [48, 48] from numbers separated by spaces.
+def parse_pixels(text: str) -> np.ndarray:
+  """Parses space-separated numbers into uint8 [48, 48].
 
   Raises:
-    ValueError: another count of numbers, or one outside [0, 255].
+    ValueError: not exactly 48 * 48 whole numbers in [0, 255].
   """
   words = text.split()
   if len(words) != SIDE * SIDE:
@@ -169,5 +170,5 @@ def read_pixels(text: str) -> np.ndarray:
 
 
 def encode_grey(pixels: np.ndarray) -> bytes:
-  """uint8 [H, W] -> the bytes of a grey PNG."""
+  """Encodes uint8 [H, W] as a grey PNG."""
   return cv2.imencode(".png", pixels)[1].tobytes()

@@ -1,7 +1,7 @@
-"""FER2013 (Goodfellow et al., arXiv:1307.0414): seven expressions in 48 x 48 grey pixels.
+"""FER2013 builder (Goodfellow et al., arXiv:1307.0414): 48 x 48 grey faces, seven expressions.
 
-Training, PublicTest and PrivateTest are the splits train, validation and test. Its labels are
-known to be noisy: see `ferplus` for the same faces with ten votes each.
+Training, PublicTest and PrivateTest are the splits train, validation and test. The labels are
+known to be noisy; `ferplus` has the same faces with ten votes each.
 """
 
 import pathlib
@@ -11,17 +11,19 @@ from jax_me.datasets.fer2013 import annotations
 from jax_me.datasets.fer2013.annotations import (
   EMOTIONS,
   INSTRUCTIONS,
-  Place,
-  find_table,
-  read_places,
+  CsvRowLocation,
+  CsvRowTask,
+  Fer2013Csv,
+  find_csv,
+  scan_csv,
 )
 from jax_me.datasets.generation.base_builder import FaceDataset
-from jax_me.datasets.generation.find_files import fingerprint
-from jax_me.datasets.generation.image_dataset import PictureOptions
-from jax_me.datasets.generation.process_images import Cut, Picture
+from jax_me.datasets.generation.find_files import fingerprint_files
+from jax_me.datasets.generation.image_dataset import ImageOptions
+from jax_me.datasets.generation.process_images import CropOptions, LabeledImage
 from jax_me.datasets.generation.split import Split
 
-# Published numbers of images, in the order of EMOTIONS.
+# Published image counts, in the order of EMOTIONS.
 KNOWN_COUNTS = {
   "train": (3995, 436, 4097, 7215, 4830, 3171, 4965),
   "validation": (467, 56, 496, 895, 653, 415, 607),
@@ -29,11 +31,11 @@ KNOWN_COUNTS = {
 }
 
 
-class Fer2013(FaceDataset):
-  """See `PictureOptions`. Labels are in the order of the release's codes 0 to 6.
+class Fer2013(FaceDataset[ImageOptions]):
+  """FER2013; see `ImageOptions`. Labels are in the order of the release's codes 0 to 6.
 
-  An example's file is "row00000" for the first row below the header. Many faces stand in the
-  release more than once, also in different splits; the report tells which.
+  An example's file is "row00000" for the first row below the header. The release has many
+  duplicate images, also across splits; the report lists them.
   """
 
   name = "fer2013"
@@ -43,19 +45,19 @@ class Fer2013(FaceDataset):
     "Learning Contests. ICONIP 2013. arXiv:1307.0414."
   )
   MANUAL_DOWNLOAD_INSTRUCTIONS = INSTRUCTIONS
-  Options = PictureOptions
+  Options = ImageOptions
 
   @classmethod
-  def fingerprint(cls, options: PictureOptions, manual_dir: pathlib.Path) -> str:
+  def fingerprint(cls, options: ImageOptions, manual_dir: pathlib.Path) -> str:
     del options
-    return fingerprint([find_table(manual_dir)])
+    return fingerprint_files([find_csv(manual_dir)])
 
   @classmethod
-  def config_title(cls, options: PictureOptions) -> str:
-    return options.cut_title
+  def config_title(cls, options: ImageOptions) -> str:
+    return options.crop_title
 
   @classmethod
-  def label_names(cls, options: PictureOptions, manual_dir: pathlib.Path | None) -> tuple[str, ...]:
+  def label_names(cls, options: ImageOptions, manual_dir: pathlib.Path | None) -> tuple[str, ...]:
     del options, manual_dir
     return EMOTIONS
 
@@ -63,35 +65,48 @@ class Fer2013(FaceDataset):
     return {split: dict(zip(EMOTIONS, known, strict=True)) for split, known in KNOWN_COUNTS.items()}
 
   def splits(self) -> dict[str, Split]:
-    table = read_places(find_table(self.manual_dir))
-    rows: dict[str, list[tuple[Picture, Place]]] = {split: [] for split in KNOWN_COUNTS}
-    codes = {str(code): label for code, label in enumerate(EMOTIONS)}
-    for number, place in enumerate(table.places):
+    csv = scan_csv(find_csv(self.manual_dir))
+    listed: dict[str, list[tuple[LabeledImage, CsvRowLocation]]] = {
+      split: [] for split in KNOWN_COUNTS
+    }
+    label_of_code = {str(code): label for code, label in enumerate(EMOTIONS)}
+    for number, row in enumerate(csv.rows):
       file = f"row{number:05d}"
-      problem = place.problem
-      if not problem and place.emotion not in codes:
-        problem = f"emotion {place.emotion[:20]!r} is no code from 0 to {len(codes) - 1}"
+      problem = row.problem
+      if not problem and row.emotion not in label_of_code:
+        problem = f"emotion {row.emotion[:20]!r} is not a code from 0 to {len(EMOTIONS) - 1}"
       if problem:
         self.report(file, "bad_row", detail=problem)
       else:
-        rows[place.split].append((Picture(file, codes[place.emotion]), place))
-    for split in [split for split, listed in rows.items() if not listed]:
-      self.report(split, "missing_split", detail=f"{table.path.name} has no row of it")
-      del rows[split]
-    return {split: row_split(table, listed, self.options.cut) for split, listed in rows.items()}
+        listed[row.split].append((LabeledImage(file, label_of_code[row.emotion]), row))
+    for split in [split for split, rows in listed.items() if not rows]:
+      self.report(split, "missing_split", detail=f"{csv.path.name} has no row of this split")
+      del listed[split]
+    return {split: csv_split(csv, rows, self.options.crop) for split, rows in listed.items()}
 
 
-def row_split(table: annotations.Table, rows: Sequence[tuple[Picture, Place]], cut: Cut) -> Split:
-  """The tasks for some rows, in their order."""
+def csv_split(
+  csv: Fer2013Csv, rows: Sequence[tuple[LabeledImage, CsvRowLocation]], crop: CropOptions
+) -> Split:
+  """Divides csv rows into the tasks of a split, in their order.
+
+  Args:
+    csv: the scanned file.
+    rows: image metadata and location of each row.
+    crop: cropping and encoding of the images.
+
+  Returns:
+    the split.
+  """
   size = annotations.ROWS_PER_TASK
-  parts = [rows[start : start + size] for start in range(0, len(rows), size)]
+  batches = [rows[start : start + size] for start in range(0, len(rows), size)]
   tasks = [
-    annotations.Task(
-      str(table.path),
-      table.pixels,
-      tuple((picture, place.offset, place.size) for picture, place in part),
-      cut,
+    CsvRowTask(
+      str(csv.path),
+      csv.pixels_column,
+      tuple((image, row.offset, row.size) for image, row in batch),
+      crop,
     )
-    for part in parts
+    for batch in batches
   ]
-  return Split(annotations.run_rows, tasks, len(rows), 1 if cut.align else 8)
+  return Split(annotations.run_csv_rows, tasks, len(rows), 1 if crop.align else 8)

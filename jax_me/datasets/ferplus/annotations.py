@@ -1,4 +1,4 @@
-"""FER+'s two tables of votes, and where they, and the faces they are about, lie below a folder."""
+"""File search for FER+ and FER2013, and readers of FER+'s two vote tables."""
 
 import csv
 import dataclasses
@@ -6,96 +6,98 @@ import pathlib
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from jax_me.datasets.fer2013 import annotations
+from jax_me.datasets.fer2013.annotations import CSV_NAMES, USAGES, Fer2013Csv, find_csv
 from jax_me.datasets.ferplus.votes import COLUMNS
 from jax_me.datasets.generation.find_files import describe_missing, find_files, find_folders
 from jax_me.faces.image_files import is_image_name
 
-VOTES = ("label.csv", "fer2013new")
-SPLITS = {"train": "FER2013Train", "validation": "FER2013Valid", "test": "FER2013Test"}
-TABLE = "fer2013new.csv"
+VOTE_TABLES = ("label.csv", "fer2013new")
+SPLIT_FOLDERS = {"train": "FER2013Train", "validation": "FER2013Valid", "test": "FER2013Test"}
+FER2013NEW = "fer2013new.csv"
 INSTRUCTIONS = """
-FER+ adds votes to the faces of FER2013. Put both below one folder and give that folder:
+FER+ adds votes to the faces of FER2013. Put both below one folder and pass that folder:
   fer2013new.csv, data/FER2013Train/label.csv, data/FER2013Valid/..., data/FER2013Test/...
                   from https://github.com/microsoft/FERPlus
   fer2013.csv     of FER2013, see https://www.kaggle.com/c/challenges-in-representation-learning-facial-expression-recognition-challenge/data
-Instead of fer2013.csv the three folders may hold the faces as fer0000000.png and so on."""  # noqa: E501
+Instead of fer2013.csv, the three folders may hold the faces as fer0000000.png and so on."""  # noqa: E501
 
 
-class Voted(NamedTuple):
-  """One face of a table.
+class VotedFace(NamedTuple):
+  """One row of a vote table.
 
   Attributes:
-    place: where it stands, "fer2013new.csv:2".
-    name: of its picture, "fer0000000.png"; "" where there is none.
-    split: "train", "validation" or "test"; "" where the usage is not known.
-    votes: 10 counts; () where they are broken.
+    location: file and line of the row, "fer2013new.csv:2".
+    image: name of the image, "fer0000000.png"; "" if there is none.
+    split: "train", "validation" or "test"; "" if the usage is unknown.
+    votes: 10 counts; () if they cannot be parsed.
   """
 
-  place: str
-  name: str
+  location: str
+  image: str
   split: str
   votes: tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True)
-class Files:
-  """What a folder has of FER+ and FER2013.
+class FerPlusFiles:
+  """The files of FER+ and FER2013 below a folder.
 
   Attributes:
-    table: fer2013new.csv.
+    fer2013new: fer2013new.csv.
     labels: split -> its label.csv.
-    faces: fer2013.csv.
-    folders: split -> its folder, if pictures lie in it.
+    fer2013: fer2013.csv.
+    image_folders: split -> its folder, if it contains images.
   """
 
-  table: pathlib.Path | None
+  fer2013new: pathlib.Path | None
   labels: dict[str, pathlib.Path]
-  faces: pathlib.Path | None
-  folders: dict[str, pathlib.Path]
+  fer2013: pathlib.Path | None
+  image_folders: dict[str, pathlib.Path]
 
 
-def find(folder: pathlib.Path, votes: str) -> Files:
-  """Looks for all files.
+def find_release(folder: pathlib.Path, votes: str) -> FerPlusFiles:
+  """Finds all files of FER+ and FER2013.
 
   Args:
     folder: where to look.
-    votes: one of VOTES, the table that the labels are to be made from.
+    votes: one of VOTE_TABLES, the table that labels are made from.
 
   Raises:
-    ValueError: that table, or the faces, are not there, or something is there twice.
+    ValueError: the table or the faces are missing, or a file is found more than once.
   """
-  splits = {name: _only(folder, find_folders(folder, SPLITS[name])) for name in SPLITS}
+  splits = {
+    split: _single_path(folder, find_folders(folder, name)) for split, name in SPLIT_FOLDERS.items()
+  }
   labels = {
-    split: place / "label.csv"
-    for split, place in splits.items()
-    if place is not None and (place / "label.csv").is_file()
+    split: path / "label.csv"
+    for split, path in splits.items()
+    if path is not None and (path / "label.csv").is_file()
   }
-  folders = {
-    split: place
-    for split, place in splits.items()
-    if place is not None and any(is_image_name(path.name) for path in place.iterdir())
+  image_folders = {
+    split: path
+    for split, path in splits.items()
+    if path is not None and any(is_image_name(file.name) for file in path.iterdir())
   }
-  table = _only(folder, find_files(folder, [TABLE]))
-  has_faces = any(find_files(folder, [name]) for name in annotations.NAMES)
-  faces = annotations.find_table(folder) if has_faces else None
+  fer2013new = _single_path(folder, find_files(folder, [FER2013NEW]))
+  has_csv = any(find_files(folder, [name]) for name in CSV_NAMES)
+  fer2013 = find_csv(folder) if has_csv else None
   if votes == "label.csv" and not labels:
     what = "label.csv in FER2013Train, FER2013Valid and FER2013Test"
     raise ValueError(describe_missing(folder, what) + INSTRUCTIONS)
-  if votes == "fer2013new" and table is None:
-    raise ValueError(describe_missing(folder, TABLE) + INSTRUCTIONS)
-  if faces is not None and table is None and not folders:
+  if votes == "fer2013new" and fer2013new is None:
+    raise ValueError(describe_missing(folder, FER2013NEW) + INSTRUCTIONS)
+  if fer2013 is not None and fer2013new is None and not image_folders:
     raise ValueError(
-      f"manual_dir {folder} has {faces.name} and label.csv, but not {TABLE}, which tells what row "
-      f"of {faces.name} is which picture." + INSTRUCTIONS
+      f"manual_dir {folder} has {fer2013.name} and label.csv, but not {FER2013NEW}, which maps "
+      f"the rows of {fer2013.name} to image names." + INSTRUCTIONS
     )
-  if faces is None and not folders:
-    what = f"faces: neither {annotations.NAMES[0]} nor pictures in FER2013Train"
+  if fer2013 is None and not image_folders:
+    what = f"faces: neither {CSV_NAMES[0]} nor images in FER2013Train"
     raise ValueError(describe_missing(folder, what, hint="fer2013") + INSTRUCTIONS)
-  return Files(table, labels, faces if table is not None else None, folders)
+  return FerPlusFiles(fer2013new, labels, None if fer2013new is None else fer2013, image_folders)
 
 
-def _only(folder: pathlib.Path, found: Sequence[pathlib.Path]) -> pathlib.Path | None:
+def _single_path(folder: pathlib.Path, found: Sequence[pathlib.Path]) -> pathlib.Path | None:
   if len(found) > 1:
     raise ValueError(
       f"manual_dir {folder} has {found[0].name} more than once ({', '.join(map(str, found))}); "
@@ -104,44 +106,45 @@ def _only(folder: pathlib.Path, found: Sequence[pathlib.Path]) -> pathlib.Path |
   return found[0] if found else None
 
 
-def read_table(path: pathlib.Path) -> list[Voted]:
-  """All rows of fer2013new.csv, one for each of fer2013.csv.
+def read_fer2013new(path: pathlib.Path) -> list[VotedFace]:
+  """Reads all rows of fer2013new.csv; row i belongs to row i of fer2013.csv.
 
   Raises:
-    ValueError: it is empty, or lacks a column.
+    ValueError: the file is empty or lacks a column.
   """
   wanted = ("usage", "image name", *(column.lower() for column in COLUMNS))
-  rows = _rows(path)
+  rows = _read_rows(path)
   _, header = next(rows, (0, []))
   names = [cell.strip().lower() for cell in header]
   if missing := [name for name in wanted if name not in names]:
     raise ValueError(
       f"{path} has no column {', '.join(missing)}; its columns are: {', '.join(names) or 'none'}"
     )
-  usage, name, *votes = (names.index(column) for column in wanted)
-  voted = []
+  usage, image, *votes = (names.index(column) for column in wanted)
+  faces = []
   for line, cells in rows:
-    whole = [*cells, *[""] * (len(names) - len(cells))]
-    voted.append(
-      Voted(
+    padded = [*cells, *[""] * (len(names) - len(cells))]
+    faces.append(
+      VotedFace(
         f"{path.name}:{line}",
-        whole[name].strip(),
-        annotations.USAGES.get(whole[usage].strip().lower(), ""),
-        _votes([whole[column] for column in votes]),
+        padded[image].strip(),
+        USAGES.get(padded[usage].strip().lower(), ""),
+        _parse_votes([padded[column] for column in votes]),
       )
     )
-  return voted
+  return faces
 
 
-def read_labels(path: pathlib.Path, split: str) -> list[Voted]:
-  """All rows of a label.csv, which has no header: name, box, votes."""
+def read_label_csv(path: pathlib.Path, split: str) -> list[VotedFace]:
+  """Reads all rows of a label.csv, which has no header: image name, box, votes."""
+  prefix = f"{path.parent.name}/{path.name}"
   return [
-    Voted(f"{path.parent.name}/{path.name}:{line}", cells[0].strip(), split, _votes(cells[2:]))
-    for line, cells in _rows(path)
+    VotedFace(f"{prefix}:{line}", cells[0].strip(), split, _parse_votes(cells[2:]))
+    for line, cells in _read_rows(path)
   ]
 
 
-def _rows(path: pathlib.Path) -> Iterator[tuple[int, list[str]]]:
+def _read_rows(path: pathlib.Path) -> Iterator[tuple[int, list[str]]]:
   with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
     reader = csv.reader(file)
     try:
@@ -152,39 +155,46 @@ def _rows(path: pathlib.Path) -> Iterator[tuple[int, list[str]]]:
       raise ValueError(f"{path}, line {reader.line_num}: {error}") from error
 
 
-def _votes(cells: Sequence[str]) -> tuple[int, ...]:
+def _parse_votes(cells: Sequence[str]) -> tuple[int, ...]:
   if len(cells) != len(COLUMNS) or not all(cell.strip().isdecimal() for cell in cells):
     return ()
   return tuple(int(cell) for cell in cells)
 
 
-def rows_by_name(voted: Sequence[Voted]) -> dict[str, int]:
-  """Name of a picture -> row of fer2013.csv, counted from 0.
+def row_of_image(faces: Sequence[VotedFace]) -> dict[str, int]:
+  """Image name -> row of fer2013.csv, counted from 0.
 
-  Four names stand twice in the table. The first is meant: in the one case in which their votes
-  differ (fer0033120.png) label.csv has those of the first.
+  Four names occur twice in fer2013new.csv; the first occurrence is used. For the only pair whose
+  votes differ (fer0033120.png), label.csv has those of the first.
   """
   rows: dict[str, int] = {}
-  for row, face in enumerate(voted):
-    if face.name:
-      rows.setdefault(face.name, row)
+  for row, face in enumerate(faces):
+    if face.image:
+      rows.setdefault(face.image, row)
   return rows
 
 
-def check_rows(voted: Sequence[Voted], table: pathlib.Path, faces: annotations.Table) -> None:
-  """Refuses a fer2013.csv that is not the one the votes are about.
+def check_matching_rows(
+  faces: Sequence[VotedFace], fer2013new: pathlib.Path, fer2013: Fer2013Csv
+) -> None:
+  """Checks that fer2013.csv has the rows that the votes refer to.
+
+  Args:
+    faces: the rows of fer2013new.csv.
+    fer2013new: its path, for messages.
+    fer2013: the scanned fer2013.csv.
 
   Raises:
-    ValueError: another number of rows, or a row of another usage; naming it.
+    ValueError: the number of rows, or the usage of a row, differs.
   """
-  if len(voted) != len(faces.places):
+  if len(faces) != len(fer2013.rows):
     raise ValueError(
-      f"{table} has {len(voted)} rows and {faces.path} has {len(faces.places)}: they belong "
-      "together row by row, so one of them is not complete"
+      f"{fer2013new} has {len(faces)} rows and {fer2013.path} has {len(fer2013.rows)}: they must "
+      "match row by row, so one of them is incomplete"
     )
-  for row, (face, place) in enumerate(zip(voted, faces.places, strict=True)):
-    if face.split and place.split and face.split != place.split:
+  for number, (face, row) in enumerate(zip(faces, fer2013.rows, strict=True)):
+    if face.split and row.split and face.split != row.split:
       raise ValueError(
-        f"row {row} is {face.split} in {table} and {place.split} in {faces.path}: they belong "
-        "together row by row, so one of them is in another order"
+        f"row {number} is {face.split} in {fer2013new} and {row.split} in {fer2013.path}: they "
+        "must match row by row, so one of them is in another order"
       )

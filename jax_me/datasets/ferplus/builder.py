@@ -1,25 +1,25 @@
-"""FER+ (Barsoum et al., arXiv:1608.01041): the faces of FER2013 with ten people's votes each.
+"""FER+ builder (Barsoum et al., arXiv:1608.01041): the faces of FER2013 with ten votes each.
 
-Which faces are kept, and as what, depends on the table of votes and on the rule (`ferplus_votes`).
-Published scores are accuracies on "test"; say with which of them.
+The kept faces and their labels depend on the vote table and the label mode (`ferplus.votes`).
+Papers report the accuracy on "test"; state the table and the mode with a score.
 """
 
 import dataclasses
 import pathlib
 from collections.abc import Sequence
 
-from jax_me.datasets.fer2013.annotations import Place, read_places
-from jax_me.datasets.fer2013.builder import row_split
+from jax_me.datasets.fer2013.annotations import CsvRowLocation, scan_csv
+from jax_me.datasets.fer2013.builder import csv_split
 from jax_me.datasets.ferplus import annotations
-from jax_me.datasets.ferplus.annotations import SPLITS, VOTES, Files, Voted
-from jax_me.datasets.ferplus.votes import EMOTIONS, MODES, decide
+from jax_me.datasets.ferplus.annotations import SPLIT_FOLDERS, VOTE_TABLES, FerPlusFiles, VotedFace
+from jax_me.datasets.ferplus.votes import EMOTIONS, MODES, label_from_votes
 from jax_me.datasets.generation.base_builder import FaceDataset
-from jax_me.datasets.generation.find_files import fingerprint
-from jax_me.datasets.generation.image_dataset import PictureOptions, picture_split
-from jax_me.datasets.generation.process_images import Picture
+from jax_me.datasets.generation.find_files import fingerprint_files
+from jax_me.datasets.generation.image_dataset import ImageOptions, image_split
+from jax_me.datasets.generation.process_images import LabeledImage
 from jax_me.datasets.generation.split import Split
 
-# Numbers of faces that the rule gives on the published tables, in the order of EMOTIONS.
+# Face counts that each mode gives on the published tables, in the order of EMOTIONS.
 KNOWN_COUNTS = {
   ("label.csv", "majority"): {
     "train": (8733, 7284, 3136, 3022, 2098, 116, 536, 120),
@@ -55,14 +55,14 @@ KNOWN_COUNTS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class FerPlusOptions(PictureOptions):
-  """What changes the content of FER+'s dataset, besides `PictureOptions`.
+class FerPlusOptions(ImageOptions):
+  """Options that change the content of the FER+ dataset, besides `ImageOptions`.
 
   Attributes:
     votes: "label.csv" (read by the authors' code; the usual one) or "fer2013new". Their votes
-      differ for about one face in twenty-two.
-    mode: "majority", "probability" or "multi_target": see `ferplus_votes.chosen_votes`. In the
-      last two the index has `targets`, the probabilities of the classes, and training uses them.
+      differ for about one face in 22.
+    mode: "majority", "probability" or "multi_target": see `ferplus.votes.select_votes`. The last
+      two add `targets` to the index, class probabilities that are used as soft labels.
   """
 
   votes: str = "label.csv"
@@ -70,14 +70,17 @@ class FerPlusOptions(PictureOptions):
 
   def __post_init__(self):
     super().__post_init__()
-    if self.votes not in VOTES:
-      raise ValueError(f"votes of FER+ must be one of {', '.join(VOTES)}: {self.votes!r}")
+    if self.votes not in VOTE_TABLES:
+      raise ValueError(f"votes of FER+ must be one of {', '.join(VOTE_TABLES)}: {self.votes!r}")
     if self.mode not in MODES:
       raise ValueError(f"mode of FER+ must be one of {', '.join(MODES)}: {self.mode!r}")
 
 
-class FerPlus(FaceDataset):
-  """See `FerPlusOptions`, and `ferplus_lists` for the files. Labels are in the tables' order."""
+class FerPlus(FaceDataset[FerPlusOptions]):
+  """FER+; see `FerPlusOptions`, and `ferplus.annotations` for the files.
+
+  Labels are in the order of the vote tables' columns.
+  """
 
   name = "ferplus"
   DESCRIPTION = "FER+: the faces of FER2013 with one of eight expressions, from ten votes each."
@@ -90,16 +93,15 @@ class FerPlus(FaceDataset):
 
   @classmethod
   def fingerprint(cls, options: FerPlusOptions, manual_dir: pathlib.Path) -> str:
-    files = annotations.find(manual_dir, options.votes)
-    tables = [files.table, *files.labels.values(), files.faces]
-    return fingerprint(
-      [path for path in tables if path is not None], [] if files.faces else files.folders.values()
-    )
+    files = annotations.find_release(manual_dir, options.votes)
+    tables = [files.fer2013new, *files.labels.values(), files.fer2013]
+    folders = [] if files.fer2013 else files.image_folders.values()
+    return fingerprint_files([path for path in tables if path is not None], folders)
 
   @classmethod
   def config_title(cls, options: FerPlusOptions) -> str:
     title = f"{options.votes.replace('.', '_')}_{options.mode}"
-    return f"{title}_{options.cut_title}" if options.align else title
+    return f"{title}_{options.crop_title}" if options.align else title
 
   @classmethod
   def label_names(cls, options: FerPlusOptions, manual_dir: pathlib.Path | None) -> tuple[str, ...]:
@@ -111,84 +113,91 @@ class FerPlus(FaceDataset):
     return {split: dict(zip(EMOTIONS, counts, strict=True)) for split, counts in known.items()}
 
   def splits(self) -> dict[str, Split]:
-    files = annotations.find(self.manual_dir, self.options.votes)
-    table = annotations.read_table(files.table) if files.table is not None else []
+    files = annotations.find_release(self.manual_dir, self.options.votes)
+    table = annotations.read_fer2013new(files.fer2013new) if files.fer2013new is not None else []
     if self.options.votes == "fer2013new":
-      voted = list(enumerate(table))
+      faces = list(enumerate(table))
     else:
-      rows = annotations.rows_by_name(table)
-      voted = [
-        (rows.get(face.name, -1), face)
+      row_of_image = annotations.row_of_image(table)
+      faces = [
+        (row_of_image.get(face.image, -1), face)
         for split, path in files.labels.items()
-        for face in annotations.read_labels(path, split)
+        for face in annotations.read_label_csv(path, split)
       ]
-    pictures = self._pictures(voted)
-    for split in [split for split in SPLITS if not pictures[split]]:
-      self.report(split, "missing_split", detail="no face of it is listed")
-      del pictures[split]
-    if files.faces is not None:
-      return self._from_csv(files, table, pictures)
-    return self._from_folders(files, pictures)
+    images = self._label_images(faces)
+    for split in [split for split in SPLIT_FOLDERS if not images[split]]:
+      self.report(split, "missing_split", detail="no face of this split is listed")
+      del images[split]
+    if files.fer2013 is not None:
+      return self._splits_from_csv(files, table, images)
+    return self._splits_from_folders(files, images)
 
-  def _pictures(self, voted: Sequence[tuple[int, Voted]]) -> dict[str, list[tuple[int, Picture]]]:
-    """split -> (row of fer2013.csv, picture); names of a second face end in "#2"."""
-    pictures: dict[str, list[tuple[int, Picture]]] = {split: [] for split in SPLITS}
+  def _label_images(
+    self, faces: Sequence[tuple[int, VotedFace]]
+  ) -> dict[str, list[tuple[int, LabeledImage]]]:
+    """split -> (row of fer2013.csv, image); a second face of the same name ends in "#2"."""
+    images: dict[str, list[tuple[int, LabeledImage]]] = {split: [] for split in SPLIT_FOLDERS}
     seen: set[str] = set()
-    for row, face in voted:
+    for row, face in faces:
       if not face.votes or not face.split:
-        what = "usage" if face.votes else "ten votes"
-        self.report(face.place, "bad_row", detail=f"no {what} that can be read")
+        what = "usage" if face.votes else "votes"
+        self.report(face.location, "bad_row", detail=f"invalid {what}")
         continue
-      label, targets = decide(face.votes, self.options.mode)
+      label, targets = label_from_votes(face.votes, self.options.mode)
       if not targets:
-        self.report(face.name or face.place, "no_expression", detail=label)
+        self.report(face.image or face.location, "no_expression", detail=label)
         continue
-      if not face.name:
-        self.report(face.place, "bad_row", detail="an expression, but no name of an image")
+      if not face.image:
+        self.report(face.location, "bad_row", detail="an expression, but no image name")
         continue
-      file = f"{face.name}#2" if face.name in seen else face.name
+      file = f"{face.image}#2" if face.image in seen else face.image
       if file in seen:
-        self.report(face.place, "duplicate", detail=face.name)
+        self.report(face.location, "duplicate", detail=face.image)
         continue
       seen.add(file)
-      soft = self.options.mode != "majority"
-      shares = tuple(round(target, 6) for target in targets) if soft else ()
-      pictures[face.split].append((row, Picture(file, label, path=face.name, targets=shares)))
-    return pictures
+      is_soft = self.options.mode != "majority"
+      soft_label = tuple(round(target, 6) for target in targets) if is_soft else ()
+      images[face.split].append(
+        (row, LabeledImage(file, label, path=face.image, targets=soft_label))
+      )
+    return images
 
-  def _from_csv(
-    self, files: Files, table: list[Voted], pictures: dict[str, list[tuple[int, Picture]]]
+  def _splits_from_csv(
+    self,
+    files: FerPlusFiles,
+    table: list[VotedFace],
+    images: dict[str, list[tuple[int, LabeledImage]]],
   ) -> dict[str, Split]:
-    assert files.table is not None and files.faces is not None
-    faces = read_places(files.faces)
-    annotations.check_rows(table, files.table, faces)
+    assert files.fer2013new is not None and files.fer2013 is not None
+    csv = scan_csv(files.fer2013)
+    annotations.check_matching_rows(table, files.fer2013new, csv)
     splits = {}
-    for split, listed in pictures.items():
-      rows: list[tuple[Picture, Place]] = []
-      for row, picture in listed:
+    for split, listed in images.items():
+      rows: list[tuple[LabeledImage, CsvRowLocation]] = []
+      for row, image in listed:
         if row < 0:
-          self.report(picture.file, "missing", detail=f"{files.table.name} has no such name")
-        elif problem := faces.places[row].problem:
-          self.report(picture.file, "bad_row", detail=f"{faces.path.name}: {problem}")
+          self.report(image.file, "missing", detail=f"{files.fer2013new.name} has no such name")
+        elif problem := csv.rows[row].problem:
+          self.report(image.file, "bad_row", detail=f"{csv.path.name}: {problem}")
         else:
-          rows.append((picture, faces.places[row]))
-      splits[split] = row_split(faces, rows, self.options.cut)
+          rows.append((image, csv.rows[row]))
+      splits[split] = csv_split(csv, rows, self.options.crop)
     return splits
 
-  def _from_folders(
-    self, files: Files, pictures: dict[str, list[tuple[int, Picture]]]
+  def _splits_from_folders(
+    self, files: FerPlusFiles, images: dict[str, list[tuple[int, LabeledImage]]]
   ) -> dict[str, Split]:
     splits = {}
-    for split, listed in pictures.items():
-      if split not in files.folders:
-        self.report(split, "missing_split", detail=f"no pictures in {SPLITS[split]}")
+    for split, listed in images.items():
+      if split not in files.image_folders:
+        self.report(split, "missing_split", detail=f"no images in {SPLIT_FOLDERS[split]}")
         continue
-      here = []
-      for _, picture in listed:
-        # A folder has one file of that name, and the first is meant.
-        if picture.file == picture.path:
-          here.append(picture)
+      unique = []
+      for _, image in listed:
+        # A folder has only one file of each name, which is the first face.
+        if image.file == image.path:
+          unique.append(image)
         else:
-          self.report(picture.file, "duplicate", detail="a second face of this name")
-      splits[split] = picture_split(files.folders[split], here, self.options.cut)
+          self.report(image.file, "duplicate", detail="a second face of this name")
+      splits[split] = image_split(files.image_folders[split], unique, self.options.crop)
     return splits

@@ -1,6 +1,6 @@
-"""FER+: from ten people's votes on a face to its expressions (Barsoum et al., arXiv:1608.01041).
+"""Labels and class probabilities from FER+'s ten votes per face (Barsoum et al., arXiv:1608.01041).
 
-Votes are counts in the order of COLUMNS. All comparisons are made in whole numbers.
+Votes are counts in the order of COLUMNS. All comparisons use integers.
 """
 
 from collections.abc import Sequence
@@ -17,30 +17,29 @@ EMOTIONS = (
 )
 COLUMNS = (*EMOTIONS, "unknown", "NF")  # NF: not a face
 MODES = ("majority", "probability", "multi_target")
-# In mode "probability"; faces with more are discarded.
-MOST_EMOTIONS = 3
+MAX_EMOTIONS = 3  # faces with more selected columns are discarded
 
-# Names for what the rule discards, where they are reported.
+# Reported labels of discarded faces.
 UNKNOWN, NOT_A_FACE = "unknown", "non face"
 
 
-def chosen_votes(votes: Sequence[int], mode: str) -> tuple[int, ...]:
-  """The votes that count by the rule of a mode; a single vote for anything never does.
+def select_votes(votes: Sequence[int], mode: str) -> tuple[int, ...]:
+  """Keeps the votes of the columns that a mode selects; columns with a single vote never count.
 
   Args:
     votes: 10 counts in the order of COLUMNS.
-    mode: "majority" keeps the most voted column if it has more than half of the votes.
-      "probability" takes the columns from the most voted down, equal ones together, until they
-      hold three quarters of the votes or are three; it ends at unknown and NF, which only count
-      where they come first. What is then half of the votes or less, or more than three columns,
-      is discarded. "multi_target" keeps the columns with at least 30 % of the votes, and
-      discards what is then half or less.
+    mode: "majority" keeps the column with most votes if it has more than half of all.
+      "probability" adds columns by descending votes, columns with equal votes at once, until they
+      hold three quarters of the votes or three are selected; it stops at unknown and NF, which
+      are only selected first. "multi_target" keeps the columns with at least 30 % of the votes.
+      In the last two modes the face is discarded if the selected columns hold half of the votes
+      or less, or are more than three.
 
   Returns:
-    10 counts, those of the columns not chosen being 0; all 0 where the rule discards the face.
+    10 counts, 0 for columns not selected; all 0 if the face is discarded.
 
   Raises:
-    ValueError: not 10 counts of 0 or more, or no such mode.
+    ValueError: not 10 non-negative counts, or an unknown mode.
   """
   if len(votes) != len(COLUMNS) or min(votes) < 0:
     raise ValueError(f"FER+ has {len(COLUMNS)} counts of votes, each 0 or more: {list(votes)}")
@@ -49,49 +48,51 @@ def chosen_votes(votes: Sequence[int], mode: str) -> tuple[int, ...]:
   if mode == "majority":
     most = max(votes)
     winner = votes.index(most)
-    chosen = [most if column == winner else 0 for column in range(len(votes))]
+    selected = [most if column == winner else 0 for column in range(len(votes))]
   elif mode == "probability":
-    chosen = _most_voted(votes)
+    selected = _select_most_voted(votes)
   elif mode == "multi_target":
-    chosen = [count if 10 * count >= 3 * total else 0 for count in votes]
+    selected = [count if 10 * count >= 3 * total else 0 for count in votes]
   else:
     raise ValueError(f"mode of FER+ must be one of {', '.join(MODES)}: {mode!r}")
-  kept = 2 * sum(chosen) > total and sum(map(bool, chosen)) <= MOST_EMOTIONS
-  return tuple(chosen) if kept else (0,) * len(votes)
+  is_kept = 2 * sum(selected) > total and sum(map(bool, selected)) <= MAX_EMOTIONS
+  return tuple(selected) if is_kept else (0,) * len(votes)
 
 
-def _most_voted(votes: Sequence[int]) -> list[int]:
-  left, chosen = list(votes), [0] * len(votes)
-  while 4 * (sum(votes) - sum(left)) < 3 * sum(votes) and sum(map(bool, chosen)) < MOST_EMOTIONS:
-    most = max(left)
-    for column in [column for column, count in enumerate(left) if count == most]:
-      left[column] = 0
+def _select_most_voted(votes: Sequence[int]) -> list[int]:
+  remaining, selected = list(votes), [0] * len(votes)
+  total = sum(votes)
+  while 4 * (total - sum(remaining)) < 3 * total and sum(map(bool, selected)) < MAX_EMOTIONS:
+    most = max(remaining)
+    for column in [column for column, count in enumerate(remaining) if count == most]:
+      remaining[column] = 0
       is_emotion = column < len(EMOTIONS)
-      if is_emotion or not any(chosen):
-        chosen[column] = most
+      if is_emotion or not any(selected):
+        selected[column] = most
       if not is_emotion:
-        return chosen
-  return chosen
+        return selected
+  return selected
 
 
-def decide(votes: Sequence[int], mode: str) -> tuple[str, tuple[float, ...]]:
-  """The expression of a face and the probabilities of all eight.
+def label_from_votes(votes: Sequence[int], mode: str) -> tuple[str, tuple[float, ...]]:
+  """Label and class probabilities of a face.
 
   Args:
-    votes, mode: as in `chosen_votes`.
+    votes: 10 counts in the order of COLUMNS.
+    mode: one of MODES, see `select_votes`.
 
   Returns:
-    (name, probabilities): the name with most of the chosen votes, the first of equal ones in the
-    order of COLUMNS, and 8 numbers in the order of EMOTIONS that sum to 1: the chosen votes of
-    these. In mode "multi_target" those above 0 are the targets, which the paper takes as equally
-    right. UNKNOWN or NOT_A_FACE with () where the face is discarded.
+    label: the selected column with most votes; the first in the order of COLUMNS among equal ones.
+    probabilities: 8 numbers in the order of EMOTIONS that sum to 1, proportional to the selected
+      votes. In mode "multi_target" the paper treats all classes above 0 as equally correct.
+    A discarded face gives UNKNOWN or NOT_A_FACE, and ().
 
   Raises:
-    ValueError: as in `chosen_votes`.
+    ValueError: as in `select_votes`.
   """
-  chosen = chosen_votes(votes, mode)
-  winner = chosen.index(max(chosen)) if any(chosen) else COLUMNS.index("unknown")
+  selected = select_votes(votes, mode)
+  winner = selected.index(max(selected)) if any(selected) else COLUMNS.index("unknown")
   if winner >= len(EMOTIONS):
     return (UNKNOWN, NOT_A_FACE)[winner - len(EMOTIONS)], ()
-  counted = chosen[: len(EMOTIONS)]
-  return EMOTIONS[winner], tuple(count / sum(counted) for count in counted)
+  counts = selected[: len(EMOTIONS)]
+  return EMOTIONS[winner], tuple(count / sum(counts) for count in counts)

@@ -1,8 +1,8 @@
-"""Is a built dataset fit to be scored on? Records, counts, duplicates, folds, near-identical faces.
+"""Checks of a built dataset: records, class counts, duplicates, folds, near-identical faces.
 
-A fault that would make scores wrong (a record that cannot be read, a person on both sides of a
-fold) is an error; what the reader of the scores must know (numbers other than published, one
-picture under two labels) is a warning.
+A fault that invalidates scores (an unreadable record, a subject in training and test) is an error.
+A fact that must be reported with scores (counts other than published, one image with two labels)
+is a warning.
 """
 
 import collections
@@ -10,35 +10,36 @@ import dataclasses
 import json
 import pathlib
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 
-from jax_me.data import folds as division
+from jax_me.data import folds as fold_rules
 from jax_me.data.index import ExampleIndex, read_index
 from jax_me.datasets.built_datasets import DamagedDataset
+from jax_me.datasets.generation.base_builder import FaceDataset
 from jax_me.datasets.generation.build_report import REPORT_FILE
 from jax_me.datasets.generation.generate import SUMMARY_FILE
-from jax_me.datasets.quality.face_descriptors import PICTURES_OF_MOTION
-from jax_me.datasets.quality.near_duplicates import near_duplicates
+from jax_me.datasets.quality.face_descriptors import MOTION_INPUTS
+from jax_me.datasets.quality.near_duplicates import FacePair, near_duplicates
 from jax_me.datasets.quality.record_check import RecordCheck, check_records
 
-NAMED = 5  # examples that a finding names
-# Faces are compared without being asked for up to so many pictures: three minutes on one core.
-FEW_PICTURES = 2000
-FACE_ROWS = 100  # rows of each kind that the result keeps
+MAX_LISTED = 5  # examples listed in one finding
+# Faces are compared by default up to this number of images: three minutes on one core.
+MAX_IMAGES_FOR_FACES = 2000
+MAX_FACE_ROWS = 100  # rows of each kind in the result
 
 Level = Literal["error", "warning", "note", "ok"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-  """One thing that was found.
+  """Result of one check.
 
   Attributes:
     topic: "records", "counts", "classes", "duplicates", "folds" or "faces".
-    level: "error" makes scores wrong, "warning" belongs beside them, "note" is worth knowing,
-      "ok" is as it should be.
+    level: "error" invalidates scores, "warning" must be reported with scores, "note" is
+      information, "ok" is a passed check.
     text: one sentence.
   """
 
@@ -47,38 +48,43 @@ class Finding:
   text: str
 
 
+ClassRow = TypedDict(
+  "ClassRow", {"split": str, "class": str, "examples": int, "subjects": int | None}
+)
+
+
 @dataclasses.dataclass(frozen=True)
 class DatasetCheck:
-  """All that was found.
+  """Results of all checks of a dataset.
 
   Attributes:
     dataset: name, variant and version.
-    folder: where it lies.
+    folder: folder of the build.
     findings: in the order of the checks.
-    counts: rows "split", "class", "expected", "found", "stored"; [] when nothing was published.
-    classes: rows "split", "class", "examples", "subjects" (None where unknown).
-    faces: rows of `near_duplicates.compare_faces`, [] when faces were not compared.
+    counts: rows "split", "class", "expected", "found", "stored"; [] if no counts are published.
+    classes: rows "split", "class", "examples", "subjects" (None if unknown).
+    faces: rows of `near_duplicates.compare_faces`; [] if faces were not compared.
   """
 
   dataset: str
   folder: str
   findings: list[Finding]
   counts: list[dict[str, Any]]
-  classes: list[dict[str, Any]]
-  faces: list[dict[str, Any]]
+  classes: list[ClassRow]
+  faces: list[FacePair]
 
   @property
   def valid(self) -> bool:
-    """Whether nothing was found that makes scores wrong."""
+    """Whether no finding is an error."""
     return all(finding.level != "error" for finding in self.findings)
 
-  def as_json(self) -> dict[str, Any]:
-    """All of it as JSON values."""
+  def as_json(self) -> dict[str, object]:
+    """The check as JSON values."""
     return {"valid": self.valid, **dataclasses.asdict(self)}
 
 
 def check_dataset(
-  builder: Any,
+  builder: FaceDataset,
   *,
   rule: str | None = None,
   folds: int = 5,
@@ -90,25 +96,29 @@ def check_dataset(
 
   Args:
     builder: a prepared dataset.
-    rule: one of folds.RULES, how it is to be divided. None takes "official" where the dataset has
-      several splits, "loso" where subjects are known, else "kfold".
-    folds: number of folds for "kfold" and "step"; "holdout" tests on one part of so many.
-    seed: of "kfold" and "holdout".
-    faces: look for the same face on both sides; None does so for at most FEW_PICTURES pictures.
-    workers: processes that describe faces; None takes one a core.
+    rule: split rule, one of folds.RULES. None uses "official" if the dataset has several splits,
+      "loso" if subjects are known, else "kfold".
+    folds: number of folds for "kfold" and "step"; "holdout" tests on 1 / folds of the subjects.
+    seed: seed of "kfold" and "holdout".
+    faces: whether to compare faces across folds; None does so for at most MAX_IMAGES_FOR_FACES
+      images.
+    workers: processes that compute face descriptors; None uses one per core.
+
+  Returns:
+    all findings, with tables of counts, classes and similar faces.
 
   Raises:
     ValueError: unknown rule.
-    DamagedDataset: its files cannot be read; the message says what to do.
+    DamagedDataset: the dataset's files cannot be read; the message states the remedy.
   """
-  if rule is not None and rule not in division.RULES:
-    raise ValueError(f"the rule of division must be one of {', '.join(division.RULES)}: {rule!r}")
+  if rule is not None and rule not in fold_rules.RULES:
+    raise ValueError(f"the split rule must be one of {', '.join(fold_rules.RULES)}: {rule!r}")
   folder = pathlib.Path(builder.data_path)
   split = "+".join(sorted(builder.info.splits))
   try:
     index = read_index(builder, split)
     summary = json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8"))
-    same_files = _count_same_files(folder / REPORT_FILE)
+    duplicate_files = _count_duplicate_files(folder / REPORT_FILE)
     records = check_records(builder, split, index)
     counts = list(summary["known_counts"])
     if len(records.unreadable) == len(index):
@@ -117,21 +127,22 @@ def check_dataset(
     raise DamagedDataset(
       f"{folder} is damaged ({error}); delete that folder and build it again"
     ) from error
-  made, refused = make_folds(index, rule or default_rule(index), folds=folds, seed=seed)
-  face_rows: list[dict[str, Any]] = []
-  unseen = _why_not_compared(builder, index, faces)
-  if not unseen:
-    face_rows = near_duplicates(
-      builder, made or None, split=split, workers=workers, limit=FACE_ROWS
+  rule = rule or default_rule(index)
+  made_folds, fold_findings = make_folds(index, rule, folds=folds, seed=seed)
+  face_pairs: list[FacePair] = []
+  skip_reason = _face_skip_reason(builder, index, faces)
+  if not skip_reason:
+    face_pairs = near_duplicates(
+      builder, made_folds or None, split=split, workers=workers, limit=MAX_FACE_ROWS
     )
   findings = [
     *_record_findings(records, index),
     *_count_findings(counts),
     *_class_findings(index),
-    *_duplicate_findings(records.digests, index, made, same_files),
-    *refused,
-    *_fold_findings(index, made),
-    *_face_findings(face_rows, unseen),
+    *_duplicate_findings(records.digests, index, made_folds, duplicate_files),
+    *fold_findings,
+    *_missing_class_findings(index, made_folds),
+    *_face_findings(face_pairs, skip_reason),
   ]
   return DatasetCheck(
     dataset=builder.info.full_name,
@@ -139,12 +150,12 @@ def check_dataset(
     findings=findings,
     counts=counts,
     classes=_class_rows(index),
-    faces=face_rows,
+    faces=face_pairs,
   )
 
 
 def default_rule(index: ExampleIndex) -> str:
-  """How a dataset is divided unless one says otherwise."""
+  """The split rule used if none is given."""
   if len(set(index.split)) > 1:
     return "official"
   return "loso" if len(set(index.subject) - {""}) > 1 else "kfold"
@@ -152,36 +163,47 @@ def default_rule(index: ExampleIndex) -> str:
 
 def make_folds(
   index: ExampleIndex, rule: str, *, folds: int, seed: int
-) -> tuple[list[division.Fold], list[Finding]]:
-  """The folds of a rule, or, where it cannot be followed, an error that says why."""
+) -> tuple[list[fold_rules.Fold], list[Finding]]:
+  """Makes the folds of a rule and checks that they are disjoint.
+
+  Args:
+    index: the examples of all splits.
+    rule: one of folds.RULES.
+    folds: number of folds for "kfold" and "step"; "holdout" tests on 1 / folds of the subjects.
+    seed: seed of "kfold" and "holdout".
+
+  Returns:
+    the folds, and the findings about them. If the rule cannot be applied, no folds and an error.
+  """
   try:
     tests = [name for name in ("validation", "test") if name in set(index.split)]
     if rule == "official" and len(tests) > 1:
       made = [
-        dataclasses.replace(division.official_fold(index, test=name), name=f"official {name}")
+        dataclasses.replace(fold_rules.official_fold(index, test=name), name=f"official {name}")
         for name in tests
       ]
     else:
-      made = division.make_folds(index, rule, folds=folds, holdout_share=1 / folds, seed=seed)
+      made = fold_rules.make_folds(index, rule, folds=folds, holdout_share=1 / folds, seed=seed)
     for fold in made:
-      division.check_disjoint(index, fold)
+      fold_rules.check_disjoint(index, fold)
   except ValueError as error:
     return [], [Finding("folds", "error", f"{rule}: {error}")]
   sizes = [len(fold.test) for fold in made]
   size = f"{min(sizes)}" if min(sizes) == max(sizes) else f"{min(sizes)} to {max(sizes)}"
-  people = " and no subject" if (index.subject != "").all() else ""
+  has_subjects = bool((index.subject != "").all())
   number = "1 fold" if len(made) == 1 else f"{len(made)} folds"
-  text = f"{rule}: {number}, {size} examples tested; no example{people} stands on both sides"
+  what = "example or subject" if has_subjects else "example"
+  text = f"{rule}: {number}, {size} test examples; no {what} is in both training and test"
   findings = [Finding("folds", "ok", text)]
-  if not people:
-    text = "no subjects are known: one person may be trained on and tested"
-    # Where the authors published the division, scores on it are what others report.
+  if not has_subjects:
+    text = "subjects are unknown: the same person may be in training and test"
+    # Scores on a published split are comparable with those of others.
     findings.append(Finding("folds", "note" if rule == "official" else "warning", text))
   return made, findings
 
 
-def spanning(group: Sequence[int] | np.ndarray, folds: Sequence[division.Fold]) -> str:
-  """The name of the first fold with some of these examples on either side, "" when none is."""
+def crossed_fold(group: Sequence[int] | np.ndarray, folds: Sequence[fold_rules.Fold]) -> str:
+  """Name of the first fold with some of the examples in training and some in test, or ""."""
   for fold in folds:
     if np.isin(group, fold.train).any() and np.isin(group, fold.test).any():
       return fold.name
@@ -189,23 +211,25 @@ def spanning(group: Sequence[int] | np.ndarray, folds: Sequence[division.Fold]) 
 
 
 def _record_findings(records: RecordCheck, index: ExampleIndex) -> Iterator[Finding]:
-  for position, why in records.unreadable[:NAMED]:
-    yield Finding("records", "error", f"record {position} ({index.file[position]}) {why}")
-  if len(records.unreadable) > NAMED:
-    yield Finding("records", "error", f"{len(records.unreadable)} records are unreadable in all")
+  for position, reason in records.unreadable[:MAX_LISTED]:
+    yield Finding("records", "error", f"record {position} ({index.file[position]}) {reason}")
+  if len(records.unreadable) > MAX_LISTED:
+    yield Finding("records", "error", f"{len(records.unreadable)} records in total are unreadable")
   if records.different:
     position, fields = records.different[0]
     yield Finding(
       "records",
       "error",
-      f"{len(records.different)} records say something else than the index (first: record "
+      f"{len(records.different)} records differ from the index (first: record "
       f"{position}, {index.file[position]}: {fields})",
     )
   if not records.unreadable and not records.different:
-    yield Finding("records", "ok", f"all {len(index)} records decode, {_sizes(records.sizes)}")
+    yield Finding(
+      "records", "ok", f"all {len(index)} records decode, {_format_sizes(records.sizes)}"
+    )
 
 
-def _sizes(sizes: collections.Counter[tuple[int, int]]) -> str:
+def _format_sizes(sizes: collections.Counter[tuple[int, int]]) -> str:
   if len(sizes) == 1:
     ((height, width),) = sizes
     return f"{width}x{height} pixels"
@@ -215,38 +239,38 @@ def _sizes(sizes: collections.Counter[tuple[int, int]]) -> str:
 
 def _count_findings(counts: list[dict[str, Any]]) -> Iterator[Finding]:
   if not counts:
-    yield Finding("counts", "note", "no numbers are published to compare this copy with")
+    yield Finding("counts", "note", "no class counts are published for this dataset")
     return
   differing = [row for row in counts if not row["expected"] == row["found"] == row["stored"]]
   if differing:
     yield Finding(
       "counts",
       "warning",
-      f"{len(differing)} of {len(counts)} classes differ from the published numbers (table)",
+      f"{len(differing)} of {len(counts)} class counts differ from the published ones (see table)",
     )
   else:
-    yield Finding("counts", "ok", f"all {len(counts)} classes have the published numbers")
+    yield Finding("counts", "ok", f"all {len(counts)} class counts are as published")
 
 
-def _class_rows(index: ExampleIndex) -> list[dict[str, Any]]:
-  rows = []
+def _class_rows(index: ExampleIndex) -> list[ClassRow]:
+  rows: list[ClassRow] = []
   for split in dict.fromkeys(index.split):
     for code, name in enumerate(index.label_names):
       chosen = (index.split == split) & (index.label == code)
-      people = set(zip(index.database[chosen], index.subject[chosen], strict=True))
+      subjects = set(zip(index.database[chosen], index.subject[chosen], strict=True))
       rows.append(
         {
           "split": split,
           "class": name,
           "examples": int(chosen.sum()),
-          "subjects": None if any(not name for _, name in people) else len(people),
+          "subjects": None if any(not name for _, name in subjects) else len(subjects),
         }
       )
   return rows
 
 
 def _class_findings(index: ExampleIndex) -> Iterator[Finding]:
-  empty = [name for name, number in index.class_counts().items() if not number]
+  empty = [name for name, count in index.class_counts().items() if not count]
   if empty:
     yield Finding("classes", "warning", f"no example of {', '.join(empty)}")
   for row in _class_rows(index):
@@ -254,95 +278,102 @@ def _class_findings(index: ExampleIndex) -> Iterator[Finding]:
       yield Finding(
         "classes",
         "warning",
-        f"all {row['examples']} examples of {row['class']} show one person: the fold that tests "
-        "on that person trains without the class",
+        f"all {row['examples']} examples of {row['class']} are of one subject: the fold that tests "
+        "this subject trains without the class",
       )
 
 
 def _duplicate_findings(
-  digests: np.ndarray, index: ExampleIndex, folds: list[division.Fold], same_files: int
+  digests: np.ndarray, index: ExampleIndex, folds: list[fold_rules.Fold], duplicate_files: int
 ) -> Iterator[Finding]:
-  by_content = collections.defaultdict(list)
+  by_digest = collections.defaultdict(list)
   for position, digest in enumerate(digests):
     if digest:
-      by_content[digest].append(position)
-  groups = [np.array(group) for group in by_content.values() if len(group) > 1]
-  if same_files:
-    text = f"{same_files} source files have the bytes of another (same_content_as in {REPORT_FILE})"
+      by_digest[digest].append(position)
+  groups = [np.array(group) for group in by_digest.values() if len(group) > 1]
+  if duplicate_files:
+    text = (
+      f"{duplicate_files} source files are copies of another (same_content_as in {REPORT_FILE})"
+    )
     yield Finding("duplicates", "note", text)
   if not groups:
-    yield Finding("duplicates", "ok", "no two stored pictures are the same")
+    yield Finding("duplicates", "ok", "no two stored images are identical")
     return
   extra = sum(len(group) - 1 for group in groups)
-  yield Finding("duplicates", "note", f"{extra} stored pictures are copies of another")
+  yield Finding("duplicates", "note", f"{extra} stored images are copies of another")
   official = any(fold.name.startswith("official") for fold in folds)
-  crossing = [group for group in groups if spanning(group, folds)]
+  crossing = [group for group in groups if crossed_fold(group, folds)]
   if crossing:
-    text = f"{len(crossing)} pictures stand on both sides of a fold ({_named(crossing[0], index)})"
+    example = _format_group(crossing[0], index)
+    text = f"{len(crossing)} images are in both training and test of a fold ({example})"
     if official:
-      yield Finding("duplicates", "warning", f"{text}; the division is the published one")
+      yield Finding("duplicates", "warning", f"{text}; the split is the published one")
     else:
       yield Finding("duplicates", "error", text)
-  unlike = [group for group in groups if len(set(index.label[group])) > 1]
-  if unlike:
-    text = f"{len(unlike)} pictures have two labels ({_named(unlike[0], index)})"
+  conflicting = [group for group in groups if len(set(index.label[group])) > 1]
+  if conflicting:
+    text = f"{len(conflicting)} images have two labels ({_format_group(conflicting[0], index)})"
     yield Finding("duplicates", "warning", text)
 
 
-def _fold_findings(index: ExampleIndex, folds: list[division.Fold]) -> Iterator[Finding]:
-  lacking = []
+def _missing_class_findings(index: ExampleIndex, folds: list[fold_rules.Fold]) -> Iterator[Finding]:
+  missing = []
   present = set(index.label)
   for fold in folds:
-    lacking += [
+    missing += [
       f"{fold.name} ({index.label_names[code]})"
       for code in sorted(present - set(index.label[fold.train]))
     ]
-  if lacking:
-    more = f" and {len(lacking) - NAMED} more" if len(lacking) > NAMED else ""
-    text = f"folds that train without a class: {', '.join(lacking[:NAMED])}{more}"
+  if missing:
+    more = f" and {len(missing) - MAX_LISTED} more" if len(missing) > MAX_LISTED else ""
+    text = f"folds whose training set lacks a class: {', '.join(missing[:MAX_LISTED])}{more}"
     yield Finding("folds", "warning", text)
 
 
-def _why_not_compared(builder: Any, index: ExampleIndex, faces: bool | None) -> str:
-  """Why the faces of a dataset are left alone, "" when they are compared."""
-  if getattr(builder.options, "input", "") in PICTURES_OF_MOTION:
-    return "the pictures show motion; check the same dataset built with --input apex"
-  if faces is None and len(index) > FEW_PICTURES:
-    return f"with {len(index)} pictures only when --faces asks for it"
-  return "left out" if faces is False else ""
+def _face_skip_reason(builder: FaceDataset, index: ExampleIndex, faces: bool | None) -> str:
+  """Reason not to compare the faces of a dataset, "" if they are compared."""
+  if getattr(builder.options, "input", "") in MOTION_INPUTS:
+    return "the images show motion; check the same dataset built with --input apex"
+  if faces is None and len(index) > MAX_IMAGES_FOR_FACES:
+    return f"{len(index)} images; use --faces to compare them"
+  return "disabled" if faces is False else ""
 
 
-def _face_findings(rows: list[dict[str, Any]], unseen: str) -> Iterator[Finding]:
-  """Likeness is evidence and no proof: all of these are warnings or notes."""
-  if unseen:
-    yield Finding("faces", "note", f"not compared: {unseen}")
+def _face_findings(pairs: list[FacePair], skip_reason: str) -> Iterator[Finding]:
+  """Findings about similar faces; similarity is no proof, so none of them is an error."""
+  if skip_reason:
+    yield Finding("faces", "note", f"not compared: {skip_reason}")
     return
-  of_kind = collections.defaultdict(list)
-  for row in rows:
-    # One person under two names has most pairs of pictures alike, a chance likeness few.
-    if row["kind"] != "one_person" or 2 * row["pairs"] > row["of"]:
-      of_kind[row["kind"]].append(row)
+  by_kind = collections.defaultdict(list)
+  for pair in pairs:
+    # One person under two names gives mostly similar image pairs, a chance similarity only a few.
+    if pair["kind"] != "one_person" or 2 * pair["pairs"] > pair["of"]:
+      by_kind[pair["kind"]].append(pair)
   for kind, what in (
-    ("near_identical", "nearly the same picture stands on both sides of a fold"),
-    ("one_person", "two people, or two sides of a fold, look like one person"),
+    ("near_identical", "nearly identical images in training and test of a fold"),
+    ("one_person", "faces of two subjects, or of training and test, that look like one person"),
   ):
-    if found := of_kind[kind]:
+    if found := by_kind[kind]:
       first = found[0]
-      number = f"{len(found)} times" if len(found) < FACE_ROWS else f"at least {FACE_ROWS} times"
-      text = f"{what}, {number} (first: {first['first']} and {first['second']}, distance "
-      yield Finding("faces", "warning", f"{text}{first['distance']:.2f})")
-  if missing := of_kind["no_face"]:
-    number = str(len(missing)) if len(missing) < FACE_ROWS else f"at least {FACE_ROWS}"
-    yield Finding("faces", "note", f"no face found in {number} pictures, which were not compared")
-  if not of_kind["near_identical"] and not of_kind["one_person"]:
-    yield Finding("faces", "ok", "no face looks like one on the other side of a fold")
+      files = f"{first['first']} and {first['second']}"
+      text = f"{what}: {_format_count(found)} (first: {files}, distance {first['distance']:.2f})"
+      yield Finding("faces", "warning", text)
+  if missing := by_kind["no_face"]:
+    text = f"no face found in {_format_count(missing)} images, which were not compared"
+    yield Finding("faces", "note", text)
+  if not by_kind["near_identical"] and not by_kind["one_person"]:
+    yield Finding("faces", "ok", "no similar faces in training and test")
 
 
-def _named(group: np.ndarray, index: ExampleIndex) -> str:
+def _format_count(pairs: list[FacePair]) -> str:
+  return str(len(pairs)) if len(pairs) < MAX_FACE_ROWS else f"at least {MAX_FACE_ROWS}"
+
+
+def _format_group(group: np.ndarray, index: ExampleIndex) -> str:
   names = [f"{index.split[i]} {index.file[i]} {index.label_names[index.label[i]]}" for i in group]
-  return f"first: {' = '.join(names[:NAMED])}"
+  return f"first: {' = '.join(names[:MAX_LISTED])}"
 
 
-def _count_same_files(report: pathlib.Path) -> int:
+def _count_duplicate_files(report: pathlib.Path) -> int:
   with report.open(encoding="utf-8") as lines:
     return sum("same_content_as" in json.loads(line) for line in lines)

@@ -1,4 +1,4 @@
-"""Reads every record of a dataset once: does it decode, does it agree with the index?"""
+"""Check of all records of a dataset: each decodes and agrees with its row of the index."""
 
 import collections
 import concurrent.futures
@@ -14,22 +14,23 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from jax_me.cpu_cores import available_cores
 from jax_me.data.index import ExampleIndex
+from jax_me.datasets.generation.base_builder import FaceDataset
 from jax_me.progress import show_progress
 
 MAX_THREADS = 8
-CHUNK = 1024  # records whose results wait in memory
-# Fields that must be the same in a record and in its row of the index.
+CHUNK = 1024  # records per batch of results in memory
+# Fields that must be equal in a record and in its row of the index.
 COMPARED = ("label", "file", "subject", "clip", "frame", "onset", "apex", "offset", "database")
 
 
 @dataclasses.dataclass(frozen=True)
 class RecordCheck:
-  """What reading all records of a dataset found.
+  """Result of reading all records of a dataset.
 
   Attributes:
-    unreadable: (position, why) of records that cannot be read or decoded.
-    different: (position, fields) of records that say something else than the index does.
-    digests: object array [N] of bytes, SHA-256 of each stored image; b"" where unreadable.
+    unreadable: (position, reason) of records that cannot be read or decoded.
+    different: (position, field names) of records that differ from the index.
+    digests: object array [N] of bytes, SHA-256 of each stored image; b"" if unreadable.
     sizes: (height, width) -> number of images.
   """
 
@@ -39,17 +40,20 @@ class RecordCheck:
   sizes: collections.Counter[tuple[int, int]]
 
 
-def check_records(builder: Any, split: str, index: ExampleIndex) -> RecordCheck:
-  """Reads and decodes everything.
+def check_records(builder: FaceDataset, split: str, index: ExampleIndex) -> RecordCheck:
+  """Reads and decodes every record.
 
   Args:
-    builder: a prepared dataset.
+    builder: a built dataset.
     split: name of a split, or several joined by "+".
-    index: what `read_index(builder, split)` gave.
+    index: the result of `read_index(builder, split)`.
+
+  Returns:
+    the faulty records, and digests and sizes of the images.
 
   Raises:
-    ValueError: there are more or fewer records than rows in the index.
-    OSError: a file of records is missing.
+    ValueError: the number of records differs from that of the index rows.
+    OSError: a record file is missing.
   """
   records = builder.as_data_source(
     split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
@@ -59,12 +63,13 @@ def check_records(builder: Any, split: str, index: ExampleIndex) -> RecordCheck:
   result = RecordCheck([], [], np.full(len(index), b"", object), collections.Counter())
 
   def check(position: int) -> tuple[str, str, bytes, tuple[int, int]]:
-    # One damaged record must not hide what the others are, and what the reader raises then is
-    # not documented.
+    # One damaged record must not stop the check, and the reader's exceptions are undocumented.
     try:
       features = tf_example_pb2.Example.FromString(records[position]).features.feature
       encoded = features["image"].bytes_list.value[0]
-      different = [name for name in COMPARED if not _agrees(features[name], index, name, position)]
+      different = [
+        name for name in COMPARED if not _matches_index(features[name], index, name, position)
+      ]
     except Exception as error:  # noqa: BLE001
       return f"cannot be read ({' '.join(str(error).split())[:200]})", "", b"", (0, 0)
     image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR) if encoded else None
@@ -77,7 +82,7 @@ def check_records(builder: Any, split: str, index: ExampleIndex) -> RecordCheck:
       (image.shape[0], image.shape[1]),
     )
 
-  # OpenCV releases Python's lock, so threads decode side by side.
+  # OpenCV releases the GIL, so threads decode in parallel.
   with concurrent.futures.ThreadPoolExecutor(min(MAX_THREADS, available_cores())) as pool:
     starts = range(0, len(index), CHUNK)
     chunks = (pool.map(check, range(start, min(start + CHUNK, len(index)))) for start in starts)
@@ -94,7 +99,7 @@ def check_records(builder: Any, split: str, index: ExampleIndex) -> RecordCheck:
   return result
 
 
-def _agrees(feature: Any, index: ExampleIndex, name: str, position: int) -> bool:
+def _matches_index(feature: Any, index: ExampleIndex, name: str, position: int) -> bool:
   stored = getattr(index, name)[position]
   if isinstance(stored, str):
     return list(feature.bytes_list.value) == [stored.encode()]

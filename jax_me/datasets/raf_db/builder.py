@@ -1,23 +1,23 @@
-"""RAF-DB basic (Li et al., CVPR 2017): seven expressions of faces from the web, from one's copy.
+"""RAF-DB basic builder (Li et al., CVPR 2017): faces from the web, seven expressions.
 
-Its own division into train and test is kept. Scores are the accuracy on "test", better with the
-mean over the classes beside it.
+The official train and test splits are kept. Papers report the accuracy on "test"; the mean
+accuracy over classes is a useful addition.
 """
 
 import dataclasses
 import pathlib
 
 from jax_me.datasets.generation.base_builder import FaceDataset
-from jax_me.datasets.generation.find_files import fingerprint
-from jax_me.datasets.generation.image_dataset import PictureOptions, tasks_per_worker
-from jax_me.datasets.generation.process_images import picture_tasks
+from jax_me.datasets.generation.find_files import fingerprint_files
+from jax_me.datasets.generation.image_dataset import ImageOptions, tasks_per_worker
+from jax_me.datasets.generation.process_images import make_image_tasks
 from jax_me.datasets.generation.split import Split
 from jax_me.datasets.raf_db import layout
 from jax_me.datasets.raf_db.layout import EMOTIONS
-from jax_me.datasets.raf_db.manual_attributes import Task, run_task
+from jax_me.datasets.raf_db.manual_attributes import RafDbTask, run_raf_db_task
 
 IMAGES = ("aligned", "original")
-# Published numbers of images, in the order of EMOTIONS.
+# Published image counts, in the order of EMOTIONS.
 KNOWN_COUNTS = {
   "train": (1290, 281, 717, 4772, 1982, 705, 2524),
   "test": (329, 74, 160, 1185, 478, 162, 680),
@@ -25,13 +25,13 @@ KNOWN_COUNTS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class RafDbOptions(PictureOptions):
-  """What changes the content of RAF-DB's dataset, besides `PictureOptions`.
+class RafDbOptions(ImageOptions):
+  """Options that change the content of the RAF-DB dataset, besides `ImageOptions`.
 
   Attributes:
-    images: "aligned", the release's faces of 100 x 100 pixels, or "original", the whole
-      photographs. Only of these dlib can cut faces (align). Where the manual attributes are there
-      it takes the face of several that has their landmarks.
+    images: "aligned", the release's 100 x 100 face crops, or "original", the whole photographs.
+      align requires "original". In photographs with several faces the landmarks of the manual
+      attributes, if present, select the annotated face.
   """
 
   images: str = "aligned"
@@ -42,15 +42,15 @@ class RafDbOptions(PictureOptions):
       raise ValueError(f"images of RAF-DB must be one of {', '.join(IMAGES)}: {self.images!r}")
     if self.align and self.images != "original":
       raise ValueError(
-        "align cuts faces of whole photographs: give images=original with it, or leave it out for "
-        "the faces that RAF-DB itself has aligned"
+        "align needs whole photographs: give images=original with it, or leave align out to use "
+        "the faces that RAF-DB has aligned itself"
       )
 
 
-class RafDb(FaceDataset):
-  """See `RafDbOptions`. Labels are in the order of the release's codes 1 to 7.
+class RafDb(FaceDataset[RafDbOptions]):
+  """RAF-DB; see `RafDbOptions`. Labels are in the order of the release's codes 1 to 7.
 
-  Gender, race and age stand in the rows of the report, where `Annotation/manual` is there.
+  If `Annotation/manual` is present, the report's rows include gender, race and age.
   """
 
   name = "raf_db"
@@ -67,11 +67,11 @@ class RafDb(FaceDataset):
     lists = layout.find_lists(manual_dir)
     images = layout.find_images(manual_dir, options.images)
     attributes = layout.find_attributes(manual_dir)
-    return fingerprint(lists, [images, *([attributes] if attributes else [])])
+    return fingerprint_files(lists, [images, *([attributes] if attributes else [])])
 
   @classmethod
   def config_title(cls, options: RafDbOptions) -> str:
-    return options.cut_title if options.align else options.images
+    return options.crop_title if options.align else options.images
 
   @classmethod
   def label_names(cls, options: RafDbOptions, manual_dir: pathlib.Path | None) -> tuple[str, ...]:
@@ -85,20 +85,20 @@ class RafDb(FaceDataset):
     lists = layout.find_lists(self.manual_dir)
     images = layout.find_images(self.manual_dir, self.options.images)
     attributes = layout.find_attributes(self.manual_dir)
-    pictures, rows = layout.list_pictures(lists, images)
+    listed, rows = layout.list_images(lists, images)
     for row in rows:
       self.report(row.file, row.status, **row.details)
-    for missing in [split for split in layout.SPLITS if split not in pictures]:
-      self.report(missing, "missing_split", detail="no image of it is listed")
+    for missing in [split for split in layout.SPLITS if split not in listed]:
+      self.report(missing, "missing_split", detail="no image of this split is listed")
     return {
       split: Split(
-        run_task,
+        run_raf_db_task,
         [
-          Task(task, str(attributes or ""))
-          for task in picture_tasks(images, listed, self.options.cut)
+          RafDbTask(task, str(attributes or ""))
+          for task in make_image_tasks(images, split_images, self.options.crop)
         ],
-        len(listed),
-        tasks_per_worker(self.options.cut),
+        len(split_images),
+        tasks_per_worker(self.options.crop),
       )
-      for split, listed in pictures.items()
+      for split, split_images in listed.items()
     }
