@@ -1,8 +1,8 @@
-"""Who is trained on and who is tested on: folds in which no person stands on both sides.
+"""Subject-independent folds: k-fold, holdout, leave-one-subject-out, leave-one-database-out.
 
-All functions take an ExampleIndex and return integer positions in it. Persons of different
-databases are different persons, whatever their names. Where no person is known, whole clips are
-kept together instead, or, failing that, single images are split, with a warning.
+All functions take an ExampleIndex and return integer positions in it. Subjects of different
+databases are always different persons. Without subjects, folds keep whole clips together or, if
+there are no clips either, split single images; both give a warning.
 """
 
 import dataclasses
@@ -15,20 +15,20 @@ from jax_me.data.index import ExampleIndex
 
 logger = logging.getLogger(__name__)
 
-# How examples are divided; see `make_folds`.
+# Names of the split rules; see `make_folds`.
 RULES = ("official", "loso", "lodo", "kfold", "step", "holdout")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Fold:
-  """One division of a dataset.
+  """One split of a dataset into training, test and validation examples.
 
   Attributes:
-    name: for folders and tables, for example "fold1" or a subject.
+    name: used for folders and tables, for example "fold1" or a subject.
     train: int64, ascending positions of the training examples.
     test: int64, ascending positions of the test examples.
-    validation: int64, ascending positions of examples of the training side's persons that are kept
-      from training, to select among evaluations; usually none.
+    validation: int64, ascending positions of examples held out from training for model selection,
+      of other subjects than train and test; usually empty.
   """
 
   name: str
@@ -38,100 +38,115 @@ class Fold:
 
 
 def subject_keys(index: ExampleIndex) -> np.ndarray:
-  """Object array [N] of str: the person of each example, unique over databases; "" if unknown.
+  """Object array [N] of str: subject of each example, unique over databases; "" if unknown.
 
   Raises:
-    ValueError: the person is known for some examples and not for others.
+    ValueError: some examples have a subject and others have none.
   """
   known = index.subject != ""
   if known.any() and not known.all():
     first = index.file[np.flatnonzero(~known)[0]]
     raise ValueError(
-      f"{int((~known).sum())} of {len(index)} examples have no subject (first: {first}); give all "
-      "of them one or none"
+      f"{int((~known).sum())} of {len(index)} examples have no subject (first: {first}); give a "
+      "subject for all examples or for none"
     )
   if not known.any() or not (index.database != "").any():
     return index.subject
   pairs = zip(index.database, index.subject, strict=True)
-  return _objects([f"{database}/{subject}" for database, subject in pairs])
+  return _object_array([f"{database}/{subject}" for database, subject in pairs])
 
 
 def k_folds(index: ExampleIndex, count: int, *, seed: int = 0) -> list[Fold]:
-  """Subject-disjoint k-fold: every example is tested exactly once.
+  """Stratified k-fold by subject: every example is tested exactly once.
 
-  Persons are dealt to the folds from the one with most examples down, each to the fold that then
-  comes closest to its share of every class and of the whole.
+  Subjects are assigned in descending order of their number of examples, each to the fold that then
+  is closest to its share of every class and of all examples.
 
   Args:
     index: the examples.
     count: number of folds, at least 2.
-    seed: which of the equally good divisions.
+    seed: order of subjects with equally many examples.
+
+  Returns:
+    `count` folds named "fold1", "fold2", ...
 
   Raises:
-    ValueError: fewer than 2 folds, or fewer persons than folds.
+    ValueError: fewer than 2 folds, or fewer subjects than folds.
   """
   if count < 2:
     raise ValueError(f"k-fold needs at least 2 folds, got {count}")
-  groups = _groups(index)
-  part = _deal(groups, index.label, np.full(count, 1 / count), seed)
-  return [_fold(index, f"fold{number + 1}", part == number) for number in range(count)]
+  groups = _group_keys(index)
+  part = _assign_groups(groups, index.label, np.full(count, 1 / count), seed)
+  return [_make_fold(index, f"fold{number + 1}", part == number) for number in range(count)]
 
 
 def step_folds(index: ExampleIndex, count: int) -> list[Fold]:
-  """Fold i tests the persons i, i + count, i + 2 * count, ... in ascending order of their names.
+  """K-fold by subject name: fold i tests the sorted subjects i, i + count, i + 2 * count, ...
 
-  With 10 folds this is the usual division of CK+, whose authors published none.
+  With 10 folds this is the usual protocol for CK+, whose authors published none.
 
   Args:
     index: the examples.
     count: number of folds, at least 2.
 
   Raises:
-    ValueError: fewer than 2 folds, fewer persons than folds, or subjects are unknown.
+    ValueError: fewer than 2 folds, fewer subjects than folds, or subjects are unknown.
   """
   if count < 2:
     raise ValueError(f"k-fold needs at least 2 folds, got {count}")
   keys = subject_keys(index)
   names = sorted(set(keys))
   if names == [""]:
-    raise ValueError("folds of every nth subject need subjects, and this dataset names none")
+    raise ValueError("folds of every nth subject need subjects, and this dataset has none")
   if len(names) < count:
-    raise ValueError(f"{len(names)} persons cannot be divided into {count} disjoint parts")
+    raise ValueError(f"{len(names)} subjects cannot be divided into {count} disjoint parts")
   return [
-    _fold(index, f"fold{number + 1}", np.isin(keys, names[number::count]))
+    _make_fold(index, f"fold{number + 1}", np.isin(keys, names[number::count]))
     for number in range(count)
   ]
 
 
 def holdout(index: ExampleIndex, fraction: float, *, seed: int = 0) -> Fold:
-  """One subject-disjoint division with about `fraction` of every class on the test side.
+  """One subject-independent split with about `fraction` of every class in the test set.
 
   Args:
     index: the examples.
-    fraction: share of the test side, in (0, 1).
-    seed: which of the equally good divisions.
+    fraction: share of the test set, in (0, 1).
+    seed: order of subjects with equally many examples.
+
+  Returns:
+    the fold, named "holdout".
 
   Raises:
-    ValueError: fraction out of range, or fewer than two persons.
+    ValueError: fraction out of range, or fewer than two subjects.
   """
   if not 0 < fraction < 1:
     raise ValueError(f"the held-out fraction must be between 0 and 1, got {fraction}")
-  part = _deal(_groups(index), index.label, np.array([1 - fraction, fraction]), seed)
-  return _fold(index, "holdout", part == 1)
+  part = _assign_groups(_group_keys(index), index.label, np.array([1 - fraction, fraction]), seed)
+  return _make_fold(index, "holdout", part == 1)
 
 
 def with_validation(index: ExampleIndex, fold: Fold, fraction: float, *, seed: int = 0) -> Fold:
-  """Keeps about `fraction` of a fold's training persons from training; the test side stays.
+  """Moves about `fraction` of a fold's training examples, by subject, to validation.
+
+  Args:
+    index: the examples.
+    fold: the fold; its test set does not change.
+    fraction: share of the validation set in the training set, in (0, 1).
+    seed: as in `holdout`.
+
+  Returns:
+    the new fold.
 
   Raises:
-    ValueError: fraction out of range, or the training side has fewer than two persons.
+    ValueError: fraction out of range, or the training set has fewer than two subjects.
   """
   inner = holdout(index.take(fold.train), fraction, seed=seed)
   return Fold(fold.name, fold.train[inner.train], fold.test, fold.train[inner.test])
 
 
 def leave_one_subject_out(index: ExampleIndex) -> list[Fold]:
-  """LOSO: one fold a person, tested on that person, named by it; ascending names.
+  """LOSO: one fold per subject, named after its test subject, in ascending order.
 
   Raises:
     ValueError: subjects are unknown, or there is only one.
@@ -139,22 +154,22 @@ def leave_one_subject_out(index: ExampleIndex) -> list[Fold]:
   keys = subject_keys(index)
   names = sorted(set(keys))
   if names == [""]:
-    raise ValueError("leave-one-subject-out needs subjects, and this dataset names none")
+    raise ValueError("leave-one-subject-out needs subjects, and this dataset has none")
   if len(names) < 2:
     raise ValueError(f"leave-one-subject-out needs two subjects, there is only {names[0]!r}")
-  return [_fold(index, name, keys == name) for name in names]
+  return [_make_fold(index, name, keys == name) for name in names]
 
 
 def leave_one_database_out(index: ExampleIndex) -> list[Fold]:
-  """One fold a source database, tested on that database, named by it.
+  """One fold per source database, named after its test database.
 
   Raises:
-    ValueError: there are not two databases.
+    ValueError: fewer than two databases.
   """
   names = sorted(set(index.database))
   if len(names) < 2:
     raise ValueError(f"leave-one-database-out needs two databases, got {names}")
-  return [_fold(index, name, index.database == name) for name in names]
+  return [_make_fold(index, name, index.database == name) for name in names]
 
 
 def make_folds(
@@ -166,21 +181,24 @@ def make_folds(
   seed: int = 0,
   train: Sequence[str] = ("train",),
 ) -> list[Fold]:
-  """The folds of a rule by its name.
+  """Makes the folds of a split rule.
 
   Args:
-    index: of all splits that the rule looks at.
+    index: index of all splits that the rule uses.
     rule: one of RULES.
     folds: number of folds of "kfold" and "step".
-    holdout_share: share of the subjects that "holdout" tests on.
-    seed: of "kfold" and "holdout".
-    train: splits that "official" trains on.
+    holdout_share: share of the test set of "holdout", in (0, 1).
+    seed: seed of "kfold" and "holdout".
+    train: training splits of "official".
+
+  Returns:
+    the folds.
 
   Raises:
-    ValueError: unknown rule, or the examples cannot be divided so.
+    ValueError: unknown rule, or the examples cannot be divided by it.
   """
   if rule not in RULES:
-    raise ValueError(f"the rule of division must be one of {', '.join(RULES)}: {rule!r}")
+    raise ValueError(f"the split rule must be one of {', '.join(RULES)}: {rule!r}")
   makers = {
     "kfold": lambda: k_folds(index, folds, seed=seed),
     "step": lambda: step_folds(index, folds),
@@ -195,24 +213,27 @@ def make_folds(
 def official_fold(
   index: ExampleIndex, *, train: Sequence[str] = ("train",), test: str | None = None
 ) -> Fold:
-  """The division that the dataset's authors published, from the stored splits.
+  """The train/test split published by the dataset's authors, from the stored splits.
 
   Args:
-    index: read with all splits, for example `read_index(builder, "train+test")`.
-    train: splits to train on.
-    test: split to test on; None takes the first of "test", "validation" and "val" that is there
-      and not trained on. Other splits are on neither side.
+    index: index of all splits, for example `read_index(builder, "train+test")`.
+    train: training splits.
+    test: test split; None takes the first of "test", "validation" and "val" that exists and is
+      not a training split. Other splits are not used.
+
+  Returns:
+    the fold, named "official".
 
   Raises:
-    ValueError: there is no such split, or a known person stands on both sides.
+    ValueError: a split is missing, or a subject is in both training and test set.
   """
   splits = set(index.split)
   usual = [name for name in ("test", "validation", "val") if name not in train]
-  wanted = [test] if test is not None else usual
-  found = [name for name in wanted if name in splits]
+  candidates = [test] if test is not None else usual
+  found = [name for name in candidates if name in splits]
   if not splits.issuperset(train) or not found:
     raise ValueError(
-      f"an official division needs splits {' and '.join(train)}, and {' or '.join(wanted)}; there "
+      f"the official split needs {' and '.join(train)}, and {' or '.join(candidates)}; there "
       f"are: {', '.join(sorted(splits))}"
     )
   trained = np.flatnonzero(np.isin(index.split, list(train)))
@@ -222,58 +243,61 @@ def official_fold(
 
 
 def check_disjoint(index: ExampleIndex, fold: Fold) -> None:
-  """Refuses a division in which an example or a person stands on both sides.
+  """Checks that training and test set share no example and no subject.
 
   Raises:
-    ValueError: naming the files or subjects concerned, or saying that a side is empty.
+    ValueError: the shared files or subjects, or an empty set.
   """
   if not len(fold.train) or not len(fold.test):
-    side = "test" if len(fold.train) else "training"
-    raise ValueError(f"{fold.name}: the {side} side is empty")
+    empty = "test" if len(fold.train) else "training"
+    raise ValueError(f"{fold.name}: the {empty} set is empty")
   both = np.intersect1d(fold.train, fold.test)
   if both.size:
     raise ValueError(
-      f"{fold.name}: {both.size} examples are trained on and tested: "
-      f"{_listed(index.file[both].tolist())}"
+      f"{fold.name}: {both.size} examples are in both training and test set: "
+      f"{_join_names(index.file[both].tolist())}"
     )
   keys = subject_keys(index)
   shared = sorted((set(keys[fold.train]) & set(keys[fold.test])) - {""})
   if shared:
     raise ValueError(
-      f"{fold.name}: {len(shared)} subjects are trained on and tested: {_listed(shared)}"
+      f"{fold.name}: {len(shared)} subjects are in both training and test set: "
+      f"{_join_names(shared)}"
     )
 
 
-def _fold(index: ExampleIndex, name: str, tested: np.ndarray) -> Fold:
-  fold = Fold(name, np.flatnonzero(~tested), np.flatnonzero(tested))
+def _make_fold(index: ExampleIndex, name: str, is_test: np.ndarray) -> Fold:
+  fold = Fold(name, np.flatnonzero(~is_test), np.flatnonzero(is_test))
   check_disjoint(index, fold)
   return fold
 
 
-def _groups(index: ExampleIndex) -> np.ndarray:
-  """Object array [N]: what must stay together. Warns when that is not the person."""
+def _group_keys(index: ExampleIndex) -> np.ndarray:
+  """Object array [N]: group of each example that must not be split. Warns if not the subject."""
   keys = subject_keys(index)
   if (keys != "").all():
     return keys
   if (index.clip != "").all():
     logger.warning(
-      "this dataset names no subjects: clips are kept together, but one person may be trained on "
-      "and tested. Scores will be too good; give a subject for every example"
+      "this dataset has no subjects: clips are kept together, but a person may be in both training "
+      "and test set. Scores will be too good; give a subject for every example"
     )
-    return _objects([f"{d}/{c}" for d, c in zip(index.database, index.clip, strict=True)])
+    return _object_array([f"{d}/{c}" for d, c in zip(index.database, index.clip, strict=True)])
   logger.warning(
-    "this dataset names no subjects: single images are divided, and one person may be trained on "
-    "and tested. Scores will be too good; give a subject for every example"
+    "this dataset has no subjects: single images are split, and a person may be in both training "
+    "and test set. Scores will be too good; give a subject for every example"
   )
-  return _objects([str(number) for number in range(len(index))])
+  return _object_array([str(number) for number in range(len(index))])
 
 
-def _deal(groups: np.ndarray, labels: np.ndarray, shares: np.ndarray, seed: int) -> np.ndarray:
-  """int64 [N]: the part that each example goes to; groups stay whole, no part stays empty."""
+def _assign_groups(
+  groups: np.ndarray, labels: np.ndarray, shares: np.ndarray, seed: int
+) -> np.ndarray:
+  """int64 [N]: part of each example; groups are not split, no part is empty."""
   names, member = np.unique(groups, return_inverse=True)
   if len(names) < len(shares):
-    raise ValueError(f"{len(names)} persons cannot be divided into {len(shares)} disjoint parts")
-  # One column a class and one for the whole, each scaled so that all count alike.
+    raise ValueError(f"{len(names)} subjects cannot be divided into {len(shares)} disjoint parts")
+  # One column per class and one for all examples, scaled to equal weight.
   columns = np.zeros((len(names), int(labels.max()) + 2))
   np.add.at(columns, (member, labels), 1)
   columns[:, -1] = columns.sum(1)
@@ -283,26 +307,26 @@ def _deal(groups: np.ndarray, labels: np.ndarray, shares: np.ndarray, seed: int)
   shuffled = np.random.default_rng(seed).permutation(len(names))
   queue = shuffled[np.argsort(-columns[shuffled, -1], kind="stable")]
   missing = np.repeat(shares[:, None], columns.shape[1], axis=1)
-  dealt = np.empty(len(names), np.int64)
+  assigned = np.empty(len(names), np.int64)
   used = np.zeros(len(shares), bool)
-  for turn, group in enumerate(queue):
-    # How much the squared distance to the shares falls, in proportion to the share.
+  for count, group in enumerate(queue):
+    # Decrease of the squared distance to the target shares, relative to the share.
     gain = (2 * missing @ columns[group] - columns[group] @ columns[group]) / shares
-    if len(queue) - turn <= (~used).sum():
+    if len(queue) - count <= (~used).sum():
       gain = np.where(used, -np.inf, gain)
     part = int(np.argmax(gain))
-    dealt[group] = part
+    assigned[group] = part
     used[part] = True
     missing[part] -= columns[group]
-  return dealt[member]
+  return assigned[member]
 
 
-def _objects(values: Sequence[str]) -> np.ndarray:
+def _object_array(values: Sequence[str]) -> np.ndarray:
   out = np.empty(len(values), object)
   out[:] = values
   return out
 
 
-def _listed(names: Sequence[str]) -> str:
-  shown = ", ".join(names[:10])
-  return shown if len(names) <= 10 else f"{shown} and {len(names) - 10} more"
+def _join_names(names: Sequence[str]) -> str:
+  first = ", ".join(names[:10])
+  return first if len(names) <= 10 else f"{first} and {len(names) - 10} more"

@@ -1,7 +1,6 @@
-"""Decoded images of one split: random access, resized on the host, cached in memory when small."""
+"""Random access to the decoded, resized images of a split, cached in host memory when small."""
 
 import concurrent.futures
-import pathlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,22 +19,22 @@ MAX_THREADS = 8
 class ImageStore:
   """The images of a split as uint8 [image_size, image_size, 3] RGB arrays.
 
-  See `decoding` for how pictures are resized. When all decoded images fit into `cache_bytes`, each
-  is decoded once and kept.
+  See `decoding` for the resizing. When all decoded images fit into `cache_bytes`, each is decoded
+  once and cached.
 
   Attributes:
     index: ExampleIndex of the split; row i describes image i.
     image_size: side of the returned images, pixels.
     name: dataset and split, for messages.
-    cached: whether decoded images are kept.
-    resident: whether they lie on the devices; False.
+    cached: whether decoded images are cached.
+    on_device: whether the images are in device memory; False.
   """
 
   on_device = False
 
   def __init__(
     self,
-    builder: Any,
+    builder: tfds.core.DatasetBuilder,
     split: str = "train",
     *,
     image_size: int,
@@ -45,12 +44,12 @@ class ImageStore:
     """Opens a prepared dataset.
 
     Args:
-      builder: what `jax_me.datasets.catalog.prepare` returned.
+      builder: result of `jax_me.datasets.catalog.prepare`.
       split: name of the split.
       image_size: side of the images, pixels, at least 1.
-      cache_bytes: keep decoded images if all of the split's need no more; 0 never keeps.
-      threads: threads that decode, whoever asks for images; None takes the usable cores, at most
-        8. In a worker process there is one.
+      cache_bytes: cache decoded images if the whole split fits; 0 disables the cache.
+      threads: decoding threads, shared by all callers; None uses the available cores, at most 8.
+        A worker process has one.
 
     Raises:
       ValueError: no such split, or a number out of range.
@@ -75,20 +74,20 @@ class ImageStore:
 
   def _allocate(self) -> None:
     count = len(self.index) if self.cached else 0
-    # np.empty takes no memory until an image is written into it.
+    # np.empty uses no physical memory until an image is written.
     self._cache = np.empty((count, self.image_size, self.image_size, 3), np.uint8)
     self._filled = np.zeros(count, bool)
     self._sums = np.full((len(self.index), 2, 3), -1, np.int64)
-    # Starts its threads when first used.
+    # Threads start on first use.
     self._pool = concurrent.futures.ThreadPoolExecutor(self._threads, "decode")
 
   def __len__(self) -> int:
     return len(self.index)
 
   def __getstate__(self) -> dict[str, Any]:
-    # What goes to a worker process: no pixels, and one thread, for the workers are many.
-    nothing = {"_pool": None, "_cache": None, "_filled": None, "_sums": None, "cached": False}
-    return {**self.__dict__, **nothing, "_threads": 1}
+    # A worker process gets no pixels and one thread, since there are many workers.
+    cleared = {"_pool": None, "_cache": None, "_filled": None, "_sums": None, "cached": False}
+    return {**self.__dict__, **cleared, "_threads": 1}
 
   def __setstate__(self, state: dict[str, Any]) -> None:
     self.__dict__.update(state)
@@ -126,21 +125,21 @@ class ImageStore:
     return self._decode_all(positions)
 
   def channel_sums(self, positions: np.ndarray) -> np.ndarray:
-    """int64 [n, 2, 3]: each image's sum of values and sum of squares, for every channel.
+    """int64 [n, 2, 3]: each image's sum of values and sum of squares per channel.
 
-    An image is measured once, however many folds of a division ask for it.
+    The sums of an image are cached, so that several folds share them.
     """
-    levels = np.stack([np.arange(256), np.arange(256) ** 2])
+    powers = np.stack([np.arange(256), np.arange(256) ** 2])
     missing = positions[self._sums[positions, 0, 0] < 0]
     for start in range(0, len(missing), 64):
       part = missing[start : start + 64]
       for position, image in zip(part, self.images(part), strict=True):
         counts = [np.bincount(image[..., channel].ravel(), minlength=256) for channel in range(3)]
-        self._sums[position] = levels @ np.transpose(counts)
+        self._sums[position] = powers @ np.transpose(counts)
     return self._sums[positions]
 
   def batch(self, positions: np.ndarray) -> np.ndarray:
-    """As `images`; position -1 is padding and gives a black image."""
+    """Like `images`; position -1 is padding and gives a black image."""
     real = positions >= 0
     images = self.images(positions[real])
     if real.all():
@@ -152,25 +151,20 @@ class ImageStore:
   def _decode_all(self, positions: np.ndarray) -> np.ndarray:
     out = np.empty((len(positions), self.image_size, self.image_size, 3), np.uint8)
 
-    def decode_some(rows: range) -> None:
+    def decode_rows(rows: range) -> None:
       for row in rows:
         self._decode(int(positions[row]), out[row])
 
-    # OpenCV releases Python's lock, so threads decode side by side. Also one thread does it in
-    # the pool: several callers share the pool, and no more threads than wanted decode.
+    # OpenCV releases the GIL, so threads decode in parallel. The pool is used even for one thread:
+    # several callers share it, which limits the number of decoding threads.
     count = min(self._threads, len(positions))
-    for done in self._pool.map(decode_some, [range(i, len(out), count) for i in range(count)]):
-      assert done is None
+    for result in self._pool.map(decode_rows, [range(i, len(out), count) for i in range(count)]):
+      assert result is None
     return out
 
   def _decode(self, position: int, out: np.ndarray) -> None:
     if not decode_into(out, self.encoded(position)):
       raise ValueError(
         f"image {position} ({self.index.file[position]}) of {self.name} cannot be decoded: the "
-        f"dataset is damaged; delete {dataset_folder(self._records)} and build it again"
+        f"dataset is damaged; delete {self._records.dataset_info.data_dir} and build it again"
       )
-
-
-def dataset_folder(records: Any) -> pathlib.Path:
-  """Where the records of a TFDS data source lie."""
-  return pathlib.Path(records.dataset_info.data_dir)

@@ -1,17 +1,20 @@
-"""What is known of every example (label, subject, clip, ...) without decoding a single image.
+"""Metadata of every example (label, subject, clip, ...), readable without decoding images.
 
-Each split of a dataset has a file `index-<split>.jsonl` beside its records: one JSON row an
-example, in the order of storage. Folds, samplers and reports read it; row i belongs to record i.
+Each split of a dataset has a file `index-<split>.jsonl` beside its records: one JSON row per
+example, in storage order, so that row i describes record i. Folds, samplers and reports use it.
 """
 
 import dataclasses
 import json
 import pathlib
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+  import tensorflow_datasets as tfds
 
 TEXT_FIELDS = ("subject", "clip", "database", "file", "split")
 NUMBER_FIELDS = ("label", "frame", "onset", "apex", "offset")
@@ -22,17 +25,17 @@ class ExampleIndex:
   """The columns of a split; all arrays have shape [N] and row i describes stored example i.
 
   Attributes:
-    label_names: names of the classes; `label` holds positions in it.
+    label_names: names of the classes; `label` holds indices into it.
     label: int32 class of each example.
-    subject: object array of str, "" where the person is unknown.
+    subject: object array of str, "" where unknown.
     clip: object array of str, "" for single photographs. Unique only within a subject.
-    database: object array of str, the source dataset ("" when there is only one).
+    database: object array of str, the source database ("" when there is only one).
     file: object array of str, relative name of the source; unique in the split.
-    split: object array of str, the stored split that the example stands in.
+    split: object array of str, the stored split of the example.
     frame: int32 position in the clip, -1 unknown.
     onset, apex, offset: int32 frame numbers of the expression in its clip, -1 unknown.
-    targets: float32 [N, C], probability of every class, where the dataset has shares of votes for
-      all examples; None otherwise.
+    targets: float32 [N, C], probability of every class, where the dataset has vote shares for all
+      examples; None otherwise.
   """
 
   label_names: tuple[str, ...]
@@ -52,23 +55,23 @@ class ExampleIndex:
     return len(self.label)
 
   def take(self, indices: Sequence[int] | np.ndarray) -> "ExampleIndex":
-    """The same columns for some examples only; row i then describes example indices[i]."""
+    """The index of a subset of examples; row i then describes example indices[i]."""
     columns = {name: getattr(self, name)[indices] for name in TEXT_FIELDS + NUMBER_FIELDS}
     targets = None if self.targets is None else self.targets[indices]
     return ExampleIndex(label_names=self.label_names, targets=targets, **columns)
 
   def class_counts(self) -> dict[str, int]:
-    """Number of examples of each class, classes without examples included."""
+    """Number of examples of each class, including classes without examples."""
     counts = np.bincount(self.label, minlength=len(self.label_names))
     return {name: int(count) for name, count in zip(self.label_names, counts, strict=True)}
 
 
-def make_index(label_names: Sequence[str], rows: Sequence[dict[str, Any]]) -> ExampleIndex:
-  """Builds the columns from one dict an example; fields that a dict lacks are unknown."""
+def make_index(label_names: Sequence[str], rows: Sequence[Mapping[str, object]]) -> ExampleIndex:
+  """Builds the index from one mapping per example; missing fields count as unknown."""
   columns: dict[str, np.ndarray] = {}
   for name in TEXT_FIELDS:
     column = np.empty(len(rows), object)
-    # Interned: a subject's name is one object, however many frames show that person.
+    # Interned: all frames of a subject share one string object.
     column[:] = [sys.intern(str(row.get(name, ""))) for row in rows]
     columns[name] = column
   for name in NUMBER_FIELDS:
@@ -79,17 +82,17 @@ def make_index(label_names: Sequence[str], rows: Sequence[dict[str, Any]]) -> Ex
 
 
 def index_path(folder: str | pathlib.Path, split: str) -> pathlib.Path:
-  """Where the index of a split lies in a dataset's version folder."""
+  """Path of a split's index in the dataset's version folder."""
   return pathlib.Path(folder) / f"index-{split}.jsonl"
 
 
-def read_index(builder: Any, split: str = "train") -> ExampleIndex:
+def read_index(builder: "tfds.core.DatasetBuilder", split: str = "train") -> ExampleIndex:
   """Reads the index of one split, or of several joined by "+", of a prepared dataset.
 
   Args:
     builder: a TFDS builder returned by `jax_me.datasets.catalog.prepare`.
-    split: name of a split of that dataset, or for example "train+test": the examples of train,
-      then those of test, as TFDS reads them.
+    split: name of a split of that dataset, or for example "train+test": the examples of train
+      followed by those of test, as in TFDS.
 
   Raises:
     ValueError: the dataset has no such split, or no index beside it.

@@ -1,7 +1,7 @@
-"""Names of expressions: one spelling for all datasets, and maps between their codes.
+"""Expression labels: canonical names for all datasets, and mappings between their class codes.
 
-The same code means different things in different datasets (1 is happy in AffectNet and surprise
-in RAF-DB), so codes are only ever translated by name.
+The same code means different classes in different datasets (1 is happy in AffectNet and surprise
+in RAF-DB), so codes are mapped only by name.
 """
 
 import re
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-# The order of AffectNet's codes, which most published models share.
+# In the order of AffectNet's codes, which most published models use.
 EMOTIONS = (
   "neutral",
   "happiness",
@@ -21,8 +21,8 @@ EMOTIONS = (
   "contempt",
 )
 
-# What micro-expression datasets name beside neutral: suppressed expressions, and all that fits
-# nowhere else.
+# Classes of micro-expression datasets besides neutral, including suppressed expressions and a
+# rest class.
 MICRO_EMOTIONS = (*EMOTIONS[1:], "repression", "others")
 
 # Three classes of the micro-expression challenge MEGC 2019, in the order of its codes.
@@ -62,10 +62,10 @@ _GROUP_OF = {
 
 
 def normalize_label(name: str) -> str:
-  """Lower case, single spaces, without the "-" and "_" that datasets put between words.
+  """Lower case with single spaces; "-" and "_" between words become spaces.
 
   Raises:
-    ValueError: nothing is left.
+    ValueError: the label is empty.
   """
   text = re.sub(r"[\s_\-]+", " ", name).strip().casefold()
   if not text:
@@ -74,16 +74,16 @@ def normalize_label(name: str) -> str:
 
 
 def canonical_label(name: str) -> str:
-  """One name for all spellings of an expression: "Happy" and "joy" give "happiness".
+  """Canonical name of an expression: "Happy" and "joy" give "happiness".
 
-  A name that is not an expression known here comes back normalised.
+  An unknown name is only normalised.
   """
   text = normalize_label(name)
   return _CANONICAL.get(text, text)
 
 
 def label_mapping(source: Sequence[str], target: Sequence[str]) -> np.ndarray:
-  """Translates codes of one dataset into codes of another by name.
+  """Maps the class codes of one dataset to those of another by name.
 
   Args:
     source: S class names in the order of their codes.
@@ -93,7 +93,7 @@ def label_mapping(source: Sequence[str], target: Sequence[str]) -> np.ndarray:
     int32 [S], the target code of every source code; -1 where the target has no such class.
 
   Raises:
-    ValueError: two target names mean the same, or no class is common to both.
+    ValueError: two target names are the same expression, or there is no common class.
   """
   codes: dict[str, int] = {}
   for code, name in enumerate(target):
@@ -108,15 +108,15 @@ def label_mapping(source: Sequence[str], target: Sequence[str]) -> np.ndarray:
 
 
 def expression_group(name: str) -> str | None:
-  """ "negative", "positive" or "surprise"; None for neutral, others and what is not known here.
+  """ "negative", "positive" or "surprise"; None for neutral, others and unknown names.
 
-  The MEGC 2019 protocol counts less as negative in CASME II (disgust and repression only): where
-  a protocol has its own list of samples, that list decides.
+  The MEGC 2019 protocol has fewer negative classes for CASME II (disgust and repression only): if
+  a protocol has its own list of samples, use that list.
   """
   return _GROUP_OF.get(canonical_label(name))
 
 
 def group_mapping(source: Sequence[str]) -> np.ndarray:
-  """int32 [S] code in GROUPS of every class; -1 for classes that belong to none."""
+  """int32 [S] code in GROUPS of every class; -1 for classes without a group."""
   groups = [expression_group(name) for name in source]
   return np.array([-1 if group is None else GROUPS.index(group) for group in groups], np.int32)

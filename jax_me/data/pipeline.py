@@ -1,15 +1,15 @@
 """Batches for training and evaluation: Grain over a TFDS dataset's array_record files.
 
 A batch is {"image": uint8 [B, H, W, 3], "label": int32 [B], "mask": bool [B], "index": int32 [B]}
-and, where the dataset has shares of votes, "targets": float32 [B, C]. `index` is the example's
-place in its split, so it leads back to the file, subject and clip in the ExampleIndex. Several
-processes each get their own rows of the same global batches.
+and, where the dataset has vote shares, "targets": float32 [B, C]. `index` is the example's
+position in its split and gives its file, subject and clip in the ExampleIndex. Each of several
+processes gets its own rows of the same global batches.
 """
 
 import hashlib
 import sys
-from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol, SupportsInt
 
 import cv2
 import grain
@@ -18,10 +18,10 @@ from absl import flags
 
 from jax_me.data.device_images import DeviceImages
 from jax_me.data.image_store import ImageStore
-from jax_me.data.sampling import BalancedSampler, ShuffledSampler, checked_indices
+from jax_me.data.sampling import BalancedSampler, ShuffledSampler, validate_indices
 
 ImageSource = ImageStore | DeviceImages
-# "image" lies on the devices where the images do.
+# "image" is a jax.Array when the images are in device memory; all else is NumPy.
 Batch = dict[str, Any]
 
 PREFETCHED_BATCHES = 2
@@ -40,28 +40,31 @@ def train_batches(
 ) -> "TrainBatches":
   """Endless shuffled batches whose position can be saved and restored.
 
-  The examples form an endless stream: epoch after epoch, each a new permutation in which every
-  example stands once. Batches are cut from that stream one after another, so nothing is dropped
-  at an epoch's end; a batch may hold the end of one epoch and the start of the next.
-  The stream depends on indices, seed and balanced only, not on workers or processes.
+  The examples form an endless stream of epochs, each a new permutation of all examples.
+  Consecutive batches are consecutive parts of that stream, so nothing is dropped at the end of an
+  epoch; a batch may span two epochs. The stream depends only on indices, seed and balanced, not
+  on workers or processes.
 
   Args:
     store: the images.
-    batch_size: global batch, shared out over the processes.
-    seed: non-negative; another seed, another order.
-    indices: examples to use, for example a fold's training side; None takes all.
-    balanced: draw every class equally often instead (an epoch then repeats rare classes).
-    workers: processes that decode; 0 decodes in threads of this one, which is enough unless
-      cores idle. Ignored when the store keeps decoded images.
+    batch_size: global batch size, a multiple of process_count.
+    seed: non-negative seed of the sampling order.
+    indices: examples to use, for example a fold's training set; None takes all.
+    balanced: draw every class equally often (an epoch then repeats rare classes).
+    workers: decoding processes; 0 decodes in threads of this process, which is enough unless
+      cores are idle. Ignored when the store caches decoded images.
     process_index: this process among process_count (`jax.process_index()`).
     process_count: processes that share each global batch (`jax.process_count()`).
 
+  Returns:
+    an endless iterator of batches.
+
   Raises:
-    ValueError: no examples, an index outside the split, or a batch that cannot be shared out.
+    ValueError: no examples, an index outside the split, or an indivisible batch size.
   """
-  order = make_sampler(store, seed=seed, indices=indices, balanced=balanced)
-  rows = _own_rows(batch_size, process_index, process_count)
-  return TrainBatches(store, order, batch_size, rows, workers)
+  sampler = make_sampler(store, seed=seed, indices=indices, balanced=balanced)
+  rows = _process_rows(batch_size, process_index, process_count)
+  return TrainBatches(store, sampler, batch_size, rows, workers)
 
 
 def make_sampler(
@@ -71,12 +74,21 @@ def make_sampler(
   indices: Sequence[int] | np.ndarray | None = None,
   balanced: bool = False,
 ) -> ShuffledSampler:
-  """The endless stream of examples that `train_batches` cuts into batches; arguments as there.
+  """Makes the sampler whose stream `train_batches` splits into batches.
+
+  Args:
+    store: the images.
+    seed: non-negative seed of the sampling order.
+    indices: examples to use; None takes all.
+    balanced: draw every class equally often.
+
+  Returns:
+    the sampler.
 
   Raises:
     ValueError: no examples, or an index outside the split.
   """
-  chosen = _chosen(store, indices)
+  chosen = _select_indices(store, indices)
   if balanced:
     return BalancedSampler(chosen, store.index.label[chosen], seed)
   return ShuffledSampler(chosen, seed)
@@ -86,64 +98,64 @@ class TrainBatches(Iterator[Batch]):
   """Iterator of training batches; see `train_batches`.
 
   Attributes:
-    batch_size: global batch.
-    epoch_size: examples in an epoch.
-    examples_seen: examples of the stream that were handed out, over all processes.
+    batch_size: global batch size.
+    epoch_size: examples per epoch.
+    examples_seen: examples drawn from the stream so far, over all processes.
   """
 
   def __init__(
-    self, store: ImageSource, order: ShuffledSampler, batch_size: int, rows: slice, workers: int
+    self, store: ImageSource, sampler: ShuffledSampler, batch_size: int, rows: slice, workers: int
   ):
     if workers < 0:
       raise ValueError(f"workers must be 0 or more, got {workers}")
     self.batch_size = batch_size
-    self.epoch_size = len(order)
+    self.epoch_size = len(sampler)
     self.examples_seen = 0
     self._store = store
-    self._order = order
+    self._sampler = sampler
     self._rows = rows
     self._workers = 0 if store.cached else workers
     self._iterator: Any = None
 
   def __next__(self) -> Batch:
     if self._iterator is None:
-      plan = _TrainPlan(self._order, self.examples_seen, self.batch_size, self._rows)
-      self._iterator = _start(_BatchSource(self._store, plan), self._workers)
+      batch_indices = _TrainIndices(self._sampler, self.examples_seen, self.batch_size, self._rows)
+      self._iterator = _make_iterator(_BatchSource(self._store, batch_indices), self._workers)
     batch = next(self._iterator)
     if self._workers:
-      # Workers hand over views of shared memory, which would stay open as long as the batch lives.
+      # Workers return views of shared memory, which would stay open as long as the batch exists.
       batch = {name: np.array(array, subok=False) for name, array in batch.items()}
     self.examples_seen += self.batch_size
     return batch
 
-  def get_state(self) -> dict[str, Any]:
-    """JSON-able position: after `set_state` the next batch is the one that would come next now."""
+  def get_state(self) -> dict[str, int | str]:
+    """JSON-ready position; `set_state` continues with the batch that would be next now."""
     return {"examples_seen": self.examples_seen, "order": self._fingerprint()}
 
-  def set_state(self, state: dict[str, Any]) -> None:
+  def set_state(self, state: Mapping[str, int | str]) -> None:
     """Continues at a saved position, with any number of workers or processes.
 
     Raises:
-      ValueError: the state belongs to other examples, another seed or another way of drawing.
+      ValueError: the state is of other examples, another seed or another sampler.
     """
     if state["order"] != self._fingerprint():
       raise ValueError(
-        "the saved data position belongs to another order of examples: the dataset, fold, seed or "
-        "balanced sampling changed since it was saved. Start in a new workdir"
+        "the saved data position belongs to another sampling order: the dataset, fold, seed or "
+        "balanced sampling has changed since it was saved. Start in a new workdir"
       )
     self.close()
     self.examples_seen = int(state["examples_seen"])
 
   def close(self) -> None:
-    """Stops the threads and worker processes; the next call of `next` starts them again."""
+    """Stops threads and worker processes; the next call of `next` restarts them."""
     if self._iterator is not None:
       self._iterator.close()
       self._iterator = None
 
   def _fingerprint(self) -> str:
-    digest = hashlib.sha256(f"{self._order.state_name} {self._order.seed}".encode())
-    digest.update(self._order.indices.tobytes())
-    digest.update(self._store.index.label[self._order.indices].tobytes())
+    digest = hashlib.sha256(f"{self._sampler.state_name} {self._sampler.seed}".encode())
+    digest.update(self._sampler.indices.tobytes())
+    digest.update(self._store.index.label[self._sampler.indices].tobytes())
     return digest.hexdigest()[:16]
 
 
@@ -155,36 +167,39 @@ def eval_batches(
   process_index: int = 0,
   process_count: int = 1,
 ) -> "EvalBatches":
-  """Every example exactly once, in the given order; the last batch is padded.
+  """Batches with every example exactly once, in the given order; the last batch is padded.
 
-  All batches have the same shape and all processes the same number of them. Padding has mask
-  False, index -1, label 0 and a black image.
+  All batches have the same shape and all processes get the same number of batches. Padding has
+  mask False, index -1, label 0 and a black image.
 
   Args:
     store: the images.
-    batch_size: global batch, shared out over the processes.
-    indices: examples to use, for example a fold's test side; None takes all.
+    batch_size: global batch size, a multiple of process_count.
+    indices: examples to use, for example a fold's test set; None takes all.
     process_index: this process among process_count.
     process_count: processes that share each global batch.
 
+  Returns:
+    a reusable iterable of batches.
+
   Raises:
-    ValueError: no examples, an index outside the split, or a batch that cannot be shared out.
+    ValueError: no examples, an index outside the split, or an indivisible batch size.
   """
-  rows = _own_rows(batch_size, process_index, process_count)
-  return EvalBatches(store, _chosen(store, indices), batch_size, rows)
+  rows = _process_rows(batch_size, process_index, process_count)
+  return EvalBatches(store, _select_indices(store, indices), batch_size, rows)
 
 
 class EvalBatches:
-  """Iterable of evaluation batches, as often as wanted; `len` is the number of batches."""
+  """Reusable iterable of evaluation batches; `len` is the number of batches."""
 
   def __init__(self, store: ImageSource, indices: np.ndarray, batch_size: int, rows: slice):
-    self._source = _BatchSource(store, _EvalPlan(indices, batch_size, rows))
+    self._source = _BatchSource(store, _EvalIndices(indices, batch_size, rows))
 
   def __len__(self) -> int:
     return len(self._source)
 
   def __iter__(self) -> Iterator[Batch]:
-    iterator = _start(self._source, workers=0)
+    iterator = _make_iterator(self._source, workers=0)
     try:
       yield from iterator
     finally:
@@ -196,10 +211,10 @@ def channel_statistics(
 ) -> tuple[np.ndarray, np.ndarray]:
   """Mean and standard deviation of each colour channel over all pixels of some images.
 
-  Pass the training side of a fold only: statistics of test images would leak.
+  Pass only the training set of a fold, otherwise test data leaks into the statistics.
 
   Args:
-    store: the images, taken at their size in the store.
+    store: the images, at the store's size.
     indices: examples to use; None takes all.
 
   Returns:
@@ -208,7 +223,7 @@ def channel_statistics(
   Raises:
     ValueError: no examples, or an index outside the split.
   """
-  chosen = _chosen(store, indices)
+  chosen = _select_indices(store, indices)
   total, squares = store.channel_sums(chosen).sum(0)
   pixels = len(chosen) * store.image_size**2
   mean = total / pixels
@@ -216,27 +231,27 @@ def channel_statistics(
   return (mean / 255).astype(np.float32), (std / 255).astype(np.float32)
 
 
-class _Plan(Protocol):
-  """Which examples this process's part of batch n holds; -1 is padding."""
+class _BatchIndices(Protocol):
+  """Examples in this process's rows of batch n; -1 is padding."""
 
   def __len__(self) -> int: ...
 
   def __call__(self, number: int) -> np.ndarray: ...
 
 
-class _TrainPlan:
-  def __init__(self, order: ShuffledSampler, start: int, batch_size: int, rows: slice):
-    self._order, self._start, self._batch_size, self._rows = order, start, batch_size, rows
+class _TrainIndices:
+  def __init__(self, sampler: ShuffledSampler, start: int, batch_size: int, rows: slice):
+    self._sampler, self._start, self._batch_size, self._rows = sampler, start, batch_size, rows
 
   def __len__(self) -> int:
-    return sys.maxsize // 2  # endless: Grain wants a length
+    return sys.maxsize // 2  # endless, but Grain needs a length
 
   def __call__(self, number: int) -> np.ndarray:
     first = self._start + number * self._batch_size + self._rows.start
-    return self._order.at(first, self._rows.stop - self._rows.start)
+    return self._sampler.at(first, self._rows.stop - self._rows.start)
 
 
-class _EvalPlan:
+class _EvalIndices:
   def __init__(self, indices: np.ndarray, batch_size: int, rows: slice):
     self._batches = -(-len(indices) // batch_size)
     padding = np.full(self._batches * batch_size - len(indices), -1, np.int64)
@@ -250,18 +265,18 @@ class _EvalPlan:
 
 
 class _BatchSource:
-  """Grain's view of the work: element n is batch n."""
+  """Random-access data source for Grain: element n is batch n."""
 
-  def __init__(self, store: ImageSource, plan: _Plan):
+  def __init__(self, store: ImageSource, batch_indices: _BatchIndices):
     self._store = store
-    self._plan = plan
+    self._batch_indices = batch_indices
     self.on_device = store.on_device
 
   def __len__(self) -> int:
-    return len(self._plan)
+    return len(self._batch_indices)
 
-  def __getitem__(self, number: Any) -> Batch:
-    index = self._plan(int(number))
+  def __getitem__(self, number: SupportsInt) -> Batch:
+    index = self._batch_indices(int(number))
     mask = index >= 0
     label = np.zeros(len(index), np.int32)
     label[mask] = self._store.index.label[index[mask]]
@@ -276,44 +291,43 @@ class _BatchSource:
     return batch
 
 
-def _start(source: _BatchSource, workers: int) -> Any:
-  if source.on_device:  # there is nothing to prepare ahead
+def _make_iterator(source: _BatchSource, workers: int) -> Any:
+  if source.on_device:  # nothing to prefetch
     return (source[number] for number in range(len(source)))
   dataset = grain.MapDataset.source(source).to_iter_dataset(
     grain.ReadOptions(num_threads=PREFETCHED_BATCHES, prefetch_buffer_size=PREFETCHED_BATCHES)
   )
   if workers:
-    # Grain asks absl for its flags, which only programs started by absl have parsed.
+    # Grain reads absl flags, which are parsed only in programs started by absl.
     if not flags.FLAGS.is_parsed():
       flags.FLAGS.mark_as_parsed()
     dataset = dataset.mp_prefetch(
       grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=1),
-      worker_init_fn=_start_worker,
+      worker_init_fn=_init_worker,
     )
   return iter(dataset)
 
 
-def _start_worker(worker: int, workers: int) -> None:
+def _init_worker(worker: int, workers: int) -> None:
   del worker, workers
-  cv2.setNumThreads(1)  # the workers are the parallelism
+  cv2.setNumThreads(1)  # parallelism comes from the workers
 
 
-def _chosen(store: ImageSource, indices: Sequence[int] | np.ndarray | None) -> np.ndarray:
-  chosen = checked_indices(np.arange(len(store)) if indices is None else indices)
+def _select_indices(store: ImageSource, indices: Sequence[int] | np.ndarray | None) -> np.ndarray:
+  chosen = validate_indices(np.arange(len(store)) if indices is None else indices)
   if chosen.max() >= len(store):
     raise ValueError(f"index {chosen.max()} is outside {store.name}, which has {len(store)} images")
   return chosen
 
 
-def _own_rows(batch_size: int, process_index: int, process_count: int) -> slice:
+def _process_rows(batch_size: int, process_index: int, process_count: int) -> slice:
   if batch_size < 1:
     raise ValueError(f"batch_size must be at least 1, got {batch_size}")
   if process_count < 1 or not 0 <= process_index < process_count:
     raise ValueError(f"process {process_index} of {process_count} does not exist")
   if batch_size % process_count:
     raise ValueError(
-      f"the global batch_size {batch_size} cannot be shared out evenly over "
-      f"{process_count} processes"
+      f"the global batch_size {batch_size} must be a multiple of the {process_count} processes"
     )
   share = batch_size // process_count
   return slice(process_index * share, (process_index + 1) * share)

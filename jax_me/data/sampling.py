@@ -1,46 +1,47 @@
-"""In which order training sees the examples: endless, reshuffled every epoch, random access.
+"""Sampling order of training examples: endless, reshuffled every epoch, random access.
 
-An order maps a position in the endless stream to an example, as a pure function of the seed. So
-a training run can be resumed anywhere, with another number of processes or workers, and still
-sees what it would have seen.
+A sampler maps a position in the endless stream to an example, as a pure function of the seed. A
+training run can therefore be resumed at any position, with another number of processes or workers,
+and continues with the same examples.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 
-# A batch reaches into two epochs, and another batch may be prepared beside it.
-KEPT_EPOCHS = 3
+# A batch may span two epochs while another batch is prepared in parallel.
+CACHED_EPOCHS = 3
 
 
 class ShuffledSampler:
-  """Every epoch is another permutation of the examples: each is seen exactly once in it.
+  """Every epoch is a new permutation of the examples, each exactly once.
 
   Attributes:
     indices: int64 [N] the examples.
-    seed: start of all permutations; epoch e uses the generator seeded with (seed, e).
+    seed: epoch e uses the generator seeded with (seed, e).
+    state_name: identifies the sampler in saved data positions; must not change.
   """
 
   state_name = "ShuffledOrder"
 
   def __init__(self, indices: Sequence[int] | np.ndarray, seed: int):
-    self.indices = checked_indices(indices)
-    self.seed = checked_seed(seed)
-    self._recent: dict[int, np.ndarray] = {}
+    self.indices = validate_indices(indices)
+    self.seed = validate_seed(seed)
+    self._epochs: dict[int, np.ndarray] = {}
 
   def __len__(self) -> int:
     """Examples in an epoch."""
     return len(self.indices)
 
   def epoch(self, epoch: int) -> np.ndarray:
-    """int64 [N] examples of an epoch in the order in which they are seen."""
-    known = self._recent.get(epoch)
-    if known is None:
-      known = np.random.default_rng([self.seed, epoch]).permutation(self.indices)
-      kept = list(self._recent.items())[1 - KEPT_EPOCHS :]
-      # A new dict instead of a change: several threads prepare batches.
-      self._recent = {**dict(kept), epoch: known}
-    return known
+    """int64 [N] examples of an epoch in sampling order."""
+    cached = self._epochs.get(epoch)
+    if cached is None:
+      cached = np.random.default_rng([self.seed, epoch]).permutation(self.indices)
+      kept = list(self._epochs.items())[1 - CACHED_EPOCHS :]
+      # A new dict instead of an update: several threads prepare batches.
+      self._epochs = {**dict(kept), epoch: cached}
+    return cached
 
   def at(self, start: int, count: int) -> np.ndarray:
     """int64 [count] examples at stream positions start, start + 1, ..."""
@@ -56,9 +57,9 @@ class ShuffledSampler:
 class BalancedSampler(ShuffledSampler):
   """Every class is drawn equally often; an epoch still has N draws.
 
-  Class c takes every C-th place of the stream (in an order reshuffled with every round of C
-  places) and goes through its own examples in permutations, so that the examples of a rare class
-  come several times an epoch, each equally often.
+  The stream consists of rounds of C positions, one for each of the C classes in random order. Each
+  class has its own shuffled stream, so the examples of a rare class are repeated within an epoch,
+  each equally often.
   """
 
   state_name = "BalancedOrder"
@@ -89,15 +90,19 @@ class BalancedSampler(ShuffledSampler):
     first, skipped = divmod(start, round_length)
     rounds = range(first, (start + count - 1) // round_length + 1)
     drawn = [
-      self._classes[chosen].at(turn, 1)[0]
-      for turn in rounds
-      for chosen in np.random.default_rng([self.seed, turn, 1]).permutation(round_length)
+      self._classes[label].at(number, 1)[0]
+      for number in rounds
+      for label in np.random.default_rng([self.seed, number, 1]).permutation(round_length)
     ]
     return np.array(drawn[skipped : skipped + count], np.int64)
 
 
-def checked_indices(indices: Sequence[int] | np.ndarray) -> np.ndarray:
-  """int64 copy of a non-empty list of different, non-negative example indices; else ValueError."""
+def validate_indices(indices: Sequence[int] | np.ndarray) -> np.ndarray:
+  """Returns an int64 copy of non-empty, unique, non-negative example indices.
+
+  Raises:
+    ValueError: the indices are invalid.
+  """
   array = np.array(indices)
   if array.ndim != 1 or array.size == 0 or array.dtype.kind not in "iu":
     raise ValueError(
@@ -108,12 +113,16 @@ def checked_indices(indices: Sequence[int] | np.ndarray) -> np.ndarray:
     raise ValueError(f"indices must not be negative, got {array.min()}")
   values, counts = np.unique(array, return_counts=True)
   if (counts > 1).any():
-    raise ValueError(f"indices must be different, but {values[counts > 1][0]} stands twice")
+    raise ValueError(f"indices must be unique, but {values[counts > 1][0]} occurs more than once")
   return array
 
 
-def checked_seed(seed: int) -> int:
-  """The seed, if it is a non-negative integer; else ValueError."""
+def validate_seed(seed: int) -> int:
+  """Returns the seed as int.
+
+  Raises:
+    ValueError: not a non-negative integer.
+  """
   if not isinstance(seed, int | np.integer) or seed < 0:
     raise ValueError(f"seed must be a non-negative integer, got {seed!r}")
   return int(seed)

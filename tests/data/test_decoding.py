@@ -7,7 +7,7 @@ import pytest
 from jax_me.data import decoding
 
 
-def smooth_picture(height, width):
+def smooth_image(height, width):
   """Low-frequency colours, so that resizing methods differ by little."""
   y, x = np.mgrid[0:height, 0:width] / max(height, width)
   waves = [np.sin(3 * x + 2 * y), np.cos(4 * y), np.sin(5 * x * y)]
@@ -17,25 +17,25 @@ def smooth_picture(height, width):
 @pytest.mark.parametrize("shape", [(64, 64), (640, 640), (200, 320), (33, 900)])
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
 def test_decoding_resizes_to_the_square(shape, suffix):
-  picture = smooth_picture(*shape)
-  encoded = cv2.imencode(suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
+  image = smooth_image(*shape)
+  encoded = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
   decoded = decoding.decode_image(encoded, 64)
   assert decoded.shape == (64, 64, 3) and decoded.dtype == np.uint8
-  # One reference for all: averaging the full picture by areas (or enlarging it bilinearly).
+  # One reference for all: area averaging of the full image (or bilinear enlargement).
   shrinks = min(shape) >= 64
   method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-  expected = cv2.resize(picture, (64, 64), interpolation=method)
+  expected = cv2.resize(image, (64, 64), interpolation=method)
   assert np.abs(decoded.astype(int) - expected).mean() < 2
 
 
 def test_shrinking_does_not_alias():
-  # A checkerboard of single pixels is grey when seen from afar.
+  # A checkerboard of single pixels averages to grey.
   board = np.indices((256, 256)).sum(0) % 2 * np.uint8(255)
   encoded = cv2.imencode(".png", np.repeat(board[..., None], 3, -1).astype(np.uint8))[1].tobytes()
   assert np.abs(decoding.decode_image(encoded, 32).astype(int) - 127).max() <= 1
 
 
-def test_bytes_that_are_no_picture_decode_to_none():
+def test_invalid_bytes_decode_to_none():
   assert decoding.decode_image(b"", 8) is None and decoding.decode_image(b"\xff\xd8\xff", 8) is None
   assert (
     decoding.jpeg_size(b"\x89PNG") is None and decoding.jpeg_size(b"\xff\xd8ab" + bytes(20)) is None
@@ -44,7 +44,7 @@ def test_bytes_that_are_no_picture_decode_to_none():
 
 @pytest.mark.parametrize("flags", [[], [cv2.IMWRITE_JPEG_PROGRESSIVE, 1]])
 def test_size_is_read_from_the_header(flags):
-  encoded = cv2.imencode(".jpg", smooth_picture(41, 77), flags)[1].tobytes()
+  encoded = cv2.imencode(".jpg", smooth_image(41, 77), flags)[1].tobytes()
   assert decoding.jpeg_size(encoded) == (41, 77)
 
 
@@ -64,6 +64,6 @@ def test_strong_shrinking_averages(shape, method):
   np.testing.assert_array_equal(decoding.resize_image(noise, 64), expected)
 
 
-def test_a_picture_of_the_right_size_is_left_alone():
-  picture = smooth_picture(64, 64)
-  assert decoding.resize_image(picture, 64) is picture
+def test_an_image_of_the_right_size_is_returned_unchanged():
+  image = smooth_image(64, 64)
+  assert decoding.resize_image(image, 64) is image

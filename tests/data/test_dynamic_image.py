@@ -1,4 +1,4 @@
-"""The rank-pooled picture of a clip."""
+"""Dynamic images by rank pooling."""
 
 import numpy as np
 import pytest
@@ -54,22 +54,22 @@ def test_brightening_is_above_the_middle_and_darkening_below():
   assert dynamic_image(darker, 5, 6.0).max() < 120
 
 
-def test_mirrored_frames_give_the_mirrored_picture():
+def test_mirrored_frames_give_the_mirrored_image():
   frames = list(np.random.default_rng(1).integers(90, 120, (7, 8, 8, 3)).astype(np.uint8))
   mirrored = dynamic_image([frame[:, ::-1] for frame in frames], 7, 6.0)
   np.testing.assert_array_equal(mirrored, dynamic_image(frames, 7, 6.0)[:, ::-1])
 
 
 @pytest.mark.parametrize(
-  ("frames", "count", "gain", "complaint"),
+  ("frames", "count", "gain", "message"),
   [
     (clip_of([1, 2]), 2, 0.0, "gain above 0"),
-    (clip_of([1, 2]), 3, 1.0, "promised 3 frames and got 2"),
-    (clip_of([1, 2]), 1, 1.0, "promised 1 frames and got 2"),
+    (clip_of([1, 2]), 3, 1.0, "expected 3 frames and got 2"),
+    (clip_of([1, 2]), 1, 1.0, "expected 1 frames and got 2"),
     ([np.zeros((4, 4, 3), np.uint8), np.zeros((4, 5, 3), np.uint8)], 2, 1.0, r"\[4, 5, 3\]"),
     ([np.zeros((4, 4, 3), np.float32)], 1, 1.0, "float32"),
   ],
 )
-def test_bad_clips(frames, count, gain, complaint):
-  with pytest.raises(ValueError, match=complaint):
+def test_invalid_clips(frames, count, gain, message):
+  with pytest.raises(ValueError, match=message):
     dynamic_image(frames, count, gain)

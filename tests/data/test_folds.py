@@ -1,4 +1,4 @@
-"""Folds: nobody on both sides, everybody tested once, classes spread, and the guard."""
+"""Folds: disjoint subjects, every example tested once, stratification, checks."""
 
 import numpy as np
 import pytest
@@ -16,17 +16,17 @@ def make(rows, classes=3):
 
 @st.composite
 def datasets(draw, least=2):
-  people = draw(st.integers(least, 12))
+  subjects = draw(st.integers(least, 12))
   rows = []
-  for person in range(people):
+  for subject in range(subjects):
     for label in draw(st.lists(st.integers(0, 2), min_size=1, max_size=9)):
-      database = "AB"[person % 2]
-      rows.append({"subject": str(person // 2), "database": database, "label": label})
+      database = "AB"[subject % 2]
+      rows.append({"subject": str(subject // 2), "database": database, "label": label})
   return make(draw(st.permutations(rows)))
 
 
 def check_cover(index, made):
-  """Disjoint sides, all examples on one of them, each tested exactly once over all folds."""
+  """Disjoint training and test sets that cover all examples, each tested once over all folds."""
   keys = folds.subject_keys(index)
   tested = np.concatenate([fold.test for fold in made])
   assert sorted(tested.tolist()) == list(range(len(index)))
@@ -38,7 +38,7 @@ def check_cover(index, made):
 
 @settings(deadline=None, max_examples=60)
 @given(datasets(least=3), st.integers(2, 3), st.integers(0, 5))
-def test_k_folds_cover_everything_once_and_share_nobody(index, count, seed):
+def test_k_folds_test_every_example_once_and_share_no_subject(index, count, seed):
   made = folds.k_folds(index, count, seed=seed)
   assert [fold.name for fold in made] == [f"fold{number + 1}" for number in range(count)]
   check_cover(index, made)
@@ -46,7 +46,7 @@ def test_k_folds_cover_everything_once_and_share_nobody(index, count, seed):
   assert all((a.test == b.test).all() for a, b in zip(made, again, strict=True))
 
 
-def test_step_folds_test_every_nth_person():
+def test_step_folds_test_every_nth_subject():
   subjects = [f"S{number:03d}" for number in (5, 10, 11, 22, 999)]
   index = make([{"subject": subject} for subject in reversed(subjects) for _ in range(2)])
   made = folds.step_folds(index, 2)
@@ -55,17 +55,17 @@ def test_step_folds_test_every_nth_person():
     ["S005", "S011", "S999"],
     ["S010", "S022"],
   ]
-  with pytest.raises(ValueError, match="5 persons cannot be divided into 6"):
+  with pytest.raises(ValueError, match="5 subjects cannot be divided into 6"):
     folds.step_folds(index, 6)
   with pytest.raises(ValueError, match="at least 2 folds"):
     folds.step_folds(index, 1)
-  with pytest.raises(ValueError, match="names none"):
+  with pytest.raises(ValueError, match="has none"):
     folds.step_folds(make([{}, {}]), 2)
 
 
 @settings(deadline=None, max_examples=30)
 @given(datasets())
-def test_loso_tests_each_person_alone(index):
+def test_loso_tests_each_subject_alone(index):
   made = folds.leave_one_subject_out(index)
   check_cover(index, made)
   keys = folds.subject_keys(index)
@@ -75,7 +75,7 @@ def test_loso_tests_each_person_alone(index):
 
 @settings(deadline=None, max_examples=30)
 @given(datasets(), st.floats(0.05, 0.95), st.integers(0, 5))
-def test_holdout_shares_nobody(index, fraction, seed):
+def test_holdout_shares_no_subject(index, fraction, seed):
   fold = folds.holdout(index, fraction, seed=seed)
   keys = folds.subject_keys(index)
   assert sorted([*fold.train, *fold.test]) == list(range(len(index)))
@@ -83,7 +83,7 @@ def test_holdout_shares_nobody(index, fraction, seed):
 
 
 def test_folds_are_balanced_and_stratified():
-  # 40 people with the same three faces each, and 20 people who only show class 2.
+  # 40 subjects with all three classes and 20 subjects with class 2 only.
   rows = [{"subject": f"a{n}", "label": label} for n in range(40) for label in range(3)]
   rows += [{"subject": f"b{n}", "label": 2} for n in range(20)]
   index = make(rows)
@@ -93,13 +93,13 @@ def test_folds_are_balanced_and_stratified():
   assert np.bincount(index.label[held.test]).tolist() == [10, 10, 15]
 
 
-def test_seed_changes_the_division():
+def test_seed_changes_the_split():
   index = make([{"subject": str(n)} for n in range(30)])
   first, second = (folds.k_folds(index, 3, seed=seed)[0].test for seed in (0, 1))
   assert first.tolist() != second.tolist()
 
 
-def test_same_name_in_two_databases_is_two_people():
+def test_same_name_in_two_databases_is_two_subjects():
   index = make([{"subject": "01", "database": name} for name in ("casme2", "samm")])
   assert [fold.name for fold in folds.leave_one_subject_out(index)] == ["casme2/01", "samm/01"]
   made = folds.leave_one_database_out(index)
@@ -124,19 +124,19 @@ def test_without_subjects_and_clips_images_are_split_and_it_warns(caplog):
   ("call", "message"),
   [
     (lambda index: folds.k_folds(index, 1), "at least 2"),
-    (lambda index: folds.k_folds(index, 4), "3 persons cannot"),
+    (lambda index: folds.k_folds(index, 4), "3 subjects cannot"),
     (lambda index: folds.holdout(index, 1.0), "between 0 and 1"),
     (lambda index: folds.leave_one_database_out(index), "two databases"),
     (lambda index: folds.official_fold(index), "there are: train"),
   ],
 )
-def test_impossible_divisions_are_refused(call, message):
+def test_impossible_splits_are_rejected(call, message):
   with pytest.raises(ValueError, match=message):
     call(make([{"subject": str(n), "split": "train"} for n in range(3)]))
 
 
 def test_loso_needs_subjects():
-  with pytest.raises(ValueError, match="names none"):
+  with pytest.raises(ValueError, match="has none"):
     folds.leave_one_subject_out(make([{}, {}]))
   with pytest.raises(ValueError, match="only 'x'"):
     folds.leave_one_subject_out(make([{"subject": "x"}, {"subject": "x"}]))
@@ -144,7 +144,7 @@ def test_loso_needs_subjects():
     folds.leave_one_subject_out(make([{"subject": "x"}, {}]))
 
 
-def test_official_division_passes_through_and_is_guarded():
+def test_official_split_is_used_and_checked():
   rows = [{"split": name} for name in ("train", "test", "train", "validation")]
   fold = folds.official_fold(make(rows))
   assert (fold.train.tolist(), fold.test.tolist()) == ([0, 2], [1])
@@ -153,12 +153,12 @@ def test_official_division_passes_through_and_is_guarded():
     folds.official_fold(make([{"split": name, "subject": "ann"} for name in ("train", "test")]))
 
 
-def test_guard_names_whom_it_found_on_both_sides():
+def test_check_names_the_subjects_in_both_sets():
   index = make([{"subject": name} for name in ("ann", "bob", "ann", "eve")])
   folds.check_disjoint(index, folds.Fold("good", np.array([0, 2]), np.array([1, 3])))
   with pytest.raises(ValueError, match="leaky: 1 subjects .*: ann"):
     folds.check_disjoint(index, folds.Fold("leaky", np.array([0, 1]), np.array([2, 3])))
   with pytest.raises(ValueError, match="1 examples"):
     folds.check_disjoint(index, folds.Fold("same", np.array([0, 1]), np.array([1])))
-  with pytest.raises(ValueError, match="test side is empty"):
+  with pytest.raises(ValueError, match="test set is empty"):
     folds.check_disjoint(index, folds.Fold("half", np.array([0]), np.array([], int)))

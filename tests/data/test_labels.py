@@ -1,4 +1,4 @@
-"""Names of expressions and the maps between datasets' codes."""
+"""Expression labels and mappings between class codes."""
 
 import pytest
 
@@ -23,22 +23,22 @@ RAF_DB = ("Surprise", "Fear", "Disgust", "Happiness", "Sadness", "Anger", "Neutr
     ("Half_Smile", "half smile"),
   ],
 )
-def test_spellings_meet(name, expected):
+def test_spellings_have_one_canonical_label(name, expected):
   assert labels.canonical_label(name) == expected
 
 
-def test_empty_label_is_refused():
+def test_empty_label_is_rejected():
   with pytest.raises(ValueError, match="empty"):
     labels.normalize_label(" _ ")
 
 
-def test_codes_are_translated_by_name():
-  # Written out from the published code tables, not computed.
+def test_codes_are_mapped_by_name():
+  # From the published code tables.
   assert labels.label_mapping(RAF_DB, AFFECTNET).tolist() == [3, 4, 5, 1, 2, 6, 0]
   assert labels.label_mapping(AFFECTNET, RAF_DB).tolist() == [6, 3, 4, 0, 1, 2, 5, -1]
 
 
-def test_mapping_refuses_doubles_and_strangers():
+def test_mapping_rejects_duplicate_and_unknown_classes():
   with pytest.raises(ValueError, match="same expression"):
     labels.label_mapping(["anger"], ["happy", "joy"])
   with pytest.raises(ValueError, match="no common class"):

@@ -1,4 +1,4 @@
-"""Optical flow on motions that are known, and its image."""
+"""Optical flow of known motions, and its image."""
 
 import cv2
 import numpy as np
@@ -10,14 +10,14 @@ from jax_me.data.clip_inputs import optical_flow
 
 @pytest.fixture(scope="module")
 def texture():
-  """A smooth random picture, uint8 [96, 120, 3], with something to follow everywhere."""
+  """A smooth random image, uint8 [96, 120, 3], with texture everywhere."""
   noise = np.random.default_rng(0).standard_normal((96, 120, 3)).astype(np.float32)
   smooth = sum(weight * cv2.GaussianBlur(noise, (0, 0), weight) for weight in (2, 4, 8))
   return np.clip(128 + 40 * smooth / smooth.std(), 0, 255).astype(np.uint8)
 
 
 def moved(image, matrix):
-  """The picture after the affine motion `matrix` [2, 3] (old position -> new position)."""
+  """The image after the affine motion `matrix` [2, 3] (old position -> new position)."""
   inverse = cv2.invertAffineTransform(matrix)
   y, x = np.mgrid[: image.shape[0], : image.shape[1]].astype(float)
   source = inverse @ np.stack([x.ravel(), y.ravel(), np.ones(x.size)])
@@ -38,7 +38,7 @@ def affine_flow(shape, matrix):
 
 MOTIONS = {
   "shift": np.array([[1, 0, 1.3], [0, 1, -0.7]]),
-  "rest": np.array([[1.0, 0, 0], [0, 1, 0]]),
+  "none": np.array([[1.0, 0, 0], [0, 1, 0]]),
   "expansion": np.array([[1.02, 0, -1.2], [0, 1.02, -0.96]]),
   "roll": cv2.getRotationMatrix2D((60, 48), 1.5, 1.0),
 }
@@ -99,7 +99,7 @@ def test_mirrored_flow_is_the_complement():
 
 
 @pytest.mark.parametrize(
-  ("onset", "apex", "method", "complaint"),
+  ("onset", "apex", "method", "message"),
   [
     (np.zeros((32, 32), np.float32), np.zeros((32, 32), np.uint8), "dis", "onset is float32"),
     (np.zeros((32, 32), np.uint8), np.zeros((32, 33), np.uint8), "dis", r"\[32, 33\]"),
@@ -108,12 +108,12 @@ def test_mirrored_flow_is_the_complement():
     (np.zeros((32, 32), np.uint8), np.zeros((4, 32, 32, 3), np.uint8), "dis", "apex is uint8"),
   ],
 )
-def test_bad_frames(onset, apex, method, complaint):
-  with pytest.raises(ValueError, match=complaint):
+def test_invalid_frames(onset, apex, method, message):
+  with pytest.raises(ValueError, match=message):
     optical_flow.optical_flow(onset, apex, method)
 
 
-def test_bad_images():
+def test_invalid_flow_images():
   with pytest.raises(ValueError, match=r"\[H, W, 2\]"):
     optical_flow.flow_image(np.zeros((16, 16, 3)), 1.0)
   with pytest.raises(ValueError, match="above 0"):

@@ -1,4 +1,4 @@
-"""The input pipeline: order, resuming, sharing out, padding, decoding, statistics."""
+"""Input pipeline: sampling order, resume, multiple processes, padding, decoding, statistics."""
 
 import json
 import os
@@ -23,7 +23,7 @@ SIZE = 8
 
 @pytest.fixture(scope="session")
 def dataset(tmp_path_factory):
-  """23 grey squares; the value of picture n is n, its label n % 3, its subject n // 4."""
+  """23 grey squares; the value of image n is n, its label n % 3, its subject n // 4."""
   folder = tmp_path_factory.mktemp("squares")
   rows = ["file,label,subject"]
   for number in range(COUNT):
@@ -63,7 +63,7 @@ def check_batch(batch, rows):
   assert (batch["label"][real] == batch["index"][real] % 3).all()
 
 
-def test_each_epoch_holds_every_example_once_in_another_order(images):
+def test_each_epoch_is_a_new_permutation_of_all_examples(images):
   batches = take(pipeline.train_batches(images, batch_size=5, seed=1), 23)
   for batch in batches:
     check_batch(batch, 5)
@@ -87,13 +87,13 @@ def test_seed_decides_the_order(images):
   assert first == again != other
 
 
-def test_subset_stays_a_subset(images):
+def test_only_the_given_indices_are_used(images):
   batches = take(pipeline.train_batches(images, batch_size=4, seed=0, indices=[3, 5, 20]), 6)
   stream = np.concatenate(indices_of(batches))
   assert np.bincount(stream, minlength=COUNT)[[3, 5, 20]].tolist() == [8, 8, 8]
 
 
-def test_state_gives_the_very_next_batch(images):
+def test_restored_state_gives_the_next_batch(images):
   batches = pipeline.train_batches(images, batch_size=5, seed=1)
   for _ in range(7):
     next(batches)
@@ -122,11 +122,16 @@ def test_state_survives_another_batch_size_and_process_count(images):
   assert stream == expected.tolist()
 
 
+def test_saved_positions_of_earlier_versions_remain_valid():
+  names = sampling.ShuffledSampler.state_name, sampling.BalancedSampler.state_name
+  assert names == ("ShuffledOrder", "BalancedOrder")
+
+
 @pytest.mark.parametrize("change", [{"seed": 2}, {"indices": [1, 2]}, {"balanced": True}])
-def test_state_of_another_order_is_refused(images, change):
+def test_state_of_another_sampling_order_is_rejected(images, change):
   state = pipeline.train_batches(images, batch_size=5, seed=1).get_state()
   other = pipeline.train_batches(images, **{"batch_size": 5, "seed": 1, **change})
-  with pytest.raises(ValueError, match="another order"):
+  with pytest.raises(ValueError, match="another sampling order"):
     other.set_state(state)
 
 
@@ -142,7 +147,7 @@ def test_worker_processes_give_the_same_batches_and_resume_without_them(dataset)
   assert indices_of(first) + indices_of(take(alone, 5)) == expected
 
 
-def test_processes_share_out_every_batch(images):
+def test_processes_share_every_batch(images):
   whole = indices_of(take(pipeline.train_batches(images, batch_size=6, seed=1), 5))
   parts = [
     indices_of(
@@ -158,7 +163,7 @@ def test_processes_share_out_every_batch(images):
   assert [sum(rows, []) for rows in zip(*parts, strict=True)] == whole
 
 
-def test_balanced_batches_draw_classes_alike_and_examples_alike(images):
+def test_balanced_batches_draw_classes_and_their_examples_equally(images):
   # Classes a, b, c with 6, 2 and 1 examples.
   chosen = [0, 3, 6, 9, 12, 15, 1, 4, 2]
   batches = take(
@@ -174,7 +179,7 @@ def test_balanced_batches_draw_classes_alike_and_examples_alike(images):
 
 @pytest.mark.parametrize("processes", [1, 2])
 @pytest.mark.parametrize("chosen", [None, [4, 2, 9], [7]])
-def test_evaluation_sees_everything_once_and_pads(images, processes, chosen):
+def test_evaluation_has_every_example_once_and_pads(images, processes, chosen):
   wanted = list(range(COUNT)) if chosen is None else chosen
   parts = [
     pipeline.eval_batches(
@@ -205,21 +210,21 @@ def test_evaluation_sees_everything_once_and_pads(images, processes, chosen):
     ({"batch_size": 0}, "at least 1"),
     ({"indices": []}, "non-empty"),
     ({"indices": [0.5]}, "integers"),
-    ({"indices": [1, 1]}, "1 stands twice"),
+    ({"indices": [1, 1]}, "1 occurs more than once"),
     ({"indices": [-1]}, "negative"),
     ({"indices": [COUNT]}, "outside"),
-    ({"process_count": 2}, "cannot be shared out"),
+    ({"process_count": 2}, "must be a multiple of the 2 processes"),
     ({"process_index": 1}, "does not exist"),
     ({"seed": -1}, "seed"),
     ({"workers": -1}, "workers"),
   ],
 )
-def test_wrong_arguments_are_refused(images, arguments, message):
+def test_invalid_arguments_are_rejected(images, arguments, message):
   with pytest.raises(ValueError, match=message):
     pipeline.train_batches(images, **{"batch_size": 5, "seed": 0, **arguments})
 
 
-def test_order_is_random_access():
+def test_samplers_have_random_access():
   shuffled = sampling.ShuffledSampler(np.arange(10), 3)
   stream = shuffled.at(0, 60)
   assert all((shuffled.at(start, 7) == stream[start : start + 7]).all() for start in range(50))
@@ -230,7 +235,7 @@ def test_order_is_random_access():
     sampling.BalancedSampler(np.arange(3), np.arange(2), 0)
 
 
-READER = """
+READER_SCRIPT = """
 import json, sys
 from jax_me.data import image_store, pipeline
 from jax_me.datasets.catalog import prepare
@@ -250,7 +255,7 @@ def test_two_processes_read_disjoint_halves_that_cover_everything(dataset, repos
   data_dir = str(pathlib.Path(dataset.data_path).parents[2])
   processes = [
     subprocess.Popen(
-      [sys.executable, "-c", READER, data_dir, str(number)],
+      [sys.executable, "-c", READER_SCRIPT, data_dir, str(number)],
       env={**os.environ, "PYTHONPATH": str(repository)},
       stdout=subprocess.PIPE,
     )
@@ -258,13 +263,13 @@ def test_two_processes_read_disjoint_halves_that_cover_everything(dataset, repos
   ]
   halves = [json.loads(process.communicate(timeout=60)[0]) for process in processes]
   for part, everything in ((0, range(20)), (1, range(COUNT))):
-    mine, theirs = ({i for rows in half[part] for i in rows if i >= 0} for half in halves)
-    assert not mine & theirs and mine | theirs == set(everything)
+    first, second = ({i for rows in half[part] for i in rows if i >= 0} for half in halves)
+    assert not first & second and first | second == set(everything)
     assert len(halves[0][part]) == len(halves[1][part])
-  assert len(mine) - len(theirs) in (0, 1)
+  assert len(first) - len(second) in (0, 1)
 
 
-TRAINER = """
+TRAINER_SCRIPT = """
 import json, pathlib, sys, time
 from jax_me.data import image_store, pipeline
 from jax_me.datasets.catalog import prepare
@@ -286,8 +291,8 @@ for _ in range(int(sys.argv[2])):
 """
 
 
-def test_killed_process_continues_with_the_very_next_batch(tmp_path, dataset, repository):
-  (tmp_path / "trainer.py").write_text(TRAINER)
+def test_killed_process_continues_with_the_next_batch(tmp_path, dataset, repository):
+  (tmp_path / "trainer.py").write_text(TRAINER_SCRIPT)
   data_dir = pathlib.Path(dataset.data_path).parents[2]
   environment = {**os.environ, "PYTHONPATH": str(repository)}
 
@@ -310,7 +315,7 @@ def test_killed_process_continues_with_the_very_next_batch(tmp_path, dataset, re
   resumed = [json.loads(line) for line in log.read_text().splitlines()]
   images = image_store.ImageStore(dataset, image_size=SIZE)
   expected = indices_of(take(pipeline.train_batches(images, batch_size=3, seed=5), done + 6))
-  # The kill may have come between saving a position and logging its batch.
+  # The process may have been killed between saving a position and logging its batch.
   assert resumed[-6:] == expected[-6:] and resumed[: len(before)] == expected[: len(before)]
 
 
@@ -323,22 +328,22 @@ def test_images_can_be_read_in_any_order_and_again(images):
     images.images([COUNT])
 
 
-def test_what_is_handed_out_can_be_written_on(images):
+def test_returned_arrays_are_writable_copies(images):
   images.images([1, 2])[:] = 0
   (batch,) = pipeline.eval_batches(images, batch_size=2, indices=[1, 2])
   batch["image"][:] = 0
   assert images.images([1, 2])[:, 0, 0, 0].tolist() == [1, 2]
 
 
-def test_store_travels_to_a_worker_without_its_pixels(dataset):
+def test_store_is_pickled_without_its_pixels(dataset):
   cached = image_store.ImageStore(dataset, image_size=SIZE)
   cached.images(range(COUNT))
   assert cached.cached
-  travelled = pickle.loads(pickle.dumps(cached))
-  assert not travelled.cached and (travelled.image(9) == 9).all()
+  restored = pickle.loads(pickle.dumps(cached))
+  assert not restored.cached and (restored.image(9) == 9).all()
 
 
-def test_cache_stays_within_its_bytes(dataset):
+def test_cache_stays_within_its_limit(dataset):
   need = COUNT * SIZE * SIZE * 3
   assert image_store.ImageStore(dataset, image_size=SIZE, cache_bytes=need).cached
   assert not image_store.ImageStore(dataset, image_size=SIZE, cache_bytes=need - 1).cached
@@ -347,14 +352,14 @@ def test_cache_stays_within_its_bytes(dataset):
       image_store.ImageStore(dataset, **arguments)
 
 
-def test_damaged_record_names_the_picture(dataset, monkeypatch):
+def test_damaged_record_names_the_image(dataset, monkeypatch):
   images = image_store.ImageStore(dataset, image_size=SIZE, cache_bytes=0)
   monkeypatch.setattr(images, "encoded", lambda position: b"\xff\xd8broken")
   with pytest.raises(ValueError, match="04.png.*build it again"):
     images.image(4)
 
 
-def test_channel_statistics_are_those_of_the_chosen_pixels(images):
+def test_channel_statistics_of_the_selected_images(images):
   mean, std = pipeline.channel_statistics(images, [2, 4, 9])
   values = np.array([2, 4, 9]) / 255
   assert mean.dtype == std.dtype == np.float32
@@ -364,7 +369,7 @@ def test_channel_statistics_are_those_of_the_chosen_pixels(images):
   np.testing.assert_allclose(everything, [np.arange(COUNT).mean() / 255] * 3, rtol=1e-6)
 
 
-def test_memory_stays_flat(dataset):
+def test_memory_does_not_grow(dataset):
   images = image_store.ImageStore(dataset, image_size=128, cache_bytes=0)
   batches = pipeline.train_batches(images, batch_size=16, seed=0)
   process = psutil.Process()

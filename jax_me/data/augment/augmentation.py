@@ -177,9 +177,7 @@ def make_erasing(settings: Augmentation) -> BatchTransform | None:
 
   def erase_image(image, key):
     height, width, _ = image.shape
-    erase_key, noise_key, cutout_key = jax.random.split(
-      jax.random.fold_in(key, _ERASING_DATA), 3
-    )
+    erase_key, noise_key, cutout_key = jax.random.split(jax.random.fold_in(key, _ERASING_DATA), 3)
     if settings.erase_prob:
       box = draw_erasing(
         erase_key,

@@ -1,22 +1,23 @@
-"""What a model is shown of a micro-expression clip: frames, or one picture of their motion.
+"""Model inputs made from a micro-expression clip: frames, or one image of their motion.
 
-All pictures are made from faces aligned with one transform a clip, and scaled by the fixed numbers
-below, so that a stronger expression gives a stronger picture in every clip of every dataset.
+All images are made from faces aligned with one transform per clip and scaled by the constants
+below, so that a stronger expression gives a stronger signal in every clip of every dataset.
 
   apex         the apex frame.
-  key_frames   the onset, apex and offset frames: three examples a clip.
-  pair         one picture of three channels: grey onset, grey apex, and 127.5 + PAIR_GAIN / 2
-               times their difference (apex - onset), so that equal is 128.
-  dynamic      the rank-pooled picture of all frames from onset to offset (`dynamic_image`); where
-               nothing changes it is 128. Needs no apex.
-  flow         the motion from onset to apex: u, v and optical strain (`flow.flow_image`), no
-               motion being 128, 128, 0. DIS, or where OpenCV's build lacks it, Farneback.
+  key_frames   the onset, apex and offset frames: three examples per clip.
+  pair         one image of three channels: grey onset, grey apex, and 127.5 + PAIR_GAIN / 2
+               times their difference (apex - onset), so that no change is 128.
+  dynamic      the rank-pooled image of all frames from onset to offset (`dynamic_image`); no
+               change is 128. Needs no apex.
+  flow         the motion from onset to apex: u, v and optical strain
+               (`optical_flow.flow_image`); no motion is 128, 128, 0. DIS, or Farneback where
+               OpenCV's build lacks it.
   frames       frames evenly spaced from onset to offset. Needs no apex.
 
-Augmentation: a mirrored clip gives the mirrored picture; only the first channel of `flow`, being
-the motion to the right, must also be negated (set `augment.Augmentation.flow`). `pair` and
-`dynamic` mirror like photographs, but are none in colour: leave brightness, contrast and
-saturation alone, which would move the middle that stands for "no change".
+Augmentation: a flipped clip gives the flipped image; only the first channel of `flow`, the motion
+to the right, must also be negated (set `Augmentation.flow`). `pair` and `dynamic` flip like
+photographs, but need brightness, contrast and saturation jitter disabled, which would shift the
+value for "no change".
 """
 
 import bisect
@@ -30,9 +31,9 @@ from jax_me.data.clip_inputs import dynamic_image, optical_flow
 INPUTS = ("apex", "key_frames", "pair", "dynamic", "flow", "frames")
 
 # Motion that saturates a flow image, as a share of the aligned face's side: a fifth more than the
-# leading point of the strongest expressions of the demo clips, for the head moves too.
+# largest motion of the strongest expressions in the demo clips, to allow for head motion.
 FLOW_SCALE = 1 / 40
-# Contrast of changes in grey: 255 / 6 = 42 levels saturate. On the demo clips half of the face
+# Contrast of grey-level changes: 255 / 6 = 42 levels saturate. In the demo clips half of the face
 # changes by less than 2 levels (noise), one pixel in a hundred by more than 20, and even in strong
 # expressions only one in a thousand by more than 42.
 PAIR_GAIN = 6.0
@@ -42,44 +43,45 @@ DYNAMIC_GAIN = 6.0
 def frames_needed(
   input: str, *, onset: int, apex: int, offset: int, available: Sequence[int], count: int
 ) -> list[int]:
-  """Which frames of a clip an input is made from.
+  """Selects the frames of a clip that an input is made from.
 
   Args:
     input: one of INPUTS.
-    onset, offset: frame numbers; -1 (unknown) takes the first or the last available frame.
-    apex: frame number; -1 where unknown, which only "dynamic" and "frames" allow.
-    available: numbers of the frames that exist.
-    count: for "frames", how many, at least 2 or 0 for all; without meaning for the others.
-      A clip with fewer frames gives all it has.
+    onset, offset: frame numbers; -1 (unknown) takes the first or last available frame.
+    apex: frame number; -1 (unknown) is allowed for "dynamic" and "frames" only.
+    available: numbers of the existing frames.
+    count: number of frames for "frames", at least 2, or 0 for all; ignored by other inputs. A
+      clip with fewer frames gives all.
 
   Returns:
-    ascending frame numbers. The first is the onset (the available frame nearest to it, where the
-    input does not show the onset itself): its alignment is to serve the whole clip.
+    ascending frame numbers. The first is the onset, or the nearest available frame if the input
+    does not contain the onset itself; its alignment is used for the whole clip.
 
   Raises:
-    ValueError: unknown input, a frame that is needed is unknown or missing, or numbers out of
-      order; the message names them.
+    ValueError: unknown input, a required frame is unknown or missing, or numbers out of order.
   """
   check_input(input, count)
   numbers = sorted(set(available))
   if not numbers:
     raise ValueError("the clip has no frames")
-  first, last = _limits(numbers, onset, apex, offset)
+  first, last = _expression_range(numbers, onset, apex, offset)
   inside = numbers[bisect.bisect_left(numbers, first) : bisect.bisect_right(numbers, last)]
   if not inside:
-    raise ValueError(f"no frame from onset {first} to offset {last} is available; {_span(numbers)}")
+    raise ValueError(
+      f"no frame from onset {first} to offset {last} is available; {_describe_frames(numbers)}"
+    )
   if input == "dynamic" or (input == "frames" and count == 0):
     return inside
   if input == "frames":
     wanted = np.rint(np.linspace(first, last, count))
     return sorted({_nearest(inside, int(number)) for number in wanted})
-  shown = _shown(input, first, apex, last)
-  for name, number in shown.items():
+  required = _required_frames(input, first, apex, last)
+  for name, number in required.items():
     if number < 0:
       raise ValueError(f"input {input!r} needs the {name} frame, and it is unknown")
     if number not in inside:
-      raise ValueError(f"the {name} frame {number} is not available; {_span(numbers)}")
-  return sorted({_nearest(inside, first), *shown.values()})
+      raise ValueError(f"the {name} frame {number} is not available; {_describe_frames(numbers)}")
+  return sorted({_nearest(inside, first), *required.values()})
 
 
 def make_clip_images(
@@ -91,45 +93,45 @@ def make_clip_images(
   offset: int,
   count: int,
 ) -> list[tuple[int, np.ndarray]]:
-  """The pictures to store for one clip.
+  """Makes the images of one clip.
 
   Args:
     input: one of INPUTS.
-    frames: aligned faces by frame number, uint8 [S, S, 3] RGB: those that `frames_needed` named,
-      of which "dynamic" and "frames" may lack some (frames that could not be read).
-    onset, apex, offset, count: as given to `frames_needed`.
+    frames: aligned faces by frame number, uint8 [S, S, 3] RGB, as selected by `frames_needed`.
+      "dynamic" and "frames" allow missing ones (unreadable frames).
+    onset, apex, offset, count: as for `frames_needed`.
 
   Returns:
-    (frame number, uint8 [S, S, 3]) of each picture, ascending. A picture of several frames has the
-    number of the apex; where that is unknown, of the frame in the middle.
+    (frame number, uint8 [S, S, 3]) of each image, ascending. An image of several frames has the
+    number of the apex or, if unknown, of the middle frame.
 
   Raises:
-    ValueError: unknown input, or a frame that is needed is not among `frames`.
+    ValueError: unknown input, or a required frame is not in `frames`.
   """
   check_input(input, count)
   numbers = sorted(frames)
   if not numbers:
     raise ValueError(f"input {input!r} got no frames of the clip")
-  first, last = _limits(numbers, onset, apex, offset)
+  first, last = _expression_range(numbers, onset, apex, offset)
   inside = [number for number in numbers if first <= number <= last]
   if input == "frames":
     return [(number, frames[number]) for number in inside]
   if input == "dynamic":
     faces = (frames[number] for number in inside)
-    picture = dynamic_image.dynamic_image(faces, len(inside), DYNAMIC_GAIN)
-    return [(apex if apex >= 0 else inside[len(inside) // 2], picture)]
-  shown = _shown(input, first, apex, last).values()
-  missing = [number for number in shown if number not in frames]
+    image = dynamic_image.dynamic_image(faces, len(inside), DYNAMIC_GAIN)
+    return [(apex if apex >= 0 else inside[len(inside) // 2], image)]
+  required = _required_frames(input, first, apex, last).values()
+  missing = [number for number in required if number not in frames]
   if missing:
     raise ValueError(f"input {input!r} needs frame {missing[0]} of the clip, and it is not given")
   if input in ("apex", "key_frames"):
-    return [(number, frames[number]) for number in sorted(set(shown))]
+    return [(number, frames[number]) for number in sorted(set(required))]
   before, after = frames[first], frames[apex]
   return [(apex, pair_image(before, after) if input == "pair" else motion_image(before, after))]
 
 
 def pair_image(onset: np.ndarray, apex: np.ndarray) -> np.ndarray:
-  """Grey onset, grey apex and their amplified difference as the channels of one picture.
+  """Grey onset, grey apex and their amplified difference as the channels of one image.
 
   Args:
     onset, apex: uint8 [S, S, 3] RGB.
@@ -144,7 +146,7 @@ def pair_image(onset: np.ndarray, apex: np.ndarray) -> np.ndarray:
 
 
 def motion_image(onset: np.ndarray, apex: np.ndarray) -> np.ndarray:
-  """The optical flow from onset to apex as a picture; motion of FLOW_SCALE * S pixels saturates.
+  """Optical flow from onset to apex as an image; motion of FLOW_SCALE * S pixels saturates.
 
   Args:
     onset, apex: uint8 [S, S, 3] RGB.
@@ -158,26 +160,28 @@ def motion_image(onset: np.ndarray, apex: np.ndarray) -> np.ndarray:
 
 
 def check_input(input: str, count: int) -> None:
-  """Raises ValueError unless `input` is one of INPUTS and `count` serves it."""
+  """Raises ValueError unless `input` is one of INPUTS and `count` is valid for it."""
   if input not in INPUTS:
     raise ValueError(f"input must be one of {', '.join(INPUTS)}: {input!r}")
   if input == "frames" and (count < 0 or count == 1):
     raise ValueError(f"frames must be 0 (all of them) or at least 2, got {count}")
 
 
-def _limits(numbers: Sequence[int], onset: int, apex: int, offset: int) -> tuple[int, int]:
+def _expression_range(
+  numbers: Sequence[int], onset: int, apex: int, offset: int
+) -> tuple[int, int]:
   """First and last frame number of the expression."""
   first = onset if onset >= 0 else numbers[0]
   last = offset if offset >= 0 else numbers[-1]
   if first > last or (apex >= 0 and not first <= apex <= last):
     raise ValueError(
-      f"frames must come as onset <= apex <= offset, got onset {first}, apex {apex}, offset {last}"
+      f"frames must satisfy onset <= apex <= offset, got onset {first}, apex {apex}, offset {last}"
     )
   return first, last
 
 
-def _shown(input: str, first: int, apex: int, last: int) -> dict[str, int]:
-  """The frames that stand in the picture of an input, by name, in order of time."""
+def _required_frames(input: str, first: int, apex: int, last: int) -> dict[str, int]:
+  """The frames that the image of an input is made from, by name, in temporal order."""
   if input == "apex":
     return {"apex": apex}
   if input == "key_frames":
@@ -189,5 +193,5 @@ def _nearest(numbers: Sequence[int], wanted: int) -> int:
   return min(numbers, key=lambda number: (abs(number - wanted), number))
 
 
-def _span(numbers: Sequence[int]) -> str:
+def _describe_frames(numbers: Sequence[int]) -> str:
   return f"the clip has {len(numbers)} frames, {numbers[0]} to {numbers[-1]}"

@@ -1,6 +1,6 @@
-"""Optical flow between two aligned frames, and its picture (u, v, strain).
+"""Optical flow between two aligned frames, and its image (u, v, strain).
 
-Micro-expression models read the motion from onset to apex as a 3-channel image: horizontal flow u,
+Micro-expression models take the motion from onset to apex as a 3-channel image: horizontal flow u,
 vertical flow v and the magnitude of optical strain (Shreve et al., "Macro- and micro-expression
 spotting in long videos using spatio-temporal strain", FG 2011; used as network input by Liong et
 al., "Shallow Triple Stream Three-dimensional CNN (STSTNet)", FG 2019).
@@ -17,22 +17,22 @@ logger = logging.getLogger(__name__)
 
 
 def optical_flow(onset: np.ndarray, apex: np.ndarray, method: str = "dis") -> np.ndarray:
-  """Dense motion from one frame to another.
+  """Computes the dense motion from one frame to another.
 
   Args:
     onset, apex: uint8 [H, W, 3] RGB or [H, W] grey, of one size, at least 16 pixels a side.
     method: "dis" (Kroeger et al. 2016, arXiv:1603.03590, with its variational refinement at full
-      resolution), "farneback" (Farneback 2003; smoother, and needs no texture to follow), or
-      "auto": "dis", but "farneback", with a warning, where this build of OpenCV lacks or fails it.
+      resolution), "farneback" (Farneback 2003; smoother, works without texture), or "auto":
+      "dis", or "farneback" with a warning if DIS is missing or fails in this OpenCV build.
 
   Returns:
-    float32 [H, W, 2], pixels: what is at (x, y) of the onset lies at (x + u, y + v) of the apex.
+    float32 [H, W, 2], pixels: the point (x, y) of the onset is at (x + u, y + v) in the apex.
 
   Raises:
-    ValueError: frames that differ in size, are too small or are not uint8, or an unknown method.
+    ValueError: frames differ in size, are too small or are not uint8, or unknown method.
   """
   if method not in METHODS:
-    raise ValueError(f"optical_flow knows the methods {', '.join(METHODS)}; got {method!r}")
+    raise ValueError(f"the optical flow method must be one of {', '.join(METHODS)}, got {method!r}")
   frames = []
   for name, frame in (("onset", onset), ("apex", apex)):
     if frame.dtype != np.uint8 or frame.ndim not in (2, 3):
@@ -49,28 +49,28 @@ def optical_flow(onset: np.ndarray, apex: np.ndarray, method: str = "dis") -> np
     )
   if method != "farneback":
     try:
-      return _dis(before, after)
+      return _dis_flow(before, after)
     except (AttributeError, cv2.error) as error:
       if method == "dis":
         raise
-      logger.warning("optical flow by Farneback's method, for OpenCV's DIS failed: %s", error)
-  found = cv2.calcOpticalFlowFarneback(before, after, _rest(before), 0.5, 4, 15, 5, 5, 1.1, 0)
-  return np.asarray(found, np.float32)
+      logger.warning("using Farneback optical flow because OpenCV's DIS failed: %s", error)
+  flow = cv2.calcOpticalFlowFarneback(before, after, _zero_flow(before), 0.5, 4, 15, 5, 5, 1.1, 0)
+  return np.asarray(flow, np.float32)
 
 
-def _rest(frame: np.ndarray) -> np.ndarray:
+def _zero_flow(frame: np.ndarray) -> np.ndarray:
   return np.zeros((*frame.shape, 2), np.float32)
 
 
-def _dis(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+def _dis_flow(before: np.ndarray, after: np.ndarray) -> np.ndarray:
   engine = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-  # The preset stops at half resolution, too coarse for motion of a pixel.
+  # The preset stops at half resolution, which is too coarse for motion of one pixel.
   engine.setFinestScale(0)
-  return np.asarray(engine.calc(before, after, _rest(before)), np.float32)
+  return np.asarray(engine.calc(before, after, _zero_flow(before)), np.float32)
 
 
 def optical_strain(flow: np.ndarray) -> np.ndarray:
-  """Magnitude of the optical strain of a flow.
+  """Computes the magnitude of the optical strain of a flow.
 
   With e = (grad f + grad f^T) / 2 it is sqrt(e_xx^2 + e_yy^2 + e_xy^2 + e_yx^2) (Shreve et al.
   2011, eq. 3-5): 0 for translation and (to first order) rotation of the face as a whole.
@@ -79,7 +79,7 @@ def optical_strain(flow: np.ndarray) -> np.ndarray:
     flow: float [H, W, 2], pixels.
 
   Returns:
-    float32 [H, W], pixels a pixel, >= 0.
+    float32 [H, W], pixels per pixel, >= 0.
   """
   flow = np.asarray(flow, np.float32)
   u_y, u_x = np.gradient(flow[..., 0])
@@ -89,21 +89,20 @@ def optical_strain(flow: np.ndarray) -> np.ndarray:
 
 
 def flow_image(flow: np.ndarray, scale: float) -> np.ndarray:
-  """A flow as a picture: channels u, v, optical strain.
+  """Encodes a flow as an image: channels u, v, optical strain.
 
   Args:
     flow: float [H, W, 2], pixels.
-    scale: the motion in pixels that saturates, > 0. u and v map [-scale, scale] to [0, 255], no
-      motion lying in the middle (127.5), so that a mirrored u is 255 - u; strain maps
-      [0, scale / 8] to [0, 255], a displacement that changes by `scale` within 8 pixels. Larger
-      values are clipped. One fixed scale for a dataset keeps the strength of an expression
-      readable; a scale for each clip would hide it.
+    scale: motion in pixels that saturates, > 0. u and v map [-scale, scale] to [0, 255] with no
+      motion at 127.5, so that a flipped u is 255 - u; strain maps [0, scale / 8] to [0, 255], a
+      displacement that changes by `scale` within 8 pixels. Larger values are clipped. One fixed
+      scale for a dataset preserves the strength of an expression; a scale per clip would not.
 
   Returns:
     uint8 [H, W, 3].
 
   Raises:
-    ValueError: a flow of another shape, a scale that is not above 0.
+    ValueError: a flow of another shape, or scale <= 0.
   """
   if flow.ndim != 3 or flow.shape[-1] != 2:
     raise ValueError(f"flow_image needs a flow [H, W, 2], got {list(flow.shape)}")
