@@ -1,7 +1,7 @@
-"""`jax-me train` and `run.py`: trains and evaluates by a recipe.
+"""`jax-me train` and `run.py`: training and evaluation with a recipe.
 
 --config NAME|FILE[:ARGUMENT]  the recipe; any of its settings as --config.<key>=<value>
---workdir DIR                  folder of the run; the same command again resumes it
+--workdir DIR                  folder of the run; repeating the command resumes it
 --mode train|eval              train and evaluate, or only evaluate the newest checkpoint
 --distributed auto|HOST:PORT   one run in several processes; see README, "TPU pod training"
 """
@@ -31,7 +31,7 @@ MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "Train and evaluate
 
 
 def main(arguments: list[str]) -> None:
-  """Runs a recipe and exits.
+  """Runs a recipe and exits the process.
 
   Args:
     arguments: the command line, program name first.
@@ -40,13 +40,13 @@ def main(arguments: list[str]) -> None:
 
 
 def _parse(arguments: list[str]) -> list[str]:
-  """Parses flags; a misspelt setting ends with one line instead of a traceback."""
+  """Parses flags; a misspelt setting gives a one-line message instead of a traceback."""
   program = pathlib.Path(arguments[0]).name
   arguments, extra = settings.take_open_overrides(arguments)
   sys.argv = arguments  # config_flags looks for overrides there.
   if any(a.lstrip("-").startswith("help") for a in arguments[1:]):
     listed = ", ".join(recipes.recipe_names())
-    print(f"{__doc__}\nRecipes: {listed}\n{flags.FLAGS.module_help(_flags_module())}")
+    print(f"{__doc__}\nRecipes: {listed}\n{flags.FLAGS.module_help(__name__)}")
     sys.exit(0)
   try:
     arguments[:] = recipes.with_recipe_file(arguments)
@@ -59,12 +59,8 @@ def _parse(arguments: list[str]) -> list[str]:
   return rest
 
 
-def _flags_module() -> str:
-  return flags.FLAGS.find_module_defining_flag("workdir")
-
-
 def _run(_: list[str]) -> None:
-  # Imported here, so that --help answers at once.
+  # Imported here to keep --help fast.
   from jax_me.experiment.run import run_experiment
   from jax_me.training.processes import DistributedError, connect
 
