@@ -26,7 +26,7 @@ sys.path.insert(0, str(REPOSITORY))
 
 from jax_me.faces.image_files import read_image  # noqa: E402
 from jax_me.inference.explain.explainer import Explainer  # noqa: E402
-from jax_me.inference.face_input import model_faces  # noqa: E402
+from jax_me.inference.face_input import face_inputs  # noqa: E402
 from jax_me.models.model_folder import load_model  # noqa: E402
 
 
@@ -45,9 +45,9 @@ def main() -> None:
   explainer, occlusion = Explainer(saved), Occlusion(saved)
   rows: dict[str, list[dict[str, float]]] = {}
   for name in held_out[: args.faces]:
-    for face in model_faces(read_image(args.images / name), saved)[:1]:
+    for face in face_inputs(read_image(args.images / name), saved)[:1]:
       explanation = explainer.explain(face)
-      drops = occlusion.drops(face.image, explainer.index(explanation.label))
+      drops = occlusion.drops(face.image, explainer.class_index(explanation.label))
       for method, heat in explanation.maps.items():
         rows.setdefault(method, []).append(occlusion.compare(drops, heat.pixels))
   result = {

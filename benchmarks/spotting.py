@@ -28,10 +28,10 @@ sys.path.insert(0, str(REPOSITORY))
 
 from jax_me.datasets.synthetic import clip_rendering  # noqa: E402
 from jax_me.evaluation.spotting_scores import SpottingScore, score_spotting  # noqa: E402
-from jax_me.inference.video.face_region import Patch  # noqa: E402
-from jax_me.inference.video.face_tracker import Tracker  # noqa: E402
-from jax_me.inference.video.facial_motion import SIDE, MotionMeter  # noqa: E402
-from jax_me.inference.video.spotting import Moment, Spotter, SpottingSettings  # noqa: E402
+from jax_me.inference.video.face_region import FaceRegion  # noqa: E402
+from jax_me.inference.video.face_tracker import FaceTracker  # noqa: E402
+from jax_me.inference.video.facial_motion import CROP_SIZE, FacialMotionEstimator  # noqa: E402
+from jax_me.inference.video.spotting import ExpressionSpotter, FrameCues, SpottingSettings  # noqa: E402
 
 CHOICE, TEST = 101, 202
 GRID = {
@@ -54,13 +54,13 @@ def measure(job: Job) -> dict:
   """Facial motion of one video, per frame, and its true intervals in frames of the full rate."""
   cv2.setNumThreads(1)
   video = clip_rendering.demo_video(job.seed, job.subject, 0, job.seconds)
-  tracker, meter, moments = Tracker(SIDE, recognise=False), MotionMeter(), []
+  tracker, meter, moments = FaceTracker(CROP_SIZE, recognise=False), FacialMotionEstimator(), []
   for number in range(0, video.length, job.step):
     image, seconds = video.frame(number), number / video.fps
     for detection in tracker.update(image, seconds):
-      patch = Patch.around(image, detection.chip)
+      patch = FaceRegion.around(image, detection.chip)
       motion = meter.update(patch, detection.chip, detection.face.landmarks, seconds)
-      moments.append(Moment(number, seconds, motion, None))
+      moments.append(FrameCues(number, seconds, motion, None))
   return {
     "video": f"{job.seed}_{video.name}",
     "moments": moments,
@@ -69,7 +69,7 @@ def measure(job: Job) -> dict:
 
 
 def found_in(video: dict, settings: SpottingSettings) -> list[tuple[int, int]]:
-  spotter = Spotter(1, (), settings)
+  spotter = ExpressionSpotter(1, (), settings)
   for moment in video["moments"]:
     spotter.push(moment)
   return [(event.onset, event.offset) for event in spotter.finish()]

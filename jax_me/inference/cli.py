@@ -1,9 +1,10 @@
-"""`python -m jax_me predict`: reads the expressions of photographs, videos, a camera."""
+"""`python -m jax_me predict`: expressions in images, videos and camera streams."""
 
 import argparse
 import os
 import pathlib
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import cv2
@@ -18,55 +19,57 @@ def configure(parser: argparse.ArgumentParser) -> None:
     "inputs",
     nargs="+",
     metavar="INPUT",
-    help="pictures, folders of frames (in the order of their numbers), video files, or camera:0",
+    help="images, folders of frames (sorted by number), video files, or camera:0",
   )
   parser.add_argument("--checkpoint", required=True, help="folder of a run or of a converted model")
-  parser.add_argument("--output", required=True, type=pathlib.Path, help="folder for the results")
+  parser.add_argument("--output", required=True, type=pathlib.Path, help="output folder")
   parser.add_argument(
-    "--fps", type=float, help="frames a second, for folders and instead of what a file states"
+    "--fps",
+    type=float,
+    help="frames per second, for folders or to override the rate of a video file",
   )
   parser.add_argument(
-    "--video", action="store_true", help="also write a copy with boxes and labels"
+    "--video", action="store_true", help="also write a copy of the video with boxes and labels"
   )
   parser.add_argument(
-    "--every", type=int, default=1, metavar="K", help="look at every K-th frame only (default 1)"
+    "--every", type=int, default=1, metavar="K", help="process every K-th frame only (default 1)"
   )
   parser.add_argument(
     "--seconds",
     type=float,
-    help="stop after so many seconds of each video; cameras run till ctrl-C",
+    help="stop after this many seconds of each video (cameras otherwise run until Ctrl-C)",
   )
   parser.add_argument(
     "--smooth",
     type=float,
     default=0.0,
     metavar="SECONDS",
-    help="time constant of a running mean over the scores (default 0: none)",
+    help="time constant of an exponential moving average of the scores (default 0: none)",
   )
   parser.add_argument(
     "--no-motion",
     dest="motion",
     action="store_false",
-    help="do not measure the face's motion: faster; expressions are then found by scores alone",
+    help="do not measure facial motion: faster, but expressions are then spotted from scores only",
   )
   parser.add_argument(
     "--no-recognise",
     dest="recognise",
     action="store_false",
-    help="who comes back after more than a second is a new person",
+    help="do not re-identify faces: a person who returns after more than a second is a new person",
   )
   parser.add_argument(
     "--batch",
     type=int,
     default=4,
-    help="faces a model call (default 4; more pay off on accelerators only)",
+    help="faces per model call (default 4; larger batches help on accelerators only)",
   )
 
 
 def main(args: argparse.Namespace) -> int:
-  """Exit code 0; 1 for what cannot be opened; 130 after ctrl-C, with the results so far."""
-  # OpenCV's and FFmpeg's own lines about broken frames and missing cameras: the rows and our one
-  # error say it.
+  """Exit code 0; 1 for invalid input; 130 after Ctrl-C, with partial results written."""
+  # Silences OpenCV and FFmpeg: broken frames and missing cameras are reported in the results and
+  # by our own error messages.
   os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
   cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
   try:
@@ -77,51 +80,51 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _predict(args: argparse.Namespace) -> int:
-  from jax_me.inference.model_input import InputForm
-  from jax_me.inference.video.frame_stream import ObservationSettings
-  from jax_me.inference.video.run import SessionSettings, VideoSession, photograph_rows
-  from jax_me.inference.video.sources import find_footage
+  from jax_me.inference.model_input import InputSpec
+  from jax_me.inference.video.frame_stream import FrameStreamSettings
+  from jax_me.inference.video.run import VideoSession, VideoSessionSettings, photograph_rows
+  from jax_me.inference.video.sources import find_sources
   from jax_me.inference.video.spotting import SpottingSettings
 
-  observation = ObservationSettings(
+  stream = FrameStreamSettings(
     every=args.every,
     motion=args.motion,
     recognise=args.recognise,
     smooth_seconds=args.smooth,
     batch=args.batch,
   )
-  inputs = find_footage(args.inputs, args.fps)
+  sources = find_sources(args.inputs, args.fps)
   predictor = load(args.checkpoint)
-  form = InputForm.of_source(predictor.saved.source, predictor.saved.image_size)
-  photographs = [footage for footage in inputs if footage.kind == "photograph"]
-  if form.is_motion and photographs:
+  spec = InputSpec.from_source(predictor.saved.source, predictor.saved.image_size)
+  photographs = [source for source in sources if source.kind == "photograph"]
+  if spec.is_motion and photographs:
     raise ValueError(
-      f"the model was trained on motion ({form.input}), and {photographs[0].name} is a single "
-      "picture; give a video or a folder of frames"
+      f"the model was trained on motion ({spec.input}), but {photographs[0].name} is a single "
+      "image; give a video or a folder of frames"
     )
-  if form.align:
+  if spec.align:
     print(f"note: {LICENSE_NOTICE}", file=sys.stderr)
-  videos = [footage for footage in inputs if footage.kind != "photograph"]
-  names = _names([footage.name for footage in videos])
+  videos = [source for source in sources if source.kind != "photograph"]
+  suffixes = _file_suffixes([source.name for source in videos])
   records: list[dict[str, Any]] = []
   predictions = PredictionsFile(args.output, predictor.labels)
   model = model_record(predictor.saved, args.checkpoint)
-  write_events(args.output, model, records)  # none of an older run
+  write_events(args.output, model, records)  # replaces that of an earlier run
   interrupted = False
   try:
-    for footage in photographs:
-      predictions.write(photograph_rows(footage, predictor))
-    for footage, name in zip(videos, names, strict=True):
-      if footage.note:
-        print(f"{footage.name}: {footage.note}", file=sys.stderr)
+    for source in photographs:
+      predictions.write(photograph_rows(source, predictor))
+    for source, suffix in zip(videos, suffixes, strict=True):
+      if source.note:
+        print(f"{source.name}: {source.note}", file=sys.stderr)
       session = VideoSession(
-        footage,
+        source,
         predictor,
-        SessionSettings(
-          observation=observation,
+        VideoSessionSettings(
+          stream=stream,
           spotting=SpottingSettings(),
-          timeline=args.output / f"timeline{name}.png",
-          annotated=args.output / f"annotated{name}.mp4" if args.video else None,
+          timeline=args.output / f"timeline{suffix}.png",
+          annotated=args.output / f"annotated{suffix}.mp4" if args.video else None,
           seconds=args.seconds,
         ),
       )
@@ -134,7 +137,7 @@ def _predict(args: argparse.Namespace) -> int:
       print(_summary(records[-1]))
       if interrupted:
         break
-  except KeyboardInterrupt:  # among photographs
+  except KeyboardInterrupt:  # while reading photographs
     interrupted = True
   finally:
     predictions.close()
@@ -142,21 +145,23 @@ def _predict(args: argparse.Namespace) -> int:
   return 130 if interrupted else 0
 
 
-def _names(videos: list[str]) -> list[str]:
-  """What tells the pictures of several videos apart: "" for one, "_<name>" for more."""
+def _file_suffixes(videos: list[str]) -> list[str]:
+  """Suffixes that make the output files of several videos unique: "" for one video."""
   if len(videos) < 2:
     return [""] * len(videos)
   stems = [pathlib.PurePath(video.replace(":", "")).stem for video in videos]
   return [
-    f"_{stem}" if stems.count(stem) == 1 else f"_{place}_{stem}"
-    for place, stem in enumerate(stems, start=1)
+    f"_{stem}" if stems.count(stem) == 1 else f"_{number}_{stem}"
+    for number, stem in enumerate(stems, start=1)
   ]
 
 
-def _summary(record: dict[str, Any]) -> str:
+def _summary(record: Mapping[str, Any]) -> str:
   statuses = ", ".join(f"{count} {status}" for status, count in record["statuses"].items())
   micro = sum(event["kind"] == "micro" for event in record["events"])
+  macro = len(record["events"]) - micro
+  people = "1 person" if record["people"] == 1 else f"{record['people']} people"
   return (
-    f"{record['video']}: {record['frames']} frames ({statuses}), {record['people']} people, "
-    f"{micro} micro- and {len(record['events']) - micro} macro-expressions"
+    f"{record['video']}: {record['frames']} frames ({statuses}), {people}, "
+    f"{micro} micro-expressions, {macro} macro-expressions"
   )

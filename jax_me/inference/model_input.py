@@ -1,17 +1,18 @@
-"""What a model is shown of a person in a video: the picture that it was trained on.
+"""Model inputs of a tracked face in a video, in the form that the model was trained on.
 
-Models trained on single frames ("apex", "key_frames", "frames", photographs) see the face of the
-frame. Models trained on the motion of a clip see the motion up to the frame:
+Models trained on single frames ("apex", "key_frames", "frames", photographs) get the face crop of
+the frame. Models trained on the motion of a clip get the motion up to the frame:
 
-  flow, pair   from the frame 0.2 s before (a micro-expression rises in 0.1 to 0.3 s) to this one.
-  dynamic      the rank-pooled picture of up to 10 frames of the last 0.4 s.
+  flow, pair   from the frame 0.2 s earlier (a micro-expression rises in 0.1 to 0.3 s) to this one.
+  dynamic      the rank-pooled image of up to 10 frames of the last 0.4 s.
 
-While somebody has been there for less, from the first frame there is. All faces of such a picture
-are cut as the earliest one lies, like the clips in training.
+If the track is shorter than that, motion starts at its first frame. All crops of a motion image
+use the face chip of the earliest frame, as clips do in training.
 """
 
 import collections
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,83 +24,96 @@ from jax_me.faces.alignment import FaceChip
 REFERENCE_SECONDS = 0.2
 DYNAMIC_SECONDS = 0.4
 DYNAMIC_FRAMES = 10
-# How long each form of motion looks back; the others look at one frame.
-WINDOWS = {"flow": REFERENCE_SECONDS, "pair": REFERENCE_SECONDS, "dynamic": DYNAMIC_SECONDS}
+# Time window of each motion input; all other inputs use one frame.
+WINDOW_SECONDS = {
+  "flow": REFERENCE_SECONDS,
+  "pair": REFERENCE_SECONDS,
+  "dynamic": DYNAMIC_SECONDS,
+}
 
 
-class View(Protocol):
-  """A face and its surroundings, from which it can be cut as it lay in another frame."""
+class CroppableImage(Protocol):
+  """A frame, or the region around a face, from which face chips are extracted."""
 
-  def cut(self, chip: FaceChip) -> np.ndarray: ...
+  def crop(self, chip: FaceChip) -> np.ndarray: ...
 
 
 @dataclasses.dataclass(frozen=True)
-class InputForm:
-  """How a model's pictures are made.
+class InputSpec:
+  """Form of a model's input images.
 
   Attributes:
     input: one of `clip_inputs.INPUTS`, or "" for photographs.
-    align: whether faces are found and cut; else the whole picture is taken.
-    cut: side of the cut faces.
-    side: side of the model's input.
+    align: whether faces are detected and cropped; otherwise the whole image is used.
+    crop_size: side of the face crops in pixels.
+    image_size: side of the model input in pixels.
   """
 
   input: str
   align: bool
-  cut: int
-  side: int
+  crop_size: int
+  image_size: int
 
   @classmethod
-  def of_source(cls, source: dict[str, Any], image_size: int) -> "InputForm":
-    """Reads it from the source of a saved model.
+  def from_source(cls, source: Mapping[str, Any], image_size: int) -> "InputSpec":
+    """Reads the specification from the `source` of a saved model.
 
     Raises:
-      ValueError: an input that is not known here.
+      ValueError: the model was trained on an unknown input.
     """
     options = source.get("options", {})
-    form = options.get("input", "")
-    if form and form not in inputs.INPUTS:
+    name = options.get("input", "")
+    if name and name not in inputs.INPUTS:
       raise ValueError(
-        f"the model was trained on the input {form!r}, which is none of {', '.join(inputs.INPUTS)}"
+        f"the model was trained on the input {name!r}, which is none of {', '.join(inputs.INPUTS)}"
       )
-    cut = int(options.get("size", 0)) or image_size
-    return cls(form, bool(options.get("align", True)), cut, image_size)
+    crop_size = int(options.get("size", 0)) or image_size
+    return cls(name, bool(options.get("align", True)), crop_size, image_size)
 
   @property
   def is_motion(self) -> bool:
-    """Whether the pictures show changes between frames rather than a frame."""
-    return self.input in WINDOWS
+    """Whether the images show changes between frames instead of a single frame."""
+    return self.input in WINDOW_SECONDS
 
 
-class InputMaker:
-  """Makes the pictures of one person, frame by frame; remembers what the form looks back on."""
+class InputBuilder:
+  """Builds the model inputs of one person, frame by frame; keeps the frames of the time window."""
 
-  def __init__(self, form: InputForm):
-    self._form = form
-    self._past: collections.deque[tuple[float, View, FaceChip]] = collections.deque()
+  def __init__(self, spec: InputSpec):
+    self._spec = spec
+    self._history: collections.deque[tuple[float, CroppableImage, FaceChip]] = collections.deque()
 
-  def make(self, view: View, chip: FaceChip, seconds: float) -> np.ndarray:
-    """uint8 [side, side, 3] for this frame."""
-    form = self._form
-    chip = dataclasses.replace(chip, size=form.cut)
-    if not form.is_motion:
-      return resize_image(view.cut(chip), form.side)
-    self._past.append((seconds, view, chip))
-    # The earliest frame that is kept is the last one from at least the window's length ago.
-    while len(self._past) > 1 and seconds - self._past[1][0] >= WINDOWS[form.input] - 1e-6:
-      self._past.popleft()
-    lies = self._past[0][2]
-    if form.input == "dynamic":
-      count = min(len(self._past), DYNAMIC_FRAMES)
-      at = np.rint(np.linspace(0, len(self._past) - 1, count)).astype(int)
-      faces = (self._past[place][1].cut(lies) for place in at)
-      picture = dynamic_image.dynamic_image(faces, count, inputs.DYNAMIC_GAIN)
+  def build(self, image: CroppableImage, chip: FaceChip, seconds: float) -> np.ndarray:
+    """The model input for the next frame.
+
+    Args:
+      image: the frame, or the region around the face.
+      chip: face chip in this frame, of any size.
+      seconds: time of the frame.
+
+    Returns:
+      uint8 [image_size, image_size, 3].
+    """
+    spec, history = self._spec, self._history
+    chip = dataclasses.replace(chip, size=spec.crop_size)
+    if not spec.is_motion:
+      return resize_image(image.crop(chip), spec.image_size)
+    history.append((seconds, image, chip))
+    # Keeps the last frame that is at least one window old, and all later ones.
+    while len(history) > 1 and seconds - history[1][0] >= WINDOW_SECONDS[spec.input] - 1e-6:
+      history.popleft()
+    first_chip = history[0][2]
+    if spec.input == "dynamic":
+      count = min(len(history), DYNAMIC_FRAMES)
+      indices = np.rint(np.linspace(0, len(history) - 1, count)).astype(int)
+      faces = (history[index][1].crop(first_chip) for index in indices)
+      motion = dynamic_image.dynamic_image(faces, count, inputs.DYNAMIC_GAIN)
     else:
-      before, now = self._past[0][1].cut(lies), view.cut(lies)
-      join = inputs.pair_image if form.input == "pair" else inputs.motion_image
-      picture = join(before, now)
-    return resize_image(picture, form.side)
+      before, now = history[0][1].crop(first_chip), image.crop(first_chip)
+      combine = inputs.pair_image if spec.input == "pair" else inputs.motion_image
+      motion = combine(before, now)
+    return resize_image(motion, spec.image_size)
 
   def reset(self) -> None:
-    """The next frame has nothing to do with the last one."""
-    self._past.clear()
+    """Clears the history: the next frame does not continue the last one."""
+    self._history.clear()

@@ -1,54 +1,31 @@
-"""A trained model that reads the expressions of photographs."""
+"""Expression classifier for images and videos."""
 
-import dataclasses
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from jax_me.faces.detector import Box
 from jax_me.faces.image_files import read_image
-from jax_me.inference.face_input import model_faces
+from jax_me.inference.face_input import face_inputs
+from jax_me.inference.results import FaceResult, FrameResult, Results
 from jax_me.models.model_folder import SavedModel, load_model
 
-Picture = str | os.PathLike | np.ndarray
-Box = tuple[int, int, int, int]
+if TYPE_CHECKING:
+  from jax_me.inference.explain.explainer import Explainer, Explanation
+
+ImageInput = str | os.PathLike | np.ndarray
 
 
-@dataclasses.dataclass(frozen=True)
-class Reading:
-  """What a model makes of one face, or the fact that there is none.
+class ExplainOptions(TypedDict, total=False):
+  """Keyword arguments of `Predictor.explain`."""
 
-  Attributes:
-    label: the most probable class; None where there is no face.
-    scores: {class: probability}; empty where there is no face.
-    box: (left, top, right, bottom) of the face in pixels of the picture, None without one.
-    status: "ok", or "no_face".
-  """
-
+  methods: Sequence[str] | None
   label: str | None
-  scores: dict[str, float]
-  box: Box | None
-  status: str
-
-
-@dataclasses.dataclass(frozen=True)
-class VideoReading(Reading):
-  """What a model makes of one person in one frame of a video.
-
-  Attributes:
-    status: "ok", or of a frame without people "no_face", "unreadable" or "skipped".
-    frame: number of the frame, from 0.
-    seconds: its time.
-    person: number of the person, from 1; None where nobody is seen.
-  """
-
-  frame: int
-  seconds: float
-  person: int | None
 
 
 @nnx.jit
@@ -58,12 +35,12 @@ def _probabilities(model: Any, images: jax.Array, mean: jax.Array, std: jax.Arra
 
 
 class Predictor:
-  """A loaded classifier with what it was trained to see.
+  """A loaded classifier with its preprocessing.
 
   Attributes:
     model: the module; call it on normalised [B, H, W, 3].
     labels: class names in the order of the logits.
-    saved: name, arguments, statistics and source of the weights.
+    saved: name, arguments, normalisation statistics and source of the weights.
   """
 
   def __init__(self, saved: SavedModel):
@@ -75,110 +52,128 @@ class Predictor:
     self.saved = saved
     self.model = saved.model
     self.labels = saved.labels
-    self._explainers: dict[tuple[str, ...], Any] = {}
+    self._explainers: dict[tuple[str, ...], Explainer] = {}
 
   def preprocess(self, image: np.ndarray) -> list[tuple[np.ndarray, Box | None]]:
-    """Finds and aligns the faces of a picture as the training data was.
+    """Detects and aligns the faces of an image as in training.
 
     Args:
       image: uint8 [H, W, 3] RGB.
 
     Returns:
-      (uint8 [S, S, 3], box) a face, largest first; empty when there is none. A model trained on
-      pictures as they are gets the whole picture, with box None.
+      (uint8 [S, S, 3], box) per face, largest face first; empty if there is none. For a model
+      trained on whole images, the whole image with box None.
     """
-    return [(face.image, face.box) for face in model_faces(image, self.saved)]
+    return [(face.image, face.box) for face in face_inputs(image, self.saved)]
 
-  def predict(self, pictures: Picture | Sequence[Picture]) -> list[Any]:
-    """Reads the expression of every face.
+  @overload
+  def predict(self, images: ImageInput) -> Results[FaceResult]: ...  # type: ignore[overload-overlap]
+
+  @overload
+  def predict(self, images: Sequence[ImageInput]) -> Results[Results[FaceResult]]: ...
+
+  def predict(
+    self, images: ImageInput | Sequence[ImageInput]
+  ) -> Results[FaceResult] | Results[Results[FaceResult]]:
+    """Classifies the expression of every face.
 
     Args:
-      pictures: a path, an array uint8 [H, W, 3] RGB, or a list of these.
+      images: a path, an array uint8 [H, W, 3] RGB, or a list of these.
 
     Returns:
-      for one picture a list of `Reading`, largest face first; for a list one such list each. A
-      picture without a face gives one reading with status "no_face".
+      for one image, its results, largest face first; for a list, one `Results` per image. An
+      image without a face gives one result with status "no_face".
 
     Raises:
-      UnreadableImage: a file that holds no picture.
-      ValueError: an array of another type or shape.
+      UnreadableImage: a file is not a readable image.
+      ValueError: an array has another dtype or shape.
     """
-    if isinstance(pictures, str | os.PathLike | np.ndarray):
-      return self._read(pictures)
-    return [self._read(picture) for picture in pictures]
+    if isinstance(images, str | os.PathLike | np.ndarray):
+      return self._predict_image(images)
+    return Results([self._predict_image(image) for image in images])
+
+  @overload
+  def explain(  # type: ignore[overload-overlap]
+    self, images: ImageInput, **options: Unpack[ExplainOptions]
+  ) -> "list[Explanation]": ...
+
+  @overload
+  def explain(
+    self, images: Sequence[ImageInput], **options: Unpack[ExplainOptions]
+  ) -> "list[list[Explanation]]": ...
 
   def explain(
     self,
-    pictures: Picture | Sequence[Picture],
+    images: ImageInput | Sequence[ImageInput],
     *,
     methods: Sequence[str] | None = None,
     label: str | None = None,
-  ) -> list[Any]:
-    """Shows what the scores of every face depend on, as heat maps (not why they do).
+  ) -> "list[Explanation] | list[list[Explanation]]":
+    """Heat maps of what the scores of every face depend on (not why).
 
     Args:
-      pictures: as in `predict`.
+      images: as in `predict`.
       methods: "rollout" (same for every class; needs attention) and "gradcam"; None for all that
-        the model has.
-      label: the class to explain; None takes each face's predicted one.
+        the model supports.
+      label: the class to explain; None uses the predicted class of each face.
 
     Returns:
-      for one picture a list of `Explanation`, largest face first, empty where there is none; for a
-      list one such list each.
+      for one image, one `Explanation` per face, largest face first, empty without a face; for a
+      list, one such list per image.
 
     Raises:
-      UnreadableImage: a file that holds no picture.
-      ValueError: an array of another type or shape, an unknown method or label.
+      UnreadableImage: a file is not a readable image.
+      ValueError: an array has another dtype or shape; unknown method or label.
     """
-    # Imported here: reading faces needs none of it.
-    from jax_me.inference.explain.explainer import Explainer, methods_of
+    # Imported here: prediction does not need it.
+    from jax_me.inference.explain.explainer import Explainer, supported_methods
 
-    key = methods_of(self.saved, methods)
+    key = supported_methods(self.saved, methods)
     if key not in self._explainers:
       self._explainers[key] = Explainer(self.saved, methods)
     explainer = self._explainers[key]
-    if isinstance(pictures, str | os.PathLike | np.ndarray):
-      faces = model_faces(_checked(pictures), self.saved)
+    if isinstance(images, str | os.PathLike | np.ndarray):
+      faces = face_inputs(_load_image(images), self.saved)
       return [explainer.explain(face, label) for face in faces]
-    return [self.explain(picture, methods=methods, label=label) for picture in pictures]
+    return [self.explain(image, methods=methods, label=label) for image in images]
 
   def predict_video(
     self, video: str | os.PathLike, *, fps: float | None = None, every: int = 1
-  ) -> Iterator[VideoReading]:
-    """Reads a video, a folder of frames or a camera ("camera:0") while it runs.
+  ) -> Iterator[FrameResult]:
+    """Classifies the frames of a video, a folder of frames or a camera ("camera:0") as a stream.
 
     Args:
-      video: where it is.
-      fps: frames a second, for folders and instead of what a file states.
-      every: look at every k-th frame only.
+      video: path, or camera name.
+      fps: frames per second, for folders or to override the rate of a video file.
+      every: process every k-th frame only.
 
     Yields:
-      at least one reading a frame, in order; one a person where several are seen. Models of motion
-      compare each frame with the one 0.2 s before.
+      at least one result per frame, in order; one per person if there are several. Motion models
+      compare each frame with the one 0.2 s earlier.
 
     Raises:
-      ValueError: nothing there that could be read, or settings out of range.
+      ValueError: the video cannot be opened, or a setting is out of range.
     """
-    # Imported here: photographs need none of it.
-    from jax_me.inference.video.frame_stream import ObservationSettings, observe
-    from jax_me.inference.video.sources import find_footage
+    # Imported here: images do not need it.
+    from jax_me.inference.video.frame_stream import FrameStreamSettings, stream_detections
+    from jax_me.inference.video.sources import find_sources
 
-    settings = ObservationSettings(every=every, motion=False)
-    for footage in find_footage([video], fps):
-      for observed in observe(footage, self.saved, settings):
-        number, seconds = observed.frame.number, observed.frame.seconds
-        if not observed.people:
-          yield VideoReading(None, {}, None, observed.status, number, seconds, None)
-        for one in observed.people:
-          assert one.scores is not None
-          scores = {n: float(s) for n, s in zip(self.labels, one.scores, strict=True)}
+    settings = FrameStreamSettings(every=every, motion=False)
+    for source in find_sources([video], fps):
+      for result in stream_detections(source, self.saved, settings):
+        number, seconds = result.frame.number, result.frame.seconds
+        if not result.detections:
+          yield FrameResult(None, {}, None, result.status, number, seconds, None)
+        for detection in result.detections:
+          assert detection.scores is not None
+          scores = {n: float(s) for n, s in zip(self.labels, detection.scores, strict=True)}
           label = max(scores, key=lambda name: scores[name])
-          yield VideoReading(label, scores, one.box, "ok", number, seconds, one.person)
+          yield FrameResult(label, scores, detection.box, "ok", number, seconds, detection.person)
 
-  def _read(self, picture: Picture) -> list[Reading]:
-    faces = self.preprocess(_checked(picture))
+  def _predict_image(self, image: ImageInput) -> Results[FaceResult]:
+    faces = self.preprocess(_load_image(image))
     if not faces:
-      return [Reading(None, {}, None, "no_face")]
+      return Results([FaceResult(None, {}, None, "no_face")])
     scores = np.asarray(
       _probabilities(
         self.model,
@@ -187,34 +182,38 @@ class Predictor:
         jnp.asarray(self.saved.std, jnp.float32),
       )
     )
-    return [
-      Reading(
-        label=self.labels[int(row.argmax())],
-        scores={name: float(score) for name, score in zip(self.labels, row, strict=True)},
-        box=box,
-        status="ok",
-      )
-      for row, (_, box) in zip(scores, faces, strict=True)
-    ]
+    return Results(
+      [
+        FaceResult(
+          label=self.labels[int(row.argmax())],
+          scores={name: float(score) for name, score in zip(self.labels, row, strict=True)},
+          box=box,
+          status="ok",
+        )
+        for row, (_, box) in zip(scores, faces, strict=True)
+      ]
+    )
 
 
-def _checked(picture: Picture) -> np.ndarray:
-  """uint8 [H, W, 3] of a path or an array; ValueError for any other array."""
-  image = picture if isinstance(picture, np.ndarray) else read_image(picture)
-  if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-    raise ValueError(f"a picture is uint8 [H, W, 3] RGB, got {image.dtype} {list(image.shape)}")
-  return image
+def _load_image(image: ImageInput) -> np.ndarray:
+  """uint8 [H, W, 3] from a path or an array; ValueError for any other array."""
+  pixels = image if isinstance(image, np.ndarray) else read_image(image)
+  if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+    raise ValueError(
+      f"an image must be uint8 [H, W, 3] RGB, got {pixels.dtype} {list(pixels.shape)}"
+    )
+  return pixels
 
 
-def load(folder: str | os.PathLike, **overrides: Any) -> Predictor:
-  """The classifier of a converted folder or of a run's workdir, ready to call.
+def load(folder: str | os.PathLike, **overrides: object) -> Predictor:
+  """Loads the classifier of a converted model folder or of a run.
 
   Args:
     folder: written by `convert` or `run.py`.
-    **overrides: constructor keywords that leave the parameters as they are (`dtype`, ...).
+    **overrides: constructor keywords that do not change the parameters (`dtype`, ...).
 
   Raises:
-    SavedModelError: no model there, or damaged.
-    ValueError: a model without class labels.
+    SavedModelError: the folder has no model, or a damaged one.
+    ValueError: the model has no class labels.
   """
   return Predictor(load_model(folder, **overrides))

@@ -1,1 +1,1 @@
-"""Checks a recipe against a TPU pod that is not there: memory, work, exchanges, least time."""
+"""Checks of a training config for a TPU slice without TPUs: memory, compute, communication."""

@@ -1,4 +1,4 @@
-"""What to change when a step does not fit into a chip's memory; estimates, to be checked again."""
+"""Config changes that may make a step fit into the memory of a chip (estimates)."""
 
 import dataclasses
 
@@ -6,17 +6,17 @@ from ml_collections import ConfigDict
 
 from jax_me.podcheck.pod_check import PodCheck
 
-# Of what is free, estimates use so much: temporaries do not shrink quite like the batch.
+# Fraction of the free memory that estimates use: temporaries shrink less than the batch.
 MARGIN = 0.85
 
 
 @dataclasses.dataclass(frozen=True)
 class Advice:
-  """One change.
+  """One config change.
 
   Attributes:
-    settings: {dotted key: value}, as on the command line; empty when it is no setting.
-    reason: what it does, in a few words.
+    settings: {dotted key: value}, as on the command line; empty if it is not a config change.
+    reason: its effect.
   """
 
   settings: dict[str, object]
@@ -28,57 +28,58 @@ class Advice:
 
 
 def advise(config: ConfigDict, check: PodCheck) -> list[Advice]:
-  """Changes that may make the step fit, those first that leave the result what it is."""
+  """Changes that may make the step fit; changes that keep the training result come first."""
   memory, chips = check.memory, check.topology.chips
   state = memory.parameters + memory.optimizer + memory.average
   fixed = state + memory.batch
   temporaries = max(memory.temporaries or check.needed, 1)
-  room = check.available - fixed
+  free = check.available - fixed
   found: list[Advice] = []
   if config.precision == "float32":
     found.append(Advice({"precision": "bfloat16"}, "about half the memory of activations"))
   if not config.remat:
     found.append(
-      Advice({"remat": True}, "keeps only what goes into each block; about a third more compute")
+      Advice({"remat": True}, "stores only the input of each block; about a third more compute")
     )
   if 2 * state > check.available:
     shards = _shards(state, check)
     if shards > config.mesh.fsdp:
       found.append(
-        Advice({"mesh.fsdp": shards}, f"splits parameters and optimizer over {shards} chips")
+        Advice({"mesh.fsdp": shards}, f"shards parameters and optimizer state over {shards} chips")
       )
-  # Parts of a batch, one after the other; their gradients are added up in float32.
-  room_for_parts = MARGIN * room - memory.parameters
-  share = room_for_parts / temporaries
-  parts = _parts(config, chips, share)
-  if parts:
+  # Gradient accumulation: the accumulated float32 gradients need memory, too.
+  free_for_temporaries = MARGIN * free - memory.parameters
+  accum_steps = _accum_steps(config, chips, free_for_temporaries / temporaries)
+  if accum_steps:
     found.append(
       Advice(
-        {"accum_steps": parts},
-        f"the same batch in {parts} parts of {config.batch_size // parts} images",
+        {"accum_steps": accum_steps},
+        f"the same batch in {accum_steps} parts of {config.batch_size // accum_steps} images",
       )
     )
-  rows = int(MARGIN * room / temporaries * config.batch_size)
+  rows = int(MARGIN * free / temporaries * config.batch_size)
   rows -= rows % (chips * config.accum_steps)
   if 0 < rows < config.batch_size:
-    found.append(Advice({"batch_size": rows}, "another recipe: the learning rate follows"))
-  if not parts and rows <= 0:
+    found.append(
+      Advice({"batch_size": rows}, "changes the training: the learning rate scales with it")
+    )
+  if not accum_steps and rows <= 0:
     found.append(Advice({}, "a slice with more chips, or chips with more memory"))
   return found
 
 
 def _shards(state: int, check: PodCheck) -> int:
-  """Chips to split the state over so that it takes at most a quarter of the memory."""
+  """Number of shards with which the state takes at most a quarter of the memory of a chip."""
   shards = 1
   while 4 * state > shards * check.available and 2 * shards <= check.topology.chips:
     shards *= 2
   return shards
 
 
-def _parts(config: ConfigDict, chips: int, share: float) -> int:
-  """The smallest accum_steps that makes the temporaries at most `share` of now; 0 = none does."""
-  most = config.batch_size // chips
-  for parts in range(config.accum_steps + 1, most + 1):
-    if config.batch_size % (parts * chips) == 0 and config.accum_steps / parts <= share:
-      return parts
+def _accum_steps(config: ConfigDict, chips: int, share: float) -> int:
+  """Smallest accum_steps that shrinks the temporaries to at most `share`; 0 if there is none."""
+  largest = config.batch_size // chips
+  for steps in range(config.accum_steps + 1, largest + 1):
+    if config.batch_size % (steps * chips) == 0 and config.accum_steps / steps <= share:
+      return steps
   return 0

@@ -1,7 +1,7 @@
-"""What a compiled step moves: bytes through HBM and bytes between chips, by its own text.
+"""HBM traffic and communication between chips of a compiled step, from its HLO text.
 
-`cost_analysis` of a compiled program takes a loop's body once and counts arrays in the chip's own
-memory like those in HBM; here bodies count as often as they run, and only HBM counts.
+`cost_analysis` of a compiled program counts a loop body once and counts arrays in on-chip memory
+like arrays in HBM. Here a loop body counts once per iteration, and only HBM counts.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ COLLECTIVES = (
   "collective-broadcast",
   "ragged-all-to-all",
 )
-# Renaming, bookkeeping, and the ends of what a `-start` began.
+# Instructions that move no data. Neither do `-done` instructions: `-start` is counted.
 _FREE = {
   "parameter",
   "constant",
@@ -34,18 +34,18 @@ _FREE = {
   "domain",
 }
 _FREE_TARGETS = ("AllocateBuffer", "ConcatBitcast", "AssumeGatherIndicesInBound", "Sharding")
-_WINDOWS = ("dynamic-slice", "slice", "gather")  # read a part of their first operand
+_SLICES = ("dynamic-slice", "slice", "gather")  # read a part of their first operand
 
 
 @dataclasses.dataclass(frozen=True)
 class Collective:
-  """One kind of exchange over groups of one size, over a whole step.
+  """All collectives of one kind and group size in a step.
 
   Attributes:
     kind: "all-reduce", ...
-    group: chips that exchange with each other.
-    count: how often a step runs one.
-    bytes: of the whole arrays, not of a chip's share of them.
+    group: number of chips in a replica group.
+    count: number of executions per step.
+    bytes: total size of the full (unsharded) arrays.
   """
 
   kind: str
@@ -55,7 +55,7 @@ class Collective:
 
   @property
   def sent(self) -> float:
-    """Bytes that each chip must send at least, by the best algorithm on a ring or torus."""
+    """Bytes sent per chip by the optimal algorithm on a ring or torus."""
     share = (self.group - 1) / self.group
     if self.kind == "all-reduce":
       return 2 * share * self.bytes
@@ -67,13 +67,13 @@ class Collective:
 
 
 @dataclasses.dataclass
-class Movement:
-  """What one chip moves in a step.
+class StepTraffic:
+  """Data movement of one chip in a step.
 
   Attributes:
-    hbm_bytes: read from and written to HBM.
-    collectives: exchanges between chips, largest first.
-    unknown_loops: loops whose number of rounds is not in the program; they count once.
+    hbm_bytes: bytes read from and written to HBM.
+    collectives: communication between chips, largest first.
+    unknown_loops: loops with an unknown trip count; their bodies count once.
   """
 
   hbm_bytes: int
@@ -81,86 +81,90 @@ class Movement:
   unknown_loops: int
 
 
-def read_movement(text: str, chips: int) -> Movement:
-  """Reads the text of a compiled step (`compiled.as_text()`).
+def count_traffic(text: str, chips: int) -> StepTraffic:
+  """Counts the traffic of a compiled step.
 
   Args:
-    text: HLO after optimisation and partitioning: what one chip runs.
-    chips: of the whole program.
+    text: `compiled.as_text()`, the optimised and partitioned HLO of one chip.
+    chips: number of chips of the whole program.
 
   Raises:
-    ValueError: the text is no compiled program.
+    ValueError: the text is not a compiled program.
   """
-  return _Reader(parse_module(text), chips).read()
+  return _TrafficCounter(parse_module(text), chips).count()
 
 
-class _Reader:
+class _TrafficCounter:
   def __init__(self, module: Module, chips: int):
     self._module = module
     self._chips = chips
-    self._exchanges: dict[str, tuple[str, int, int, int]] = {}
-    self._unknown = 0
+    self._collectives: dict[str, tuple[str, int, int, int]] = {}
+    self._unknown_loops = 0
 
-  def read(self) -> Movement:
-    moved = self._computation(self._module.entry, 1)
+  def count(self) -> StepTraffic:
+    hbm_bytes = self._computation_bytes(self._module.entry, 1)
     sums: dict[tuple[str, int], list[int]] = {}
-    for kind, group, count, size in self._exchanges.values():
+    for kind, group, count, size in self._collectives.values():
       total = sums.setdefault((kind, group), [0, 0])
       total[0] += count
       total[1] += count * size
-    found = [Collective(kind, group, *total) for (kind, group), total in sums.items()]
-    found.sort(key=lambda collective: -collective.bytes)
-    return Movement(moved, found, self._unknown)
+    collectives = [Collective(kind, group, *total) for (kind, group), total in sums.items()]
+    collectives.sort(key=lambda collective: -collective.bytes)
+    return StepTraffic(hbm_bytes, collectives, self._unknown_loops)
 
-  def _computation(self, name: str, times: int) -> int:
+  def _computation_bytes(self, name: str, times: int) -> int:
     computation = self._module.computations[name]
-    return sum(self._moved(i, computation, times) for i in computation.instructions.values())
+    return sum(
+      self._instruction_bytes(i, computation, times) for i in computation.instructions.values()
+    )
 
-  def _moved(self, instruction: Instruction, computation: Computation, times: int) -> int:
-    """Bytes through HBM of an instruction that runs so many times; notes exchanges."""
+  def _instruction_bytes(
+    self, instruction: Instruction, computation: Computation, times: int
+  ) -> int:
+    """HBM bytes of an instruction that runs `times` times; records collectives."""
     opcode = instruction.opcode
     if opcode in _FREE or opcode.endswith("-done"):
       return 0
     if opcode == "while":
       body = instruction.called("body")
-      rounds = _rounds(instruction, self._module)
-      self._unknown += rounds is None
-      return self._computation(body, times * (rounds or 1)) if body else 0
+      trip_count = _trip_count(instruction, self._module)
+      self._unknown_loops += trip_count is None
+      return self._computation_bytes(body, times * (trip_count or 1)) if body else 0
     if opcode == "conditional":
-      return max((self._computation(b, times) for b in instruction.branches), default=0)
+      return max((self._computation_bytes(b, times) for b in instruction.branches), default=0)
     if opcode in ("call", "async-start"):
       called = instruction.called("to_apply") or instruction.called("calls")
-      return self._computation(called, times) if called else 0
+      return self._computation_bytes(called, times) if called else 0
     if opcode.removesuffix("-start") in COLLECTIVES:
-      self._note(instruction, computation, times)
+      self._record(instruction, computation, times)
     if opcode == "fusion":
       called = instruction.called("calls")
       inner = self._module.computations[called] if called else None
       if inner is not None:
         for part in inner.instructions.values():
           if part.opcode.removesuffix("-start") in COLLECTIVES:
-            self._note(part, inner, times, scattered=called is not None and "scatter" in called)
+            self._record(part, inner, times, scattered=called is not None and "scatter" in called)
         return times * _fusion_bytes(instruction, computation, inner)
     return times * _plain_bytes(instruction, computation)
 
-  def _note(
+  def _record(
     self, part: Instruction, computation: Computation, times: int, scattered: bool = False
   ) -> None:
-    """Adds an exchange; several instructions with one channel are stages of the same one."""
+    """Records a collective; instructions that share a channel are stages of one collective."""
     kind = part.opcode.removesuffix("-start")
-    group = _group(part.attributes) or self._chips
+    group = _group_size(part.attributes) or self._chips
     size = sum(shape.bytes for shape in _operand_shapes(part, computation))
     if kind == "all-gather":
       size *= group
     if kind == "all-reduce" and scattered:
-      kind = "reduce-scatter"  # TPU's form of it: an all-reduce fused with a slice.
+      kind = "reduce-scatter"  # On TPU: an all-reduce fused with a slice.
     channel = re.search(r"channel_id=(\d+)", part.attributes)
     key = channel.group(1) if channel else f"{id(computation)}/{part.name}"
-    self._exchanges.setdefault(key, (kind, group, times, size))
+    self._collectives.setdefault(key, (kind, group, times, size))
 
 
-def _rounds(loop: Instruction, module: Module) -> int | None:
-  """How often a loop runs: known by the compiler, or the constant that its counter is held to."""
+def _trip_count(loop: Instruction, module: Module) -> int | None:
+  """Trip count of a loop: annotated by the compiler, or the constant in its condition."""
   known = re.search(r'known_trip_count"?[:=]\{"?n"?[:=]"?(\d+)', loop.attributes)
   if known:
     return int(known.group(1))
@@ -182,8 +186,8 @@ def _rounds(loop: Instruction, module: Module) -> int | None:
   return int(limits[0]) if len(limits) == 1 and limits[0].isdigit() else None
 
 
-def _group(attributes: str) -> int | None:
-  """Chips in a group, from any of the ways in which XLA writes them; None = all of them."""
+def _group_size(attributes: str) -> int | None:
+  """Size of a replica group, from any of XLA's notations; None means all chips."""
   mesh = re.search(r"replica_groups=mesh\[([^\]]*)\]\s*\{([^}]*)\}", attributes)
   if mesh:
     lengths = {name: int(n) for name, n in re.findall(r"'([^']+)'=(\d+)", mesh.group(1))}
@@ -207,37 +211,39 @@ def _operand_shapes(instruction: Instruction, computation: Computation) -> Itera
       yield from operand.shapes
 
 
-def _hbm(shapes: Iterator[Shape] | tuple[Shape, ...]) -> int:
+def _hbm_bytes(shapes: Iterator[Shape] | tuple[Shape, ...]) -> int:
   return sum(shape.bytes for shape in shapes if shape.in_hbm)
 
 
 def _plain_bytes(instruction: Instruction, computation: Computation) -> int:
-  """Operands read and results written, of an instruction outside fusions."""
+  """HBM bytes of the operands and results of an instruction outside a fusion."""
   opcode = instruction.opcode
   if opcode == "custom-call" and any(t in instruction.attributes for t in _FREE_TARGETS):
     return 0
   operands = list(_operand_shapes(instruction, computation))
   if opcode in ("copy-start", "slice-start", "dynamic-slice-start"):
-    # (destination, source, context), and (source, destination, context): both move one piece.
-    piece = instruction.shapes[0 if opcode == "copy-start" else 1]
-    return piece.bytes * (piece.in_hbm + operands[0].in_hbm)
-  if opcode in _WINDOWS:
-    return _hbm(instruction.shapes) + (instruction.shapes[0].bytes if operands[0].in_hbm else 0)
+    # (destination, source, context), and (source, destination, context): both copy one array.
+    copied = instruction.shapes[0 if opcode == "copy-start" else 1]
+    return copied.bytes * (copied.in_hbm + operands[0].in_hbm)
+  if opcode in _SLICES:
+    return _hbm_bytes(instruction.shapes) + (
+      instruction.shapes[0].bytes if operands[0].in_hbm else 0
+    )
   if opcode == "dynamic-update-slice":
-    return _hbm((operands[1],)) + (operands[1].bytes if operands[0].in_hbm else 0)
-  return _hbm(tuple(operands)) + _hbm(instruction.shapes)
+    return _hbm_bytes((operands[1],)) + (operands[1].bytes if operands[0].in_hbm else 0)
+  return _hbm_bytes(tuple(operands)) + _hbm_bytes(instruction.shapes)
 
 
 def _fusion_bytes(fusion: Instruction, outer: Computation, inner: Computation) -> int:
-  """What a fusion reads and writes: of an operand that it only cuts from, the pieces."""
+  """HBM bytes of a fusion; for an operand that is only sliced, the slices count."""
   total = 0
   for name, parameter in zip(fusion.operands, inner.parameters, strict=False):
     operand = outer.instructions.get(name)
     if operand is not None and any(shape.in_hbm for shape in operand.shapes):
-      total += min(_hbm(operand.shapes), _read_bytes(parameter, inner))
-  results = _results(inner.instructions[inner.root], inner)
+      total += min(_hbm_bytes(operand.shapes), _read_bytes(parameter, inner))
+  results = _written_bytes(inner.instructions[inner.root], inner)
   if len(results) != len(fusion.shapes):
-    return total + _hbm(fusion.shapes)
+    return total + _hbm_bytes(fusion.shapes)
   return total + sum(
     size for size, shape in zip(results, fusion.shapes, strict=True) if shape.in_hbm
   )
@@ -248,7 +254,7 @@ def _read_bytes(name: str, inner: Computation) -> int:
   total = 0
   for user in inner.users[name]:
     first = user.operands[0] == name
-    if first and user.opcode in _WINDOWS:
+    if first and user.opcode in _SLICES:
       total += user.shapes[0].bytes
     elif first and user.opcode == "dynamic-update-slice":
       continue  # Written in place.
@@ -259,10 +265,12 @@ def _read_bytes(name: str, inner: Computation) -> int:
   return total
 
 
-def _results(root: Instruction, inner: Computation) -> list[int]:
-  """Bytes that each result of a fused computation writes; an update in place only its piece."""
+def _written_bytes(root: Instruction, inner: Computation) -> list[int]:
+  """Bytes written per result of a fused computation; for an in-place update, only the update."""
   if root.opcode == "tuple":
-    return [size for name in root.operands for size in _results(inner.instructions[name], inner)]
+    return [
+      size for name in root.operands for size in _written_bytes(inner.instructions[name], inner)
+    ]
   source = root
   while source.opcode == "bitcast":
     source = inner.instructions[source.operands[0]]

@@ -1,4 +1,4 @@
-"""What is known of a recipe's dataset without having it: its classes and its size."""
+"""Number of classes and training images of a dataset, without the dataset itself."""
 
 import dataclasses
 import tempfile
@@ -11,20 +11,20 @@ from jax_me.datasets.generation.fingerprint import make_options
 
 
 @dataclasses.dataclass(frozen=True)
-class DatasetFacts:
-  """Published facts; 0 where they depend on the user's files.
+class DatasetSummary:
+  """Published numbers of a dataset; 0 if they depend on the user's files.
 
   Attributes:
     classes: number of label names.
-    examples: images that training reads.
+    examples: number of training images.
   """
 
   classes: int
   examples: int
 
 
-def dataset_facts(config: ConfigDict) -> DatasetFacts:
-  """Classes and training images of `config.data`, as published.
+def summarise_dataset(config: ConfigDict) -> DatasetSummary:
+  """Number of classes and training images of `config.data`, as published.
 
   Raises:
     ValueError: unknown dataset or option.
@@ -34,9 +34,9 @@ def dataset_facts(config: ConfigDict) -> DatasetFacts:
   try:
     labels = tuple(cls.label_names(options, None))
   except (AssertionError, TypeError, ValueError):
-    return DatasetFacts(0, 0)  # The user's folders are the classes.
+    return DatasetSummary(0, 0)  # The classes are the user's folders.
   about = FaceDatasetConfig(name="unbuilt", version=cls.VERSION, options=options, labels=labels)
   with tempfile.TemporaryDirectory() as nowhere:
     counts = cls(data_dir=nowhere, config=about).known_counts()
   split = counts.get("train", {})
-  return DatasetFacts(len(labels), sum(split.values()))
+  return DatasetSummary(len(labels), sum(split.values()))

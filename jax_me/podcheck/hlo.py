@@ -1,4 +1,4 @@
-"""XLA's text of a compiled program, read into computations and instructions."""
+"""Parser for the HLO text of a compiled program."""
 
 import dataclasses
 import functools
@@ -16,7 +16,7 @@ _COMMENT = re.compile(r"/\*.*?\*/")
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-  """One array: its size, and whether it lies in HBM or in the chip's own memory."""
+  """Size of one array, and whether it is in HBM or in on-chip memory."""
 
   bytes: int
   in_hbm: bool
@@ -34,13 +34,13 @@ class Instruction:
   attributes: str
 
   def called(self, attribute: str) -> str | None:
-    """The computation that an attribute names, such as `body` or `calls`."""
+    """Name of the computation in an attribute such as `body` or `calls`."""
     found = re.search(rf"\b{attribute}=%?([\w.\-]+)", self.attributes)
     return found.group(1) if found else None
 
   @functools.cached_property
   def branches(self) -> list[str]:
-    """The computations that a conditional chooses from."""
+    """Names of the branch computations of a conditional."""
     listed = re.search(r"branch_computations=\{([^}]*)\}", self.attributes)
     if listed:
       return [name.strip().lstrip("%") for name in listed.group(1).split(",")]
@@ -50,20 +50,20 @@ class Instruction:
 
 @dataclasses.dataclass(frozen=True)
 class Computation:
-  """Instructions by name, in order; `root` is the result."""
+  """Instructions by name, in program order; `root` is the name of the result."""
 
   instructions: Mapping[str, Instruction]
   root: str
 
   @functools.cached_property
   def parameters(self) -> list[str]:
-    """Names of the inputs, by number."""
+    """Names of the parameters, ordered by number."""
     numbered = [i for i in self.instructions.values() if i.opcode == "parameter"]
     return [i.name for i in sorted(numbered, key=lambda i: int(i.literal))]
 
   @functools.cached_property
   def users(self) -> dict[str, list[Instruction]]:
-    """Who reads each result."""
+    """Instructions that use each result as an operand."""
     found: dict[str, list[Instruction]] = {name: [] for name in self.instructions}
     for instruction in self.instructions.values():
       for operand in dict.fromkeys(instruction.operands):
@@ -73,15 +73,17 @@ class Computation:
 
 @dataclasses.dataclass(frozen=True)
 class Module:
+  """Computations by name, and the name of the entry computation."""
+
   computations: Mapping[str, Computation]
   entry: str
 
 
 def parse_module(text: str) -> Module:
-  """Reads `compiled.as_text()`.
+  """Parses `compiled.as_text()`.
 
   Raises:
-    ValueError: the text holds no program.
+    ValueError: the text is not a compiled program.
   """
   computations: dict[str, Computation] = {}
   entry, name, root = "", "", ""
@@ -102,12 +104,12 @@ def parse_module(text: str) -> Module:
         name, root, lines = header.group(2), "", {}
         entry = name if header.group(1) else entry
   if not entry:
-    raise ValueError("this is no compiled program: it has no ENTRY computation")
+    raise ValueError("not a compiled program: the text has no ENTRY computation")
   return Module(computations, entry)
 
 
 def _instruction(name: str, rest: str) -> Instruction:
-  """`rest` is what follows the equals sign."""
+  """Parses an instruction; `rest` is the text after the equals sign."""
   rest = _COMMENT.sub("", rest)
   end = _closing(rest) + 1 if rest.startswith("(") else rest.index(" ")
   shapes, rest = rest[:end], rest[end:].lstrip()
@@ -138,14 +140,14 @@ def _shapes(text: str) -> tuple[Shape, ...]:
   found = []
   for kind, dimensions, layout in _SHAPE.findall(text):
     lengths = [int(length.lstrip("<=")) for length in dimensions.split(",") if length]
-    # S(1) and others are memories on the chip; without a mark it is HBM.
+    # S(1) and higher are on-chip memories; no annotation means HBM.
     in_hbm = not re.search(r"S\([1-9]\d*\)", layout)
     found.append(Shape(math.ceil(_bits(kind) * math.prod(lengths) / 8), in_hbm))
   return tuple(found)
 
 
 def _bits(kind: str) -> int:
-  """Of one element: bf16 has 16, f8e4m3fn 8, c64 64."""
+  """Bits per element of a type: bf16 has 16, f8e4m3fn 8, c64 64."""
   if kind in _BITS:
     return _BITS[kind]
   number = re.search(r"\d+", kind)

@@ -1,7 +1,7 @@
-"""A pod's training step, compiled where there is no pod: does it fit, and how fast can it be?
+"""Check of a training step for a TPU slice without TPUs: memory and a lower bound of the time.
 
-Google's TPU compiler (the package libtpu) runs on any x86 Linux machine and compiles for a slice
-that is only described. What it compiles here is the very function that `run.py` would run there.
+Google's TPU compiler (package libtpu) runs on any x86 Linux machine and compiles for a slice given
+by its topology. The compiled function is the one that `run.py` executes on the slice.
 """
 
 import dataclasses
@@ -19,31 +19,32 @@ from jax.experimental import topologies
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from jax_me.podcheck.compiled_step import Collective, read_movement
+from jax_me.podcheck.compiled_step import Collective, count_traffic
 from jax_me.training import settings, sharding
 from jax_me.training.chips import GIB, Chip, Topology
 from jax_me.training.flops import count_flops
 from jax_me.training.program import make_program
-from jax_me.training.state import Constants, State, abstract_state
+from jax_me.training.state import RunParameters, State, abstract_state
 
-# What XLA keeps for the system on a v5e: of 16 GiB it gives 15.75 to a program.
-RESERVED = GIB // 4
+# Reserved for the system: XLA leaves 15.75 of 16 GiB to a program on a v5e.
+RESERVED_BYTES = GIB // 4
 
 
 class PodCheckError(RuntimeError):
-  """The check itself cannot be made."""
+  """The check failed: libtpu is missing or does not support the slice."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Memory:
-  """Bytes of one chip's HBM.
+  """HBM usage of one chip in bytes.
 
   Attributes:
-    parameters, optimizer, average, batch: what the step is given; `average` is the moving one.
-    arguments: all that it is given, as XLA lays it out.
-    results: new arrays beside those that take the place of arguments (donated).
-    temporaries: at their peak; None where XLA gave up before it knew.
-    program: the code.
+    parameters, optimizer, average, batch: arguments of the step; `average` is the moving average
+      of the parameters.
+    arguments: all arguments, including the padding of XLA's layouts.
+    results: outputs that do not reuse a donated argument.
+    temporaries: peak size of temporary arrays; 0 if compilation failed.
+    program: size of the code.
   """
 
   parameters: int
@@ -62,14 +63,14 @@ class Memory:
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-  """What a step does, as far as the compiled program tells.
+  """Compute, memory traffic and communication of a step, from the compiled program.
 
   Attributes:
-    flops: of products and convolutions, over all chips; what is recomputed counts again.
-    compiler_flops: XLA's own count for one chip, with a loop's body counted once.
-    hbm_bytes: through the HBM of one chip.
-    collectives: exchanges between chips.
-    unknown_loops: loops of unknown length, counted once.
+    flops: FLOPs of matrix products and convolutions on all chips, including recomputation.
+    compiler_flops: XLA's count for one chip, with each loop body counted once.
+    hbm_bytes: HBM traffic of one chip.
+    collectives: communication between chips.
+    unknown_loops: loops with an unknown trip count, counted once.
   """
 
   flops: int
@@ -81,7 +82,7 @@ class Work:
 
 @dataclasses.dataclass(frozen=True)
 class Roofline:
-  """Seconds that a step takes at the very least, by each of the chip's limits."""
+  """Lower bounds of the step time in seconds, per resource of the chip."""
 
   compute: float
   memory: float
@@ -93,12 +94,23 @@ class Roofline:
 
   @property
   def limit(self) -> str:
-    """Which of them it is."""
+    """Name of the limiting resource."""
     return max(dataclasses.asdict(self).items(), key=lambda item: item[1])[0]
 
 
 def roofline(work: Work, chip: Chip, chips: int) -> Roofline:
-  """Each resource at its peak, and the others hidden behind the slowest."""
+  """Lower bounds of the step time.
+
+  Each resource runs at its peak; work on different resources overlaps completely.
+
+  Args:
+    work: work of one step.
+    chip: TPU generation.
+    chips: number of chips.
+
+  Returns:
+    seconds per resource.
+  """
   sent = sum(collective.sent for collective in work.collectives)
   return Roofline(
     compute=work.flops / chips / chip.flops,
@@ -109,14 +121,17 @@ def roofline(work: Work, chip: Chip, chips: int) -> Roofline:
 
 @dataclasses.dataclass(frozen=True)
 class PodCheck:
-  """The answer.
+  """Result of a pod check.
 
   Attributes:
-    fits: whether a chip's HBM holds the step.
-    needed: bytes that XLA says it needs, where it refused to compile.
-    memory, work, roofline: None where XLA refused to compile; memory then lacks what XLA knows.
-    seconds: tracing, lowering and compiling took on this machine.
-    processor_seconds: the same, of all its cores together, without waiting for other programs.
+    topology: the slice.
+    batch_size: global batch size.
+    fits: whether the step fits into the HBM of a chip.
+    needed: required bytes per chip; if XLA ran out of memory, the number in its error message.
+    memory: HBM usage; arguments only if XLA ran out of memory.
+    work, roofline: None if XLA ran out of memory.
+    seconds: wall time of tracing, lowering and compiling.
+    processor_seconds: CPU time of the same, summed over all cores.
   """
 
   topology: Topology
@@ -131,24 +146,27 @@ class PodCheck:
 
   @property
   def available(self) -> int:
-    """Bytes of HBM that a program may use."""
-    return self.topology.chip.memory - RESERVED
+    """Bytes of HBM available to a program."""
+    return self.topology.chip.memory - RESERVED_BYTES
 
 
 def check_pod(config: ConfigDict, topology: Topology, *, classes: int) -> PodCheck:
-  """Compiles the recipe's training step for a slice and reads what came out.
+  """Compiles the training step of a config for a slice and analyses the program.
 
   Args:
-    config: the recipe.
+    config: training config.
     topology: the slice.
-    classes: of the dataset; not used in pre-training.
+    classes: number of classes of the dataset; not used in pre-training.
+
+  Returns:
+    memory, work and lower bounds of the step time.
 
   Raises:
-    PodCheckError: libtpu is missing, or cannot describe the slice.
-    ValueError: the recipe, or its batch on so many chips, cannot be.
+    PodCheckError: libtpu is missing or does not support the slice.
+    ValueError: the config is invalid, or its batch size for this number of chips.
   """
   settings.check(config)
-  mesh = sharding.make_mesh(config.mesh.fsdp, described_devices(topology))
+  mesh = sharding.make_mesh(config.mesh.fsdp, topology_devices(topology))
   program, _ = make_program(config, mesh, classes)
   state = _abstract_state(config, program, mesh, classes)
   batch = _abstract_batch(config, mesh)
@@ -156,16 +174,16 @@ def check_pod(config: ConfigDict, topology: Topology, *, classes: int) -> PodChe
   traced = program.step.trace(state, batch)  # type: ignore[attr-defined]
   flops = count_flops(traced.jaxpr)
   lowered = traced.lower()
-  given = _given(state, batch)
+  arguments = _argument_bytes(state, batch)
   compiled, needed = None, 0
   try:
     compiled = lowered.compile()
   except jax.errors.JaxRuntimeError as error:
-    refused = _needed(str(error))
-    if refused is None:
+    required = required_bytes(str(error))
+    if required is None:
       raise
-    needed = refused
-  answer: dict[str, Any] = dict(
+    needed = required
+  common: dict[str, Any] = dict(
     topology=topology,
     batch_size=config.batch_size,
     seconds=time.monotonic() - started,
@@ -173,32 +191,34 @@ def check_pod(config: ConfigDict, topology: Topology, *, classes: int) -> PodChe
   )
   if compiled is None:
     return PodCheck(
-      **answer,
+      **common,
       fits=False,
       needed=needed,
-      memory=Memory(**given, arguments=sum(given.values()), results=0, temporaries=0, program=0),
+      memory=Memory(
+        **arguments, arguments=sum(arguments.values()), results=0, temporaries=0, program=0
+      ),
       work=None,
       roofline=None,
     )
   sizes = compiled.memory_analysis()
   memory = Memory(
-    **given,
+    **arguments,
     arguments=sizes.argument_size_in_bytes,
     results=sizes.output_size_in_bytes - sizes.alias_size_in_bytes,
     temporaries=sizes.temp_size_in_bytes,
     program=sizes.generated_code_size_in_bytes,
   )
-  movement = read_movement(compiled.as_text(), topology.chips)
+  traffic = count_traffic(compiled.as_text(), topology.chips)
   work = Work(
     flops=flops,
     compiler_flops=float(compiled.cost_analysis().get("flops", 0.0)),
-    hbm_bytes=movement.hbm_bytes,
-    collectives=movement.collectives,
-    unknown_loops=movement.unknown_loops,
+    hbm_bytes=traffic.hbm_bytes,
+    collectives=traffic.collectives,
+    unknown_loops=traffic.unknown_loops,
   )
   return PodCheck(
-    **answer,
-    fits=memory.total <= topology.chip.memory - RESERVED,
+    **common,
+    fits=memory.total <= topology.chip.memory - RESERVED_BYTES,
     needed=memory.total,
     memory=memory,
     work=work,
@@ -206,54 +226,58 @@ def check_pod(config: ConfigDict, topology: Topology, *, classes: int) -> PodChe
   )
 
 
-# What libtpu would ask a TPU machine for.
-_ACCELERATORS = {"v4": "v4-8", "v5e": "v5litepod-4", "v5p": "v5p-8", "v6e": "v6e-4"}
+# Values of TPU_ACCELERATOR_TYPE, which libtpu normally reads from the TPU machine.
+_ACCELERATOR_TYPES = {"v4": "v4-8", "v5e": "v5litepod-4", "v5p": "v5p-8", "v6e": "v6e-4"}
 
 
-def described_devices(topology: Topology) -> list[jax.Device]:
-  """The chips of a slice that need not exist, to compile for.
+def topology_devices(topology: Topology) -> list[jax.Device]:
+  """Abstract devices of a slice, as compilation target.
 
   Raises:
-    PodCheckError: libtpu is missing or refuses the slice.
+    PodCheckError: libtpu is missing or does not support the slice.
   """
   if importlib.util.find_spec("libtpu") is None:
     raise PodCheckError(
-      f"podcheck compiles with Google's TPU compiler, which is missing: {install_command()}"
+      f"podcheck needs Google's TPU compiler, which is not installed: {install_command()}"
     )
-  # libtpu looks for the machine that it runs on, which is none.
+  # Settings that libtpu otherwise queries from the TPU machine.
   os.environ |= {
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_WORKER_HOSTNAMES": "localhost",
-    "TPU_ACCELERATOR_TYPE": _ACCELERATORS[topology.chip.name],
+    "TPU_ACCELERATOR_TYPE": _ACCELERATOR_TYPES[topology.chip.name],
     "TPU_LOG_DIR": "disabled",
-    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # It takes no chip: several may check at once.
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # No chip is used: checks may run in parallel.
   }
   options: dict[str, Any] = {}
   if topology.chip.name == "v4":
-    options["chip_config_name"] = "megacore"  # One device a chip, as TPU machines have it.
+    options["chip_config_name"] = "megacore"  # One device per chip, as on TPU machines.
   if topology.chips == 1:
     options["chips_per_host_bounds"] = (1, 1, 1)
   try:
-    described = topologies.get_topology_desc(str(topology), "tpu", **options)
+    description = topologies.get_topology_desc(str(topology), "tpu", **options)
   except jax.errors.JaxRuntimeError as error:
-    raise PodCheckError(f"libtpu knows no slice {topology}: {error}") from None
-  devices = list(described.devices)
+    raise PodCheckError(f"libtpu does not support the slice {topology}: {error}") from None
+  devices = list(description.devices)
   if len(devices) != topology.chips:
-    raise PodCheckError(f"libtpu has {len(devices)} devices for the {topology.chips} of {topology}")
+    raise PodCheckError(
+      f"libtpu has {len(devices)} devices for the {topology.chips} chips of {topology}"
+    )
   return devices
 
 
 def install_command() -> str:
-  """pip's command for the libtpu that this jax was released with."""
-  wanted = [line for line in importlib.metadata.requires("jax") or [] if line.startswith("libtpu")]
-  version = wanted[0].partition(";")[0].strip() if wanted else "libtpu"
+  """The pip command that installs the libtpu version of this jax release."""
+  required = [
+    line for line in importlib.metadata.requires("jax") or [] if line.startswith("libtpu")
+  ]
+  version = required[0].partition(";")[0].strip() if required else "libtpu"
   return f'pip install "{version}"'
 
 
 def _abstract_state(config: ConfigDict, program: Any, mesh: Mesh, classes: int) -> State:
-  """The state's shapes and shardings, with constants like those of a run."""
+  """Shapes and shardings of the training state, with placeholder run parameters."""
   weights = (1.0,) * classes if config.class_weights else ()
-  constants = Constants(
+  run_parameters = RunParameters(
     seed=0,
     mean=(0.0,) * 3,
     std=(1.0,) * 3,
@@ -265,33 +289,33 @@ def _abstract_state(config: ConfigDict, program: Any, mesh: Mesh, classes: int) 
     class_weights=weights,
   )
   state = abstract_state(program.build, mesh)
-  whole = sharding.replicated(mesh)
-  state["constants"] = jax.tree.map(
-    lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=whole),
-    jax.eval_shape(constants.arrays),
+  replicated = sharding.replicated(mesh)
+  state["run_parameters"] = jax.tree.map(
+    lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=replicated),
+    jax.eval_shape(run_parameters.arrays),
   )
   return state
 
 
 def _abstract_batch(config: ConfigDict, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
-  """A batch as `jax_me.data.pipeline.train_batches` makes it."""
-  rows = config.batch_size
+  """Shapes and shardings of a batch of `jax_me.data.pipeline.train_batches`."""
+  size = config.batch_size
   side = config.data.read_size or config.model.image_size
-  spread = sharding.batch_sharding(mesh)
+  batch_sharding = sharding.batch_sharding(mesh)
   shapes = {
-    "image": ((rows, side, side, 3), jnp.uint8),
-    "label": ((rows,), jnp.int32),
-    "mask": ((rows,), jnp.bool_),
-    "index": ((rows,), jnp.int32),
+    "image": ((size, side, side, 3), jnp.uint8),
+    "label": ((size,), jnp.int32),
+    "mask": ((size,), jnp.bool_),
+    "index": ((size,), jnp.int32),
   }
   return {
-    key: jax.ShapeDtypeStruct(shape, dtype, sharding=spread)
+    key: jax.ShapeDtypeStruct(shape, dtype, sharding=batch_sharding)
     for key, (shape, dtype) in shapes.items()
   }
 
 
-def _given(state: State, batch: dict[str, jax.ShapeDtypeStruct]) -> dict[str, int]:
-  """Bytes of each part of the step's arguments on one chip."""
+def _argument_bytes(state: State, batch: dict[str, jax.ShapeDtypeStruct]) -> dict[str, int]:
+  """Bytes of the step's arguments on one chip, by part."""
   return {
     "parameters": _chip_bytes((state["params"], state["model_state"])),
     "optimizer": _chip_bytes(state["opt_state"]),
@@ -307,8 +331,8 @@ def _chip_bytes(tree: Any) -> int:
   )
 
 
-def _needed(message: str) -> int | None:
-  """Bytes that XLA's refusal names first; None when the message is another."""
+def required_bytes(message: str) -> int | None:
+  """The memory that an out-of-memory error of XLA reports as required; None for other errors."""
   if "RESOURCE_EXHAUSTED" not in message and "out of memory" not in message.lower():
     return None
   amounts = re.findall(r"(\d+(?:\.\d+)?)([KMGT])i?B?\b", message)

@@ -1,4 +1,4 @@
-"""A pod check as a table to read and as JSON to keep."""
+"""Report of a pod check: text table and JSON."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -13,25 +13,34 @@ from jax_me.training.chips import GIB
 
 
 def recipe_steps(config: ConfigDict, examples: int) -> int:
-  """Optimiser steps of the whole recipe; 0 when the number of images is not known."""
+  """Optimiser steps of the whole training; 0 if the number of images is unknown."""
   return config.steps or (round(config.epochs * examples / config.batch_size) if examples else 0)
 
 
 def table(config: ConfigDict, check: PodCheck, examples: int) -> str:
-  """The answer in lines of at most 100 characters."""
+  """Formats a pod check as text with lines of at most 100 characters.
+
+  Args:
+    config: the checked config.
+    check: result of `check_pod`.
+    examples: number of training images, 0 if unknown.
+
+  Returns:
+    the report.
+  """
   topology = check.topology
-  how = ", ".join(
+  options = ", ".join(
     [
       config.precision,
-      *(["recomputed blocks"] if config.remat else []),
+      *(["remat"] if config.remat else []),
       *(["scanned layers"] if config.scan_layers else []),
-      *([f"{config.accum_steps} parts a batch"] if config.accum_steps > 1 else []),
+      *([f"{config.accum_steps} accumulation steps"] if config.accum_steps > 1 else []),
       *([f"fsdp {config.mesh.fsdp}"] if config.mesh.fsdp > 1 else []),
     ]
   )
   lines = [
     f"{config.model.name} on {topology}: {topology.chips} chips, batch {check.batch_size}, "
-    f"{how}; compiled in {check.seconds:.0f} s",
+    f"{options}; compiled in {check.seconds:.0f} s",
     "",
     *_memory_lines(check),
   ]
@@ -49,17 +58,17 @@ def _memory_lines(check: PodCheck) -> list[str]:
     ("batch", memory.batch),
   ]
   if check.work is not None:
-    laid_out = memory.arguments - sum(size for _, size in rows)
+    padding = memory.arguments - sum(size for _, size in rows)
     rows += [
-      ("padding", laid_out),
+      ("padding", padding),
       ("new results", memory.results),
       ("temporaries", memory.temporaries),
       ("program", memory.program),
     ]
-  lines = ["Memory of a chip                GiB"]
+  lines = ["Memory per chip                 GiB"]
   lines += [f"  {name:<24}{size / GIB:>9.3f}" for name, size in rows if size > 0]
   verdict = "FITS" if check.fits else "DOES NOT FIT"
-  needed = "  total" if check.work is not None else "  needed, says XLA"
+  needed = "  total" if check.work is not None else "  required by XLA"
   lines.append(
     f"{needed:<26}{check.needed / GIB:>9.3f} of {usable:.2f}: {verdict} "
     f"({100 * check.needed / check.available:.0f} %)"
@@ -71,18 +80,18 @@ def _work_lines(check: PodCheck) -> list[str]:
   work, chips = check.work, check.topology.chips
   assert work is not None
   lines = [
-    "Work of a step                  a chip       all chips",
+    "Work per step                 per chip       all chips",
     f"  matrix products    {work.flops / chips / 1e12:>12.3f} TF {work.flops / 1e12:>12.1f} TF",
     f"  through HBM        {work.hbm_bytes / 1e9:>12.3f} GB "
     f"{work.hbm_bytes * chips / 1e9:>12.1f} GB",
   ]
-  for exchange in work.collectives:
+  for collective in work.collectives:
     lines.append(
-      f"  {exchange.kind:<19}{exchange.sent / 1e9:>12.3f} GB sent; {exchange.count} times, "
-      f"{exchange.bytes / 1e9:.3f} GB, over {exchange.group} chips"
+      f"  {collective.kind:<19}{collective.sent / 1e9:>12.3f} GB sent; {collective.count} calls, "
+      f"{collective.bytes / 1e9:.3f} GB, over {collective.group} chips"
     )
   if work.unknown_loops:
-    lines.append(f"  {work.unknown_loops} loops of unknown length are counted once")
+    lines.append(f"  {work.unknown_loops} loops with unknown trip count are counted once")
   return lines
 
 
@@ -92,28 +101,38 @@ def _time_lines(config: ConfigDict, check: PodCheck, examples: int) -> list[str]
   peaks = {
     "compute": f"{chip.flops / 1e12:g} TFLOP/s in bfloat16",
     "memory": f"{chip.bandwidth / 1e9:g} GB/s",
-    "interconnect": f"{chip.interconnect / 1e9:g} GB/s to its neighbours",
+    "interconnect": f"{chip.interconnect / 1e9:g} GB/s to neighbouring chips",
   }
-  lines = ["Time of a step, at least            ms"]
+  lines = ["Lower bound of the step time        ms"]
   for name, peak in peaks.items():
-    mark = "  <- the limit" if name == roof.limit else ""
+    mark = "  <- limit" if name == roof.limit else ""
     lines.append(f"  {name:<19}{1e3 * getattr(roof, name):>17.2f}  {peak}{mark}")
   rate = check.batch_size / roof.bound
   lines.append(f"At most {rate:,.0f} images/s.")
   steps = recipe_steps(config, examples)
   if steps:
     hours = steps * roof.bound / 3600
-    lines.append(f"The whole recipe: {steps:,} steps, at least {hours:.2f} hours.")
+    lines.append(f"Whole training: {steps:,} steps, at least {hours:.2f} hours.")
   else:
-    lines.append("The whole recipe: give --examples, the number of training images, for its hours.")
-  lines.append("These are bounds at the chip's peak; real steps take longer, often twice as long.")
+    lines.append("Whole training: give --examples (number of training images) for its duration.")
+  lines.append("These bounds assume peak performance; real steps take longer, often twice as long.")
   return lines
 
 
 def as_json(
   config: ConfigDict, check: PodCheck, examples: int, advice: Sequence[Advice]
 ) -> dict[str, Any]:
-  """All figures, in bytes, FLOPs and seconds."""
+  """All values of a pod check, in bytes, FLOPs and seconds.
+
+  Args:
+    config: the checked config.
+    check: result of `check_pod`.
+    examples: number of training images, 0 if unknown.
+    advice: suggested changes.
+
+  Returns:
+    JSON values.
+  """
   steps = recipe_steps(config, examples)
   roof = check.roofline
   return {
@@ -142,8 +161,8 @@ def as_json(
 
 def _work_json(check: PodCheck) -> dict[str, Any]:
   assert check.work is not None
-  exchanges = [
-    {**dataclasses.asdict(exchange), "sent_per_chip": exchange.sent}
-    for exchange in check.work.collectives
+  collectives = [
+    {**dataclasses.asdict(collective), "sent_per_chip": collective.sent}
+    for collective in check.work.collectives
   ]
-  return {**dataclasses.asdict(check.work), "collectives": exchanges}
+  return {**dataclasses.asdict(check.work), "collectives": collectives}

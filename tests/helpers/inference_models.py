@@ -1,4 +1,4 @@
-"""Small models for the tests of what reads faces."""
+"""Small models and model folders for tests of inference."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -6,7 +6,7 @@ from flax import nnx
 
 from jax_me.models.model_folder import save_model
 from jax_me.models.registry import create_model
-from tests.helpers.small_models import drawn
+from tests.helpers.small_models import random_model
 
 V = dict(image_size=32, patch_size=8, embed_dim=24, depth=2, num_heads=2, num_classes=3)
 T = dict(
@@ -15,17 +15,17 @@ T = dict(
 
 SAVED = dict(image_size=32, patch_size=16, embed_dim=24, depth=1, num_heads=2, num_classes=2)
 
-# (row, column) of the patch that `model_of_one_patch` looks at; not on the diagonal.
+# (row, column) of the patch that `one_patch_model` depends on; not on the diagonal.
 TARGET = (1, 3)
 
 
 def tiny(name, **arguments):
-  """A model with drawn parameters."""
-  return drawn(lambda: create_model(name, rngs=nnx.Rngs(0), **arguments))
+  """A model with random parameters."""
+  return random_model(lambda: create_model(name, rngs=nnx.Rngs(0), **arguments))
 
 
 def save(folder, name="vit_tiny_patch16", arguments=SAVED, **options):
-  """Saves a model of 32 x 32 pixels and two labels (a masked autoencoder has none)."""
+  """Saves a model with 32 x 32 inputs and two labels (none for a masked autoencoder)."""
   save_model(
     folder,
     create_model(name, rngs=nnx.Rngs(1), **arguments),
@@ -40,11 +40,11 @@ def save(folder, name="vit_tiny_patch16", arguments=SAVED, **options):
   return folder
 
 
-def model_of_one_patch():
-  """A ViT of one block whose class token attends to the patch TARGET and to nothing else.
+def one_patch_model():
+  """A ViT of one block whose class token attends only to the patch TARGET.
 
-  Token i is unit vector i by its position; the class token's query is the target's key, and the
-  head for class 1 reads the target's vector.
+  The position embedding of token i is unit vector i. The query of the class token equals the key
+  of the target, and the logit of class 1 is the component of the target.
   """
   width, token = V["embed_dim"], 1 + 4 * TARGET[0] + TARGET[1]
   model = tiny("vit_tiny_patch16", **{**V, "depth": 1, "num_heads": 1, "global_pool": False})
@@ -54,10 +54,10 @@ def model_of_one_patch():
   block = model.blocks[0]
   query = np.zeros((width, width))
   query[0, token] = 5
-  one = np.eye(width)
+  identity = np.eye(width)
   for layer, kernel in (
-    (block.attn.qkv, np.concatenate([query, one, one], 1)),
-    (block.attn.proj, one),
+    (block.attn.qkv, np.concatenate([query, identity, identity], 1)),
+    (block.attn.proj, identity),
     (block.mlp.fc2, np.zeros(block.mlp.fc2.kernel.shape)),
     (model.head, np.eye(width)[:, [width - 1, token, width - 2]]),
   ):

@@ -1,77 +1,77 @@
-"""What a model is shown of a person: the picture that it was trained on."""
+"""Model inputs of a tracked face: the form that the model was trained on."""
 
 import numpy as np
 import pytest
 
 from jax_me.data.clip_inputs import dynamic_image, inputs
 from jax_me.faces.alignment import FaceChip
-from jax_me.inference.model_input import InputForm, InputMaker
+from jax_me.inference.model_input import InputBuilder, InputSpec
 
 CHIP = FaceChip(0, 0, 63, 63, 0.0, 64)
 
 
-class View:
-  """A face that is the same however it is cut."""
+class FakeRegion:
+  """A region whose crop is the same for every chip."""
 
   def __init__(self, number):
     rng = np.random.default_rng(number)
     self.image = rng.integers(0, 256, (32, 32, 3)).astype(np.uint8)
-    self.cuts = []
+    self.chips = []
 
-  def cut(self, chip):
-    self.cuts.append(chip)
+  def crop(self, chip):
+    self.chips.append(chip)
     return self.image
 
 
-def form(input, side=32):
-  return InputForm(input, align=True, cut=32, side=side)
+def spec(input, image_size=32):
+  return InputSpec(input, align=True, crop_size=32, image_size=image_size)
 
 
-def test_the_form_is_read_from_the_model():
+def test_spec_from_source():
   source = {"options": {"input": "flow", "size": 128}}
-  assert InputForm.of_source(source, 112) == InputForm("flow", True, 128, 112)
-  assert InputForm.of_source({}, 64) == InputForm("", True, 64, 64)
-  assert not InputForm.of_source({"options": {"align": False}}, 64).align
+  assert InputSpec.from_source(source, 112) == InputSpec("flow", True, 128, 112)
+  assert InputSpec.from_source({}, 64) == InputSpec("", True, 64, 64)
+  assert not InputSpec.from_source({"options": {"align": False}}, 64).align
   with pytest.raises(ValueError, match="'smell'"):
-    InputForm.of_source({"options": {"input": "smell"}}, 64)
+    InputSpec.from_source({"options": {"input": "smell"}}, 64)
 
 
 @pytest.mark.parametrize("input", ["", "apex", "frames", "key_frames"])
-def test_models_of_frames_see_the_frame(input):
-  maker = InputMaker(form(input, side=16))
+def test_single_frame_models_get_the_frame(input):
+  builder = InputBuilder(spec(input, image_size=16))
   for number in range(3):
-    picture = maker.make(View(number), CHIP, number / 30)
-    assert picture.shape == (16, 16, 3)
-  assert not form(input).is_motion
+    image = builder.build(FakeRegion(number), CHIP, number / 30)
+    assert image.shape == (16, 16, 3)
+  assert not spec(input).is_motion
 
 
-def test_models_of_motion_compare_with_a_fifth_of_a_second_ago():
-  maker, views = InputMaker(form("pair")), [View(number) for number in range(20)]
-  for number, view in enumerate(views):
-    picture = maker.make(view, CHIP, number / 30)
-    # 0.2 s are 6 frames; at the beginning there is only the first frame.
-    reference = views[max(0, number - 6)]
-    assert np.array_equal(picture, inputs.pair_image(reference.image, view.image))
-  maker.reset()
+def test_motion_models_compare_with_the_frame_0_2_seconds_earlier():
+  builder, regions = InputBuilder(spec("pair")), [FakeRegion(number) for number in range(20)]
+  for number, region in enumerate(regions):
+    image = builder.build(region, CHIP, number / 30)
+    # 0.2 s are 6 frames; earlier frames are compared with the first one.
+    reference = regions[max(0, number - 6)]
+    assert np.array_equal(image, inputs.pair_image(reference.image, region.image))
+  builder.reset()
   assert np.array_equal(
-    maker.make(views[0], CHIP, 9.0), inputs.pair_image(views[0].image, views[0].image)
+    builder.build(regions[0], CHIP, 9.0), inputs.pair_image(regions[0].image, regions[0].image)
   )
 
 
-def test_both_faces_are_cut_as_the_earlier_one_lay():
-  maker, first, second = InputMaker(form("flow")), View(0), View(1)
-  maker.make(first, CHIP, 0.0)
-  maker.make(second, FaceChip(5, 5, 68, 68, 0.1, 64), 0.1)
-  assert (second.cuts[-1].left, second.cuts[-1].angle) == (CHIP.left, CHIP.angle)
-  assert second.cuts[-1].size == 32
+def test_both_crops_use_the_chip_of_the_earlier_frame():
+  builder, first, second = InputBuilder(spec("flow")), FakeRegion(0), FakeRegion(1)
+  builder.build(first, CHIP, 0.0)
+  builder.build(second, FaceChip(5, 5, 68, 68, 0.1, 64), 0.1)
+  assert (second.chips[-1].left, second.chips[-1].angle) == (CHIP.left, CHIP.angle)
+  assert second.chips[-1].size == 32
 
 
-def test_dynamic_images_take_ten_frames_of_the_last_moments():
-  maker, views = InputMaker(form("dynamic")), [View(number) for number in range(30)]
-  for number, view in enumerate(views):
-    picture = maker.make(view, CHIP, number / 30)
-  at = np.rint(np.linspace(17, 29, 10)).astype(int)  # 0.4 s are 12 frames
+def test_dynamic_images_use_ten_frames_of_the_last_0_4_seconds():
+  builder, regions = InputBuilder(spec("dynamic")), [FakeRegion(number) for number in range(30)]
+  for number, region in enumerate(regions):
+    image = builder.build(region, CHIP, number / 30)
+  indices = np.rint(np.linspace(17, 29, 10)).astype(int)  # 0.4 s are 12 frames
   expected = dynamic_image.dynamic_image(
-    (views[place].image for place in at), 10, inputs.DYNAMIC_GAIN
+    (regions[index].image for index in indices), 10, inputs.DYNAMIC_GAIN
   )
-  assert np.array_equal(picture, expected)
+  assert np.array_equal(image, expected)

@@ -1,4 +1,4 @@
-"""`python -m jax_me predict` from files to files."""
+"""`python -m jax_me predict`: input files to result files."""
 
 import csv
 import json
@@ -26,7 +26,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture
 def frames(tmp_path):
-  """Six frames: a face in four, nobody in one, one broken."""
+  """Six frames: four with a face, one without, one broken."""
   folder = tmp_path / "clip"
   folder.mkdir()
   portrait = read_image(PORTRAIT)[:300, 60:400]
@@ -41,19 +41,19 @@ def predict(model, output, *inputs):
   return main(["predict", *map(str, inputs), "--checkpoint", str(model), "--output", str(output)])
 
 
-def table(output):
+def csv_rows(output):
   with open(output / "predictions.csv", newline="") as file:
     return list(csv.DictReader(file))
 
 
-def test_a_folder_and_a_photograph(model, frames, tmp_path, capsys):
+def test_folder_and_photograph(model, frames, tmp_path, capsys):
   output = tmp_path / "out"
   assert predict(model, output, frames, PORTRAIT, "--fps", "25", "--video") == 0
-  rows = [row for row in table(output) if row["video"] == str(frames)]
+  rows = [row for row in csv_rows(output) if row["video"] == str(frames)]
   assert [row["file"] for row in rows] == [f"f{number}.png" for number in range(1, 7)]
   assert [row["status"] for row in rows] == ["ok", "ok", "unreadable", "ok", "ok", "no_face"]
   assert [float(row["seconds"]) for row in rows] == pytest.approx([n / 25 for n in range(6)])
-  (photograph,) = (row for row in table(output) if row["video"] == str(PORTRAIT))
+  (photograph,) = (row for row in csv_rows(output) if row["video"] == str(PORTRAIT))
   for row in (rows[0], photograph):
     scores = [float(row["score_calm"]), float(row["score_happy, or so"])]
     assert sum(scores) == pytest.approx(1, abs=1e-4) and row["person"] == "1"
@@ -70,28 +70,26 @@ def test_a_folder_and_a_photograph(model, frames, tmp_path, capsys):
   assert "6 frames (4 ok, 1 unreadable, 1 no_face)" in capsys.readouterr().out
 
 
-def test_several_videos_have_pictures_of_their_own(model, frames, tmp_path):
+def test_several_videos_have_separate_timelines(model, frames, tmp_path):
   other = tmp_path / "other"
   shutil.copytree(frames, other)
   output = tmp_path / "out"
   assert predict(model, output, frames, other, "--every", "5", "--no-motion") == 0
-  assert len(table(output)) == 12
+  assert len(csv_rows(output)) == 12
   assert (output / "timeline_clip.png").exists() and (output / "timeline_other.png").exists()
-  assert {row["motion"] for row in table(output)} == {""}
+  assert {row["motion"] for row in csv_rows(output)} == {""}
 
 
-def test_interrupted_it_leaves_what_it_has(model, frames, tmp_path, monkeypatch):
-  whole = sources._picture
-
-  def interrupting(path, number, seconds, file):
-    if number == 4:
+def test_partial_results_after_an_interrupt(model, frames, tmp_path, monkeypatch):
+  def interrupting(path):
+    if path.name == "f5.png":
       raise KeyboardInterrupt
-    return whole(path, number, seconds, file)
+    return read_image(path)
 
-  monkeypatch.setattr(sources, "_picture", interrupting)
+  monkeypatch.setattr(sources, "read_image", interrupting)
   output = tmp_path / "out"
   assert predict(model, output, frames, "--batch", "1", "--video") == 130
-  rows = table(output)
+  rows = csv_rows(output)
   assert rows and len(rows) < 6 and all(row["status"] for row in rows)
   (clip,) = json.loads((output / "events.json").read_text())["videos"]
   assert clip["frames"] == len(rows)
@@ -99,14 +97,14 @@ def test_interrupted_it_leaves_what_it_has(model, frames, tmp_path, monkeypatch)
   assert not list(output.glob(".*"))
 
 
-def test_what_cannot_be_done_is_said_before_anything_is_written(model, frames, tmp_path, capsys):
+def test_invalid_arguments_fail_before_anything_is_written(model, frames, tmp_path, capsys):
   flow = save(tmp_path / "flow", input="flow")
   cases = [
     ((model, tmp_path / "missing.mp4"), "missing.mp4 does not exist"),
     ((tmp_path / "nothing", frames), "model.json is missing"),
-    ((flow, PORTRAIT), "astronaut.png is a single picture"),
+    ((flow, PORTRAIT), "astronaut.png is a single image"),
     ((model, frames, "--every", "0"), "every"),
-    ((model, frames, "--fps", "-3"), "frames a second"),
+    ((model, frames, "--fps", "-3"), "frames per second"),
   ]
   for (checkpoint, *inputs), message in cases:
     assert predict(checkpoint, tmp_path / "out", *inputs) == 1
@@ -114,9 +112,9 @@ def test_what_cannot_be_done_is_said_before_anything_is_written(model, frames, t
     assert not (tmp_path / "out").exists()
 
 
-def test_predict_video_gives_readings(model, frames):
-  readings = list(jax_me.load(model).predict_video(frames, fps=10))
-  assert [reading.frame for reading in readings] == list(range(6))
-  assert [reading.status for reading in readings][2:] == ["unreadable", "ok", "ok", "no_face"]
-  assert readings[0].person == 1 and sum(readings[0].scores.values()) == pytest.approx(1, abs=1e-5)
-  assert readings[2].label is None and readings[2].scores == {} and readings[1].seconds == 0.1
+def test_predict_video_yields_frame_results(model, frames):
+  results = list(jax_me.load(model).predict_video(frames, fps=10))
+  assert [result.frame for result in results] == list(range(6))
+  assert [result.status for result in results][2:] == ["unreadable", "ok", "ok", "no_face"]
+  assert results[0].person == 1 and sum(results[0].scores.values()) == pytest.approx(1, abs=1e-5)
+  assert results[2].label is None and results[2].scores == {} and results[1].seconds == 0.1

@@ -1,4 +1,4 @@
-"""`jax_me.load`: reads photographs as the model's training data was prepared."""
+"""`jax_me.load` and `Predictor`: images are preprocessed as in training."""
 
 import pathlib
 
@@ -9,6 +9,7 @@ from flax import nnx
 
 import jax_me
 from jax_me.faces.image_files import UnreadableImage, read_image
+from jax_me.inference.results import FaceResult, FrameResult, Results
 from jax_me.models.model_folder import SavedModelError, save_model
 from jax_me.models.registry import create_model
 
@@ -36,7 +37,7 @@ def predictor(tmp_path_factory):
   return jax_me.load(saved_model(tmp_path_factory.mktemp("m") / "model"))
 
 
-def test_reads_a_photograph(predictor):
+def test_predict_portrait(predictor):
   (face,) = predictor.predict(PORTRAIT)
   assert face.status == "ok" and face.label in ("calm", "happy")
   assert sum(face.scores.values()) == pytest.approx(1, abs=1e-5)
@@ -44,32 +45,32 @@ def test_reads_a_photograph(predictor):
   assert 150 < left < right < 330 and 40 < top < bottom < 220
 
 
-def test_two_faces_give_two_readings_and_no_face_says_so(predictor):
+def test_two_faces_give_two_results_and_no_face_gives_a_status(predictor):
   portrait = read_image(PORTRAIT)
   both = np.concatenate([portrait, portrait], axis=1)
   two, none = predictor.predict([both, np.full((200, 200, 3), 128, np.uint8)])
   assert len(two) == 2 and abs(two[0].scores["calm"] - two[1].scores["calm"]) < 0.05
-  assert [reading.status for reading in none] == ["no_face"] and none[0].label is None
+  assert [result.status for result in none] == ["no_face"] and none[0].label is None
 
 
-def test_unaligned_training_takes_the_picture_as_it_is(tmp_path):
+def test_model_trained_without_alignment_gets_the_whole_image(tmp_path):
   predictor = jax_me.load(saved_model(tmp_path / "m", options={"align": False}))
   ((image, box),) = predictor.preprocess(np.zeros((64, 64, 3), np.uint8))
   assert image.shape == (32, 32, 3) and box is None
 
 
-def test_flow_model_refuses_photographs(tmp_path):
+def test_flow_model_rejects_single_images(tmp_path):
   predictor = jax_me.load(saved_model(tmp_path / "m", options={"input": "flow"}))
   with pytest.raises(ValueError, match="optical flow"):
     predictor.predict(PORTRAIT)
 
 
-def test_pretraining_model_refuses(tmp_path):
+def test_pretraining_model_is_rejected(tmp_path):
   with pytest.raises(ValueError, match="no class labels"):
     jax_me.load(saved_model(tmp_path / "m", labels=None))
 
 
-def test_bad_input_is_named(predictor, tmp_path):
+def test_invalid_input_raises(predictor, tmp_path):
   (tmp_path / "x.jpg").write_bytes(b"")
   with pytest.raises(UnreadableImage, match="x.jpg"):
     predictor.predict(tmp_path / "x.jpg")
@@ -77,3 +78,23 @@ def test_bad_input_is_named(predictor, tmp_path):
     predictor.predict(np.zeros((4, 4)))
   with pytest.raises(SavedModelError, match="model.json is missing"):
     jax_me.load(tmp_path)
+
+
+def test_results_are_lists_with_a_readable_repr():
+  happy = FaceResult("happy", {"calm": 0.25, "happy": 0.75}, (1, 2, 3, 4), "ok")
+  whole_image = FaceResult("calm", {"calm": 1.0}, None, "ok")
+  nothing = FaceResult(None, {}, None, "no_face")
+  first, second = Results([happy, whole_image]), Results([nothing])
+  assert first == [happy, whole_image] and isinstance(first, list) and first[-1:] == [whole_image]
+  assert repr(first) == ("Results, 2 entries\n  0: happy 0.750, box (1, 2, 3, 4)\n  1: calm 1.000")
+  assert repr(Results([second])) == "Results, 1 entry\n  0: Results, 1 entry\n    0: no_face"
+  assert repr(Results()) == "Results, 0 entries"
+  frame = FrameResult("happy", {"happy": 1.0}, None, "ok", frame=3, seconds=0.1, person=2)
+  assert str(frame) == "frame 3, 0.100 s, person 2: happy 1.000"
+
+
+def test_predict_returns_results(predictor):
+  grey = np.full((200, 200, 3), 128, np.uint8)
+  assert isinstance(predictor.predict(grey), Results)
+  both = predictor.predict([grey, grey])
+  assert isinstance(both, Results) and all(isinstance(one, Results) for one in both)

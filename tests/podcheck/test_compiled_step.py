@@ -1,4 +1,4 @@
-"""Reading compiled programs: loops, exchanges between chips, bytes through HBM."""
+"""Traffic of compiled programs: loops, collectives, HBM bytes."""
 
 import pathlib
 
@@ -8,42 +8,42 @@ import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jax_me.podcheck.compiled_step import Collective, read_movement
+from jax_me.podcheck.compiled_step import Collective, count_traffic
 from jax_me.podcheck.hlo import parse_module
 from jax_me.training.flops import count_flops
 from jax_me.training.sharding import make_mesh
 
-# Written by hand in the form of a compiled program's text.
+# Hand-written HLO texts.
 TEXTS = pathlib.Path(__file__).parent / "hlo"
 LOOP = (TEXTS / "loop.txt").read_text()
 
 
-def test_a_loop_counts_as_often_as_it_runs():
-  movement = read_movement(LOOP, chips=8)
-  # A layer is read from HBM and written back, then the exchange reads it; its result stays in
-  # the chip's memory S(1). The fusion reads the layer that it cuts out, not the stack of six, and
-  # the number of the layer is no HBM either.
-  assert movement.hbm_bytes == 6 * 3 * 1024
-  assert movement.collectives == [Collective("all-reduce", group=4, count=6, bytes=6 * 1024)]
-  assert movement.unknown_loops == 0
+def test_a_loop_body_counts_once_per_iteration():
+  traffic = count_traffic(LOOP, chips=8)
+  # A layer is read from HBM and written back, then the collective reads it; its result stays in
+  # on-chip memory S(1). The fusion reads one layer (a slice), not the stack of six; the layer index
+  # is not in HBM either.
+  assert traffic.hbm_bytes == 6 * 3 * 1024
+  assert traffic.collectives == [Collective("all-reduce", group=4, count=6, bytes=6 * 1024)]
+  assert traffic.unknown_loops == 0
 
 
-def test_a_known_trip_count_goes_first_and_an_unknown_one_is_told():
+def test_annotated_and_unknown_trip_counts():
   annotated = LOOP.replace(
     "body=%body", 'body=%body, backend_config={"known_trip_count":{"n":"2"}}'
   )
-  assert read_movement(annotated, 8).collectives[0].count == 2
+  assert count_traffic(annotated, 8).collectives[0].count == 2
   unknown = LOOP.replace("direction=LT", "direction=NE")
-  assert read_movement(unknown, 8).unknown_loops == 1
+  assert count_traffic(unknown, 8).unknown_loops == 1
 
 
-EXCHANGES = (TEXTS / "exchanges.txt").read_text()
+COLLECTIVES = (TEXTS / "collectives.txt").read_text()
 
 
-def test_exchanges_by_kind():
-  found = {c.kind: c for c in read_movement(EXCHANGES, chips=8).collectives}
+def test_collectives_by_kind():
+  found = {c.kind: c for c in count_traffic(COLLECTIVES, chips=8).collectives}
   size = 64 * 128 * 4
-  # Two fusions with one channel are stages of one exchange; its result is four times the operand.
+  # Two fusions with one channel are stages of one collective; its result is 4 times the operand.
   assert found["all-gather"] == Collective("all-gather", 4, 1, 4 * 8 * 128 * 2)
   assert found["reduce-scatter"] == Collective("reduce-scatter", 8, 1, size)
   assert found["collective-permute"].bytes == found["collective-permute"].sent == size
@@ -54,18 +54,18 @@ def test_exchanges_by_kind():
   "kind, sent",
   [("all-reduce", 150.0), ("all-gather", 75.0), ("reduce-scatter", 75.0), ("all-to-all", 75.0)],
 )
-def test_what_a_chip_sends(kind, sent):
+def test_bytes_sent_per_chip(kind, sent):
   assert Collective(kind, group=4, count=1, bytes=100).sent == sent
 
 
-def test_text_that_is_no_program_is_refused():
-  with pytest.raises(ValueError, match="no compiled program"):
+def test_text_without_a_program_raises():
+  with pytest.raises(ValueError, match="not a compiled program"):
     parse_module("hello")
 
 
-def test_a_real_program_on_four_devices():
+def test_compiled_program_on_four_devices():
   mesh = make_mesh(1, jax.devices()[:4])
-  rows, whole = NamedSharding(mesh, P("data")), NamedSharding(mesh, P())
+  sharded, replicated = NamedSharding(mesh, P("data")), NamedSharding(mesh, P())
 
   def step(layers, x):
     def layer(total, weights):
@@ -73,27 +73,27 @@ def test_a_real_program_on_four_devices():
 
     return jax.lax.scan(layer, jnp.zeros((16, 32)), layers)[0]
 
-  layers = jax.ShapeDtypeStruct((5, 32, 16), jnp.float32, sharding=whole)
-  x = jax.ShapeDtypeStruct((64, 32), jnp.float32, sharding=rows)
-  traced = jax.jit(step, out_shardings=whole).trace(layers, x)
+  layers = jax.ShapeDtypeStruct((5, 32, 16), jnp.float32, sharding=replicated)
+  x = jax.ShapeDtypeStruct((64, 32), jnp.float32, sharding=sharded)
+  traced = jax.jit(step, out_shardings=replicated).trace(layers, x)
   assert count_flops(traced.jaxpr) == 5 * (2 * 64 * 32 * 16 + 2 * 16 * 64 * 32)
   compiled = traced.lower().compile()
-  movement = read_movement(compiled.as_text(), 4)
-  (exchange,) = movement.collectives
-  assert exchange.kind == "all-reduce" and exchange.group == 4
-  # XLA may add up after the loop or in each of its five rounds.
-  assert exchange.bytes == exchange.count * 16 * 32 * 4 and exchange.count in (1, 5)
-  assert movement.unknown_loops == 0
+  traffic = count_traffic(compiled.as_text(), 4)
+  (collective,) = traffic.collectives
+  assert collective.kind == "all-reduce" and collective.group == 4
+  # XLA may reduce after the loop or in each of its five iterations.
+  assert collective.bytes == collective.count * 16 * 32 * 4 and collective.count in (1, 5)
+  assert traffic.unknown_loops == 0
 
 
-def test_bytes_are_those_of_xla_where_there_is_no_loop():
+def test_bytes_equal_those_of_xla_without_loops():
   x = jax.ShapeDtypeStruct((64, 256), jnp.float32)
   compiled = jax.jit(lambda x: jnp.tanh(x) @ x.T).lower(x).compile()
   counted = compiled.cost_analysis()["bytes accessed"]
-  assert read_movement(compiled.as_text(), 1).hbm_bytes == pytest.approx(counted, rel=0.05)
+  assert count_traffic(compiled.as_text(), 1).hbm_bytes == pytest.approx(counted, rel=0.05)
 
 
-def test_flops_of_convolutions_and_of_what_is_recomputed():
+def test_flops_of_convolutions_and_recomputation():
   image = jnp.zeros((2, 8, 8, 6))
   depthwise = jnp.zeros((7, 7, 1, 6))
 

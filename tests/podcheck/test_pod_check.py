@@ -1,4 +1,4 @@
-"""The check of a pod run: figures, arithmetic, advice, messages, and one tiny compilation."""
+"""Pod check: chip data, roofline, report, advice, errors, and one tiny compilation."""
 
 import dataclasses
 import importlib.util
@@ -13,7 +13,7 @@ import pytest
 from jax_me.podcheck import pod_check
 from jax_me.podcheck.advice import advise
 from jax_me.podcheck.compiled_step import Collective
-from jax_me.podcheck.dataset_summary import dataset_facts
+from jax_me.podcheck.dataset_summary import summarise_dataset
 from jax_me.podcheck.pod_check import Memory, PodCheck, Roofline, Work, roofline
 from jax_me.podcheck.pod_report import as_json, recipe_steps, table
 from jax_me.training import recipes, settings
@@ -40,16 +40,16 @@ def recipe(*overrides):
   return config
 
 
-def test_every_chip_is_sourced_and_plausible():
+def test_chip_data_have_sources_and_are_plausible():
   assert set(CHIPS) == {"v4", "v5e", "v5p", "v6e"}
   for chip in CHIPS.values():
     assert chip.source.startswith("https://cloud.google.com/tpu/docs/")
-    # All of them do some hundred operations for each byte from HBM.
+    # All chips do some hundred operations per byte of HBM bandwidth.
     assert 100 < chip.flops / chip.bandwidth < 1000
     assert chip.interconnect < chip.bandwidth < 1e13
 
 
-def test_a_topology_is_a_chip_and_its_axes():
+def test_parse_topology():
   topology = parse_topology("v5p:4x4x8")
   assert topology.chips == 128 and str(topology) == "v5p:4x4x8"
   for wrong, message in (
@@ -85,7 +85,7 @@ def example(fits=True, temporaries=8 * GIB) -> PodCheck:
   )
 
 
-def test_the_bound_is_the_slowest_of_three_limits():
+def test_the_bound_is_the_slowest_of_three_resources():
   pod_check = example()
   assert pod_check.roofline.compute == pytest.approx(1e-3)
   assert pod_check.roofline.memory == pytest.approx(10e-3)
@@ -97,13 +97,13 @@ def test_the_bound_is_the_slowest_of_three_limits():
   assert Roofline(2.0, 1.0, 1.5).limit == "compute"
 
 
-def test_the_table_tells_memory_limit_and_hours():
+def test_report_has_memory_limit_and_hours():
   config = recipe("--config.batch_size=4096", "--config.epochs=300")
   examples = 287_651
   assert recipe_steps(config, examples) == round(300 * 287_651 / 4096)
   text = table(config, example(), examples)
   assert "11.250 of 15.75: FITS (71 %)" in text
-  assert "10.00  819 GB/s  <- the limit" in text
+  assert "10.00  819 GB/s  <- limit" in text
   assert "At most 409,600 images/s." in text
   assert "21,068 steps, at least 0.06 hours" in text
   assert all(len(line) <= 100 for line in text.splitlines())
@@ -112,13 +112,13 @@ def test_the_table_tells_memory_limit_and_hours():
   assert stored["seconds_at_least"]["limit"] == "memory" and stored["steps"] == 21_068
 
 
-def test_advice_shrinks_what_does_not_fit():
+def test_advice_for_temporaries_that_do_not_fit():
   config = recipe("--config.batch_size=4096")
   pod_check = example(fits=False, temporaries=40 * GIB)
   assert "DOES NOT FIT" in table(config, pod_check, 0)
   found = {next(iter(item.settings)): item for item in advise(config, pod_check)}
   assert set(found) == {"remat", "accum_steps", "batch_size"}
-  # 0.85 of 12.5 GiB that are free, less 1 GiB of gradients: a quarter of 40 GiB is too much.
+  # 0.85 of 12.5 GiB free memory, less 1 GiB of gradients: a quarter of 40 GiB does not fit.
   assert str(found["accum_steps"]).startswith("--config.accum_steps=8: the same batch in 8 parts")
   assert found["batch_size"].settings["batch_size"] == 1088
 
@@ -144,18 +144,18 @@ def test_advice_for_a_state_that_is_too_large():
     ("INVALID_ARGUMENT: something else", None),
   ],
 )
-def test_a_refusal_for_memory_is_told_from_other_errors(message, needed):
-  assert pod_check._needed(message) == needed
+def test_required_bytes_of_out_of_memory_errors(message, needed):
+  assert pod_check.required_bytes(message) == needed
 
 
-def test_published_facts_stand_in_for_the_dataset():
-  facts = dataset_facts(recipe())
-  assert facts.classes == 8 and facts.examples == 287_651
+def test_summarise_dataset_uses_published_numbers():
+  summary = summarise_dataset(recipe())
+  assert summary.classes == 8 and summary.examples == 287_651
   quick = recipes.load_recipe(str(REPOSITORY / "configs/finetune_images.py"))
-  assert dataset_facts(quick).examples == 0
+  assert summarise_dataset(quick).examples == 0
 
 
-def test_settings_are_taken_as_run_py_takes_them():
+def test_settings_are_overridden_as_in_run_py():
   config = recipe(
     "--config.batch_size", "64", "--config.remat=true", "--config.augment.crop_scale=(0.5, 1.0)"
   )
@@ -180,26 +180,26 @@ def command(*arguments, **environment):
   )
 
 
-def test_without_libtpu_one_line_says_how_to_get_it(monkeypatch):
+def test_missing_libtpu_error_has_the_install_command(monkeypatch):
   monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
   with pytest.raises(pod_check.PodCheckError, match=r'pip install "libtpu==[\d.]+\*?"'):
-    pod_check.described_devices(parse_topology("v5e:2x2"))
+    pod_check.topology_devices(parse_topology("v5e:2x2"))
 
 
-def test_a_mistake_ends_with_one_line():
+def test_invalid_topology_gives_a_one_line_error():
   failed = command("--config=configs/mae_affectnet.py", "--topology=v5e:2x2x2")
   assert failed.returncode == 2
   assert failed.stderr == "podcheck: v5e has 2 axes, for example v5e:4x4, got 'v5e:2x2x2'\n"
 
 
-def test_a_tiny_step_compiles_for_a_slice(tmp_path):
+def test_a_tiny_step_is_compiled_for_a_slice(tmp_path):
   if importlib.util.find_spec("libtpu") is None:
     pytest.skip(f"needs Google's TPU compiler: {pod_check.install_command()}")
   file = tmp_path / "check.json"
   done = command("--config=configs/mae_affectnet.py", "--topology=v5e:2x2", f"--json={file}", *TINY)
   assert done.returncode == 0, done.stderr
   assert "FITS" in done.stdout and "all-reduce" in done.stdout
-  kept = json.loads(file.read_text())
-  assert kept["fits"] and kept["chips"] == 4 and kept["hours_at_least"] > 0
-  # XLA's own count has the cheap operations as well.
-  assert kept["work"]["flops"] / 4 <= kept["work"]["compiler_flops"]
+  stored = json.loads(file.read_text())
+  assert stored["fits"] and stored["chips"] == 4 and stored["hours_at_least"] > 0
+  # XLA's count also includes elementwise operations.
+  assert stored["work"]["flops"] / 4 <= stored["work"]["compiler_flops"]

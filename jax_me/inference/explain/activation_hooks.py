@@ -1,12 +1,13 @@
-"""Listening to what passes inside a model, without a change to the model's own code.
+"""Activation hooks: intermediate activations of a model, without changes to the model's code.
 
-The models neither keep nor return attention weights and inner feature maps, so that training pays
-nothing for them. Here a layer of a *copy* of the model is replaced by a `Tap`, which calls the
-layer and remembers; the parameters are shared, the original module is left as it is.
+The models neither keep nor return attention weights and feature maps, so that training does not
+pay for them. Instead, a layer of a *copy* of the model is replaced by an `ActivationHook`, which
+calls the layer and records its input and output. The copy shares the parameters; the original
+module is unchanged.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 from flax import nnx
@@ -14,14 +15,16 @@ from flax import nnx
 from jax_me.models.t2t_vit import T2TViT
 from jax_me.models.vit import VisionTransformer
 
+Model = TypeVar("Model", bound=nnx.Module)
 
-class Tap:
-  """Stands in the place of a layer: calls it, and remembers its last input and output.
+
+class ActivationHook:
+  """Replaces a layer: calls it and records its last input and output.
 
   Args:
-    layer: the module that is replaced.
-    shift: added to the output, where given. The gradient in a shift of zeros is the gradient in
-      the output, parameters being left alone.
+    layer: the wrapped layer.
+    shift: added to the output if given. The gradient with respect to a shift of zeros equals the
+      gradient with respect to the output; no parameter gradients are computed.
   """
 
   def __init__(self, layer: Callable[..., jax.Array], shift: jax.Array | None = None):
@@ -37,14 +40,11 @@ class Tap:
     return self.output
 
 
-def unrolled(model: Any) -> Any:
-  """A copy that shares the parameters and runs its blocks one by one, each once.
+def unrolled_copy(model: Model) -> Model:
+  """A copy of a classifier that shares its parameters, without `scan` and `remat`.
 
-  Of blocks that run as one compiled loop (`scan`), or that are recomputed in the backward pass
-  (`remat`), single layers cannot be watched. Neither switch changes the result.
-
-  Args:
-    model: a classifier of `jax_me.models`.
+  Layers inside a compiled loop (`scan`) or a recomputed block (`remat`) cannot be hooked. Neither
+  switch changes the result.
   """
   graphdef, state = nnx.split(model)
   copy: Any = nnx.merge(graphdef, state)
@@ -52,16 +52,28 @@ def unrolled(model: Any) -> Any:
   return copy
 
 
-def pools_patches(model: VisionTransformer | T2TViT) -> bool:
-  """Whether the classifier takes the mean of the patch tokens, and not the class token."""
+def pools_patch_tokens(model: VisionTransformer | T2TViT) -> bool:
+  """Whether the classifier head reads the mean of the patch tokens instead of the class token."""
   return isinstance(model, VisionTransformer) and model.global_pool
 
 
-def tap(owner: Any, name: str | int, shift: jax.Array | None = None) -> Tap:
-  """Replaces a layer by a `Tap` and returns that: `owner.name`, or an item of a list of layers."""
+def hook_layer(
+  owner: nnx.Module | nnx.List, name: str | int, shift: jax.Array | None = None
+) -> ActivationHook:
+  """Replaces one layer by an `ActivationHook`.
+
+  Args:
+    owner: module or list that holds the layer; modified in place.
+    name: attribute name of the layer, or its index in a list.
+    shift: see `ActivationHook`.
+
+  Returns:
+    the hook; its `input` and `output` are set by the next forward pass.
+  """
+  target: Any = owner
   if isinstance(name, int):
-    found = owner[name] = Tap(owner[name], shift)
+    hook = target[name] = ActivationHook(target[name], shift)
   else:
-    found = Tap(getattr(owner, name), shift)
-    setattr(owner, name, found)
-  return found
+    hook = ActivationHook(getattr(target, name), shift)
+    setattr(target, name, hook)
+  return hook

@@ -1,4 +1,4 @@
-"""Where a class's score comes from: Grad-CAM (arXiv:1610.02391) for every family of classifiers."""
+"""Grad-CAM (arXiv:1610.02391) for all classifier families."""
 
 from typing import Any
 
@@ -6,70 +6,81 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jax_me.inference.explain.activation_hooks import Tap, pools_patches, tap, unrolled
+from jax_me.inference.explain.activation_hooks import (
+  ActivationHook,
+  hook_layer,
+  pools_patch_tokens,
+  unrolled_copy,
+)
 from jax_me.models.convnext_v2 import ConvNeXtV2
 from jax_me.models.t2t_vit import T2TViT
-from jax_me.models.transformer import exact_dtype
+from jax_me.models.transformer import at_least_float32
 from jax_me.models.vit import VisionTransformer
 
 
 def weighted_activation(activation: jax.Array, gradient: jax.Array) -> jax.Array:
-  """ReLU(sum_k alpha_k A_k), alpha_k the mean of dy/dA_k over the sites (equations 1 and 2).
+  """ReLU(sum_k alpha_k A_k), alpha_k the spatial mean of dy/dA_k (equations 1 and 2).
 
   Args:
-    activation: [B, ..., K] feature maps, sites in the middle.
-    gradient: [B, ..., K] of the class's score.
+    activation: [B, ..., K] feature maps, spatial axes in the middle.
+    gradient: [B, ..., K] of the class score with respect to `activation`.
 
   Returns:
-    [B, ...], never negative.
+    [B, ...], non-negative.
   """
-  sites = tuple(range(1, activation.ndim - 1))
-  alpha = gradient.mean(axis=sites, keepdims=True)
+  spatial = tuple(range(1, activation.ndim - 1))
+  alpha = gradient.mean(axis=spatial, keepdims=True)
   return jax.nn.relu((alpha * activation).sum(axis=-1))
 
 
-def grad_cam(model: Any, images: jax.Array, classes: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """Grad-CAM of the score (the logit, before the softmax) of one class an image.
+def grad_cam(
+  model: nnx.Module, images: jax.Array, classes: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """Grad-CAM of the score (the logit, before the softmax) of one class per image.
 
-  The feature maps are those that the model pools: the last stage of ConvNeXt V2, the patch tokens
-  of a ViT's last block where their mean is taken (`global_pool`). A class token does not depend on
-  the last block's other tokens any more: there they are the patch tokens that enter its attention
-  (the output of its first norm). Only the activation is differentiated in; the parameters are
-  constants.
+  The feature maps are those that the model pools: the last stage of ConvNeXt V2, or the patch
+  tokens of the last ViT block with `global_pool`. A class token does not depend on the other
+  output tokens of the last block; in that case the feature maps are the patch tokens that enter
+  its attention (the output of its first norm). Gradients are taken with respect to the activation
+  only; the parameters are constants.
 
   Args:
     model: a ConvNeXt V2, ViT or T2T-ViT classifier.
     images: [B, S, S, 3] normalised.
-    classes: int32 [B], which logit; -1 takes the largest.
+    classes: int32 [B], index of the logit; -1 selects the largest one.
 
   Returns:
-    maps [B, h, w], not negative, of the scale of the logits; logits [B, classes]. At least float32.
+    maps [B, h, w], non-negative, in units of the logits; logits [B, classes]. At least float32.
 
   Raises:
-    ValueError: another kind of model.
+    ValueError: the model is not one of these classifiers.
   """
   tokens = isinstance(model, VisionTransformer | T2TViT)
-  pooled = not tokens or pools_patches(model)
+  pooled = not tokens or pools_patch_tokens(model)  # type: ignore[arg-type]
   if not tokens and not isinstance(model, ConvNeXtV2):
     raise ValueError(f"Grad-CAM needs a classifier of jax_me, got a {type(model).__name__}")
-  # Merged inside the differentiated function: modules may only be changed where they were made.
-  graphdef, state = nnx.split(unrolled(model))
+  # Merged inside the differentiated function: nnx modules may only be modified in the trace that
+  # created them.
+  graphdef, state = nnx.split(unrolled_copy(model))
 
-  def watched(shift: jax.Array | None) -> tuple[Tap, jax.Array]:
-    copy = nnx.merge(graphdef, state)
+  def hooked_forward(shift: jax.Array | None) -> tuple[ActivationHook, jax.Array]:
+    copy: Any = nnx.merge(graphdef, state)
     layers = copy.blocks if tokens else copy.stages[-1]
-    last = tap(layers, len(layers) - 1, shift) if pooled else tap(layers[-1], "norm1", shift)
-    return last, copy(images)
+    if pooled:
+      hook = hook_layer(layers, len(layers) - 1, shift)
+    else:
+      hook = hook_layer(layers[-1], "norm1", shift)
+    return hook, copy(images)
 
   def score(shift: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    last, logits = watched(shift)
+    hook, logits = hooked_forward(shift)
     chosen = jnp.where(classes < 0, logits.argmax(axis=-1), classes)
     picked = jnp.take_along_axis(logits, chosen[:, None], axis=-1)
-    # Images do not mix, so the sum's gradient holds each image's own.
-    return picked.sum(), (last.output, logits)  # type: ignore[return-value]
+    # Images are independent, so the gradient of the sum holds the gradient of each image.
+    return picked.sum(), (hook.output, logits)  # type: ignore[return-value]
 
-  shape: Any = jax.eval_shape(lambda: watched(None)[0].output)
-  shift = jnp.zeros(shape.shape, exact_dtype(shape.dtype))
+  shape: Any = jax.eval_shape(lambda: hooked_forward(None)[0].output)
+  shift = jnp.zeros(shape.shape, at_least_float32(shape.dtype))
   gradient, (activation, logits) = jax.grad(score, has_aux=True)(shift)
   activation = activation.astype(gradient.dtype)
   if tokens:

@@ -1,76 +1,76 @@
-"""A value for each patch of a picture: laid over the pixels, summed up, coloured."""
+"""Heat maps on an image: upsampling, statistics by facial region, colour overlay."""
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
 
 import cv2
 import matplotlib
 import numpy as np
+from flax import nnx
 
 from jax_me.models.convnext_v2 import ConvNeXtV2
 from jax_me.models.t2t_vit import T2TViT
 from jax_me.models.vit import VisionTransformer
 
-# Landmarks (iBUG 300-W) of each region, in the order in which a pixel chooses among several.
+# Landmark ranges (iBUG 300-W) per region. A pixel in several regions belongs to the first one.
 REGIONS = {
   "eyes": ((36, 42), (42, 48)),
   "mouth": ((48, 68),),
   "nose": ((27, 36),),
   "brows": ((17, 22), (22, 27)),
 }
-# How far a region reaches beyond its landmarks, as a share of the distance between the eyes.
-REACH = 0.12
+# Margin around the landmarks of a region, as a fraction of the distance between the eyes.
+REGION_MARGIN = 0.12
 
 
 @dataclasses.dataclass(frozen=True)
-class SiteGrid:
-  """Where the sites of a square map lie in the picture; the same for rows and columns.
+class FeatureGrid:
+  """Pixel coordinates of the cells of a square feature map; the same for rows and columns.
 
   Attributes:
-    first: centre of the first site in pixels (pixel centres lie at whole numbers).
-    step: pixels from one site to the next.
+    offset: centre of the first cell in pixels (pixel centres have integer coordinates).
+    stride: pixels between neighbouring cells.
   """
 
-  first: float
-  step: float
+  offset: float
+  stride: float
 
   @classmethod
-  def of_model(cls, model: Any) -> "SiteGrid":
-    """Of the patch tokens of a transformer, or the last stage of ConvNeXt V2."""
+  def from_model(cls, model: nnx.Module) -> "FeatureGrid":
+    """Grid of the patch tokens of a transformer, or of the last stage of ConvNeXt V2."""
     if isinstance(model, VisionTransformer):
       return cls((model.patch_size - 1) / 2, model.patch_size)
     if isinstance(model, T2TViT):
-      # Three windows of 7, 3 and 3 at strides 4, 2 and 2 with padding 2, 1 and 1: token k is
-      # centred at 4 * 2 * 2 * k + 1, half a token from where a patch of 16 would be.
+      # Three windows of 7, 3 and 3 with strides 4, 2 and 2 and padding 2, 1 and 1: token k is
+      # centred at 4 * 2 * 2 * k + 1, half a token away from the centre of a 16-pixel patch.
       return cls(1.0, 16.0)
     if isinstance(model, ConvNeXtV2):
       return cls(15.5, 32.0)
-    raise ValueError(f"there is no map of a {type(model).__name__}")
+    raise ValueError(f"there is no feature grid for a {type(model).__name__}")
 
-  def to_pixels(self, sites: np.ndarray, side: int) -> np.ndarray:
-    """Bilinear between the sites' centres, constant beyond the outer ones.
+  def to_pixels(self, values: np.ndarray, side: int) -> np.ndarray:
+    """Bilinear upsampling between cell centres, constant beyond the outer ones.
 
     Args:
-      sites: float [h, w].
-      side: of the picture.
+      values: float [h, w].
+      side: height and width of the image in pixels.
 
     Returns:
       float32 [side, side].
     """
-    places = (np.arange(side) - self.first) / self.step
+    coordinates = (np.arange(side) - self.offset) / self.stride
     rows, columns = (
-      np.stack([np.interp(places, np.arange(n), unit) for unit in np.eye(n)], 1)
-      for n in sites.shape
+      np.stack([np.interp(coordinates, np.arange(n), unit) for unit in np.eye(n)], 1)
+      for n in values.shape
     )
-    return (rows @ sites @ columns.T).astype(np.float32)
+    return (rows @ values @ columns.T).astype(np.float32)
 
 
 def centre_of_mass(heat: np.ndarray) -> tuple[float, float] | None:
-  """(x, y) in [0, 1] of the picture's width and height; None for a map that is zero everywhere.
+  """(x, y) as fractions of the image's width and height; None if the map is zero everywhere.
 
   Args:
-    heat: [H, W], not negative.
+    heat: [H, W], non-negative.
   """
   total = float(heat.sum(dtype=np.float64))
   if total <= 0:
@@ -81,39 +81,44 @@ def centre_of_mass(heat: np.ndarray) -> tuple[float, float] | None:
   return x, y
 
 
-def face_regions(landmarks: np.ndarray, side: int) -> dict[str, np.ndarray]:
-  """Boxes around the landmarks of eyes, mouth, nose and brows; a pixel belongs to one at most.
+def face_region_masks(landmarks: np.ndarray, side: int) -> dict[str, np.ndarray]:
+  """Disjoint masks of eyes, mouth, nose and brows: boxes around their landmarks.
 
   Args:
-    landmarks: [68, 2], (x, y) in pixels of the picture.
-    side: of the square picture.
+    landmarks: [68, 2], (x, y) in pixels of the image.
+    side: height and width of the image in pixels.
 
   Returns:
     {name: bool [side, side]}.
   """
-  reach = REACH * float(np.linalg.norm(landmarks[36:42].mean(0) - landmarks[42:48].mean(0)))
+  margin = REGION_MARGIN * float(
+    np.linalg.norm(landmarks[36:42].mean(0) - landmarks[42:48].mean(0))
+  )
   free = np.ones((side, side), bool)
-  regions = {}
+  masks = {}
   for name, groups in REGIONS.items():
     mask = np.zeros((side, side), bool)
     for start, stop in groups:
-      low = np.clip(np.rint(landmarks[start:stop].min(0) - reach), 0, side).astype(int)
-      high = np.clip(np.rint(landmarks[start:stop].max(0) + reach) + 1, 0, side).astype(int)
+      low = np.clip(np.rint(landmarks[start:stop].min(0) - margin), 0, side).astype(int)
+      high = np.clip(np.rint(landmarks[start:stop].max(0) + margin) + 1, 0, side).astype(int)
       mask[low[1] : high[1], low[0] : high[0]] = True
-    regions[name] = mask & free
+    masks[name] = mask & free
     free &= ~mask
-  return regions
+  return masks
 
 
-def region_shares(heat: np.ndarray, regions: Mapping[str, np.ndarray]) -> dict[str, dict]:
-  """Each region's share of the map's mass, beside its share of the picture.
+def region_shares(
+  heat: np.ndarray, regions: Mapping[str, np.ndarray]
+) -> dict[str, dict[str, float]]:
+  """Share of the map's total in each region, and the region's share of the image area.
 
   Args:
-    heat: [S, S], not negative.
-    regions: bool [S, S] each, disjoint.
+    heat: [S, S], non-negative.
+    regions: disjoint masks, bool [S, S].
 
   Returns:
-    {name: {"share": of the mass, 0 for a map of zeros; "area": of the pixels}}, and "rest".
+    {name: {"share": of the total, 0 for a map of zeros; "area": of the pixels}}, including
+    "rest" for all other pixels.
   """
   total = float(heat.sum(dtype=np.float64))
   masks = dict(regions)
@@ -127,15 +132,15 @@ def region_shares(heat: np.ndarray, regions: Mapping[str, np.ndarray]) -> dict[s
   }
 
 
-def relative(heat: np.ndarray, *, from_zero: bool) -> np.ndarray:
-  """The map scaled so that its largest value is 1.
+def scale_to_unit(heat: np.ndarray, *, from_zero: bool) -> np.ndarray:
+  """Scales a map so that its largest value is 1.
 
   Args:
-    heat: not negative.
-    from_zero: 0 stays 0; otherwise the smallest value becomes 0.
+    heat: non-negative.
+    from_zero: True keeps 0 at 0; False maps the smallest value to 0.
 
   Returns:
-    float32 in [0, 1]; zeros where nothing differs.
+    float32 in [0, 1]; zeros for a constant map.
   """
   low = 0.0 if from_zero else float(heat.min())
   span = float(heat.max()) - low
@@ -143,12 +148,12 @@ def relative(heat: np.ndarray, *, from_zero: bool) -> np.ndarray:
 
 
 def overlay(image: np.ndarray, heat: np.ndarray, side: int = 224) -> np.ndarray:
-  """A grey copy of a picture with a map laid over it, dark where it is low and light where high.
+  """Blends a map into a grey copy of an image; dark is low, light is high.
 
   Args:
     image: uint8 [S, S, 3] RGB.
     heat: [S, S] in [0, 1].
-    side: of the result.
+    side: height and width of the result.
 
   Returns:
     uint8 [side, side, 3] RGB.

@@ -1,8 +1,8 @@
-"""One call of `explain` from its inputs to its files."""
+"""Explain session: inputs to figures, heat maps and explain.json."""
 
 import io
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,45 +18,45 @@ from jax_me.inference.explain.explanation_figures import (
   draw_explanation,
   draw_reconstruction,
   draw_sheet,
+  thumbnail_strip,
 )
-from jax_me.inference.explain.explanation_figures import strip as small_strip
-from jax_me.inference.explain.heat_map import centre_of_mass, face_regions, region_shares
-from jax_me.inference.face_input import ModelFace, clip_face, clip_frames, model_faces
-from jax_me.inference.model_input import InputForm
-from jax_me.inference.video.sources import Footage, Frame
+from jax_me.inference.explain.heat_map import centre_of_mass, face_region_masks, region_shares
+from jax_me.inference.face_input import FaceInput, clip_face, face_inputs, required_clip_frames
+from jax_me.inference.model_input import InputSpec
+from jax_me.inference.video.sources import Frame, VideoSource
 from jax_me.models.model_folder import SavedModel, write_json
 from jax_me.progress import Progress
 
-RECORDS = "explain.json"
-MAPS = "maps.npz"
-SHEET = "contact_sheet.png"
-# More faces than these are not on the sheet: it is for looking at.
-MOST_ON_SHEET = 48
+EXPLAIN_FILE = "explain.json"
+MAPS_FILE = "maps.npz"
+SHEET_FILE = "contact_sheet.png"
+# Faces on the contact sheet; all of them are in explain.json.
+MAX_SHEET_FACES = 48
 
-# (row of explain.json, the face it is about or None)
-Found = tuple[dict[str, Any], ModelFace | None]
+# (entry of explain.json, its face or None)
+EntryAndFace = tuple[dict[str, Any], FaceInput | None]
 
 
 class ExplainSession:
-  """Explains faces and keeps what explain.json, maps.npz and the sheet are made of.
+  """Explains the faces of all inputs and writes explain.json, maps.npz and the figures.
 
   Args:
     saved: the model.
-    machine: explains its faces.
-    output: folder for the files; those of an older call are replaced.
-    model: what explain.json says of the model.
-    progress: counts the pictures.
-    align: see `model_faces`.
+    explainer: computes the explanations.
+    output: folder for the files; files of an earlier call are replaced.
+    model: the "model" entry of explain.json.
+    progress: counts the images.
+    align: see `face_inputs`.
     label: the class to explain, None for the predicted one.
-    apex: of clips, which frame shows the expression at its height, from 0; None for the middle.
+    apex: index of the apex frame of a clip, from 0; None for the middle frame.
   """
 
   def __init__(
     self,
     saved: SavedModel,
-    machine: Explainer | FaceReconstructor,
+    explainer: Explainer | FaceReconstructor,
     output: pathlib.Path,
-    model: dict[str, Any],
+    model: Mapping[str, Any],
     progress: Progress,
     *,
     align: bool | None = None,
@@ -64,165 +64,166 @@ class ExplainSession:
     apex: int | None = None,
   ):
     self._saved = saved
-    self._machine = machine
+    self._explainer = explainer
     self._output = output
-    self._model = model
+    self._model = dict(model)
     self._progress = progress
     self._align = align
     self._label = label
     self._apex = apex
-    self._motion = InputForm.of_source(saved.source, saved.image_size).is_motion
-    self._rows: list[dict[str, Any]] = []
+    self._is_motion = InputSpec.from_source(saved.source, saved.image_size).is_motion
+    self._entries: list[dict[str, Any]] = []
     self._maps: dict[str, np.ndarray] = {}
     self._strips: list[tuple[np.ndarray, str]] = []
-    self._names = {pathlib.PurePath(SHEET).stem}
-    write_json(output / RECORDS, self._document())  # none of an older call
-    for name in (MAPS, SHEET):
+    self._names = {pathlib.PurePath(SHEET_FILE).stem}
+    write_json(output / EXPLAIN_FILE, self._document())  # replaces that of an earlier call
+    for name in (MAPS_FILE, SHEET_FILE):
       (output / name).unlink(missing_ok=True)
 
-  def run(self, footage: Footage) -> None:
-    """Explains the faces of a photograph, of every picture of a folder, or a clip's motion."""
-    clip = self._motion and footage.kind == "frames" and self._align is not False
-    for row, face in self._clip(footage) if clip else self._pictures(footage):
+  def run(self, source: VideoSource) -> None:
+    """Explains all faces of an image or of a folder of images, or the motion image of a clip."""
+    is_clip = self._is_motion and source.kind == "frames" and self._align is not False
+    for entry, face in self._clip_face(source) if is_clip else self._image_faces(source):
       if face is not None:
-        row.update(self._explained(row, face))
-      self._rows.append(row)
+        entry.update(self._explain(entry, face))
+      self._entries.append(entry)
 
   def finish(self) -> pathlib.Path:
-    """Writes maps, sheet and rows; gives the path of the rows."""
+    """Writes maps, contact sheet and explain.json; returns the path of explain.json."""
     if self._maps:
       buffer = io.BytesIO()
       np.savez_compressed(buffer, **self._maps)  # type: ignore[arg-type]
-      write_atomically(self._output / MAPS, buffer.getvalue())
-      heading = f"{self._saved.name}: {', '.join(self._panels())}, from left to right"
-      if (left := sum(row["status"] == "ok" for row in self._rows) - len(self._strips)) > 0:
+      write_atomically(self._output / MAPS_FILE, buffer.getvalue())
+      heading = f"{self._saved.name}: {', '.join(self._panel_names())} (left to right)"
+      if (left := sum(e["status"] == "ok" for e in self._entries) - len(self._strips)) > 0:
         heading += f"; {left} more faces are not shown"
-      write_atomically(self._output / SHEET, draw_sheet(self._strips, heading))
-    write_json(self._output / RECORDS, self._document())
-    return self._output / RECORDS
+      write_atomically(self._output / SHEET_FILE, draw_sheet(self._strips, heading))
+    write_json(self._output / EXPLAIN_FILE, self._document())
+    return self._output / EXPLAIN_FILE
 
   @property
-  def counts(self) -> dict[str, int]:
-    """{status: rows}."""
-    statuses = [row["status"] for row in self._rows]
+  def status_counts(self) -> dict[str, int]:
+    """{status: number of entries}."""
+    statuses = [entry["status"] for entry in self._entries]
     return {status: statuses.count(status) for status in dict.fromkeys(statuses)}
 
   def _document(self) -> dict[str, Any]:
-    return {"format": 1, "model": self._model, "images": self._rows}
+    return {"format": 1, "model": self._model, "images": self._entries}
 
-  def _panels(self) -> Sequence[str]:
-    if isinstance(self._machine, FaceReconstructor):
+  def _panel_names(self) -> Sequence[str]:
+    if isinstance(self._explainer, FaceReconstructor):
       return ["masked", "reconstructed", "original"]
-    return ["what the model sees", *self._machine.methods]
+    return ["model input", *self._explainer.methods]
 
-  def _pictures(self, footage: Footage) -> Iterator[Found]:
-    for frame in self._counted(footage):
-      row = {"input": footage.name, "file": frame.file}
+  def _image_faces(self, source: VideoSource) -> Iterator[EntryAndFace]:
+    for frame in self._counted_frames(source):
+      entry = {"input": source.name, "file": frame.file}
       if frame.image is None:
-        yield {**row, "status": "unreadable", "reason": frame.reason}, None
+        yield {**entry, "status": "unreadable", "reason": frame.reason}, None
         continue
-      faces = model_faces(frame.image, self._saved, align=self._align)
+      faces = face_inputs(frame.image, self._saved, align=self._align)
       if not faces:
-        yield {**row, "status": "no_face"}, None
+        yield {**entry, "status": "no_face"}, None
       for number, face in enumerate(faces, start=1):
-        yield {**row, "status": "ok", "person": number}, face
+        yield {**entry, "status": "ok", "person": number}, face
 
-  def _counted(self, footage: Footage) -> Iterator[Frame]:
-    for frame in footage.frames():
+  def _counted_frames(self, source: VideoSource) -> Iterator[Frame]:
+    for frame in source.frames():
       yield frame
       self._progress.advance()
 
-  def _clip(self, footage: Footage) -> Iterator[Found]:
-    count = footage.length or 0
+  def _clip_face(self, source: VideoSource) -> Iterator[EntryAndFace]:
+    count = source.length or 0
     apex = count // 2 if self._apex is None else self._apex
     try:
-      needed = clip_frames(self._saved, apex=apex, count=count)
+      required = required_clip_frames(self._saved, apex=apex, count=count)
     except ValueError as error:
-      raise ValueError(f"{footage.name}: {error}") from error
-    row: dict[str, Any] = {"input": footage.name, "file": ""}
+      raise ValueError(f"{source.name}: {error}") from error
+    entry: dict[str, Any] = {"input": source.name, "file": ""}
     frames: dict[int, np.ndarray] = {}
-    for frame in self._counted(footage):
+    for frame in self._counted_frames(source):
       for name, number in (("onset", 0), ("apex", apex), ("offset", count - 1)):
         if frame.number == number:
-          row[name] = frame.file
-      if frame.number not in needed:
+          entry[name] = frame.file
+      if frame.number not in required:
         continue
       if frame.image is None:
         reason = f"{frame.file}: {frame.reason}"
-        yield {**row, "status": "unreadable", "reason": reason}, None
+        yield {**entry, "status": "unreadable", "reason": reason}, None
         return
       frames[frame.number] = frame.image
     try:
       face = clip_face(frames, self._saved, apex=apex, count=count)
     except ValueError as error:
-      yield {**row, "status": "unreadable", "reason": str(error)}, None
+      yield {**entry, "status": "unreadable", "reason": str(error)}, None
       return
     if face is None:
-      yield {**row, "status": "no_face"}, None
+      yield {**entry, "status": "no_face"}, None
     else:
-      yield {**row, "status": "ok", "person": 1}, face
+      yield {**entry, "status": "ok", "person": 1}, face
 
-  def _explained(self, row: dict[str, Any], face: ModelFace) -> dict[str, Any]:
-    place = pathlib.PurePath(row["input"].rstrip("/"))
-    stem = pathlib.PurePath(row["file"]).stem or place.stem
-    name = self._free_name(stem if row["person"] == 1 else f"{stem}_face{row['person']}")
-    found: Explanation | Reconstruction
-    if isinstance(self._machine, FaceReconstructor):
-      found = self._machine.reconstruct(face)
-      told = _reconstruction_row(found)
-      self._maps[f"{name}/masked"] = found.masked
-      self._maps[f"{name}/reconstructed"] = found.reconstructed
-      picture, text = draw_reconstruction(found, name), f"{name}, error {found.error:.3f}"
+  def _explain(self, entry: Mapping[str, Any], face: FaceInput) -> dict[str, Any]:
+    """Explains one face, writes its figure and returns the keys to add to its entry."""
+    path = pathlib.PurePath(entry["input"].rstrip("/"))
+    stem = pathlib.PurePath(entry["file"]).stem or path.stem
+    name = self._unique_name(stem if entry["person"] == 1 else f"{stem}_face{entry['person']}")
+    result: Explanation | Reconstruction
+    if isinstance(self._explainer, FaceReconstructor):
+      result = self._explainer.reconstruct(face)
+      details = _reconstruction_entry(result)
+      self._maps[f"{name}/masked"] = result.masked
+      self._maps[f"{name}/reconstructed"] = result.reconstructed
+      figure, caption = draw_reconstruction(result, name), f"{name}, error {result.error:.3f}"
     else:
-      found = self._machine.explain(face, self._label)
-      told = _explanation_row(found)
-      for method, heat in found.maps.items():
-        self._maps[f"{name}/{method}"] = heat.sites
-      picture = draw_explanation(found, name)
-      text = f"{name}: {found.label} {found.scores[found.label]:.2f}"
-    write_atomically(self._output / f"{name}.png", picture)
-    if len(self._strips) < MOST_ON_SHEET:
-      self._strips.append((small_strip(found), text))
-    return {"name": name, "picture": f"{name}.png", "box": face.box, **told}
+      result = self._explainer.explain(face, self._label)
+      details = _explanation_entry(result)
+      for method, heat in result.maps.items():
+        self._maps[f"{name}/{method}"] = heat.values
+      figure = draw_explanation(result, name)
+      caption = f"{name}: {result.label} {result.scores[result.label]:.2f}"
+    write_atomically(self._output / f"{name}.png", figure)
+    if len(self._strips) < MAX_SHEET_FACES:
+      self._strips.append((thumbnail_strip(result), caption))
+    return {"name": name, "picture": f"{name}.png", "box": face.box, **details}
 
-  def _free_name(self, name: str) -> str:
-    """The name, with a number where another face has it already."""
-    # Names of files need not be valid Unicode; those inside maps.npz must.
+  def _unique_name(self, name: str) -> str:
+    """The name, with a number appended if another face already uses it."""
+    # File names may be invalid Unicode; names inside maps.npz may not.
     name = name.encode("utf-8", "backslashreplace").decode("utf-8")
-    free, number = name, 1
-    while free in self._names:
+    unique, number = name, 1
+    while unique in self._names:
       number += 1
-      free = f"{name}_{number}"
-    self._names.add(free)
-    return free
+      unique = f"{name}_{number}"
+    self._names.add(unique)
+    return unique
 
 
-def _explanation_row(found: Explanation) -> dict[str, Any]:
-  landmarks = found.face.landmarks
-  side = len(found.face.image)
-  regions = None if landmarks is None else face_regions(landmarks, side)
+def _explanation_entry(result: Explanation) -> dict[str, Any]:
+  landmarks = result.face.landmarks
+  side = len(result.face.image)
+  regions = None if landmarks is None else face_region_masks(landmarks, side)
   methods = {}
-  for method, heat in found.maps.items():
+  for method, heat in result.maps.items():
     centre = centre_of_mass(heat.pixels)
     methods[method] = {
-      "shape": list(heat.sites.shape),
-      "highest": float(heat.sites.max()),
+      "shape": list(heat.values.shape),
+      "highest": float(heat.values.max()),
       "centre": None if centre is None else [round(x, 4) for x in centre],
       "regions": None if regions is None else _rounded(region_shares(heat.pixels, regions)),
     }
   return {
-    "label": found.label,
-    "predicted": found.predicted,
-    "probabilities": {name: round(score, 6) for name, score in found.scores.items()},
+    "label": result.label,
+    "predicted": result.predicted,
+    "probabilities": {name: round(score, 6) for name, score in result.scores.items()},
     "methods": methods,
   }
 
 
-def _rounded(shares: dict[str, dict]) -> dict[str, dict]:
+def _rounded(shares: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
   return {
     name: {key: round(value, 4) for key, value in share.items()} for name, share in shares.items()
   }
 
 
-def _reconstruction_row(found: Reconstruction) -> dict[str, Any]:
-  return {"methods": {"reconstruction": {"error": round(found.error, 6)}}}
+def _reconstruction_entry(result: Reconstruction) -> dict[str, Any]:
+  return {"methods": {"reconstruction": {"error": round(result.error, 6)}}}

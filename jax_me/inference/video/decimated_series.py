@@ -1,23 +1,23 @@
-"""The course of a video, thinned as it grows, so that hours take no more memory than minutes."""
+"""Time series of one person with bounded length: decimated as the video grows."""
 
 import dataclasses
 
 import cv2
 import numpy as np
 
-MOST_POINTS = 2048
-MOST_FACES = 128
+MAX_POINTS = 2048
+MAX_FACES = 128
 FACE_SIDE = 112
 
 
 @dataclasses.dataclass(frozen=True)
-class Points:
-  """A course as arrays of equal length, in order of time.
+class SeriesPoints:
+  """A time series as arrays of equal length, in order of time.
 
   Attributes:
-    seconds: float [N], the beginnings of the intervals.
-    scores: float [N, classes], means; NaN where there are none.
-    motion: float [N], maxima; NaN where there is none.
+    seconds: float [N], start times of the intervals.
+    scores: float [N, classes], mean per interval; NaN if missing.
+    motion: float [N], maximum per interval; NaN if missing.
   """
 
   seconds: np.ndarray
@@ -25,12 +25,12 @@ class Points:
   motion: np.ndarray
 
 
-class Course:
-  """Scores and motion of one person: every frame first, means of 2, 4, 8, ... frames later.
+class DecimatedSeries:
+  """Scores and motion of one person: one point per frame at first, later per 2, 4, 8, ... frames.
 
   Args:
     classes: number of scores.
-    every: only every k-th frame is looked at.
+    every: number of frames between two processed frames.
   """
 
   def __init__(self, classes: int, every: int = 1):
@@ -39,12 +39,11 @@ class Course:
     self._stride = 1
     self._points: list[np.ndarray] = []
     self._bin: list[np.ndarray] = []
-    self._bin_end = -1
     self._faces: list[tuple[float, np.ndarray]] = []
     self._face_step = 0.0
 
   def __len__(self) -> int:
-    """How many frames there are of the person, roughly once there are many."""
+    """Number of frames of the person; approximate after decimation."""
     return len(self._points) * self._stride + len(self._bin)
 
   def add(
@@ -55,12 +54,13 @@ class Course:
     motion: float | None,
     face: np.ndarray | None,
   ) -> None:
-    """Adds a frame of the person.
+    """Adds a frame in which the person is visible.
 
     Args:
-      number, seconds: of the frame.
+      number: index of the frame.
+      seconds: time of the frame.
       scores: float [classes].
-      motion: distance from rest.
+      motion: distance from the neutral face; see `ExpressionSpotter.push`.
       face: uint8 [S, S, 3] RGB.
     """
     missing = np.full(self._classes, np.nan) if scores is None else scores
@@ -69,32 +69,32 @@ class Course:
     if self._bin and point[0] // self._stride != self._bin[0][0] // self._stride:
       self._close_bin()
     self._bin.append(point)
-    if len(self._points) >= MOST_POINTS:
-      self._thin()
+    if len(self._points) >= MAX_POINTS:
+      self._decimate()
     if face is not None and (not self._faces or seconds - self._faces[-1][0] >= self._face_step):
       small = cv2.resize(face, (FACE_SIDE, FACE_SIDE), interpolation=cv2.INTER_AREA)
       self._faces.append((seconds, small))
-      if len(self._faces) > MOST_FACES:
+      if len(self._faces) > MAX_FACES:
         self._faces = self._faces[::2]
         self._face_step = self._faces[1][0] - self._faces[0][0]
 
-  def points(self) -> Points:
-    """What there is so far."""
-    rows = [*self._points, *([_merged(self._bin)] if self._bin else [])]
+  def points(self) -> SeriesPoints:
+    """The series so far; a NaN point marks each absence of the person."""
+    rows = [*self._points, *([_merge_points(self._bin)] if self._bin else [])]
     table = np.stack(rows) if rows else np.zeros((0, 3 + self._classes))
-    # A bin that is missing is a stretch without the person: the line is to break there.
-    places = table[:, 0] // self._stride
-    breaks = np.flatnonzero(np.diff(places) > 2) + 1
+    # A missing bin is an absence: the NaN point breaks the drawn line.
+    bins = table[:, 0] // self._stride
+    breaks = np.flatnonzero(np.diff(bins) > 2) + 1
     gaps = np.full((len(breaks), table.shape[1]), np.nan)
     gaps[:, 1] = (table[breaks - 1, 1] + table[breaks, 1]) / 2
     table = np.insert(table, breaks, gaps, axis=0)
-    return Points(table[:, 1], table[:, 3:], table[:, 2])
+    return SeriesPoints(table[:, 1], table[:, 3:], table[:, 2])
 
   def faces(self, count: int, seconds: float) -> list[tuple[float, np.ndarray]]:
-    """At most so many faces, spread over the length of the video and never close together.
+    """At most `count` faces, spread over the length of the video without close neighbours.
 
     Args:
-      count: how many.
+      count: maximum number of faces.
       seconds: length of the video.
 
     Returns:
@@ -102,36 +102,36 @@ class Course:
     """
     step = seconds / max(count, 1)
     chosen: dict[int, tuple[float, np.ndarray]] = {}
-    for at, face in self._faces:
-      place = min(int(at / step) if step else 0, count - 1)
-      middle = (place + 0.5) * step
-      if place not in chosen or abs(at - middle) < abs(chosen[place][0] - middle):
-        chosen[place] = (at, face)
+    for time, face in self._faces:
+      slot = min(int(time / step) if step else 0, count - 1)
+      middle = (slot + 0.5) * step
+      if slot not in chosen or abs(time - middle) < abs(chosen[slot][0] - middle):
+        chosen[slot] = (time, face)
     spread: list[tuple[float, np.ndarray]] = []
-    for place in sorted(chosen):
-      if not spread or chosen[place][0] - spread[-1][0] > 0.9 * step:
-        spread.append(chosen[place])
+    for slot in sorted(chosen):
+      if not spread or chosen[slot][0] - spread[-1][0] > 0.9 * step:
+        spread.append(chosen[slot])
     return spread
 
   def _close_bin(self) -> None:
-    self._points.append(_merged(self._bin))
+    self._points.append(_merge_points(self._bin))
     self._bin = []
 
-  def _thin(self) -> None:
+  def _decimate(self) -> None:
     self._stride *= 2
     pairs: dict[int, list[np.ndarray]] = {}
     for point in self._points:
       pairs.setdefault(int(point[0]) // self._stride, []).append(point)
-    self._points = [_merged(pair) for pair in pairs.values()]
+    self._points = [_merge_points(pair) for pair in pairs.values()]
 
 
-def _merged(points: list[np.ndarray]) -> np.ndarray:
-  """One point for several: the first one's place, the highest motion, the mean scores."""
+def _merge_points(points: list[np.ndarray]) -> np.ndarray:
+  """Merges points: frame and time of the first one, maximum motion, mean scores."""
   table = np.stack(points)
   merged = table[0].copy()
   if not np.isnan(table[:, 2]).all():
     merged[2] = np.nanmax(table[:, 2])
-  known = table[~np.isnan(table[:, 3:]).any(1)]
-  if len(known):
-    merged[3:] = known[:, 3:].mean(0)
+  valid = table[~np.isnan(table[:, 3:]).any(1)]
+  if len(valid):
+    merged[3:] = valid[:, 3:].mean(0)
   return merged

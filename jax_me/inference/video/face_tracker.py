@@ -1,9 +1,9 @@
-"""The people of a video: who is where in each frame, at a cost that keeps up with a camera.
+"""Multi-face tracker for videos, fast enough for a camera.
 
-A face that is known is looked for in its own surroundings, every frame: 2 ms where the whole
-picture takes 9 to 80. The whole picture is looked at now and then, for people who come. Someone
-who is lost for a moment is known again by the place; someone who comes back later, by the face
-(`jax_me.faces.face_descriptor`).
+In every frame, each tracked face is detected in the region around its last position: 2 ms, against
+9 to 80 ms for the whole image. The whole image is searched at intervals, for new faces. A face
+that was lost for a moment is matched by position; a person who returns later is re-identified by
+face descriptor (`jax_me.faces.face_descriptor`).
 """
 
 import dataclasses
@@ -13,47 +13,49 @@ import numpy as np
 
 from jax_me.faces import detector, face_descriptor
 from jax_me.faces.alignment import FaceChip
-from jax_me.inference.video.smoothing import SteadyChip
+from jax_me.inference.video.smoothing import OneEuroFilter
 
-# Seconds between looks for newcomers, with and without somebody in the picture.
-LOOK_SECONDS = 0.4
-LOOK_SECONDS_EMPTY = 0.1
-# Looks are at a copy of this longest side, which shows faces from an eighth of the picture on.
-# While nobody is there, and looks are frequent, every other one is at detector.SMALL_SIDE, which
-# takes a third of the time and shows faces from a quarter of the picture on.
+# Seconds between searches of the whole image, with and without a face in view.
+SEARCH_SECONDS = 0.4
+SEARCH_SECONDS_EMPTY = 0.1
+# A search uses a copy with this longest side, which shows faces from an eighth of the image on.
+# Without a face in view searches are frequent, and every other one is at detector.SMALL_SIDE,
+# which takes a third of the time and shows faces from a quarter of the image on.
 LARGE_SIDE = 640
-# A face that nobody has seen before has to be this clear, or be found in two looks that follow each
-# other; one that is followed may get weaker.
+# Minimum detector score that starts a track at once; a weaker face must be detected in two
+# consecutive searches. A tracked face may have a lower score.
 NEW_SCORE = 0.25
-FOLLOWED_SCORE = -0.3
-# Faces are followed at this many pixels a side (the detector's window is 80), in surroundings of
-# so many sides; where they are not found there, in the larger ones.
-FOLLOW_SIDE = 90
-SURROUNDINGS = (1.5, 2.4)
-# Two boxes that overlap more than this show one face.
-SAME_PLACE = 0.3
-# Someone lost for up to this many seconds is known by the place: overlap, or a distance between
-# the middles of at most one face.
-PLACE_SECONDS = 1.0
-# Share of the detector's new box in the box for the landmarks. Detected boxes jump from step to
-# step of the detector's grid, and landmarks lean on their box.
-BOX_SHARE = 0.2
-# Descriptors closer than this show one person; below dlib's 0.6, for a wrong match joins two
-# people, and a missed one only gives somebody a second number.
-SAME_FACE = 0.5
-# Ages, in seconds, at which somebody's face is described, and the most people that are remembered.
-DESCRIBE_AT = (0.0, 0.5)
-MOST_REMEMBERED = 64
+TRACKED_SCORE = -0.3
+# Tracked faces are detected at this many pixels per side (the detector's window is 80), in a
+# region of this many face sides; the larger region is used if the smaller one has no face.
+TRACKING_SIDE = 90
+REGION_SIDES = (1.5, 2.4)
+# Detections whose IoU with a track exceeds this belong to that track.
+MATCH_IOU = 0.3
+# Tracks whose IoU exceeds this follow the same face.
+DUPLICATE_IOU = 0.6
+# A face lost for up to this long is matched by position: overlap, or a distance of at most one
+# face side between the centres.
+LOST_SECONDS = 1.0
+# Weight of the new detection in the box for the landmarks. Detected boxes jump between steps of
+# the detector's grid, and landmarks are biased towards their box.
+BOX_WEIGHT = 0.2
+# Maximum descriptor distance between faces of one person. Lower than dlib's 0.6: a false match
+# merges two people, while a missed match only gives a person a second number.
+SAME_PERSON_DISTANCE = 0.5
+# Ages of a track, in seconds, at which its face is described; maximum number of people kept.
+DESCRIBE_AGES = (0.0, 0.5)
+MAX_KNOWN_PEOPLE = 64
 
 
 @dataclasses.dataclass(frozen=True)
-class Sighting:
+class TrackedFace:
   """A person in a frame.
 
   Attributes:
-    person: number, from 1 in the order of their coming.
+    person: number of the person, from 1 in order of first appearance.
     face: box, score and landmarks in pixels of the frame.
-    chip: the steady cut of the face.
+    chip: smoothed face chip.
   """
 
   person: int
@@ -61,194 +63,204 @@ class Sighting:
   chip: FaceChip
 
 
-class _Track:
-  """Somebody who is followed, or was a moment ago."""
+class _FaceTrack:
+  """The track of one person."""
 
   def __init__(self, person: int, face: detector.Face, seconds: float):
     self.person = person
     self.face = face
     self.box = np.array(face.box, float)
-    self.born = self.seen = seconds
-    self.described = 0
-    self.steady = SteadyChip()
+    self.first_seen = self.last_seen = seconds
+    self.descriptors = 0
+    self.chip_filter = OneEuroFilter()
 
-  def move(self, image: np.ndarray, found: tuple[detector.Box, float], seconds: float) -> None:
-    """Takes over a detection, and finds the landmarks."""
+  def update(self, image: np.ndarray, found: tuple[detector.Box, float], seconds: float) -> None:
+    """Updates the track with a detection and fits the landmarks."""
     box, score = found
-    if seconds - self.seen > PLACE_SECONDS / 4 or _overlap(self.box, box) < 0.5:
+    if seconds - self.last_seen > LOST_SECONDS / 4 or _iou(self.box, box) < 0.5:
       self.box = np.array(box, float)
     else:
-      self.box += BOX_SHARE * (np.array(box) - self.box)
+      self.box += BOX_WEIGHT * (np.array(box) - self.box)
     before = self.face.landmarks
     left, top, right, bottom = (round(side) for side in self.box)
     self.face = detector.fit_landmarks(image, (left, top, right, bottom), score)
-    # Between two detections the box goes with the landmarks.
+    # Between two detections the box moves with the landmarks.
     shift = (self.face.landmarks - before).mean(0)
     if np.abs(shift).max() < 0.25 * (right - left):
-      self.box += (1 - BOX_SHARE) * np.tile(shift, 2)
-    self.seen = seconds
+      self.box += (1 - BOX_WEIGHT) * np.tile(shift, 2)
+    self.last_seen = seconds
 
-  def look(self, image: np.ndarray) -> tuple[detector.Box, float] | None:
-    """The face near where it was."""
-    for surroundings in SURROUNDINGS:
-      box = _look_near(image, self.box, surroundings)
-      if box is not None:
-        return box
+  def detect(self, image: np.ndarray) -> tuple[detector.Box, float] | None:
+    """Detects the face near its last position."""
+    for region_sides in REGION_SIDES:
+      found = _detect_near(image, self.box, region_sides)
+      if found is not None:
+        return found
     return None
 
 
-class Tracker:
-  """Follows the people of one video.
+class FaceTracker:
+  """Tracks the faces of one video.
 
   Args:
-    size: side of the cut faces, in pixels.
-    recognise: know people who come back by their faces (85 ms for each person who comes).
-    interval: seconds between two frames, where they are few.
+    size: side of the face chips in pixels.
+    recognise: re-identify people who return, by face descriptors (85 ms per new track).
+    interval: seconds between two processed frames; matters at low frame rates.
   """
 
   def __init__(self, size: int, *, recognise: bool = True, interval: float = 0.0):
     self._size = size
     self._recognise = recognise
-    self._place_seconds = max(PLACE_SECONDS, 2.5 * interval)
-    self._tracks: list[_Track] = []
+    self._lost_seconds = max(LOST_SECONDS, 2.5 * interval)
+    self._tracks: list[_FaceTrack] = []
     self._people = 0
-    self._remembered: dict[int, list[np.ndarray]] = {}
-    self._looked = -math.inf
-    self._looks = 0
-    self._doubtful: list[detector.Box] = []
+    self._known_people: dict[int, list[np.ndarray]] = {}
+    self._last_search = -math.inf
+    self._searches = 0
+    self._weak_boxes: list[detector.Box] = []
 
-  def update(self, image: np.ndarray, seconds: float) -> list[Sighting]:
-    """The people in the next frame.
+  def update(self, image: np.ndarray, seconds: float) -> list[TrackedFace]:
+    """Tracks all faces in the next frame.
 
     Args:
       image: uint8 [H, W, 3] RGB.
-      seconds: its time, not before that of the last frame.
+      seconds: time of the frame; must not decrease.
 
     Returns:
-      one `Sighting` a person who is seen, in the order of their numbers.
+      one `TrackedFace` per visible person, ordered by number.
     """
     detector.check_image(image)
     image = np.ascontiguousarray(image)
-    self._tracks = [t for t in self._tracks if seconds - t.seen <= self._place_seconds]
+    self._tracks = [t for t in self._tracks if seconds - t.last_seen <= self._lost_seconds]
     for track in self._tracks:
-      if found := track.look(image):
-        track.move(image, found, seconds)
-    self._part_those_in_one_place(seconds)
-    present = [track for track in self._tracks if track.seen == seconds]
-    pause = LOOK_SECONDS if present else LOOK_SECONDS_EMPTY
-    # Half a frame at 1000 frames a second: sums of floats must not put a look off by a frame.
-    if seconds - self._looked >= pause - 5e-4:
-      self._looked = seconds
-      self._welcome(image, seconds, bool(present))
-    sightings = []
+      if found := track.detect(image):
+        track.update(image, found, seconds)
+    self._suppress_overlaps(seconds)
+    visible = [track for track in self._tracks if track.last_seen == seconds]
+    pause = SEARCH_SECONDS if visible else SEARCH_SECONDS_EMPTY
+    # Tolerance of half a frame at 1000 frames per second: rounding errors must not delay a search.
+    if seconds - self._last_search >= pause - 5e-4:
+      self._last_search = seconds
+      self._search_new_faces(image, seconds, bool(visible))
+    faces = []
     for track in self._tracks:
-      if track.seen == seconds:
+      if track.last_seen == seconds:
         self._describe(image, track, seconds)
         chip = FaceChip.of_face(track.face, self._size)
-        sightings.append(Sighting(track.person, track.face, track.steady.update(chip, seconds)))
-    return sorted(sightings, key=lambda sighting: sighting.person)
+        faces.append(TrackedFace(track.person, track.face, track.chip_filter.update(chip, seconds)))
+    return sorted(faces, key=lambda face: face.person)
 
-  def _welcome(self, image: np.ndarray, seconds: float, somebody: bool) -> None:
-    """Looks at the whole picture for people who are not followed."""
-    doubtful, self._doubtful = self._doubtful, []
-    for box, score in self._look(image, somebody):
-      if any(t.seen == seconds and _overlap(t.box, box) > SAME_PLACE for t in self._tracks):
+  def _search_new_faces(self, image: np.ndarray, seconds: float, any_visible: bool) -> None:
+    """Detects faces in the whole image; resumes lost tracks and starts new ones."""
+    weak_before, self._weak_boxes = self._weak_boxes, []
+    for box, score in self._detect_all(image, any_visible):
+      if any(t.last_seen == seconds and _iou(t.box, box) > MATCH_IOU for t in self._tracks):
         continue
-      lost = [t for t in self._tracks if t.seen < seconds and _near(t.box, box)]
+      lost = [t for t in self._tracks if t.last_seen < seconds and _is_near(t.box, box)]
       if lost:
-        max(lost, key=lambda track: _overlap(track.box, box)).move(image, (box, score), seconds)
-      elif score < NEW_SCORE and not any(_near(box, before) for before in doubtful):
-        self._doubtful.append(box)
+        max(lost, key=lambda track: _iou(track.box, box)).update(image, (box, score), seconds)
+      elif score < NEW_SCORE and not any(_is_near(box, weak) for weak in weak_before):
+        self._weak_boxes.append(box)
       else:
-        face = detector.fit_landmarks(image, box, score)
-        self._tracks.append(_Track(self._number(image, face), face, seconds))
+        self._start_track(image, detector.fit_landmarks(image, box, score), seconds)
 
-  def _look(self, image: np.ndarray, somebody: bool) -> list[tuple[detector.Box, float]]:
+  def _start_track(self, image: np.ndarray, face: detector.Face, seconds: float) -> None:
+    self._tracks.append(_FaceTrack(self._identify(image, face), face, seconds))
+
+  def _detect_all(self, image: np.ndarray, any_visible: bool) -> list[tuple[detector.Box, float]]:
     longest = max(image.shape[:2])
-    self._looks += 1
+    self._searches += 1
     found = []
-    if not somebody:
+    if not any_visible:
       found = detector.find_boxes(image, min(1.0, detector.SMALL_SIDE / longest))
-    # Weak faces of the small copy are at the limit of its resolution.
+    # A weak score in the small copy may be due to its resolution.
     clear = any(score >= detector.CLEAR_SCORE for _, score in found)
-    if not clear and (somebody or found or self._looks % 2):
+    if not clear and (any_visible or found or self._searches % 2):
       found = detector.find_boxes(image, min(2.0, LARGE_SIDE / longest)) or found
-    return sorted(found, key=lambda one: one[1], reverse=True)
+    return sorted(found, key=lambda detection: detection[1], reverse=True)
 
-  def _number(self, image: np.ndarray, face: detector.Face) -> int:
-    """The number of somebody who comes: an old one where the face is known."""
+  def _identify(self, image: np.ndarray, face: detector.Face) -> int:
+    """The number of the person of a new track: an old number if the face is known."""
     if self._recognise:
-      seen = {track.person for track in self._tracks}
-      away = {person: faces for person, faces in self._remembered.items() if person not in seen}
-      if away:
-        here = face_descriptor.describe_face(image, face)
+      tracked = {track.person for track in self._tracks}
+      absent = {
+        person: descriptors
+        for person, descriptors in self._known_people.items()
+        if person not in tracked
+      }
+      if absent:
+        descriptor = face_descriptor.describe_face(image, face)
         distances = {
-          person: min(float(np.linalg.norm(here - there)) for there in faces)
-          for person, faces in away.items()
+          person: min(float(np.linalg.norm(descriptor - known)) for known in descriptors)
+          for person, descriptors in absent.items()
         }
         person = min(distances, key=lambda person: distances[person])
-        if distances[person] < SAME_FACE:
+        if distances[person] < SAME_PERSON_DISTANCE:
           return person
     self._people += 1
     return self._people
 
-  def _describe(self, image: np.ndarray, track: _Track, seconds: float) -> None:
-    """Notes down what somebody looks like, early and once again."""
-    if not self._recognise or track.described == len(DESCRIBE_AT):
+  def _describe(self, image: np.ndarray, track: _FaceTrack, seconds: float) -> None:
+    """Stores face descriptors of a track at the ages DESCRIBE_AGES."""
+    if not self._recognise or track.descriptors == len(DESCRIBE_AGES):
       return
-    if seconds - track.born < DESCRIBE_AT[track.described]:
+    if seconds - track.first_seen < DESCRIBE_AGES[track.descriptors]:
       return
-    track.described += 1
-    faces = self._remembered.pop(track.person, [])
+    track.descriptors += 1
+    descriptors = self._known_people.pop(track.person, [])
     descriptor = face_descriptor.describe_face(image, track.face)
     assert descriptor is not None  # the face is given
-    faces.append(descriptor)
-    self._remembered[track.person] = faces[-2 * len(DESCRIBE_AT) :]  # the last one is the newest
-    while len(self._remembered) > MOST_REMEMBERED:
-      del self._remembered[next(iter(self._remembered))]
+    descriptors.append(descriptor)
+    # Re-inserted at the end: the first entry is the least recently described person.
+    self._known_people[track.person] = descriptors[-2 * len(DESCRIBE_AGES) :]
+    while len(self._known_people) > MAX_KNOWN_PEOPLE:
+      del self._known_people[next(iter(self._known_people))]
 
-  def _part_those_in_one_place(self, seconds: float) -> None:
-    """Of two who follow one face, the one who came first stays."""
-    kept: list[_Track] = []
+  def _suppress_overlaps(self, seconds: float) -> None:
+    """Non-maximum suppression of tracks: of two tracks on one face, the older one is kept."""
+    kept: list[_FaceTrack] = []
     for track in self._tracks:
-      here = track.seen == seconds
-      if here and any(t.seen == seconds and _overlap(t.box, track.box) > 0.6 for t in kept):
+      visible = track.last_seen == seconds
+      if visible and any(
+        t.last_seen == seconds and _iou(t.box, track.box) > DUPLICATE_IOU for t in kept
+      ):
         continue
       kept.append(track)
     self._tracks = kept
 
 
-def _look_near(
-  image: np.ndarray, box: np.ndarray, surroundings: float
+def _detect_near(
+  image: np.ndarray, box: np.ndarray, region_sides: float
 ) -> tuple[detector.Box, float] | None:
+  """The detection in the region around a box that overlaps it most."""
   middle, side = (box[:2] + box[2:]) / 2, box[2] - box[0] + 1
-  half = surroundings * side / 2
+  half = region_sides * side / 2
   low = np.maximum(np.floor(middle - half), 0).astype(int)
   high = np.minimum(np.ceil(middle + half), image.shape[1::-1]).astype(int)
   if (high - low).min() < side / 2:
     return None
   region = image[low[1] : high[1], low[0] : high[0]]
-  found = detector.find_boxes(region, FOLLOW_SIDE / side, FOLLOWED_SCORE)
+  found = detector.find_boxes(region, TRACKING_SIDE / side, TRACKED_SCORE)
   shift = (int(low[0]), int(low[1]), int(low[0]), int(low[1]))
-  boxes = [(_shifted(here, shift), score) for here, score in found]
-  boxes = [one for one in boxes if _near(box, one[0])]
-  return max(boxes, key=lambda one: _overlap(box, one[0]), default=None)
+  detections = [(_shifted(found_box, shift), score) for found_box, score in found]
+  detections = [detection for detection in detections if _is_near(box, detection[0])]
+  return max(detections, key=lambda detection: _iou(box, detection[0]), default=None)
 
 
 def _shifted(box: detector.Box, shift: detector.Box) -> detector.Box:
   return (box[0] + shift[0], box[1] + shift[1], box[2] + shift[2], box[3] + shift[3])
 
 
-def _overlap(one: np.ndarray | detector.Box, other: np.ndarray | detector.Box) -> float:
+def _iou(box: np.ndarray | detector.Box, other: np.ndarray | detector.Box) -> float:
   """Intersection over union of two boxes."""
-  a, b = np.asarray(one, float), np.asarray(other, float)
+  a, b = np.asarray(box, float), np.asarray(other, float)
   inside = np.clip(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]) + 1, 0, None).prod()
   return float(inside / ((a[2:] - a[:2] + 1).prod() + (b[2:] - b[:2] + 1).prod() - inside))
 
 
-def _near(one: np.ndarray | detector.Box, other: np.ndarray | detector.Box) -> bool:
-  """Whether a face may have gone from one box to the other within a moment."""
-  a, b = np.asarray(one, float), np.asarray(other, float)
+def _is_near(box: np.ndarray | detector.Box, other: np.ndarray | detector.Box) -> bool:
+  """Whether boxes of neighbouring frames may show one face: similar size, close centres."""
+  a, b = np.asarray(box, float), np.asarray(other, float)
   sides = a[2] - a[0] + 1, b[2] - b[0] + 1
   distance = float(np.linalg.norm((a[:2] + a[2:] - b[:2] - b[2:]) / 2))
   return max(sides) < 2 * min(sides) and distance <= min(sides)

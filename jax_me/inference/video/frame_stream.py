@@ -1,4 +1,4 @@
-"""The course of a video: every frame, the people in it, and what a model makes of them."""
+"""Frame stream: detections, scores and facial motion for every frame of a video."""
 
 import collections
 import dataclasses
@@ -10,34 +10,36 @@ import numpy as np
 from jax_me.data.decoding import resize_image
 from jax_me.faces.alignment import FaceChip
 from jax_me.faces.detector import Box
-from jax_me.inference.model_input import InputForm, InputMaker
-from jax_me.inference.video.batch_scorer import BatchScorer
-from jax_me.inference.video.face_region import Patch
-from jax_me.inference.video.face_tracker import Tracker
-from jax_me.inference.video.facial_motion import SIDE, MotionMeter
-from jax_me.inference.video.sources import Footage, Frame
+from jax_me.inference.model_input import CroppableImage, InputBuilder, InputSpec
+from jax_me.inference.video.batched_inference import BatchedInference
+from jax_me.inference.video.face_region import FaceRegion
+from jax_me.inference.video.face_tracker import FaceTracker
+from jax_me.inference.video.facial_motion import CROP_SIZE, FacialMotionEstimator
+from jax_me.inference.video.sources import Frame, VideoSource
 from jax_me.models.model_folder import SavedModel
 
 Status = Literal["ok", "no_face", "unreadable", "skipped"]
 
-# Somebody who was away for longer, and for more than so many of the frames that are looked at, is
-# measured anew.
-AWAY_SECONDS = 0.25
-AWAY_FRAMES = 2.5
-# Frames that may wait for the model: a video with few faces must not fill the memory.
-MOST_WAITING = 64
+# Motion and input history of a person are reset after an absence that is longer than this, and
+# longer than this many processed frames.
+ABSENCE_SECONDS = 0.25
+ABSENCE_FRAMES = 2.5
+# State of a person who has been absent for longer than this is dropped.
+FORGET_SECONDS = 60
+# Maximum number of frames that wait for a batch; bounds memory in videos with few faces.
+MAX_PENDING_FRAMES = 64
 
 
 @dataclasses.dataclass(frozen=True)
-class ObservationSettings:
-  """How a video is watched.
+class FrameStreamSettings:
+  """Settings of a frame stream.
 
   Attributes:
-    every: look at every k-th frame only, at least 1; the others are "skipped".
-    motion: measure the motion of the face's regions.
-    recognise: know people who come back by their faces.
-    smooth_seconds: time constant of an exponential mean over the scores, 0 for none.
-    batch: faces that the model sees at once. On a CPU more of them are slower: caches are small.
+    every: process every k-th frame only, at least 1; the others get the status "skipped".
+    motion: measure the motion of the facial regions.
+    recognise: re-identify people who return, by face descriptors.
+    smooth_seconds: time constant of an exponential moving average of the scores, 0 for none.
+    batch: faces per model call. Larger batches are slower on CPUs because of their small caches.
   """
 
   every: int = 1
@@ -54,15 +56,15 @@ class ObservationSettings:
 
 
 @dataclasses.dataclass
-class Observation:
+class Detection:
   """A person in a frame.
 
   Attributes:
-    person: number, from 1.
-    box: (left, top, right, bottom) of the face; None for a model of whole pictures.
+    person: number of the person, from 1.
+    box: (left, top, right, bottom) of the face; None for a model of whole images.
     scores: float32 [classes], in the order of the model's labels.
-    motion: float [regions, 2] of `MotionMeter`; None where it is not measured.
-    face: uint8 [S, S, 3] RGB, the cut face; None unless asked for.
+    motion: float [regions, 2] of `FacialMotionEstimator`; None if not measured.
+    face: uint8 [S, S, 3] RGB, the face crop.
   """
 
   person: int
@@ -73,141 +75,155 @@ class Observation:
 
 
 @dataclasses.dataclass(frozen=True)
-class ObservedFrame:
-  """A frame and the people in it.
+class FrameDetections:
+  """A frame with its detections.
 
   Attributes:
-    frame: number, time and image. The image is None where it cannot be read.
-    status: "ok" (somebody is seen), "no_face", "unreadable", or "skipped" (see `every`).
-    people: by number; empty unless "ok".
+    frame: index, time and image. The image is None if it is unreadable.
+    status: "ok" (at least one detection), "no_face", "unreadable", or "skipped" (see `every`).
+    detections: one per person, ordered by number; empty unless "ok".
   """
 
   frame: Frame
   status: Status
-  people: list[Observation]
+  detections: list[Detection]
 
 
 @dataclasses.dataclass
-class _Person:
-  """What is remembered of somebody between frames."""
+class _PersonState:
+  """State of a person between frames."""
 
-  inputs: InputMaker
-  meter: MotionMeter
-  seen: float
+  inputs: InputBuilder
+  motion: FacialMotionEstimator
+  last_seen: float
   scores: np.ndarray | None = None
-  scored: float = 0.0
+  scores_seconds: float = 0.0
 
 
-def observe(
-  footage: Footage,
+# Key of a face in a batch: its detection, the time of its frame, the state of its person.
+_PendingFace = tuple[Detection, float, _PersonState]
+
+
+def stream_detections(
+  source: VideoSource,
   saved: SavedModel,
-  settings: ObservationSettings = ObservationSettings(),  # noqa: B008
-) -> Iterator[ObservedFrame]:
-  """Watches a video.
+  settings: FrameStreamSettings = FrameStreamSettings(),  # noqa: B008
+) -> Iterator[FrameDetections]:
+  """Tracks and classifies the faces of a video as a stream.
 
   Args:
-    footage: frames in their order, of a video, a folder or a camera.
+    source: frames of a video, a folder or a camera.
     saved: a classifier.
-    settings: see there.
+    settings: see `FrameStreamSettings`.
 
   Yields:
-    every frame of the footage, in order, some frames after it was read (the model takes faces in
-    batches). Memory does not grow with the length of the video.
+    every frame of the source, in order, with a delay of some frames because faces are classified
+    in batches. Memory does not grow with the length of the video.
   """
-  observer = _Observer(saved, settings, settings.every / footage.fps)
-  for frame in footage.frames():
-    yield from observer.take(frame)
-  yield from observer.finish()
+  stream = _FrameStream(saved, settings, settings.every / source.fps)
+  for frame in source.frames():
+    yield from stream.push(frame)
+  yield from stream.finish()
 
 
-class _Observer:
-  def __init__(self, saved: SavedModel, settings: ObservationSettings, interval: float):
+class _FrameStream:
+  def __init__(self, saved: SavedModel, settings: FrameStreamSettings, interval: float):
     self._settings = settings
-    self._form = InputForm.of_source(saved.source, saved.image_size)
-    self._scorer = BatchScorer(saved, settings.batch)
-    self._away = max(AWAY_SECONDS, AWAY_FRAMES * interval)
-    self._tracker = Tracker(
-      max(self._form.cut, SIDE), recognise=settings.recognise, interval=interval
+    self._spec = InputSpec.from_source(saved.source, saved.image_size)
+    self._inference: BatchedInference[_PendingFace] = BatchedInference(saved, settings.batch)
+    self._max_absence = max(ABSENCE_SECONDS, ABSENCE_FRAMES * interval)
+    self._tracker = FaceTracker(
+      max(self._spec.crop_size, CROP_SIZE), recognise=settings.recognise, interval=interval
     )
-    self._people: dict[int, _Person] = {}
-    self._waiting: collections.deque[ObservedFrame] = collections.deque()
+    self._people: dict[int, _PersonState] = {}
+    self._pending: collections.deque[FrameDetections] = collections.deque()
 
-  def take(self, frame: Frame) -> list[ObservedFrame]:
-    """Looks at a frame; gives the frames that are complete."""
-    people: list[Observation] = []
+  def push(self, frame: Frame) -> list[FrameDetections]:
+    """Processes a frame; returns the frames whose scores are complete."""
+    detections: list[Detection] = []
     status: Status = "ok"
     if frame.image is None:
       status = "unreadable"
     elif frame.number % self._settings.every:
       status = "skipped"
-    elif self._form.align:
-      people = self._see_faces(frame.image, frame.seconds)
-      status = "ok" if people else "no_face"
+    elif self._spec.align:
+      detections = self._detect_faces(frame.image, frame.seconds)
+      status = "ok" if detections else "no_face"
     else:
-      people = [self._see_picture(frame.image, frame.seconds)]
-    self._waiting.append(ObservedFrame(frame, status, people))
-    if len(self._waiting) > MOST_WAITING:
-      self._receive(self._scorer.flush())
-    return self._complete()
+      detections = [self._whole_image_detection(frame.image, frame.seconds)]
+    self._pending.append(FrameDetections(frame, status, detections))
+    if len(self._pending) > MAX_PENDING_FRAMES:
+      self._assign_scores(self._inference.flush())
+    return self._complete_frames()
 
-  def finish(self) -> list[ObservedFrame]:
-    """The frames that are still waiting."""
-    self._receive(self._scorer.flush())
-    return self._complete()
+  def finish(self) -> list[FrameDetections]:
+    """Returns the frames that are still pending."""
+    self._assign_scores(self._inference.flush())
+    return self._complete_frames()
 
-  def _see_faces(self, image: np.ndarray, seconds: float) -> list[Observation]:
-    people = []
-    for sighting in self._tracker.update(image, seconds):
-      person = self._person(sighting.person, seconds)
-      patch = Patch.around(image, sighting.chip)
-      one = Observation(sighting.person, sighting.face.box)
+  def _detect_faces(self, image: np.ndarray, seconds: float) -> list[Detection]:
+    detections = []
+    for tracked in self._tracker.update(image, seconds):
+      state = self._person_state(tracked.person, seconds)
+      region = FaceRegion.around(image, tracked.chip)
+      detection = Detection(tracked.person, tracked.face.box)
       if self._settings.motion:
-        one.motion = person.meter.update(patch, sighting.chip, sighting.face.landmarks, seconds)
-      one.face = patch.cut(sighting.chip)
-      self._show(one, person.inputs.make(patch, sighting.chip, seconds), seconds)
-      people.append(one)
-    return people
+        detection.motion = state.motion.update(
+          region, tracked.chip, tracked.face.landmarks, seconds
+        )
+      detection.face = region.crop(tracked.chip)
+      self._submit(detection, state, region, tracked.chip, seconds)
+      detections.append(detection)
+    return detections
 
-  def _see_picture(self, image: np.ndarray, seconds: float) -> Observation:
-    """The whole picture as one person, for models that were trained so."""
-    person = self._person(1, seconds)
-    view = _WholePicture(image)
-    one = Observation(1, None)
-    chip = FaceChip(0, 0, 1, 1, 0, self._form.cut)
-    one.face = view.cut(chip)
-    self._show(one, person.inputs.make(view, chip, seconds), seconds)
-    return one
+  def _whole_image_detection(self, image: np.ndarray, seconds: float) -> Detection:
+    """The whole image as one person, for models trained without alignment."""
+    whole = _WholeImage(image)
+    chip = FaceChip(0, 0, 1, 1, 0, self._spec.crop_size)
+    detection = Detection(1, None, face=whole.crop(chip))
+    self._submit(detection, self._person_state(1, seconds), whole, chip, seconds)
+    return detection
 
-  def _person(self, number: int, seconds: float) -> _Person:
-    person = self._people.get(number)
-    if person is None or seconds - person.seen > self._away:
-      person = _Person(InputMaker(self._form), MotionMeter(), seconds)
-      self._people = {n: p for n, p in self._people.items() if seconds - p.seen < 60}
-      self._people[number] = person
-    person.seen = seconds
-    return person
+  def _person_state(self, number: int, seconds: float) -> _PersonState:
+    state = self._people.get(number)
+    if state is None or seconds - state.last_seen > self._max_absence:
+      state = _PersonState(InputBuilder(self._spec), FacialMotionEstimator(), seconds)
+      self._people = {
+        n: s for n, s in self._people.items() if seconds - s.last_seen < FORGET_SECONDS
+      }
+      self._people[number] = state
+    state.last_seen = seconds
+    return state
 
-  def _show(self, one: Observation, picture: np.ndarray, seconds: float) -> None:
-    self._receive(self._scorer.put(picture, (one, seconds, self._people[one.person])))
+  def _submit(
+    self,
+    detection: Detection,
+    state: _PersonState,
+    image: CroppableImage,
+    chip: FaceChip,
+    seconds: float,
+  ) -> None:
+    model_input = state.inputs.build(image, chip, seconds)
+    self._assign_scores(self._inference.submit(model_input, (detection, seconds, state)))
 
-  def _receive(self, scored: list) -> None:
-    for (one, seconds, person), scores in scored:
-      if self._settings.smooth_seconds and person.scores is not None:
-        share = 1 - np.exp(-(seconds - person.scored) / self._settings.smooth_seconds)
-        scores = person.scores + share * (scores - person.scores)
-      one.scores = person.scores = scores
-      person.scored = seconds
+  def _assign_scores(self, ready: list[tuple[_PendingFace, np.ndarray]]) -> None:
+    for (detection, seconds, state), scores in ready:
+      if self._settings.smooth_seconds and state.scores is not None:
+        weight = 1 - np.exp(-(seconds - state.scores_seconds) / self._settings.smooth_seconds)
+        scores = state.scores + weight * (scores - state.scores)
+      detection.scores = state.scores = scores
+      state.scores_seconds = seconds
 
-  def _complete(self) -> list[ObservedFrame]:
-    done = []
-    while self._waiting and all(one.scores is not None for one in self._waiting[0].people):
-      done.append(self._waiting.popleft())
-    return done
+  def _complete_frames(self) -> list[FrameDetections]:
+    complete = []
+    while self._pending and all(d.scores is not None for d in self._pending[0].detections):
+      complete.append(self._pending.popleft())
+    return complete
 
 
 @dataclasses.dataclass(frozen=True)
-class _WholePicture:
+class _WholeImage:
   image: np.ndarray
 
-  def cut(self, chip: FaceChip) -> np.ndarray:
+  def crop(self, chip: FaceChip) -> np.ndarray:
     return resize_image(self.image, chip.size)

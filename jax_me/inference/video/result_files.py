@@ -1,21 +1,21 @@
-"""What `predict` leaves: predictions.csv, row by row, and events.json, whole; whose it is."""
+"""Result files of `predict`: predictions.csv and events.json."""
 
 import csv
 import dataclasses
 import io
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from jax_me.files import write_atomically
-from jax_me.inference.video.spotting import Event
+from jax_me.inference.video.spotting import ExpressionEvent
 from jax_me.models.model_folder import SavedModel, write_json
 
-PREDICTIONS = "predictions.csv"
-EVENTS = "events.json"
+PREDICTIONS_FILE = "predictions.csv"
+EVENTS_FILE = "events.json"
 COLUMNS = (
   "video", "frame", "file", "seconds", "person", "status", "left", "top", "right", "bottom",
   "label", "motion",
@@ -23,19 +23,19 @@ COLUMNS = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
-  """A line of predictions.csv: a person in a frame, or a frame without anybody.
+class PredictionRow:
+  """A row of predictions.csv: a person in a frame, or a frame without faces.
 
   Attributes:
-    video: name of the input.
-    frame: place of the frame in it, from 0.
-    file: the frame's own file, if it has one.
-    seconds: time.
+    video: name of the video source.
+    frame: index of the frame, from 0.
+    file: file name of the frame in a folder of frames, else "".
+    seconds: time of the frame.
     status: "ok", "no_face", "unreadable" or "skipped".
-    person: number from 1; None where nobody is seen.
+    person: number of the person, from 1; None without a face.
     box: (left, top, right, bottom) in pixels.
     label: the class with the highest score.
-    motion: see `Spotter.push`.
+    motion: see `ExpressionSpotter.push`.
     scores: float [classes].
   """
 
@@ -52,31 +52,31 @@ class Row:
 
 
 class PredictionsFile:
-  """Writes predictions.csv line by line: whatever stops the program, whole lines are there.
+  """Writes predictions.csv row by row; complete rows survive an interruption of the program.
 
   Args:
-    folder: where; it is made where missing.
+    folder: output folder; created if missing.
     labels: class names; each gets a column "score_<label>".
   """
 
   def __init__(self, folder: str | os.PathLike, labels: Sequence[str]):
-    self.path = pathlib.Path(folder) / PREDICTIONS
+    self.path = pathlib.Path(folder) / PREDICTIONS_FILE
     self._classes = len(labels)
-    header = _line([*COLUMNS, *(f"score_{label}" for label in labels)])
-    # The old content goes when the new header is there, in one step.
+    header = _csv_line([*COLUMNS, *(f"score_{label}" for label in labels)])
+    # Replaces an existing file atomically.
     write_atomically(self.path, header)
     self._file = open(self.path, "ab", buffering=0)
 
-  def write(self, rows: Sequence[Row]) -> None:
-    """Adds lines, in one system call."""
-    data = b"".join(_line(self._cells(row)) for row in rows)
+  def write(self, rows: Sequence[PredictionRow]) -> None:
+    """Appends rows, normally in one system call."""
+    data = b"".join(_csv_line(self._cells(row)) for row in rows)
     while data:
       data = data[self._file.write(data) :]
 
   def close(self) -> None:
     self._file.close()
 
-  def _cells(self, row: Row) -> list[Any]:
+  def _cells(self, row: PredictionRow) -> list[Any]:
     box = row.box or ("",) * 4
     scores = [f"{score:.5f}" for score in row.scores] if row.scores is not None else []
     return [
@@ -86,22 +86,29 @@ class PredictionsFile:
     ]  # fmt: skip
 
 
-def _line(cells: Sequence[Any]) -> bytes:
+def _csv_line(cells: Sequence[Any]) -> bytes:
   buffer = io.StringIO()
   csv.writer(buffer, lineterminator="\n").writerow(cells)
-  # Names of files need not be valid Unicode.
+  # File names may be invalid Unicode.
   return buffer.getvalue().encode("utf-8", "surrogateescape")
 
 
 def write_events(
-  folder: str | os.PathLike, model: dict[str, Any], videos: Sequence[dict[str, Any]]
+  folder: str | os.PathLike, model: Mapping[str, Any], videos: Sequence[Mapping[str, Any]]
 ) -> None:
-  """Writes events.json: what was read, and the expressions found in each video."""
-  write_json(pathlib.Path(folder) / EVENTS, {"format": 1, "model": model, "videos": list(videos)})
+  """Writes events.json.
+
+  Args:
+    folder: output folder.
+    model: see `model_record`.
+    videos: one record per video, including its expressions.
+  """
+  content = {"format": 1, "model": model, "videos": list(videos)}
+  write_json(pathlib.Path(folder) / EVENTS_FILE, content)
 
 
 def model_record(saved: SavedModel, checkpoint: str | os.PathLike) -> dict[str, Any]:
-  """What results say of the model that gave them; `checkpoint` is where it was loaded from."""
+  """The "model" entry of result files; `checkpoint` is the folder that it was loaded from."""
   return {
     "checkpoint": str(checkpoint),
     "name": saved.name,
@@ -111,8 +118,8 @@ def model_record(saved: SavedModel, checkpoint: str | os.PathLike) -> dict[str, 
   }
 
 
-def event_record(event: Event) -> dict[str, Any]:
-  """An event as it stands in events.json; times in seconds, four places."""
+def event_record(event: ExpressionEvent) -> dict[str, Any]:
+  """The entry of an event in events.json; floats are rounded to four decimals."""
   return {
     name: round(value, 4) if isinstance(value, float) else value
     for name, value in dataclasses.asdict(event).items()

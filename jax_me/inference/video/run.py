@@ -1,4 +1,4 @@
-"""One input of `predict` from its first frame to its files."""
+"""Video session: one video source to rows of predictions.csv, timeline, events, annotated copy."""
 
 import collections
 import dataclasses
@@ -11,39 +11,50 @@ import numpy as np
 
 from jax_me.faces.image_files import UnreadableImage, read_image
 from jax_me.files import write_atomically
-from jax_me.inference.model_input import InputForm
+from jax_me.inference.model_input import InputSpec
 from jax_me.inference.predictor import Predictor
-from jax_me.inference.video.annotation import AnnotatedVideo
-from jax_me.inference.video.decimated_series import Course
-from jax_me.inference.video.frame_stream import ObservationSettings, ObservedFrame, observe
-from jax_me.inference.video.result_files import PredictionsFile, Row, event_record
-from jax_me.inference.video.sources import Footage
-from jax_me.inference.video.spotting import Event, Moment, Spotter, SpottingSettings
+from jax_me.inference.video.annotation import AnnotatedVideoWriter
+from jax_me.inference.video.decimated_series import DecimatedSeries
+from jax_me.inference.video.frame_stream import (
+  FrameDetections,
+  FrameStreamSettings,
+  stream_detections,
+)
+from jax_me.inference.video.result_files import PredictionRow, PredictionsFile, event_record
+from jax_me.inference.video.sources import VideoSource
+from jax_me.inference.video.spotting import (
+  ExpressionEvent,
+  ExpressionSpotter,
+  FrameCues,
+  SpottingSettings,
+)
 from jax_me.inference.video.timeline import Timeline, draw_timeline
 from jax_me.progress import Progress
 
-# A camera in a street sees thousands of people. Courses, for the timeline, are kept of those who
-# stay longest; what was found of people who went away this long ago is settled.
-MOST_COURSES = 32
+# Bounds for long recordings with many people. Time series, for the timeline, are kept for the
+# people with the most frames; spotting ends for people who have been absent for this long.
+MAX_SERIES = 32
 FORGET_SECONDS = 60.0
-# At low rates frames lie further apart than an absence may last; so many intervals are none.
-ABSENT_FRAMES = 2.5
+# At low frame rates, an absence is at least this many frame intervals.
+ABSENCE_FRAMES = 2.5
+# More intervals cannot be distinguished in the timeline.
+MAX_INTERVALS = 1000
 
 
 @dataclasses.dataclass(frozen=True)
-class SessionSettings:
-  """What is made of an input beside its rows.
+class VideoSessionSettings:
+  """Settings of a video session.
 
   Attributes:
-    observation: how it is watched.
-    spotting: how expressions are found.
-    timeline: where the picture goes.
-    annotated: where the copy with boxes and labels goes; None for none.
-    seconds: stop after so many; None reads to the end.
+    stream: detection and classification.
+    spotting: expression spotting.
+    timeline: path of the timeline figure.
+    annotated: path of the annotated copy; None for no copy.
+    seconds: stop after this many seconds; None reads to the end.
     quiet: show no progress.
   """
 
-  observation: ObservationSettings
+  stream: FrameStreamSettings
   spotting: SpottingSettings
   timeline: pathlib.Path
   annotated: pathlib.Path | None = None
@@ -51,92 +62,92 @@ class SessionSettings:
   quiet: bool = False
 
 
-class _Stretches:
-  """Stretches of frames with one status, joined while they follow each other."""
+class _StatusIntervals:
+  """Time intervals of consecutive frames with one status."""
 
   def __init__(self) -> None:
-    self._spans: list[list[float]] = []
-    self._last = -2
+    self._intervals: list[list[float]] = []
+    self._last_frame = -2
 
-  def add(self, number: int, seconds: float, length: float) -> None:
-    if self._spans and number == self._last + 1:
-      self._spans[-1][1] = seconds + length
-    elif len(self._spans) < 1000:  # more cannot be told apart in a picture
-      self._spans.append([seconds, seconds + length])
-    self._last = number
+  def add(self, number: int, seconds: float, duration: float) -> None:
+    if self._intervals and number == self._last_frame + 1:
+      self._intervals[-1][1] = seconds + duration
+    elif len(self._intervals) < MAX_INTERVALS:
+      self._intervals.append([seconds, seconds + duration])
+    self._last_frame = number
 
-  def spans(self) -> list[tuple[float, float]]:
-    return [(start, end) for start, end in self._spans]
+  def intervals(self) -> list[tuple[float, float]]:
+    return [(start, end) for start, end in self._intervals]
 
 
 class VideoSession:
-  """Reads a video, a folder of frames or a camera.
+  """Processes a video, a folder of frames or a camera.
 
-  `run` may be interrupted (ctrl-C); `finish` then makes the files of what was read.
+  `run` may be interrupted by KeyboardInterrupt; `finish` then writes the results so far.
   """
 
-  def __init__(self, footage: Footage, predictor: Predictor, settings: SessionSettings):
-    self._footage = footage
+  def __init__(self, source: VideoSource, predictor: Predictor, settings: VideoSessionSettings):
+    self._source = source
     self._predictor = predictor
     self._settings = settings
-    interval = settings.observation.every / footage.fps
-    gap = max(settings.spotting.gap_seconds, ABSENT_FRAMES * interval)
+    interval = settings.stream.every / source.fps
+    gap = max(settings.spotting.gap_seconds, ABSENCE_FRAMES * interval)
     self._spotting = dataclasses.replace(settings.spotting, gap_seconds=gap)
-    self._spotters: dict[int, Spotter] = {}
-    self._courses: dict[int, Course] = {}
-    self._seen: dict[int, float] = {}
+    self._spotters: dict[int, ExpressionSpotter] = {}
+    self._series: dict[int, DecimatedSeries] = {}
+    self._last_seen: dict[int, float] = {}
     self._people = 0
-    self._events: list[Event] = []
-    self._lost, self._broken = _Stretches(), _Stretches()
-    self._counts: collections.Counter[str] = collections.Counter()
+    self._events: list[ExpressionEvent] = []
+    self._no_face, self._unreadable = _StatusIntervals(), _StatusIntervals()
+    self._status_counts: collections.Counter[str] = collections.Counter()
     self._frames = 0
     self._end = 0.0
     path = settings.annotated
-    self._copy = path and AnnotatedVideo(path, footage.fps, predictor.labels)
+    self._copy = path and AnnotatedVideoWriter(path, source.fps, predictor.labels)
 
   def run(self, predictions: PredictionsFile) -> None:
-    """Reads the input to its end and writes its rows."""
+    """Processes the source to its end and writes its rows."""
     settings = self._settings
-    progress = Progress(self._footage.name, self._footage.length, quiet=settings.quiet)
+    progress = Progress(self._source.name, self._source.length, quiet=settings.quiet)
     try:
-      for observed in observe(self._footage, self._predictor.saved, settings.observation):
-        if settings.seconds is not None and observed.frame.seconds >= settings.seconds:
+      for result in stream_detections(self._source, self._predictor.saved, settings.stream):
+        if settings.seconds is not None and result.frame.seconds >= settings.seconds:
           break
-        predictions.write(list(self._rows(observed)))
+        predictions.write(list(self._rows(result)))
         if self._copy:
-          self._copy.write(observed)
+          self._copy.write(result)
         progress.advance()
     finally:
       progress.close()
 
   def finish(self) -> dict[str, Any]:
-    """Writes the picture and closes the copy; gives the record for events.json."""
-    self._settle(-math.inf)
+    """Writes the timeline, closes the annotated copy and returns the record for events.json."""
+    self._finish_absent(-math.inf)
     events = sorted(self._events, key=lambda event: (event.onset, event.person))
     if self._copy:
       self._copy.close()
-    form = InputForm.of_source(self._predictor.saved.source, self._predictor.saved.image_size)
-    picture = draw_timeline(
+    spec = InputSpec.from_source(self._predictor.saved.source, self._predictor.saved.image_size)
+    figure = draw_timeline(
       Timeline(
-        title=pathlib.PurePath(self._footage.name).name,
+        title=pathlib.PurePath(self._source.name).name,
         seconds=self._end,
         labels=self._predictor.labels,
-        people=self._courses,
-        left_out=self._people - len(self._courses),
+        people=self._series,
+        omitted=self._people - len(self._series),
         events=events,
-        lost=self._lost.spans(),
-        unreadable=self._broken.spans(),
-        scores_at_rest=not form.is_motion,
+        no_face=self._no_face.intervals(),
+        unreadable=self._unreadable.intervals(),
+        scores_at_rest=not spec.is_motion,
       )
     )
-    write_atomically(self._settings.timeline, picture)
+    write_atomically(self._settings.timeline, figure)
     return {
-      "video": self._footage.name,
-      "kind": self._footage.kind,
-      "fps": self._footage.fps,
+      "video": self._source.name,
+      "kind": self._source.kind,
+      "fps": self._source.fps,
       "frames": self._frames,
       "seconds": round(self._end, 4),
-      "statuses": dict(self._counts),
+      "statuses": dict(self._status_counts),
       "people": self._people,
       "note": self._note(),
       "timeline": self._settings.timeline.name,
@@ -144,69 +155,70 @@ class VideoSession:
     }
 
   def _note(self) -> str:
-    notes = [self._footage.note] if self._footage.note else []
-    length = self._footage.length
+    notes = [self._source.note] if self._source.note else []
+    length = self._source.length
     if length is not None and self._frames != length and self._settings.seconds is None:
-      notes.append(f"the file announces {length} frames, {self._frames} were read")
+      notes.append(f"the file declares {length} frames, but {self._frames} were read")
     return "; ".join(notes)
 
-  def _settle(self, away: float) -> None:
-    """Ends the expressions of those who have been away for longer than so many seconds."""
-    for person, seen in list(self._seen.items()):
-      if self._end - seen > away:
+  def _finish_absent(self, absence: float) -> None:
+    """Finishes spotting for people who have been absent for more than `absence` seconds."""
+    for person, seconds in list(self._last_seen.items()):
+      if self._end - seconds > absence:
         self._events += self._spotters.pop(person).finish()
-        del self._seen[person]
+        del self._last_seen[person]
 
-  def _spotter(self, person: int, seconds: float) -> Spotter:
+  def _spotter(self, person: int, seconds: float) -> ExpressionSpotter:
     if person not in self._spotters:
-      self._settle(FORGET_SECONDS)
+      self._finish_absent(FORGET_SECONDS)
       labels = self._predictor.labels
-      self._spotters[person] = Spotter(person, labels, self._spotting)
+      self._spotters[person] = ExpressionSpotter(person, labels, self._spotting)
       self._people = max(self._people, person)
-      if person not in self._courses:
-        if len(self._courses) >= MOST_COURSES:
-          del self._courses[min(self._courses, key=lambda one: len(self._courses[one]))]
-        self._courses[person] = Course(len(labels), self._settings.observation.every)
-    self._seen[person] = seconds
+      if person not in self._series:
+        if len(self._series) >= MAX_SERIES:
+          del self._series[min(self._series, key=lambda number: len(self._series[number]))]
+        self._series[person] = DecimatedSeries(len(labels), self._settings.stream.every)
+    self._last_seen[person] = seconds
     return self._spotters[person]
 
-  def _rows(self, observed: ObservedFrame) -> Iterator[Row]:
-    frame, labels = observed.frame, self._predictor.labels
-    length = 1 / self._footage.fps
+  def _rows(self, result: FrameDetections) -> Iterator[PredictionRow]:
+    frame, labels = result.frame, self._predictor.labels
+    duration = 1 / self._source.fps
     self._frames += 1
-    self._end = max(self._end, frame.seconds + length)
-    self._counts[observed.status] += 1
-    place = (self._footage.name, frame.number, frame.file, frame.seconds, observed.status)
-    if observed.status == "no_face":
-      self._lost.add(frame.number, frame.seconds, length)
-    elif observed.status == "unreadable":
-      self._broken.add(frame.number, frame.seconds, length)
-    if not observed.people:
-      yield Row(*place)
-    for one in observed.people:
-      spotter = self._spotter(one.person, frame.seconds)
-      motion = spotter.push(Moment(frame.number, frame.seconds, one.motion, one.scores))
-      if one.person in self._courses:
-        self._courses[one.person].add(frame.number, frame.seconds, one.scores, motion, one.face)
-      label = None if one.scores is None else labels[int(one.scores.argmax())]
-      yield Row(
-        *place, person=one.person, box=one.box, label=label, motion=motion, scores=one.scores
+    self._end = max(self._end, frame.seconds + duration)
+    self._status_counts[result.status] += 1
+    columns = (self._source.name, frame.number, frame.file, frame.seconds, result.status)
+    if result.status == "no_face":
+      self._no_face.add(frame.number, frame.seconds, duration)
+    elif result.status == "unreadable":
+      self._unreadable.add(frame.number, frame.seconds, duration)
+    if not result.detections:
+      yield PredictionRow(*columns)
+    for detection in result.detections:
+      person, scores = detection.person, detection.scores
+      spotter = self._spotter(person, frame.seconds)
+      motion = spotter.push(FrameCues(frame.number, frame.seconds, detection.motion, scores))
+      if person in self._series:
+        self._series[person].add(frame.number, frame.seconds, scores, motion, detection.face)
+      label = None if scores is None else labels[int(scores.argmax())]
+      yield PredictionRow(
+        *columns, person=person, box=detection.box, label=label, motion=motion, scores=scores
       )
 
 
-def photograph_rows(footage: Footage, predictor: Predictor) -> list[Row]:
-  """The faces of a photograph, the largest first, as `Predictor.predict` reads them."""
+def photograph_rows(source: VideoSource, predictor: Predictor) -> list[PredictionRow]:
+  """Rows of predictions.csv for an image: one per face, largest face first."""
   try:
-    readings = predictor.predict(read_image(footage.name))
+    results = predictor.predict(read_image(source.name))
   except UnreadableImage:
-    return [Row(footage.name, 0, "", 0.0, "unreadable")]
+    return [PredictionRow(source.name, 0, "", 0.0, "unreadable")]
   rows = []
-  for number, reading in enumerate(readings, start=1):
-    if reading.status != "ok":
-      rows.append(Row(footage.name, 0, "", 0.0, reading.status))
+  for number, result in enumerate(results, start=1):
+    if result.status != "ok":
+      rows.append(PredictionRow(source.name, 0, "", 0.0, result.status))
       continue
-    scores = np.array([reading.scores[label] for label in predictor.labels])
+    scores = np.array([result.scores[label] for label in predictor.labels])
     rows.append(
-      Row(footage.name, 0, "", 0.0, "ok", number, reading.box, reading.label, None, scores)
+      PredictionRow(source.name, 0, "", 0.0, "ok", number, result.box, result.label, None, scores)
     )
   return rows

@@ -1,7 +1,7 @@
-"""Frames of anything that a user may give: photographs, folders of frames, videos, a camera.
+"""Video sources: frames of images, folders, video files and cameras.
 
-Reading is streaming, and every frame that the input holds comes out, also those that cannot be
-read: what becomes of a frame is for the reader of the results to see, not to guess from a gap.
+Frames are streamed. Every frame of a source is yielded, including unreadable ones, so that the
+results account for all of them.
 """
 
 import dataclasses
@@ -19,30 +19,30 @@ from jax_me.faces.image_files import UnreadableImage, is_image_name, read_image
 VIDEO_SUFFIXES = frozenset(
   ".mp4 .m4v .mov .avi .mkv .webm .wmv .mpg .mpeg .mts .m2ts .ts .3gp .flv .ogv .mjpeg".split()
 )
-# Taken for folders of frames, which do not say their rate, and for files that do not know theirs.
+# Used for folders of frames, and for files without a valid frame rate.
 DEFAULT_FPS = 30.0
-# Rates outside are a container's time base rather than a camera's rate.
+# Rates outside this range are a container's time base, not a frame rate.
 FPS_RANGE = (0.5, 2000.0)
-# After so many failures in a row a video whose length is unknown is over.
-FAILURES_AT_END = 30
+# Consecutive read failures that end a source of unknown length.
+MAX_FAILURES = 30
 
 CAMERA = "camera:"
 
 
 class VideoError(ValueError):
-  """An input that cannot be opened. The message names it and the remedy."""
+  """A source that cannot be opened; the message names it and suggests what to do."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Frame:
-  """One frame of an input.
+  """One frame of a source.
 
   Attributes:
-    number: place in the input, from 0.
+    number: index in the source, from 0.
     seconds: time since the first frame.
-    image: uint8 [H, W, 3] RGB; None where it cannot be read.
-    file: name of the frame's own file in a folder of frames, else "".
-    reason: why there is no image, else "".
+    image: uint8 [H, W, 3] RGB; None if it is unreadable.
+    file: file name of the frame in a folder of frames, else "".
+    reason: why the image is None, else "".
   """
 
   number: int
@@ -53,16 +53,16 @@ class Frame:
 
 
 @dataclasses.dataclass(frozen=True)
-class Footage:
-  """An input that can be read once from its first frame to its last.
+class VideoSource:
+  """A source of frames: image, folder of frames, video file or camera.
 
   Attributes:
-    name: as the user gave it; of a file below a folder, with the folder.
+    name: path as given by the user; for files found in a folder, including the folder.
     kind: "photograph", "frames", "video" or "camera".
-    fps: frames a second.
-    length: number of frames where it is known beforehand, by what the file says.
-    note: what the user should know of the rate or the length, else "".
-    frames: gives the frames.
+    fps: frames per second.
+    length: number of frames according to the file; None if unknown.
+    note: remark about the frame rate for the user, else "".
+    frames: returns an iterator over the frames.
   """
 
   name: str
@@ -73,136 +73,151 @@ class Footage:
   frames: Callable[[], Iterator[Frame]]
 
 
-def find_footage(inputs: Iterable[str | os.PathLike], fps: float | None = None) -> list[Footage]:
-  """What the inputs hold, in their order.
+def find_sources(
+  inputs: Iterable[str | os.PathLike], fps: float | None = None
+) -> list[VideoSource]:
+  """Finds the video sources of all inputs, in order.
 
-  A picture is a photograph. A folder's pictures are the frames of one clip, in the order of the
-  numbers in their names (2 before 10); its video files and its subfolders are inputs of their own.
-  Any other file is opened as a video. "camera:0" is the first camera.
+  An image file is a photograph. The images of a folder are the frames of one clip, sorted by the
+  numbers in their names (2 before 10); its video files and subfolders are separate sources. Any
+  other file is opened as a video. "camera:0" is the first camera.
 
   Args:
     inputs: paths, or "camera:N".
-    fps: frames a second, for folders of frames, and instead of what a video file says: a
-      high-speed camera's file often plays slower than it was taken.
+    fps: frames per second, for folders of frames and to override the rate of video files: files
+      of high-speed cameras often play more slowly than recorded.
 
   Raises:
-    VideoError: nothing there, a folder without pictures and videos, a file that is no video, a
-      rate out of range.
+    VideoError: a path does not exist, a folder has no images or videos, a file is not a video, or
+      the rate is out of range.
   """
   if fps is not None and not FPS_RANGE[0] <= fps <= FPS_RANGE[1]:
     low, high = FPS_RANGE
-    raise VideoError(f"frames a second must be in [{low:g}, {high:g}], got {fps:g}")
-  found: list[Footage] = []
-  for given in inputs:
-    name = os.fspath(given)
+    raise VideoError(f"frames per second must be in [{low:g}, {high:g}], got {fps:g}")
+  sources: list[VideoSource] = []
+  for item in inputs:
+    name = os.fspath(item)
     if name.startswith(CAMERA):
-      found.append(_camera(name, fps))
+      sources.append(_camera_source(name, fps))
       continue
     path = pathlib.Path(name)
     if path.is_dir():
-      inside = _folder(path, fps)
-      if not inside:
-        raise VideoError(f"{name} holds no pictures and no video files")
-      found += inside
+      in_folder = _folder_sources(path, fps)
+      if not in_folder:
+        raise VideoError(f"{name} contains no images and no video files")
+      sources += in_folder
     elif not path.is_file():
-      raise VideoError(f"{name} does not exist; check the path (a camera is camera:0)")
+      raise VideoError(f"{name} does not exist; check the path (for a camera, use camera:0)")
     elif is_image_name(path.name):
-      found.append(_photograph(path))
+      sources.append(_photograph_source(path))
     else:
-      found.append(_video(path, fps))
-  return found
+      sources.append(_video_source(path, fps))
+  return sources
 
 
-def _photograph(path: pathlib.Path) -> Footage:
-  return Footage(str(path), "photograph", 0.0, 1, "", lambda: iter([_picture(path, 0, 0.0, "")]))
+def _photograph_source(path: pathlib.Path) -> VideoSource:
+  return VideoSource(
+    str(path), "photograph", 0.0, 1, "", lambda: iter([_read_frame(path, 0, 0.0, "")])
+  )
 
 
-def _folder(folder: pathlib.Path, fps: float | None, above: tuple = ()) -> list[Footage]:
-  real = folder.resolve()
-  if real in above:  # a link that leads back
+def _folder_sources(
+  folder: pathlib.Path, fps: float | None, parents: tuple[pathlib.Path, ...] = ()
+) -> list[VideoSource]:
+  resolved = folder.resolve()
+  if resolved in parents:  # a symbolic link to a parent folder
     return []
-  files = sorted(folder.iterdir(), key=lambda path: _by_number(path.name))
-  pictures = [path for path in files if is_image_name(path.name) and path.is_file()]
-  found = [_frames(folder, pictures, fps)] if pictures else []
+  files = sorted(folder.iterdir(), key=lambda path: _natural_sort_key(path.name))
+  images = [path for path in files if is_image_name(path.name) and path.is_file()]
+  sources = [_frames_source(folder, images, fps)] if images else []
   for path in files:
     if path.is_dir():
-      found += _folder(path, fps, (*above, real))
+      sources += _folder_sources(path, fps, (*parents, resolved))
     elif path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith("."):
-      found.append(_video(path, fps))
-  return found
+      sources.append(_video_source(path, fps))
+  return sources
 
 
-def _by_number(name: str) -> list:
-  """Sorts "frame10" after "frame2": the numbers in a name count as numbers."""
+def _natural_sort_key(name: str) -> list[tuple[int, str]]:
+  """Sort key that compares the numbers in a name by value: "frame2" before "frame10"."""
   parts = re.split(r"(\d+)", name.casefold())
   return [(int(part), part) if part.isdecimal() else (-1, part) for part in parts]
 
 
-def _frames(folder: pathlib.Path, pictures: list[pathlib.Path], fps: float | None) -> Footage:
+def _frames_source(
+  folder: pathlib.Path, images: list[pathlib.Path], fps: float | None
+) -> VideoSource:
   rate = fps or DEFAULT_FPS
-  note = "" if fps else f"a folder does not say its frames a second: {rate:g} taken, see --fps"
+  note = "" if fps else f"no frame rate given, assuming {rate:g} frames per second (set --fps)"
 
   def read() -> Iterator[Frame]:
-    for number, path in enumerate(pictures):
-      yield _picture(path, number, number / rate, path.name)
+    for number, path in enumerate(images):
+      yield _read_frame(path, number, number / rate, path.name)
 
-  return Footage(str(folder), "frames", rate, len(pictures), note, read)
+  return VideoSource(str(folder), "frames", rate, len(images), note, read)
 
 
-def _picture(path: pathlib.Path, number: int, seconds: float, file: str) -> Frame:
+def _read_frame(path: pathlib.Path, number: int, seconds: float, file: str) -> Frame:
   try:
     return Frame(number, seconds, read_image(path), file)
   except UnreadableImage as error:
     return Frame(number, seconds, None, file, error.reason)
 
 
-def _video(path: pathlib.Path, fps: float | None) -> Footage:
-  capture = _open(str(path), str(path))
-  stated, length = capture.get(cv2.CAP_PROP_FPS), int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+def _video_source(path: pathlib.Path, fps: float | None) -> VideoSource:
+  name = str(path)
+  capture = _open_capture(name, name)
+  stated, frames = capture.get(cv2.CAP_PROP_FPS), int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
   capture.release()
   rate, note = fps or stated, ""
   if not FPS_RANGE[0] <= rate <= FPS_RANGE[1]:
     rate = DEFAULT_FPS
-    note = f"the file states {stated:g} frames a second: {rate:g} taken, see --fps"
-  known = length if 0 < length < 10**9 else None
-  return Footage(
-    str(path), "video", rate, known, note, lambda: _decoded(str(path), rate, known, fps is None)
+    note = (
+      f"the file has an invalid frame rate ({stated:g}), assuming {rate:g} frames per second "
+      "(set --fps)"
+    )
+  length = frames if 0 < frames < 10**9 else None
+  return VideoSource(
+    name, "video", rate, length, note, lambda: _decode_video(name, rate, length, fps is None)
   )
 
 
-def _decoded(path: str, rate: float, length: int | None, own_time: bool) -> Iterator[Frame]:
-  """Frames of a file; one that fails to decode, and is followed by others, gives a Frame too."""
-  capture = _open(path, path)
+def _decode_video(
+  path: str, rate: float, length: int | None, use_timestamps: bool
+) -> Iterator[Frame]:
+  """Frames of a video file, including those that fail to decode."""
+  capture = _open_capture(path, path)
   number, failures, seconds = 0, 0, -1.0
   try:
-    # The decoder fails once for each broken frame and goes on with the next one; at the end of
-    # the file it fails for ever.
-    while failures < max(FAILURES_AT_END, (length or 0) - number):
+    # The decoder fails once per broken frame and continues with the next one; at the end of the
+    # file every read fails.
+    while failures < max(MAX_FAILURES, (length or 0) - number):
       ok, image = capture.read()
       if not ok or image is None:
         failures += 1
         continue
       now = (number + failures) / rate
-      # Of files whose frames come irregularly (phones), the times are taken from the file.
-      if own_time and (stamp := capture.get(cv2.CAP_PROP_POS_MSEC) / 1000) > seconds >= 0:
+      # Timestamps of the file: phones record with a variable frame rate.
+      if use_timestamps and (stamp := capture.get(cv2.CAP_PROP_POS_MSEC) / 1000) > seconds >= 0:
         now = stamp
-      for lost in range(failures):
-        when = seconds + (now - seconds) * (lost + 1) / (failures + 1)
+      for broken in range(failures):
+        when = seconds + (now - seconds) * (broken + 1) / (failures + 1)
         yield Frame(number, max(when, 0.0), None, reason="broken frame")
         number += 1
       failures = 0
       yield Frame(number, now, cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
       number, seconds = number + 1, now
-    lost = _packets_from(path, seconds) if length is not None and number < length else 0
-    for _ in range(min(lost, failures)):
+    missing = length is not None and number < length
+    broken = _count_packets_after(path, seconds) if missing else 0
+    for _ in range(min(broken, failures)):
       yield Frame(number, number / rate, None, reason="broken frame")
       number += 1
   finally:
     capture.release()
 
 
-def _packets_from(path: str, seconds: float) -> int:
-  """How many packets a file holds after a time: the broken ones at the end of a video."""
+def _count_packets_after(path: str, seconds: float) -> int:
+  """Number of packets after a time; after the last decoded frame, these are broken frames."""
   capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG, [cv2.CAP_PROP_FORMAT, -1])  # not decoded
   count = 0
   try:
@@ -213,25 +228,25 @@ def _packets_from(path: str, seconds: float) -> int:
   return count
 
 
-def _camera(name: str, fps: float | None) -> Footage:
+def _camera_source(name: str, fps: float | None) -> VideoSource:
   index = name.removeprefix(CAMERA)
   if not index.isdecimal():
-    raise VideoError(f"{name}: a camera is camera:0, camera:1, ...")
-  capture = _open(int(index), name)
+    raise VideoError(f"invalid camera {name!r}: use camera:0, camera:1, ...")
+  capture = _open_capture(int(index), name)
   stated = capture.get(cv2.CAP_PROP_FPS)
   capture.release()
   rate = fps or (stated if FPS_RANGE[0] <= stated <= FPS_RANGE[1] else DEFAULT_FPS)
 
   def read() -> Iterator[Frame]:
-    capture = _open(int(index), name)
+    capture = _open_capture(int(index), name)
     number, failures, start = 0, 0, time.monotonic()
     try:
-      while failures < FAILURES_AT_END:
+      while failures < MAX_FAILURES:
         ok, image = capture.read()
         now = time.monotonic() - start
         if not ok or image is None:
           failures += 1
-          yield Frame(number, now, None, reason="the camera gave no picture")
+          yield Frame(number, now, None, reason="the camera returned no image")
         else:
           failures = 0
           yield Frame(number, now, cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
@@ -239,18 +254,18 @@ def _camera(name: str, fps: float | None) -> Footage:
     finally:
       capture.release()
 
-  return Footage(name, "camera", rate, None, "", read)
+  return VideoSource(name, "camera", rate, None, "", read)
 
 
-def _open(source: str | int, name: str) -> cv2.VideoCapture:
+def _open_capture(source: str | int, name: str) -> cv2.VideoCapture:
   if isinstance(source, int):
     capture = cv2.VideoCapture(source)
-    remedy = "is it connected, and free?"
+    hint = "check that it is connected and not in use"
   else:
-    # FFmpeg only: other back ends take a name such as img_01.txt for a pattern of pictures.
+    # FFmpeg only: other back ends treat a name such as img_01.txt as an image sequence.
     capture = cv2.VideoCapture(source, cv2.CAP_FFMPEG)
-    remedy = "is it a video, and whole? ffmpeg -i FILE -c:v libx264 copy.mp4 makes a plain copy"
+    hint = "not a video, or damaged (to re-encode it: ffmpeg -i FILE -c:v libx264 copy.mp4)"
   if not capture.isOpened():
     capture.release()
-    raise VideoError(f"cannot open {name}: {remedy}")
+    raise VideoError(f"cannot open {name}: {hint}")
   return capture

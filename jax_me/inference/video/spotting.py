@@ -1,16 +1,15 @@
-"""Expressions in the course of a video: onset, apex, offset, label, and micro or macro.
+"""Expression spotting: onset, apex, offset, label and kind (micro or macro) of expressions.
 
-Two witnesses speak. *Motion*: the regions of the face against where they rested a moment ago
-(`jax_me.inference.video.facial_motion`); it needs no trained model, and is exact in
-time. *Scores*: the probability that the face is not at rest, from models that know a class for rest
-("neutral"). Both
-courses are cut by hysteresis: an expression opens where the course passes a high threshold and
-reaches back and on to where it is below a low one, so that it does not flicker. Where both found
-the same expression, the motion's times and the scores' label are taken.
+Two cues are used. The *motion cue* is the displacement of facial regions from their recent
+neutral position (`jax_me.inference.video.facial_motion`); it needs no trained model and has exact
+times. The *score cue* is the probability that the face is not neutral, from models with a class
+"neutral". Each cue is segmented by hysteresis thresholding: an expression starts where the cue
+exceeds a high threshold and extends in both directions to where it falls below a low one. If both
+cues find the same expression, the times of the motion cue and the label of the score cue are used.
 
-The thresholds of `SpottingSettings` were chosen on synthetic videos (`benchmarks/spotting.py` has
-the scores on others). Micro is what lasts at most half a second (Yan et al. 2013; MEGC), by the
-times of the frames.
+The thresholds of `SpottingSettings` were chosen on synthetic videos (`benchmarks/spotting.py`
+reports the scores on others). Expressions of at most half a second are micro-expressions (Yan et
+al. 2013; MEGC), measured by frame times.
 """
 
 import collections
@@ -22,34 +21,38 @@ from typing import Literal
 import numpy as np
 
 from jax_me.data.labels import canonical_label
-from jax_me.evaluation.spotting_scores import overlap
+from jax_me.evaluation.spotting_scores import interval_iou
 
 MICRO_SECONDS = 0.5
-REACH_SECONDS = 0.1
-# Over how long the trembling at rest is averaged.
+MAX_EXTENSION_SECONDS = 0.1
+# Time constant of the noise estimate of the neutral face.
 NOISE_SECONDS = 2.0
-# From this share of the apex on, frames of the rise have a say in the label.
+# Frames of the rise above this fraction of the apex height contribute to the label.
 NEAR_APEX = 0.7
-# Classes that stand for a face at rest.
-REST_LABELS = ("neutral", "none")
+# Class names of the neutral face.
+NEUTRAL_LABELS = ("neutral", "none")
 
 
 @dataclasses.dataclass(frozen=True)
 class SpottingSettings:
-  """Thresholds.
+  """Thresholds of expression spotting.
+
+  Motion is in units of the distance between the eyes: the mean displacement of the two regions
+  that moved most.
 
   Attributes:
-    motion_open: motion that opens an expression, in distances between the eyes: the mean of the
-      two regions that moved most.
-    motion_noise: the same as a multiple of the motion's own noise at rest; the higher one counts.
-    motion_close: share of its strongest motion below which an expression is over.
-    motion_reach: how much further back and on its ends are put, as a share of the way from there
-      to the apex and by REACH_SECONDS at most: what is a third of its height has begun before.
-    score_open, score_close: 1 - probability of rest that opens and ends an expression.
-    rest_seconds: over how long the place of rest is taken, as a median.
-    lag_seconds: the last moments do not count for it, since an expression may just be beginning.
-    shortest, longest: seconds; shorter is flicker, longer (MEGC: 4 s) no expression but a pose.
-    gap_seconds: for so long a face may be away within an expression.
+    motion_open: motion that starts an expression.
+    motion_noise: lower bound for that threshold, as a multiple of the motion noise of the neutral
+      face.
+    motion_close: fraction of the peak motion below which an expression ends.
+    motion_reach: extension of both ends, as a fraction of their distance to the apex and at most
+      MAX_EXTENSION_SECONDS: at a third of its height an expression has already begun.
+    score_open, score_close: values of 1 - P(neutral) that start and end an expression.
+    rest_seconds: window of the median that gives the neutral position.
+    lag_seconds: the most recent frames are excluded from it: an expression may have begun.
+    shortest, longest: limits of the duration in seconds. Shorter intervals are flicker; longer
+      ones (MEGC: 4 s) are poses.
+    gap_seconds: maximum absence of the face within an expression.
   """
 
   motion_open: float = 0.006
@@ -66,14 +69,14 @@ class SpottingSettings:
 
 
 @dataclasses.dataclass(frozen=True)
-class Moment:
-  """One frame of one person.
+class FrameCues:
+  """Motion and scores of one person in one frame.
 
   Attributes:
-    frame: its number.
-    seconds: its time.
-    motion: float [regions, 2] of `MotionMeter`, or None where motion is not measured.
-    scores: float [classes], or None without a model.
+    frame: index of the frame.
+    seconds: time of the frame.
+    motion: float [regions, 2] of `FacialMotionEstimator`; None if not measured.
+    scores: float [classes]; None without a model.
   """
 
   frame: int
@@ -83,18 +86,18 @@ class Moment:
 
 
 @dataclasses.dataclass(frozen=True)
-class Event:
-  """An expression.
+class ExpressionEvent:
+  """A spotted expression.
 
   Attributes:
-    person: who.
-    onset, apex, offset: numbers of the first frame, the strongest one and the last one.
+    person: number of the person.
+    onset, apex, offset: indices of the first frame, the strongest frame and the last frame.
     onset_seconds, apex_seconds, offset_seconds: their times.
     kind: "micro" or "macro".
     label: the class; None without a model.
-    score: its mean probability shortly before the apex; None without a model.
-    confidence: in [0.5, 1): p / (p + threshold), p the height of the course at the apex.
-    evidence: "motion", "scores" or "both".
+    score: mean probability of the class shortly before the apex; None without a model.
+    confidence: in [0.5, 1): p / (p + threshold), where p is the height of the cue at the apex.
+    evidence: cue that found the expression: "motion", "scores" or "both".
   """
 
   person: int
@@ -111,14 +114,12 @@ class Event:
   evidence: Literal["motion", "scores", "both"]
 
 
-class Spotter:
-  """Finds the expressions of one person while the video runs.
-
-  Keeps the last few seconds, and the expressions found.
+class ExpressionSpotter:
+  """Online spotting of the expressions of one person; keeps only the last few seconds of cues.
 
   Args:
-    person: number, for the events.
-    labels: class names of the scores, in their order; () without a model.
+    person: number of the person, for the events.
+    labels: class names in the order of the scores; () without a model.
     settings: thresholds.
   """
 
@@ -131,103 +132,103 @@ class Spotter:
     self._person = person
     self._labels = tuple(labels)
     self._settings = settings
-    self._rest_class = rest_class(labels)
-    self._rest = _RestingPlace(settings)
-    self._motion = _Course(0.0, settings.motion_close, settings)
-    self._scores = _Course(settings.score_close, 0.0, settings)
-    self._found: list[Event] = []
-    self._first: Moment | None = None
-    self._last: Moment | None = None
+    self._neutral_class = neutral_class_index(labels)
+    self._baseline = _NeutralBaseline(settings)
+    self._motion = _HysteresisSegmenter(0.0, settings.motion_close, settings)
+    self._scores = _HysteresisSegmenter(settings.score_close, 0.0, settings)
+    self._events: list[ExpressionEvent] = []
+    self._first: FrameCues | None = None
+    self._last: FrameCues | None = None
 
-  def push(self, moment: Moment) -> float | None:
-    """Takes the next frame in which the person is seen.
+  def push(self, cues: FrameCues) -> float | None:
+    """Adds the next frame in which the person is visible.
 
     Returns:
-      the motion's course here: the distance from rest of the two regions that moved most, in
-      distances between the eyes. None where motion is not measured.
+      distance from the neutral position, averaged over the two regions that moved most, in units
+      of the distance between the eyes; None if motion is not measured.
     """
-    away = None
+    distance = None
     if self._last is not None:
-      if moment.seconds - self._last.seconds > self._settings.gap_seconds:
-        self._end()
-    self._first = self._first or moment
-    self._last = moment
-    if moment.motion is not None:
-      height = away = self._rest.distance(moment.motion)
-      high = max(self._settings.motion_open, self._settings.motion_noise * self._rest.noise)
-      if not self._rest.is_known:
+      if cues.seconds - self._last.seconds > self._settings.gap_seconds:
+        self._close_intervals()
+    self._first = self._first or cues
+    self._last = cues
+    if cues.motion is not None:
+      height = distance = self._baseline.distance(cues.motion)
+      high = max(self._settings.motion_open, self._settings.motion_noise * self._baseline.noise)
+      if not self._baseline.is_ready:
         high = math.inf
-      self._note("motion", self._motion.push(moment, height, high))
-      if self._motion.given_up:
-        self._rest.forget()
+      self._add_event("motion", self._motion.push(cues, height, high))
+      if self._motion.discarded:
+        self._baseline.reset_position()
       if not self._motion.is_open:
-        self._rest.take(moment.motion, height, moment.seconds)
-    if moment.scores is not None and self._rest_class is not None:
-      height = 1 - float(moment.scores[self._rest_class])
-      self._note("scores", self._scores.push(moment, height, self._settings.score_open))
-    return away
+        self._baseline.update(cues.motion, height, cues.seconds)
+    if cues.scores is not None and self._neutral_class is not None:
+      height = 1 - float(cues.scores[self._neutral_class])
+      self._add_event("scores", self._scores.push(cues, height, self._settings.score_open))
+    return distance
 
-  def finish(self) -> list[Event]:
-    """Ends what is going on, and gives all expressions in the order of their onsets."""
-    self._end()
-    self._found = merge_witnesses(self._found)
-    return self._found
+  def finish(self) -> list[ExpressionEvent]:
+    """Ends open intervals and returns all events, ordered by onset."""
+    self._close_intervals()
+    self._events = merge_cues(self._events)
+    return self._events
 
-  def _end(self) -> None:
-    """Nothing follows on what has been seen; no expression reaches beyond it."""
-    self._note("motion", self._motion.close())
-    self._note("scores", self._scores.close())
-    self._rest.forget()
+  def _close_intervals(self) -> None:
+    """Ends open intervals and clips all events to the last frame seen."""
+    self._add_event("motion", self._motion.close())
+    self._add_event("scores", self._scores.close())
+    self._baseline.reset_position()
     if self._last is not None:
       frame, seconds = self._last.frame, self._last.seconds
-      self._found = [
+      self._events = [
         dataclasses.replace(
           event,
           offset=min(event.offset, frame),
           offset_seconds=min(event.offset_seconds, seconds),
         )
-        for event in self._found
+        for event in self._events
       ]
 
-  def _note(self, evidence: Literal["motion", "scores"], span: "_Span | None") -> None:
-    if span is None:
+  def _add_event(self, evidence: Literal["motion", "scores"], interval: "_Interval | None") -> None:
+    if interval is None:
       return
-    label, score = self._label(span)
+    label, score = self._classify(interval)
     reach = self._settings.motion_reach if evidence == "motion" else 0.0
-    onset, onset_seconds = self._reached(span.apex, span.moments[0], reach)
-    offset, offset_seconds = self._reached(span.apex, span.moments[-1], reach)
-    self._found.append(
-      Event(
+    onset, onset_seconds = self._extended(interval.apex, interval.frames[0], reach)
+    offset, offset_seconds = self._extended(interval.apex, interval.frames[-1], reach)
+    self._events.append(
+      ExpressionEvent(
         person=self._person,
         onset=onset,
-        apex=span.apex.frame,
+        apex=interval.apex.frame,
         offset=offset,
         onset_seconds=onset_seconds,
-        apex_seconds=span.apex.seconds,
+        apex_seconds=interval.apex.seconds,
         offset_seconds=offset_seconds,
         kind="micro" if offset_seconds - onset_seconds <= MICRO_SECONDS + 1e-6 else "macro",
         label=label,
         score=score,
-        confidence=span.height / (span.height + span.high),
+        confidence=interval.height / (interval.height + interval.threshold),
         evidence=evidence,
       )
     )
 
-  def _reached(self, apex: Moment, end: Moment, reach: float) -> tuple[int, float]:
-    """Frame and time of an end, put further out, though not before the beginning."""
+  def _extended(self, apex: FrameCues, end: FrameCues, reach: float) -> tuple[int, float]:
+    """Frame and time of an end moved away from the apex, not before the first frame."""
     assert self._first is not None
-    way = end.seconds - apex.seconds
-    reach = min(reach, REACH_SECONDS / max(abs(way), 1e-9))
+    duration = end.seconds - apex.seconds
+    reach = min(reach, MAX_EXTENSION_SECONDS / max(abs(duration), 1e-9))
     frame = end.frame + round(reach * (end.frame - apex.frame))
-    seconds = end.seconds + reach * way
+    seconds = end.seconds + reach * duration
     return max(frame, self._first.frame), max(seconds, self._first.seconds)
 
-  def _label(self, span: "_Span") -> tuple[str | None, float | None]:
+  def _classify(self, interval: "_Interval") -> tuple[str | None, float | None]:
     """The class with the highest mean score near the apex, and that score.
 
-    Only the rise counts: what models of motion see of the fall is the expression backwards.
+    Only the rise is used: to a motion model, the fall is the expression in reverse.
     """
-    scores = [m.scores for m in span.near_apex if m.scores is not None]
+    scores = [cues.scores for cues in interval.near_apex if cues.scores is not None]
     if not scores or not self._labels:
       return None, None
     mean = np.mean(scores, axis=0)
@@ -235,158 +236,164 @@ class Spotter:
     return self._labels[best], float(mean[best])
 
 
-def rest_class(labels: Sequence[str]) -> int | None:
-  """Which class stands for a face at rest; None where there is none."""
+def neutral_class_index(labels: Sequence[str]) -> int | None:
+  """Index of the class of the neutral face; None if there is no such class."""
   names = [canonical_label(label) for label in labels]
-  return next((names.index(rest) for rest in REST_LABELS if rest in names), None)
+  return next((names.index(name) for name in NEUTRAL_LABELS if name in names), None)
 
 
-def merge_witnesses(events: Sequence[Event]) -> list[Event]:
-  """One event for each expression that motion and scores both found.
+def merge_cues(events: Sequence[ExpressionEvent]) -> list[ExpressionEvent]:
+  """Merges events of the motion cue and the score cue that overlap by at least half (IoU).
 
-  Such pairs overlap by at least half; the times are the motion's, the label is the scores'.
+  A merged event has the times of the motion cue and the label of the score cue.
   """
   by_motion = [event for event in events if event.evidence != "scores"]
   merged = []
   for event in (event for event in events if event.evidence == "scores"):
-    spans = [(overlap((m.onset, m.offset), (event.onset, event.offset)), m) for m in by_motion]
-    best, same = max(spans, key=lambda one: one[0], default=(0.0, None))
-    if same is None or best < 0.5:
+    overlaps = [
+      (interval_iou((m.onset, m.offset), (event.onset, event.offset)), m) for m in by_motion
+    ]
+    best, match = max(overlaps, key=lambda overlap: overlap[0], default=(0.0, None))
+    if match is None or best < 0.5:
       merged.append(event)
       continue
-    by_motion.remove(same)
-    confidence = max(event.confidence, same.confidence)
+    by_motion.remove(match)
+    confidence = max(event.confidence, match.confidence)
     merged.append(
       dataclasses.replace(
-        same, label=event.label, score=event.score, confidence=confidence, evidence="both"
+        match, label=event.label, score=event.score, confidence=confidence, evidence="both"
       )
     )
   return sorted([*merged, *by_motion], key=lambda event: (event.onset, event.offset))
 
 
 @dataclasses.dataclass(frozen=True)
-class _Span:
-  """An interval of a course.
+class _Interval:
+  """An interval above the hysteresis thresholds.
 
   Attributes:
-    moments: all of it.
-    near_apex: the part of the rise that is at least NEAR_APEX as high as the apex.
-    apex: the strongest moment.
-    height, high: there, and the threshold that it passed.
+    frames: all frames of the interval.
+    near_apex: frames of the rise that are at least NEAR_APEX times as high as the apex.
+    apex: the highest frame.
+    height: height of the cue at the apex.
+    threshold: the high threshold that was exceeded.
   """
 
-  moments: Sequence[Moment]
-  near_apex: Sequence[Moment]
-  apex: Moment
+  frames: Sequence[FrameCues]
+  near_apex: Sequence[FrameCues]
+  apex: FrameCues
   height: float
-  high: float
+  threshold: float
 
 
-class _Course:
-  """Hysteresis on one course.
+class _HysteresisSegmenter:
+  """Hysteresis thresholding of one cue.
 
   Args:
-    floor: height below which a span is over ...
-    share: ... or below this share of its peak, whichever is higher.
-    settings: the rest.
+    floor: low threshold, absolute ...
+    share: ... or as a fraction of the peak, whichever is higher.
+    settings: limits of the duration.
   """
 
   def __init__(self, floor: float, share: float, settings: SpottingSettings):
     self._floor, self._share, self._settings = floor, share, settings
-    self._past: collections.deque[tuple[Moment, float]] = collections.deque()
-    self._inside: list[tuple[Moment, float]] = []
-    self._high = 0.0
-    self.given_up = False
+    self._history: collections.deque[tuple[FrameCues, float]] = collections.deque()
+    self._open: list[tuple[FrameCues, float]] = []
+    self._threshold = 0.0
+    self.discarded = False
 
   @property
   def is_open(self) -> bool:
-    return bool(self._inside)
+    return bool(self._open)
 
-  def push(self, moment: Moment, height: float, high: float) -> _Span | None:
-    """Takes the next frame; gives the span that it ends.
+  def push(self, cues: FrameCues, height: float, high: float) -> _Interval | None:
+    """Adds the next frame; returns the interval that ends with it.
 
-    `given_up` tells whether a span was dropped because it was longer than any expression.
+    Sets `discarded` if an interval was dropped because it exceeded the maximum duration.
     """
-    self.given_up = False
-    if not self._inside:
-      self._past.append((moment, height))
-      while moment.seconds - self._past[0][0].seconds > self._settings.longest / 4:
-        self._past.popleft()
+    self.discarded = False
+    if not self._open:
+      self._history.append((cues, height))
+      while cues.seconds - self._history[0][0].seconds > self._settings.longest / 4:
+        self._history.popleft()
       if height >= high:
-        self._high = high
-        while self._past and self._past[-1][1] >= self._end(high):
-          self._inside.append(self._past.pop())
-        self._inside.reverse()
+        self._threshold = high
+        while self._history and self._history[-1][1] >= self._low_threshold(high):
+          self._open.append(self._history.pop())
+        self._open.reverse()
       return None
-    if height < self._end(max(height for _, height in self._inside)):
-      span = self.close()
-      self._past.append((moment, height))
-      return span
-    self._inside.append((moment, height))
-    if moment.seconds - self._inside[0][0].seconds > self._settings.longest:
-      self._inside.clear()
-      self.given_up = True
+    if height < self._low_threshold(max(height for _, height in self._open)):
+      interval = self.close()
+      self._history.append((cues, height))
+      return interval
+    self._open.append((cues, height))
+    if cues.seconds - self._open[0][0].seconds > self._settings.longest:
+      self._open.clear()
+      self.discarded = True
     return None
 
-  def close(self) -> _Span | None:
-    """Ends what is open; None where nothing is, or only a flicker."""
-    inside, self._inside = self._inside, []
-    self._past.clear()
-    if not inside:
+  def close(self) -> _Interval | None:
+    """Ends the open interval; None if there is none or it is too short."""
+    frames, self._open = self._open, []
+    self._history.clear()
+    if not frames:
       return None
-    peak = max(range(len(inside)), key=lambda at: inside[at][1])
-    # The end of the rise is known by the peak; the beginning was taken by the threshold.
-    first, low = peak, self._end(inside[peak][1])
-    while first and inside[first - 1][1] >= low:
+    peak = max(range(len(frames)), key=lambda index: frames[index][1])
+    # The low threshold of the rise depends on the peak, which was unknown when it was opened.
+    first, low = peak, self._low_threshold(frames[peak][1])
+    while first and frames[first - 1][1] >= low:
       first -= 1
-    near = [m for m, height in inside[first : peak + 1] if height >= NEAR_APEX * inside[peak][1]]
-    moments = [moment for moment, _ in inside[first:]]
-    if moments[-1].seconds - moments[0].seconds < self._settings.shortest:
+    near_apex = [
+      cues for cues, height in frames[first : peak + 1] if height >= NEAR_APEX * frames[peak][1]
+    ]
+    inside = [cues for cues, _ in frames[first:]]
+    if inside[-1].seconds - inside[0].seconds < self._settings.shortest:
       return None
-    return _Span(moments, near, inside[peak][0], inside[peak][1], self._high)
+    return _Interval(inside, near_apex, frames[peak][0], frames[peak][1], self._threshold)
 
-  def _end(self, peak: float) -> float:
+  def _low_threshold(self, peak: float) -> float:
     return max(self._floor, self._share * peak)
 
 
-class _RestingPlace:
-  """Where the regions of a face lie between expressions, and how much they tremble there."""
+class _NeutralBaseline:
+  """Position of the facial regions between expressions, and its noise."""
 
   def __init__(self, settings: SpottingSettings):
     self._settings = settings
-    self._places: collections.deque[tuple[float, np.ndarray]] = collections.deque()
-    self._learned = 0.0
+    self._positions: collections.deque[tuple[float, np.ndarray]] = collections.deque()
+    self._total_seconds = 0.0
     self.noise = 0.0
 
   @property
-  def is_known(self) -> bool:
-    """Whether the place, and once the trembling, have been watched for long enough."""
-    if self._learned < self._settings.rest_seconds or not self._places:
+  def is_ready(self) -> bool:
+    """Whether position and noise are based on enough frames."""
+    if self._total_seconds < self._settings.rest_seconds or not self._positions:
       return False
-    return self._places[-1][0] - self._places[0][0] >= 2 * self._settings.lag_seconds
+    return self._positions[-1][0] - self._positions[0][0] >= 2 * self._settings.lag_seconds
 
   def distance(self, motion: np.ndarray) -> float:
-    """How far the two regions that moved most are from rest, on average; 0 while none is known."""
-    if not self._places:
+    """Mean distance of the two regions that moved most; 0 without a baseline."""
+    if not self._positions:
       return 0.0
-    old = self._places[-1][0] - self._settings.lag_seconds
-    known = [place for at, place in self._places if at <= old] or [self._places[0][1]]
-    away = np.linalg.norm(motion - np.median(known, axis=0), axis=-1)
-    return float(np.sort(away)[-2:].mean())
+    newest = self._positions[-1][0] - self._settings.lag_seconds
+    positions = [position for seconds, position in self._positions if seconds <= newest]
+    positions = positions or [self._positions[0][1]]
+    distances = np.linalg.norm(motion - np.median(positions, axis=0), axis=-1)
+    return float(np.sort(distances)[-2:].mean())
 
-  def take(self, motion: np.ndarray, distance: float, seconds: float) -> None:
-    """Notes down a frame at rest."""
-    if self._places:
-      step = seconds - self._places[-1][0]
-      self._learned += step
-      # A mean over all rest at first, over the last seconds later.
-      share = step / max(1e-9, min(self._learned, NOISE_SECONDS))
-      self.noise += share * (distance - self.noise)
-    self._places.append((seconds, motion))
+  def update(self, motion: np.ndarray, distance: float, seconds: float) -> None:
+    """Adds a frame of the neutral face."""
+    if self._positions:
+      step = seconds - self._positions[-1][0]
+      self._total_seconds += step
+      # Cumulative mean at first, exponential moving average later.
+      weight = step / max(1e-9, min(self._total_seconds, NOISE_SECONDS))
+      self.noise += weight * (distance - self.noise)
+    self._positions.append((seconds, motion))
     oldest = seconds - self._settings.rest_seconds - self._settings.lag_seconds
-    while self._places[0][0] < oldest:
-      self._places.popleft()
+    while self._positions[0][0] < oldest:
+      self._positions.popleft()
 
-  def forget(self) -> None:
-    """The place is another one from now on; the trembling will be the same."""
-    self._places.clear()
+  def reset_position(self) -> None:
+    """Discards the position but keeps the noise estimate."""
+    self._positions.clear()

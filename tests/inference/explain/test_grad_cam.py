@@ -1,4 +1,4 @@
-"""Grad-CAM against derivations by hand, and on models whose sensitive place is known."""
+"""Grad-CAM against manual derivations, and on models with a known sensitive patch."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from jax_me.inference.explain.grad_cam import grad_cam, weighted_activation
-from tests.helpers.inference_models import TARGET, T, V, model_of_one_patch, tiny
+from tests.helpers.inference_models import TARGET, T, V, one_patch_model, tiny
 from tests.helpers.small_models import call
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -21,16 +21,16 @@ def images(size, dtype=jnp.float32, count=2):
   return jnp.asarray(rng.standard_normal((count, size, size, 3)), dtype)
 
 
-def explained(model, pictures, classes):
+def run_grad_cam(model, inputs, classes):
   graphdef, state = nnx.split(model)
-  run = jax.jit(lambda state, classes: grad_cam(nnx.merge(graphdef, state), pictures, classes))
+  run = jax.jit(lambda state, classes: grad_cam(nnx.merge(graphdef, state), inputs, classes))
   return [np.asarray(x) for x in run(state, jnp.asarray(classes, jnp.int32))]
 
 
-def pooled_by_hand(activation, norm, head, chosen):
-  """CAM of mean, layer norm and linear head: the features' weights times the map, in NumPy.
+def numpy_pooled_cam(activation, norm, head, chosen):
+  """CAM of mean pooling, layer norm and linear head in NumPy; activation [h, w, K].
 
-  activation [h, w, K]; the gradient in every site is that in the mean, over the number of sites.
+  The gradient at every position is the gradient of the mean, divided by the number of positions.
   """
   scale, kernel = np.asarray(norm.scale[...]), np.asarray(head.kernel[...])
   mean = activation.mean((0, 1))
@@ -43,7 +43,7 @@ def pooled_by_hand(activation, norm, head, chosen):
   return np.maximum(activation @ weights, 0)
 
 
-def test_weights_are_means_over_the_sites():
+def test_weights_are_spatial_means():
   activation = jnp.asarray([[[[1.0, 2.0], [3.0, -1.0]]]])
   gradient = jnp.asarray([[[[2.0, 0.0], [0.0, 4.0]]]])  # alpha 1 and 2
   np.testing.assert_allclose(weighted_activation(activation, gradient), [[[5.0, 1.0]]])
@@ -52,36 +52,36 @@ def test_weights_are_means_over_the_sites():
 
 def test_convnext_equals_the_class_activation_map():
   with jax.enable_x64(True):
-    model, pictures = tiny("convnextv2_atto", **C, **EXACT), images(96, jnp.float64)
-    found, logits = explained(model, pictures, [2, 0])
+    model, inputs = tiny("convnextv2_atto", **C, **EXACT), images(96, jnp.float64)
+    found, logits = run_grad_cam(model, inputs, [2, 0])
     graphdef, state = nnx.split(model)
-    run = jax.jit(lambda state: list(nnx.merge(graphdef, state).run_stages(pictures))[-1])
+    run = jax.jit(lambda state: list(nnx.merge(graphdef, state).run_stages(inputs))[-1])
     activation = np.asarray(run(state))
     desired = [
-      pooled_by_hand(one, model.norm, model.head, chosen)
+      numpy_pooled_cam(one, model.norm, model.head, chosen)
       for one, chosen in zip(activation, [2, 0], strict=True)
     ]
-    np.testing.assert_allclose(logits, np.asarray(call(model, pictures)), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(logits, np.asarray(call(model, inputs)), rtol=0, atol=1e-12)
   assert found.shape == (2, 3, 3) and found.max() > 0
   np.testing.assert_allclose(found, desired, rtol=0, atol=1e-12)
 
 
-def block_input(model, pictures):
-  """Tokens before the last block, of a ViT of two blocks."""
+def block_input(model, inputs):
+  """Tokens before the last block of a ViT with two blocks."""
   from jax_me.models.patches import patchify
 
-  tokens = model.patch_embed(patchify(pictures, model.patch_size))
+  tokens = model.patch_embed(patchify(inputs, model.patch_size))
   token = jnp.broadcast_to(model.cls_token[...], (len(tokens), 1, tokens.shape[-1]))
   return model.blocks[0](jnp.concatenate([token, tokens], 1) + model.pos_embed[...])
 
 
-def test_vit_of_mean_tokens_equals_the_class_activation_map():
+def test_vit_with_mean_pooling_equals_the_class_activation_map():
   with jax.enable_x64(True):
-    model, pictures = tiny("vit_tiny_patch16", **V, **EXACT), images(32, jnp.float64)
-    found, _ = explained(model, pictures, [1, 1])
-    tokens = np.asarray(model.blocks[1](block_input(model, pictures)))[:, 1:]
+    model, inputs = tiny("vit_tiny_patch16", **V, **EXACT), images(32, jnp.float64)
+    found, _ = run_grad_cam(model, inputs, [1, 1])
+    tokens = np.asarray(model.blocks[1](block_input(model, inputs)))[:, 1:]
     desired = [
-      pooled_by_hand(one, model.fc_norm, model.head, 1) for one in tokens.reshape(2, 4, 4, -1)
+      numpy_pooled_cam(one, model.fc_norm, model.head, 1) for one in tokens.reshape(2, 4, 4, -1)
     ]
   np.testing.assert_allclose(found, desired, rtol=0, atol=1e-12)
 
@@ -89,9 +89,9 @@ def test_vit_of_mean_tokens_equals_the_class_activation_map():
 def test_class_token_equals_central_differences():
   arguments = {**V, "global_pool": False, **EXACT}
   with jax.enable_x64(True):
-    model, pictures = tiny("vit_tiny_patch16", **arguments), images(32, jnp.float64, count=1)
-    found, _ = explained(model, pictures, [2])
-    before = block_input(model, pictures)
+    model, inputs = tiny("vit_tiny_patch16", **arguments), images(32, jnp.float64, count=1)
+    found, _ = run_grad_cam(model, inputs, [2])
+    before = block_input(model, inputs)
     block = model.blocks[1]
     normed = block.norm1(before)
 
@@ -104,7 +104,7 @@ def test_class_token_equals_central_differences():
 
     steps = 1e-5 * jnp.eye(24)
     both = jax.jit(jax.vmap(score))(jnp.concatenate([steps, -steps]))
-    alpha = np.asarray(both[:24] - both[24:]) / 2e-5 / 16  # a shift of all moves every one
+    alpha = np.asarray(both[:24] - both[24:]) / 2e-5 / 16  # the shift moves all 16 tokens
     desired = np.maximum(np.asarray(normed)[0, 1:] @ alpha, 0).reshape(4, 4)
   assert desired.max() > 1e-4
   np.testing.assert_allclose(found[0], desired, rtol=0, atol=1e-10)
@@ -120,33 +120,33 @@ def test_class_token_equals_central_differences():
   ],
 )
 def test_every_family(name, arguments, side):
-  model, pictures = tiny(name, **arguments), images(arguments["image_size"])
-  before = np.asarray(call(model, pictures))
-  found, logits = explained(model, pictures, [-1, 1])
+  model, inputs = tiny(name, **arguments), images(arguments["image_size"])
+  before = np.asarray(call(model, inputs))
+  found, logits = run_grad_cam(model, inputs, [-1, 1])
   assert found.shape == (2, side, side) and found.min() >= 0 and np.isfinite(found).all()
   np.testing.assert_allclose(logits, before, atol=1e-6)
   largest = int(before[0].argmax())
-  again, _ = explained(model, pictures, [largest, largest])
+  again, _ = run_grad_cam(model, inputs, [largest, largest])
   np.testing.assert_allclose(found[0], again[0], atol=1e-7)
-  np.testing.assert_array_equal(np.asarray(call(model, pictures)), before)
+  np.testing.assert_array_equal(np.asarray(call(model, inputs)), before)
 
 
-def test_the_patch_that_the_head_reads():
-  found = explained(model_of_one_patch(), images(32, count=1), [1])[0][0]
+def test_one_patch_model_highlights_its_patch():
+  found = run_grad_cam(one_patch_model(), images(32, count=1), [1])[0][0]
   assert np.unravel_index(found.argmax(), found.shape) == TARGET
   assert found[TARGET] > 10 * np.delete(found.ravel(), 4 * TARGET[0] + TARGET[1]).max()
 
 
-def test_the_only_bright_place_of_a_convolution():
+def test_convnext_highlights_the_only_bright_region():
   model = tiny("convnextv2_atto", **C)
-  pictures = np.zeros((2, 96, 96, 3), np.float32)
-  pictures[1, 32:64, 64:] = 3.0  # row 1, column 2
+  inputs = np.zeros((2, 96, 96, 3), np.float32)
+  inputs[1, 32:64, 64:] = 3.0  # row 1, column 2
   graphdef, state = nnx.split(model)
-  run = jax.jit(lambda state: list(nnx.merge(graphdef, state).run_stages(pictures))[-1])
+  run = jax.jit(lambda state: list(nnx.merge(graphdef, state).run_stages(inputs))[-1])
   dark, light = run(state)
-  # A head that reads what the bright place adds there.
+  # The head responds to the feature change in the bright cell.
   model.head.kernel[...] = jnp.stack([(light - dark)[1, 2]] * 3, 1)
-  found, _ = explained(model, jnp.asarray(pictures), [0, 0])
+  found, _ = run_grad_cam(model, jnp.asarray(inputs), [0, 0])
   assert np.unravel_index(found[1].argmax(), (3, 3)) == (1, 2)
 
 

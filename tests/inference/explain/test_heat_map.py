@@ -1,30 +1,30 @@
-"""Maps over pixels, and what is summed up from them."""
+"""Heat maps: upsampling, statistics by region, overlay."""
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jax_me.inference.explain import heat_map
-from jax_me.inference.explain.heat_map import SiteGrid
+from jax_me.inference.explain.heat_map import FeatureGrid
 from jax_me.models.t2t_tokens import SOFT_SPLITS, soft_split
 from tests.helpers.inference_models import T, V, tiny
 
 
-def test_patches_lie_where_they_were_cut():
-  grid = SiteGrid.of_model(tiny("vit_tiny_patch16", **V))
-  sites = np.zeros((4, 4))
-  sites[1, 3] = 1
-  pixels = grid.to_pixels(sites, 32)
+def test_patch_grid_of_a_vit():
+  grid = FeatureGrid.from_model(tiny("vit_tiny_patch16", **V))
+  values = np.zeros((4, 4))
+  values[1, 3] = 1
+  pixels = grid.to_pixels(values, 32)
   assert pixels.dtype == np.float32 and pixels.shape == (32, 32)
   rows, columns = np.nonzero(pixels > 0.5)
   assert rows.min() == 8 and rows.max() == 15 and columns.min() == 24
   np.testing.assert_allclose(grid.to_pixels(np.full((4, 4), 2.5), 32), 2.5, rtol=1e-6)
-  # Halfway between two sites is their mean.
-  assert SiteGrid(0.0, 2.0).to_pixels(np.diag([1.0, 3.0]), 3)[1, 1] == pytest.approx(1.0)
+  # Halfway between two cells the value is their mean.
+  assert FeatureGrid(0.0, 2.0).to_pixels(np.diag([1.0, 3.0]), 3)[1, 1] == pytest.approx(1.0)
 
 
-def test_tokens_lie_at_the_middle_of_their_windows():
-  grid = SiteGrid.of_model(tiny("t2t_vit_7", **T))
+def test_t2t_tokens_are_centred_in_their_windows():
+  grid = FeatureGrid.from_model(tiny("t2t_vit_7", **T))
   rows, columns = np.mgrid[:112, :112].astype(np.float32)
   x = jnp.asarray(np.stack([rows, columns], -1)[None])
   for split in SOFT_SPLITS:
@@ -32,16 +32,16 @@ def test_tokens_lie_at_the_middle_of_their_windows():
     side = round(x.shape[1] ** 0.5)
     x = x.reshape(1, side, side, 2, -1).mean(-1)
   inner = np.asarray(x)[0, 2:-2, 2:-2]  # whose windows do not reach the padding
-  places = grid.first + grid.step * np.arange(2, 5)
-  np.testing.assert_allclose(inner[..., 0], np.broadcast_to(places[:, None], (3, 3)), atol=1e-4)
-  np.testing.assert_allclose(inner[..., 1], np.broadcast_to(places, (3, 3)), atol=1e-4)
+  centres = grid.offset + grid.stride * np.arange(2, 5)
+  np.testing.assert_allclose(inner[..., 0], np.broadcast_to(centres[:, None], (3, 3)), atol=1e-4)
+  np.testing.assert_allclose(inner[..., 1], np.broadcast_to(centres, (3, 3)), atol=1e-4)
 
 
-def test_sites_of_a_convolution():
+def test_grid_of_a_convolutional_network():
   model = tiny("convnextv2_atto", depths=(1, 1, 1, 1), dims=(4, 4, 4, 4), num_classes=2)
-  assert SiteGrid.of_model(model) == SiteGrid(15.5, 32.0)
-  with pytest.raises(ValueError, match="no map of a MaskedAutoencoder"):
-    SiteGrid.of_model(tiny("mae_vit_tiny_patch16", image_size=32, embed_dim=24, num_heads=2))
+  assert FeatureGrid.from_model(model) == FeatureGrid(15.5, 32.0)
+  with pytest.raises(ValueError, match="no feature grid for a MaskedAutoencoder"):
+    FeatureGrid.from_model(tiny("mae_vit_tiny_patch16", image_size=32, embed_dim=24, num_heads=2))
 
 
 def test_centre_of_mass():
@@ -52,7 +52,7 @@ def test_centre_of_mass():
 
 
 def landmarks():
-  """A face of 100 pixels: brows at 30, eyes at 40, nose 40 to 60, mouth at 75; eyes 40 apart."""
+  """A face of 100 pixels: brows at y 30, eyes at 40 (40 apart), nose 40 to 60, mouth at 75."""
   points = np.full((68, 2), 50.0)
   points[:17] = (50, 95)
   for group, x, y in ((17, 30, 30), (22, 70, 30), (36, 30, 40), (42, 70, 40)):
@@ -63,7 +63,7 @@ def landmarks():
 
 
 def test_regions_are_disjoint_and_their_shares_sum_to_one():
-  regions = heat_map.face_regions(landmarks(), 100)
+  regions = heat_map.face_region_masks(landmarks(), 100)
   assert sum(mask.astype(int) for mask in regions.values()).max() == 1
   assert regions["mouth"][75, 50] and regions["eyes"][40, 30] and regions["eyes"][40, 70]
   assert regions["nose"][50, 50] and regions["brows"][30, 30] and not regions["nose"][90, 50]
@@ -77,12 +77,12 @@ def test_regions_are_disjoint_and_their_shares_sum_to_one():
   assert {share["share"] for share in blank.values()} == {0.0}
 
 
-def test_relative_and_overlay():
+def test_scale_to_unit_and_overlay():
   heat = np.array([[1.0, 2.0], [3.0, 5.0]])
-  np.testing.assert_allclose(heat_map.relative(heat, from_zero=True), heat / 5)
-  np.testing.assert_allclose(heat_map.relative(heat, from_zero=False), (heat - 1) / 4)
-  assert not heat_map.relative(np.full((2, 2), 7.0), from_zero=False).any()
+  np.testing.assert_allclose(heat_map.scale_to_unit(heat, from_zero=True), heat / 5)
+  np.testing.assert_allclose(heat_map.scale_to_unit(heat, from_zero=False), (heat - 1) / 4)
+  assert not heat_map.scale_to_unit(np.full((2, 2), 7.0), from_zero=False).any()
   grey = np.full((2, 2, 3), 100, np.uint8)
-  laid = heat_map.overlay(grey, heat / 5, side=20).astype(int)
-  assert laid.shape == (20, 20, 3)
-  assert laid[-1, -1].sum() > laid[-1, 0].sum() > laid[0, 0].sum()
+  blended = heat_map.overlay(grey, heat / 5, side=20).astype(int)
+  assert blended.shape == (20, 20, 3)
+  assert blended[-1, -1].sum() > blended[-1, 0].sum() > blended[0, 0].sum()

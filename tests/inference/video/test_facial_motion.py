@@ -1,19 +1,19 @@
-"""Motion of the face's regions, on drawn texture with made-up landmarks."""
+"""Motion of facial regions, on a random texture with synthetic landmarks."""
 
 import cv2
 import numpy as np
 import pytest
 
 from jax_me.faces.alignment import FaceChip
-from jax_me.inference.video.face_region import Patch
-from jax_me.inference.video.facial_motion import REGIONS, MotionMeter
+from jax_me.inference.video.face_region import FaceRegion
+from jax_me.inference.video.facial_motion import REGIONS, FacialMotionEstimator
 
 CHIP = FaceChip(100, 100, 300, 300, 0.0, 128)
 EYES = 70.0  # pixels between the eyes
 
 
 def landmarks():
-  """A plain face of 68 points in the cut, eyes EYES apart."""
+  """68 landmarks of a schematic face inside the chip, eyes EYES apart."""
   points = np.zeros((68, 2))
   jaw = np.linspace(np.pi, 0, 17)
   points[:17] = np.stack([200 + 85 * np.cos(jaw), 190 + 95 * np.sin(jaw)], -1)
@@ -42,7 +42,7 @@ def texture():
 
 
 def warped(image, shift=(0.0, 0.0), region=None, by=(0.0, 0.0)):
-  """Moves the picture, and what is near `region` further."""
+  """Shifts the image by `shift`, and the area around `region` additionally by `by`."""
   y, x = np.mgrid[0:400, 0:400].astype(np.float32)
   dx, dy = np.full_like(x, shift[0]), np.full_like(x, shift[1])
   if region is not None:
@@ -52,48 +52,48 @@ def warped(image, shift=(0.0, 0.0), region=None, by=(0.0, 0.0)):
   return cv2.remap(image, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
 
 
-def measured(frames, step=1 / 30):
-  meter = MotionMeter()
+def estimate(frames, step=1 / 30):
+  estimator = FacialMotionEstimator()
   return [
-    meter.update(Patch.around(frame, CHIP), CHIP, landmarks(), number * step)
+    estimator.update(FaceRegion.around(frame, CHIP), CHIP, landmarks(), number * step)
     for number, frame in enumerate(frames)
   ]
 
 
-def test_a_raised_corner_of_the_mouth_is_seen_there():
+def test_a_raised_mouth_corner_moves_its_region():
   face = texture()
   corner = landmarks()[54]
-  _, now = measured([face, warped(face, region=corner, by=(0, -4))])
+  _, now = estimate([face, warped(face, region=corner, by=(0, -4))])
   strength = np.linalg.norm(now, axis=-1)
   assert REGIONS[int(strength.argmax())] == "right corner of the mouth"
   assert now[6, 1] == pytest.approx(-4 / EYES, rel=0.5)
   assert strength[0] < 0.2 * strength.max()
 
 
-def test_motion_of_the_head_is_taken_off():
+def test_head_motion_is_subtracted():
   face = texture()
-  _, shifted = measured([face, warped(face, shift=(5, -3))])
+  _, shifted = estimate([face, warped(face, shift=(5, -3))])
   turned = cv2.warpAffine(face, cv2.getRotationMatrix2D((200, 200), 2.0, 1.02), (400, 400))
-  _, rolled = measured([face, turned])
+  _, rolled = estimate([face, turned])
   assert np.linalg.norm(shifted, axis=-1).max() < 0.3 / EYES
   assert np.linalg.norm(rolled, axis=-1).max() < 0.6 / EYES
 
 
-def test_references_are_chained():
+def test_reference_frames_are_chained():
   face = texture()
   corner = landmarks()[48]
   raised = warped(face, region=corner, by=(-4, 0))
-  # A new reference a second later, with the corner still out; then it goes back.
-  course = measured([face, raised, raised, raised, face], step=0.6)
-  assert course[3][5, 0] == pytest.approx(course[1][5, 0], abs=0.5 / EYES)
-  assert abs(course[4][5, 0]) < 0.8 / EYES < abs(course[3][5, 0])
+  # The reference is replaced while the corner is displaced; then the corner moves back.
+  series = estimate([face, raised, raised, raised, face], step=0.6)
+  assert series[3][5, 0] == pytest.approx(series[1][5, 0], abs=0.5 / EYES)
+  assert abs(series[4][5, 0]) < 0.8 / EYES < abs(series[3][5, 0])
 
 
-def test_after_a_reset_the_course_begins_anew():
-  face, meter = texture(), MotionMeter()
-  patch = Patch.around(face, CHIP)
-  meter.update(patch, CHIP, landmarks(), 0.0)
-  moved = Patch.around(warped(face, region=(200, 250), by=(0, 5)), CHIP)
-  assert np.abs(meter.update(moved, CHIP, landmarks(), 0.1)).max() > 0
-  meter.reset()
-  assert not meter.update(moved, CHIP, landmarks(), 0.2).any()
+def test_reset_restarts_the_series():
+  face, estimator = texture(), FacialMotionEstimator()
+  face_region = FaceRegion.around(face, CHIP)
+  estimator.update(face_region, CHIP, landmarks(), 0.0)
+  moved = FaceRegion.around(warped(face, region=(200, 250), by=(0, 5)), CHIP)
+  assert np.abs(estimator.update(moved, CHIP, landmarks(), 0.1)).max() > 0
+  estimator.reset()
+  assert not estimator.update(moved, CHIP, landmarks(), 0.2).any()

@@ -1,4 +1,4 @@
-"""Every frame comes out with its people and their scores, in order."""
+"""Frame stream: every frame with its detections and scores, in order."""
 
 import pathlib
 
@@ -9,9 +9,9 @@ from flax import nnx
 
 from jax_me.data.decoding import resize_image
 from jax_me.faces.image_files import read_image
-from jax_me.inference.video.batch_scorer import BatchScorer
-from jax_me.inference.video.frame_stream import ObservationSettings, observe
-from jax_me.inference.video.sources import Footage, Frame
+from jax_me.inference.video.batched_inference import BatchedInference
+from jax_me.inference.video.frame_stream import FrameStreamSettings, stream_detections
+from jax_me.inference.video.sources import Frame, VideoSource
 from jax_me.models.model_folder import SavedModel
 from jax_me.models.registry import create_model
 
@@ -26,12 +26,12 @@ def saved(**options):
   return SavedModel(model, "vit_tiny_patch16", ARGUMENTS, labels, 32, [0.5] * 3, [0.25] * 3, source)
 
 
-def footage(images, fps=10.0):
+def video_source(images, fps=10.0):
   def read():
     for number, image in enumerate(images):
       yield Frame(number, number / fps, image)
 
-  return Footage("made up", "video", fps, len(images), "", read)
+  return VideoSource("test", "video", fps, len(images), "", read)
 
 
 def noise(count):
@@ -39,8 +39,8 @@ def noise(count):
   return [rng.integers(0, 256, (40, 48, 3)).astype(np.uint8) for _ in range(count)]
 
 
-def direct(images, model=None):
-  """Scores as the model alone gives them, one face at a time."""
+def reference_scores(images, model=None):
+  """Scores of the model without batching or tracking."""
   model = model or saved().model
   faces = np.stack([resize_image(image, 32) for image in images]) / 255
   logits = np.asarray(model(((faces - 0.5) / 0.25).astype(np.float32)), np.float64)
@@ -48,68 +48,76 @@ def direct(images, model=None):
   return power / power.sum(-1, keepdims=True)
 
 
-def test_batches_give_each_face_its_own_scores_in_order():
+def test_batched_inference_returns_the_scores_of_each_face_in_order():
   images = noise(7)
-  scorer, got = BatchScorer(saved(), batch=3), []
+  inference, got = BatchedInference(saved(), batch=3), []
   for number, image in enumerate(images):
-    got += scorer.put(resize_image(image, 32), number)
+    got += inference.submit(resize_image(image, 32), number)
   assert len(got) < 7
-  got += scorer.flush()
-  assert [owner for owner, _ in got] == list(range(7)) and scorer.flush() == []
-  assert np.stack([scores for _, scores in got]) == pytest.approx(direct(images), abs=1e-5)
+  got += inference.flush()
+  assert [key for key, _ in got] == list(range(7)) and inference.flush() == []
+  assert np.stack([scores for _, scores in got]) == pytest.approx(
+    reference_scores(images), abs=1e-5
+  )
   with pytest.raises(ValueError, match="at least one"):
-    BatchScorer(saved(), batch=0)
+    BatchedInference(saved(), batch=0)
 
 
-def test_whole_pictures_broken_and_skipped_frames():
+def test_whole_images_unreadable_and_skipped_frames():
   images = noise(8)
   images[4] = None
-  settings = ObservationSettings(every=2, batch=2)
-  seen = list(observe(footage(images), saved(align=False), settings))
-  statuses = [one.status for one in seen]
+  settings = FrameStreamSettings(every=2, batch=2)
+  results = list(stream_detections(video_source(images), saved(align=False), settings))
+  statuses = [one.status for one in results]
   assert statuses == ["ok", "skipped", "ok", "skipped", "unreadable", "skipped", "ok", "skipped"]
-  assert [one.frame.number for one in seen] == list(range(8))
-  scores = [one.people[0].scores for one in seen if one.people]
-  assert np.stack(scores) == pytest.approx(direct([images[n] for n in (0, 2, 6)]), abs=1e-5)
-  assert seen[0].people[0].box is None and seen[0].people[0].motion is None
+  assert [one.frame.number for one in results] == list(range(8))
+  scores = [one.detections[0].scores for one in results if one.detections]
+  assert np.stack(scores) == pytest.approx(
+    reference_scores([images[n] for n in (0, 2, 6)]), abs=1e-5
+  )
+  assert results[0].detections[0].box is None and results[0].detections[0].motion is None
 
 
-def test_smoothing_is_a_running_mean():
+def test_smoothing_is_an_exponential_moving_average():
   images = noise(4)
-  settings = ObservationSettings(smooth_seconds=0.1, batch=2)
-  seen = list(observe(footage(images), saved(align=False), settings))
-  expected = direct(images)
+  settings = FrameStreamSettings(smooth_seconds=0.1, batch=2)
+  results = list(stream_detections(video_source(images), saved(align=False), settings))
+  expected = reference_scores(images)
   for number in range(1, 4):
     expected[number] = expected[number - 1] + (1 - np.exp(-1)) * (
       expected[number] - expected[number - 1]
     )
-  assert np.stack([one.people[0].scores for one in seen]) == pytest.approx(expected, abs=1e-5)
+  assert np.stack([one.detections[0].scores for one in results]) == pytest.approx(
+    expected, abs=1e-5
+  )
 
 
-def test_models_of_motion_see_motion():
+def test_motion_models_respond_to_motion():
   images = noise(3)
   still = [images[0]] * 5
-  (first, *_, last) = observe(footage(still), saved(align=False, input="flow"))
-  assert last.people[0].scores == pytest.approx(first.people[0].scores, abs=1e-6)
-  *_, moved = observe(footage(images), saved(align=False, input="flow"))
-  assert np.abs(moved.people[0].scores - first.people[0].scores).max() > 1e-4
+  (first, *_, last) = stream_detections(video_source(still), saved(align=False, input="flow"))
+  assert last.detections[0].scores == pytest.approx(first.detections[0].scores, abs=1e-6)
+  *_, moved = stream_detections(video_source(images), saved(align=False, input="flow"))
+  assert np.abs(moved.detections[0].scores - first.detections[0].scores).max() > 1e-4
 
 
-def test_faces_come_and_go():
+def test_faces_appear_and_disappear():
   portrait = read_image(PORTRAIT)[:300, 60:400]
   empty = np.full_like(portrait, 128)
   frames = [empty, portrait, portrait, None, portrait, empty]
-  seen = list(observe(footage(frames), saved(), ObservationSettings(recognise=False)))
-  statuses = [one.status for one in seen]
+  results = list(
+    stream_detections(video_source(frames), saved(), FrameStreamSettings(recognise=False))
+  )
+  statuses = [one.status for one in results]
   assert statuses[:1] + statuses[2:] == ["no_face", "ok", "unreadable", "ok", "no_face"]
-  people = [one.people[0] for one in seen if one.people]
-  assert {one.person for one in people} == {1}
-  assert all(one.motion.shape == (12, 2) and one.face.shape[2] == 3 for one in people)
+  detections = [one.detections[0] for one in results if one.detections]
+  assert {one.person for one in detections} == {1}
+  assert all(one.motion.shape == (12, 2) and one.face.shape[2] == 3 for one in detections)
 
 
-def test_a_long_stretch_without_faces_does_not_wait_for_the_batch():
+def test_a_long_interval_without_faces_does_not_wait_for_a_full_batch():
   images = [noise(1)[0]] + [None] * 200
-  settings = ObservationSettings(batch=16)
+  settings = FrameStreamSettings(batch=16)
   read = 0
 
   def counted():
@@ -118,10 +126,12 @@ def test_a_long_stretch_without_faces_does_not_wait_for_the_batch():
       read = number
       yield Frame(number, number / 10, image)
 
-  stream = observe(Footage("v", "video", 10.0, 201, "", counted), saved(align=False), settings)
+  stream = stream_detections(
+    VideoSource("v", "video", 10.0, 201, "", counted), saved(align=False), settings
+  )
   assert next(stream).status == "ok" and read < 100
 
 
-def test_bad_settings_are_named():
+def test_invalid_settings_raise():
   with pytest.raises(ValueError, match="every=0"):
-    ObservationSettings(every=0)
+    FrameStreamSettings(every=0)

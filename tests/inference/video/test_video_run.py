@@ -1,17 +1,19 @@
-"""One input from frames to files: memory stays bounded, slow rates work."""
+"""Video sessions: streamed detections to result files; bounded memory, low frame rates."""
+
+import weakref
 
 import numpy as np
 import pytest
 
 from jax_me.inference.video import run as sessions
-from jax_me.inference.video.frame_stream import Observation, ObservationSettings, ObservedFrame
-from jax_me.inference.video.run import SessionSettings, VideoSession
-from jax_me.inference.video.sources import Footage, Frame
-from jax_me.inference.video.spotting import SpottingSettings
+from jax_me.inference.video.frame_stream import Detection, FrameDetections, FrameStreamSettings
+from jax_me.inference.video.run import VideoSession, VideoSessionSettings
+from jax_me.inference.video.sources import Frame, VideoSource
+from jax_me.inference.video.spotting import ExpressionSpotter, SpottingSettings
 
 
-class Model:
-  """Stands for a predictor: its labels and where it comes from."""
+class FakePredictor:
+  """Labels and source of a predictor."""
 
   labels = ["neutral", "happy"]
 
@@ -20,7 +22,7 @@ class Model:
     image_size = 32
 
 
-class Table:
+class FakePredictionsFile:
   def __init__(self):
     self.rows = []
 
@@ -30,48 +32,49 @@ class Table:
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-  """Plays observed frames through a session: (its rows, its record, the session)."""
+  """Runs a session on given detections: (its rows, its record, the drawn timeline)."""
 
-  def play(observed, fps):
-    footage = Footage("v.mp4", "video", fps, len(observed), "", lambda: iter(()))
-    settings = SessionSettings(
-      ObservationSettings(), SpottingSettings(), tmp_path / "timeline.png", quiet=True
+  def run_session(results, fps):
+    source = VideoSource("v.mp4", "video", fps, len(results), "", lambda: iter(()))
+    settings = VideoSessionSettings(
+      FrameStreamSettings(), SpottingSettings(), tmp_path / "timeline.png", quiet=True
     )
-    monkeypatch.setattr(sessions, "observe", lambda *_: iter(observed))
-    monkeypatch.setattr(sessions, "draw_timeline", lambda _: b"png")
-    one, table = VideoSession(footage, Model(), settings), Table()
-    one.run(table)
-    return table.rows, one.finish(), one
+    timelines = []
+    monkeypatch.setattr(sessions, "stream_detections", lambda *_: iter(results))
+    monkeypatch.setattr(sessions, "draw_timeline", lambda t: timelines.append(t) or b"png")
+    session, predictions = VideoSession(source, FakePredictor(), settings), FakePredictionsFile()
+    session.run(predictions)
+    return predictions.rows, session.finish(), timelines[-1]
 
-  return play
+  return run_session
 
 
-def person(number, happy=0.0):
+def detection(person, happy=0.0):
   face = np.zeros((16, 16, 3), np.uint8)
-  return Observation(number, (0, 0, 9, 9), np.array([1 - happy, happy]), None, face)
+  return Detection(person, (0, 0, 9, 9), np.array([1 - happy, happy]), None, face)
 
 
-def frame(number, fps, people, status="ok"):
+def frame(number, fps, detections, status="ok"):
   image = None if status == "unreadable" else np.zeros((20, 20, 3), np.uint8)
-  return ObservedFrame(Frame(number, number / fps, image), status, people)
+  return FrameDetections(Frame(number, number / fps, image), status, detections)
 
 
-def test_expressions_are_found_at_two_frames_a_second(run):
-  observed = [frame(n, 2.0, [person(1, 0.9 if 10 <= n < 14 else 0.1)]) for n in range(30)]
-  rows, record, _ = run(observed, 2.0)
+def test_expressions_are_found_at_two_frames_per_second(run):
+  results = [frame(n, 2.0, [detection(1, 0.9 if 10 <= n < 14 else 0.1)]) for n in range(30)]
+  rows, record, _ = run(results, 2.0)
   (event,) = record["events"]
   assert (event["onset"], event["offset"], event["label"]) == (10, 13, "happy")
   assert event["kind"] == "macro" and len(rows) == 30
 
 
 def test_every_frame_has_a_row_and_statuses_are_counted(run):
-  observed = [
-    frame(0, 30, [person(1), person(2)]),
+  results = [
+    frame(0, 30, [detection(1), detection(2)]),
     frame(1, 30, [], "no_face"),
     frame(2, 30, [], "unreadable"),
     frame(3, 30, [], "skipped"),
   ]
-  rows, record, _ = run(observed, 30.0)
+  rows, record, _ = run(results, 30.0)
   assert [(row.frame, row.person) for row in rows] == [
     (0, 1),
     (0, 2),
@@ -83,35 +86,31 @@ def test_every_frame_has_a_row_and_statuses_are_counted(run):
   assert record["people"] == 2 and record["frames"] == 4 and record["note"] == ""
 
 
-def test_a_street_full_of_people_does_not_fill_the_memory(run):
-  observed = [
-    frame(n, 10.0, [person(1 + n // 20, 0.9 if n % 20 < 10 else 0.1)]) for n in range(4000)
+def test_memory_is_bounded_with_many_people(run):
+  results = [
+    frame(n, 10.0, [detection(1 + n // 20, 0.9 if n % 20 < 10 else 0.1)]) for n in range(4000)
   ]
-  _, record, one = run(observed, 10.0)
+  _, record, timeline = run(results, 10.0)
   assert record["people"] == 200 and len(record["events"]) == 200
-  assert len(one._courses) <= sessions.MOST_COURSES
+  assert 0 < len(timeline.people) <= sessions.MAX_SERIES
+  assert timeline.omitted == 200 - len(timeline.people)
   onsets = [event["onset"] for event in record["events"]]
   assert onsets == sorted(onsets)
 
 
-def test_whoever_is_settled_is_forgotten_while_the_video_runs(run, monkeypatch):
-  most = 0
-  push = sessions.Spotter.push
+def test_spotters_of_absent_people_are_released_during_the_video(run, monkeypatch):
+  alive, most = weakref.WeakSet(), 0
 
-  def counting(spotter, moment):
-    nonlocal most
-    most = max(most, len(alive))
-    return push(spotter, moment)
+  class CountedSpotter(ExpressionSpotter):
+    def __init__(self, *arguments):
+      super().__init__(*arguments)
+      alive.add(self)
 
-  alive: dict = {}
-  start = VideoSession.__init__
+    def push(self, cues):
+      nonlocal most
+      most = max(most, len(alive))
+      return super().push(cues)
 
-  def remembering(one, *args):
-    nonlocal alive
-    start(one, *args)
-    alive = one._spotters
-
-  monkeypatch.setattr(VideoSession, "__init__", remembering)
-  monkeypatch.setattr(sessions.Spotter, "push", counting)
-  run([frame(n, 10.0, [person(1 + n // 50)]) for n in range(4000)], 10.0)
-  assert most <= sessions.FORGET_SECONDS / 5 + 2
+  monkeypatch.setattr(sessions, "ExpressionSpotter", CountedSpotter)
+  run([frame(n, 10.0, [detection(1 + n // 50)]) for n in range(4000)], 10.0)
+  assert 0 < most <= sessions.FORGET_SECONDS / 5 + 2
