@@ -92,8 +92,9 @@ def describe(name: str) -> Description:
   # The instructions name the config override, which is a flag of the data command here.
   instructions = (cls.MANUAL_DOWNLOAD_INSTRUCTIONS or "").strip()
   instructions = instructions.replace(CONFIG_OVERRIDE, DATA_FLAG)
-  # Indented lines are files and commands, not sentences.
-  prose = "\n".join(line for line in instructions.splitlines() if not line.startswith(" "))
+  # Indented lines are files and commands, not sentences; a colon before them ends a sentence.
+  prose = re.sub(r":\n(?= )", ".\n", instructions)
+  prose = "\n".join(line for line in prose.splitlines() if not line.startswith(" "))
   description = " ".join(cls.DESCRIPTION.split())
   sentences = [*_split_sentences(description), *_split_sentences(" ".join(prose.split()))]
   return Description(

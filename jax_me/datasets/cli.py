@@ -264,7 +264,7 @@ def _preview(args: argparse.Namespace) -> int:
 
 def _format_check(result: DatasetCheck) -> str:
   prefixes = {"error": "ERROR  ", "warning": "warning", "note": "note   ", "ok": "ok     "}
-  lines = [f"{result.dataset} in {result.folder}", ""]
+  lines = [f"dataset: {result.dataset}", f"folder: {result.folder}", ""]
   rows = [
     (row["split"], row["class"], row["examples"], "–" if (n := row["subjects"]) is None else n)
     for row in result.classes

@@ -94,13 +94,13 @@ def draw_flow_legend() -> bytes:
   side = np.linspace(-1, 1, 121)
   right, down = np.meshgrid(side, side)
   figure = new_figure(5.0, 2.7)
-  for column, (strain, title) in enumerate(((0.0, "no strain"), (1.0, "strongest strain"))):
+  for column, (strain, title) in enumerate(((0.0, "no strain"), (1.0, "maximum strain"))):
     axes = figure.add_subplot(1, 2, column + 1)
     colours = np.stack([(right + 1) / 2, (down + 1) / 2, np.full_like(right, strain)], -1)
     axes.imshow(colours, extent=(-1, 1, 1, -1))
     axes.set_title(title, size=10, color=DARK)
-    axes.set_xticks([-1, 0, 1], ["left", "still", "right"])
-    axes.set_yticks([-1, 0, 1], ["up", "still", "down"] if column == 0 else ["", "", ""])
+    axes.set_xticks([-1, 0, 1], ["left", "zero", "right"])
+    axes.set_yticks([-1, 0, 1], ["up", "zero", "down"] if column == 0 else ["", "", ""])
     # Align the outer labels inwards, so that those of both axes do not overlap in the corners.
     across, upwards = axes.get_xticklabels(), axes.get_yticklabels()
     across[0].set_horizontalalignment("left")
