@@ -58,7 +58,7 @@ def main():
 
   calls = {"visible sites": compiled(visible_loss, *batch)}
   calls["masked dense, library conv"] = compiled(masked_dense_loss, *batch)
-  fcmae_reference._depthwise = lambda x, layer: (
+  fcmae_reference.depthwise = lambda x, layer: (
     depthwise_conv(x, layer.kernel[...]) + layer.bias[...]
   )
   calls["masked dense, jax_me conv"] = compiled(masked_dense_loss, *batch)

@@ -1,0 +1,1 @@
+"""Conversion between torch checkpoints and jax_me models."""

@@ -1,10 +1,10 @@
-"""Reads parts of a file without ever trusting a length that the file itself states."""
+"""Bounds-checked reading of a binary file whose stated lengths are not trusted."""
 
 import hashlib
 import pathlib
 from typing import IO
 
-from convert.errors import ConversionError
+from .errors import ConversionError
 
 
 class BinaryFile:

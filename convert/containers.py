@@ -1,15 +1,18 @@
-"""From what a file holds to the one state dict that is wanted.
+"""Selection of the state dict in a checkpoint's content, and checks of its arrays.
 
-T2T-ViT releases hold `state_dict_ema`, its training saves both; MAE and ConvNeXt V2 hold `model`
-(and `model_ema`), MAE-SFER's fine-tuning `model_state_dict`; many files are a bare state dict.
-Keys may carry the `module.` of DataParallel or the `_orig_mod.` of torch.compile.
+T2T-ViT releases have `state_dict_ema`, its training saves both kinds; MAE and ConvNeXt V2 have
+`model` (and `model_ema`), MAE-SFER's fine-tuning `model_state_dict`; many files are a bare state
+dict. Keys may have the prefix `module.` of DataParallel or `_orig_mod.` of torch.compile.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
-from convert.errors import ConversionError
-from convert.torch_pickle import Namespace, Tensor
+import numpy as np
+
+from .errors import ConversionError
+from .torch_pickle import Namespace, Tensor
 
 EMA_KEYS = ("state_dict_ema", "model_ema", "ema_state_dict", "ema")
 RAW_KEYS = ("state_dict", "model", "model_state_dict", "module", "net")
@@ -18,14 +21,14 @@ PREFIXES = ("module.", "_orig_mod.")
 
 @dataclasses.dataclass
 class Selection:
-  """The chosen state dict.
+  """The selected state dict.
 
   Attributes:
     tensors: {key without prefixes: Tensor}.
-    container: where it lay, such as "state_dict_ema" or "bare state dict".
+    container: its key in the file, such as "state_dict_ema", or "bare state dict".
     weights: "ema" or "raw".
-    notes: what was decided, for the report.
-    metadata: plain values beside it (epoch, arch, args.model) that help to name the model.
+    notes: decisions made, for the report.
+    metadata: other values in the file (epoch, arch, args.model) that help to identify the model.
   """
 
   tensors: dict[str, Any]
@@ -50,7 +53,7 @@ def _metadata(content: dict) -> dict[str, Any]:
 
 
 def _strip_prefixes(tensors: dict[str, Any], notes: list[str]) -> dict[str, Any]:
-  for prefix in PREFIXES * 2:  # either may be the outer one
+  for prefix in PREFIXES * 2:  # twice, as either may be the outer one
     if any(key.startswith(prefix) for key in tensors):
       stripped = {key.removeprefix(prefix): value for key, value in tensors.items()}
       if len(stripped) != len(tensors):
@@ -60,46 +63,46 @@ def _strip_prefixes(tensors: dict[str, Any], notes: list[str]) -> dict[str, Any]
   return tensors
 
 
-def select_state_dict(content: Any, *, prefer: str = "ema") -> Selection:
+def select_state_dict(content: object, *, prefer: str = "ema") -> Selection:
   """Finds the weights in an unpickled checkpoint.
 
   Args:
-    content: what the file holds (convert.torch_pickle's plain data).
-    prefer: "ema" or "raw": which to take when the file has both.
+    content: unpickled content of the file.
+    prefer: "ema" or "raw", used when the file has both.
 
   Raises:
-    ConversionError: there is no state dict, or it holds something other than arrays.
+    ConversionError: there is no state dict, or it contains values other than arrays.
   """
   if prefer not in ("ema", "raw"):
     raise ConversionError(f"weights must be 'ema' or 'raw', got {prefer!r}")
   if not isinstance(content, dict):
     raise ConversionError(
-      f"the file holds a {type(content).__name__}, not weights",
+      f"the file contains a {type(content).__name__}, not weights",
       remedy="save model.state_dict() with torch.save",
     )
-  held = [k for k in EMA_KEYS + RAW_KEYS if _is_state_dict(content.get(k))]
+  found = [k for k in EMA_KEYS + RAW_KEYS if _is_state_dict(content.get(k))]
   notes: list[str] = []
-  if held:
-    ema = [k for k in held if k in EMA_KEYS]
-    raw = [k for k in held if k in RAW_KEYS]
+  if found:
+    ema = [k for k in found if k in EMA_KEYS]
+    raw = [k for k in found if k in RAW_KEYS]
     order = ema + raw if prefer == "ema" else raw + ema
     container = order[0]
     chosen = content[container]
-    if len(held) > 1:
-      notes.append(f"the file holds {', '.join(held)}: {container} was taken")
+    if len(found) > 1:
+      notes.append(f"the file contains {', '.join(found)}: {container} was used")
   elif _is_state_dict(content):
     container, chosen = "bare state dict", content
   else:
-    shown = ", ".join(str(k)[:40] for k in list(content)[:8]) or "nothing"
+    keys = ", ".join(str(k)[:40] for k in list(content)[:8]) or "nothing"
     raise ConversionError(
-      f"the file has no state dict (it holds: {shown})",
-      remedy=f"weights are looked for under {', '.join(EMA_KEYS + RAW_KEYS)} or at the top",
+      f"the file has no state dict (it contains: {keys})",
+      remedy=f"weights are expected under {', '.join(EMA_KEYS + RAW_KEYS)} or at the top level",
     )
-  strange = [k for k, v in chosen.items() if not isinstance(k, str) or not isinstance(v, Tensor)]
-  if strange:
+  others = [k for k, v in chosen.items() if not isinstance(k, str) or not isinstance(v, Tensor)]
+  if others:
     raise ConversionError(
-      f"the state dict ({container}) holds values that are not arrays",
-      problems=[f"{str(k)[:100]}: {type(chosen[k]).__name__}" for k in strange],
+      f"the state dict ({container}) contains values that are not arrays",
+      problems=[f"{str(k)[:100]}: {type(chosen[k]).__name__}" for k in others],
     )
   return Selection(
     tensors=_strip_prefixes(chosen, notes),
@@ -108,3 +111,15 @@ def select_state_dict(content: Any, *, prefer: str = "ema") -> Selection:
     notes=notes,
     metadata=_metadata(content),
   )
+
+
+def check_arrays(arrays: Mapping[str, np.ndarray]) -> list[str]:
+  """Lists the arrays that cannot be weights: not floating point, or not finite."""
+  problems = []
+  for key, array in arrays.items():
+    if array.dtype.kind != "f":
+      problems.append(f"{key}: {array.dtype} instead of a floating-point type")
+    elif not (finite := np.isfinite(array)).all():
+      count = array.size - int(finite.sum())
+      problems.append(f"{key}: {count} of {array.size} values are not finite (NaN or inf)")
+  return problems

@@ -1,12 +1,22 @@
-"""What a conversion gives."""
+"""A converted model with its load report, and its output folder."""
 
 import dataclasses
+import os
+import pathlib
+import shutil
+import tempfile
 from typing import TYPE_CHECKING, Any
+
+from .errors import ConversionError
 
 if TYPE_CHECKING:
   from flax import nnx
 
-  from convert.report import LoadReport
+  from .load_report import LoadReport
+
+REPORT_FILE = "conversion.json"
+IMAGENET_MEAN = [0.485, 0.456, 0.406]
+IMAGENET_STD = [0.229, 0.224, 0.225]
 
 
 @dataclasses.dataclass
@@ -16,11 +26,95 @@ class Conversion:
   Attributes:
     model: the module with its weights.
     name: key of `jax_me.models.MODELS`.
-    arguments: constructor keywords, taken from the file or given.
-    report: what became of every key.
+    arguments: constructor keywords, given or inferred from the file.
+    report: outcome for every key.
   """
 
   model: "nnx.Module"
   name: str
   arguments: dict[str, Any]
   report: "LoadReport"
+
+
+def save_conversion(
+  conversion: Conversion,
+  folder: str | os.PathLike,
+  *,
+  labels: list[str] | None = None,
+  mean: list[float] | None = None,
+  std: list[float] | None = None,
+  force: bool = False,
+) -> None:
+  """Writes the model folder, including `conversion.json`, atomically.
+
+  Args:
+    conversion: result of `convert_checkpoint`.
+    folder: to be created.
+    labels: class names in the order of the logits; None numbers the classes of a classifier.
+    mean, std: per RGB channel of images in [0, 1]; None is ImageNet's, as in all original models.
+    force: replace an existing model folder.
+
+  Raises:
+    ConversionError: the folder is not empty, or the labels do not match the head.
+  """
+  from jax_me.models.model_folder import save_model, write_json
+
+  from .detection import default_arguments
+
+  target = pathlib.Path(folder).absolute()
+  check_output(target, force)
+  arguments = default_arguments(conversion.name) | conversion.arguments
+  classes = arguments.get("num_classes")
+  if labels is not None and len(labels) != classes:
+    raise ConversionError(
+      f"{len(labels)} labels are given for {classes or 'no'} classes",
+      remedy="give one name per class of the head, in the order of its logits",
+    )
+  if labels is not None and len(set(labels)) != len(labels):
+    raise ConversionError("a label is given twice")
+  report = conversion.report
+  if labels is None and classes:
+    labels = [str(number) for number in range(classes)]
+    report.notes.append("no labels were given: the classes are numbered from 0")
+  source = report.source | {
+    "detected": report.detected,
+    "weights_sha256": report.weights_sha256,
+    "fresh": [entry["path"] for entry in report.fresh],
+  }
+  target.parent.mkdir(parents=True, exist_ok=True)
+  staging = pathlib.Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+  try:
+    save_model(
+      staging / "model",
+      conversion.model,
+      name=conversion.name,
+      arguments=conversion.arguments,
+      labels=labels,
+      image_size=arguments["image_size"],
+      mean=mean or IMAGENET_MEAN,
+      std=std or IMAGENET_STD,
+      source=source,
+    )
+    write_json(staging / "model" / REPORT_FILE, report.as_dict())
+    if target.exists():
+      os.replace(target, staging / "old")
+    os.replace(staging / "model", target)
+  finally:
+    shutil.rmtree(staging, ignore_errors=True)
+
+
+def check_output(target: pathlib.Path, force: bool) -> None:
+  """Raises ConversionError unless the output folder may be written."""
+  if target.exists() and not target.is_dir():
+    raise ConversionError(f"{target} is a file", remedy="choose another --output")
+  if not target.exists() or not any(target.iterdir()):
+    return
+  if not force:
+    raise ConversionError(
+      f"{target} is not empty", remedy="choose another --output, or replace it with --force"
+    )
+  if not (target / "model.json").is_file():
+    raise ConversionError(
+      f"{target} contains something other than a model; --force replaces only model folders",
+      remedy="choose another --output",
+    )

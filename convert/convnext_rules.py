@@ -1,10 +1,11 @@
-"""Names of ConvNeXt V2 and FCMAE (facebookresearch/ConvNeXt-V2).
+"""Name rules of ConvNeXt V2 and FCMAE (facebookresearch/ConvNeXt-V2).
 
-FCMAE's own saves come from a sparse convolution library, with kernels and biases of other shapes;
-the released FCMAE files are dense and have the classifier's names without its last norm and head.
+Checkpoints saved during FCMAE training come from a sparse convolution library, with kernels and
+biases of other shapes; the released FCMAE files are dense and have the classifier's names without
+its last norm and head.
 """
 
-from convert.rules import (
+from .rules import (
   CHANNEL_TOKEN,
   CONV2D,
   GRN_ROW,
@@ -38,7 +39,7 @@ def _stem(torch: str, ours: str) -> list[Rule]:
 
 
 def _sparse_encoder(ours: str) -> list[Rule]:
-  """The sparse encoder's names, to our dense arrays under the prefix `ours`."""
+  """Rules from the sparse encoder's names to our dense arrays under the prefix `ours`."""
   rules = _stem("encoder.", ours)
   for i in (1, 2, 3):
     torch, path = f"encoder.downsample_layers.{i}", f"{ours}downsample_layers.{i}"
@@ -80,5 +81,5 @@ FCMAE_RULES = RuleTable(
   ]
 )
 
-# A sparse encoder read into the classifier, as fine-tuning does.
+# From a sparse encoder to the classifier, as in fine-tuning.
 FCMAE_TO_CONVNEXT_RULES = RuleTable([*_sparse_encoder(""), *norm("norm"), *layer("head", LINEAR)])

@@ -1,15 +1,20 @@
-"""Says what a state dict is: family, variant, and what it holds."""
+"""Detection of a state dict's model family, sizes and content, and lookup of named models."""
 
 import dataclasses
+import difflib
+import functools
+import inspect
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from convert.errors import ConversionError
+from jax_me.models import MODELS, weight_mapping
 
-# What a file can hold. The wording is the users': they ask which of MAE's files they have.
+from .errors import ConversionError
+
+# Contents of a file, in words that distinguish the files that MAE and ConvNeXt V2 published.
 CLASSIFIER = "classifier with its head (trained or fine-tuned)"
 MAE_FULL = "full MAE with decoder (pre-training or 'visualize' file)"
 MAE_ENCODER = "MAE encoder only (pre-training result without decoder or head)"
@@ -25,8 +30,8 @@ FAMILY_NAMES = {
   "fcmae": "FCMAE",
 }
 
-# Files of other projects, told by a key of theirs.
-_STRANGERS = (
+# Formats of other projects, recognised by one of their keys.
+UNSUPPORTED_FORMATS = (
   (r"layer1\.0\.conv1\.weight", "a ResNet"),
   (r"layers\.0\.blocks\.0\.attn\.relative_position_bias_table", "a Swin Transformer"),
   (r"(vit|vit_mae)?\.?encoder\.layer\.0\.attention\..*", "a ViT of the transformers library"),
@@ -37,84 +42,87 @@ _STRANGERS = (
 )
 
 
+Arguments = dict[str, Any]  # Constructor keywords.
+
+
 @dataclasses.dataclass(frozen=True)
 class Detection:
-  """What a state dict seems to be.
+  """Model family, sizes and content of a state dict.
 
   Attributes:
-    family: "t2t_vit", "vit", "mae", "convnextv2" or "fcmae"; of an encoder alone the classifier's,
-      which is what it can become.
-    content: what it holds, one of this module's phrases.
-    arguments: constructor keywords that the arrays' shapes show.
-    names: models of that family which fit; several when only the number of heads differs, the
-      most usual first; none when no named model has these sizes.
+    family: "t2t_vit", "vit", "mae", "convnextv2" or "fcmae"; for an encoder alone the family of
+      the classifier that it can be converted to.
+    content: one of this module's constants, such as CLASSIFIER or MAE_FULL.
+    arguments: constructor keywords that follow from the arrays' shapes.
+    names: models of that family with these sizes; several when only the number of heads differs,
+      the most common first; none when no named model has these sizes.
   """
 
   family: str
   content: str
-  arguments: dict[str, Any]
+  arguments: Arguments
   names: tuple[str, ...]
 
   def __str__(self) -> str:
-    known = self.arguments
+    arguments = self.arguments
     if self.names:
-      what = " or ".join(self.names)
-      known = {k: v for k, v in known.items() if k not in _STRUCTURE}
+      model = " or ".join(self.names)
+      arguments = {k: v for k, v in arguments.items() if k not in _SIZES}
     else:
-      what = f"{FAMILY_NAMES[self.family]} of unnamed sizes"
-    shown = ", ".join(f"{k}={v}" for k, v in known.items())
-    return f"{what}: {self.content}" + (f" ({shown})" if shown else "")
+      model = f"{FAMILY_NAMES[self.family]} of unnamed sizes"
+    keywords = ", ".join(f"{k}={v}" for k, v in arguments.items())
+    return f"{model}: {self.content}" + (f" ({keywords})" if keywords else "")
 
   def only_name(self) -> str:
-    """The model to build when none was named.
+    """The name of the model, when it is unambiguous.
 
     Raises:
-      ConversionError: several models fit, or none.
+      ConversionError: several models match, or none.
     """
     if len(self.names) == 1:
       return self.names[0]
     if self.names:
       raise ConversionError(
-        f"the file fits {len(self.names)} models which differ in nothing a file shows: "
+        f"the file matches {len(self.names)} models with the same array shapes: "
         f"{', '.join(self.names)}",
-        remedy="say which one it is with --model (the name)",
+        remedy="choose one with --model NAME",
       )
     raise ConversionError(
       f"the file is {self}; no named model has these sizes",
-      remedy="give the nearest model's name and its sizes, for instance --model NAME --depth 2; "
-      "the number of heads cannot be seen in a file",
+      remedy="give the name of a similar model and the sizes, for instance --model NAME --depth 2; "
+      "the number of heads cannot be inferred from a file",
     )
 
-  def other_sizes(self, sizes: Mapping[str, Any]) -> str:
-    """How to name the file's sizes where they differ from a model's; "" when none do."""
+  def size_flags(self, sizes: Mapping[str, object]) -> str:
+    """Advice that lists the flags of the file's sizes that differ from `sizes`; "" when none do."""
     differ = [
       f"--{k} {','.join(map(str, v)) if isinstance(v, list) else v}"
       for k, v in self.arguments.items()
-      if k in _STRUCTURE and _comparable(sizes.get(k)) != _comparable(v)
+      if k in _SIZES and _comparable(sizes.get(k)) != _comparable(v)
     ]
     if not differ:
       return ""
-    named = f"name {' or '.join(self.names)}, or " if self.names else ""
-    return f"{named}give the sizes that the file shows: {' '.join(differ)}"
+    name = f"use --model {' or '.join(self.names)}, or " if self.names else ""
+    return f"{name}give the sizes of the file: {' '.join(differ)}"
 
 
-class _Unknown(Exception):
-  """The array that would show a size is missing or misshapen; matching will list it."""
+class _UnknownSizeError(Exception):
+  """The array that determines a size is missing or has a wrong rank; matching reports it."""
 
 
-def _known(**arguments: Callable[[], Any]) -> dict[str, Any]:
-  """The arguments that the file does show."""
-  known = {}
-  for name, look in arguments.items():
+def _inferred(**arguments: Callable[[], Any]) -> Arguments:
+  """The arguments whose functions find their sizes in the file."""
+  inferred = {}
+  for name, infer in arguments.items():
     try:
-      known[name] = look()
-    except _Unknown:
+      inferred[name] = infer()
+    except _UnknownSizeError:
       continue
-  return known
+  return inferred
 
 
 class _Shapes:
-  """Looks sizes up in a state dict."""
+  """Sizes of the arrays of a state dict."""
 
   def __init__(self, arrays: Mapping[str, np.ndarray]):
     self.arrays = arrays
@@ -122,15 +130,15 @@ class _Shapes:
   def of(self, key: str, rank: int) -> tuple[int, ...]:
     shape = np.shape(self.arrays[key]) if key in self.arrays else ()
     if len(shape) != rank or 0 in shape:
-      raise _Unknown
+      raise _UnknownSizeError
     return shape
 
   def any(self, pattern: str) -> bool:
-    """Whether some key begins like the regular expression."""
+    """Whether the regular expression matches the start of some key."""
     return any(re.match(pattern, key) for key in self.arrays)
 
   def count(self, pattern: str) -> int:
-    """How many numbers follow each other from 0 in the keys that begin like `pattern`."""
+    """Number of consecutive indices from 0 in the group of `pattern`, over all keys."""
     numbers = {int(m.group(1)) for key in self.arrays if (m := re.match(pattern, key))}
     return next(i for i in range(len(numbers) + 1) if i not in numbers)
 
@@ -140,44 +148,45 @@ class _Shapes:
     return self.of("head.bias", 1)[0]
 
   def grid(self) -> int:
-    """Patches along a side, from the position table; the class token has a row of its own."""
+    """Patches along a side, from the position table (its first row is the class token's)."""
     tokens = self.of("pos_embed", 3)[1] - 1
     side = round(max(tokens, 0) ** 0.5)
     if side < 1 or side * side != tokens:
-      raise _Unknown
+      raise _UnknownSizeError
     return side
 
   def mlp_ratio(self) -> float:
-    # The second layer: the first one of the ghost backbone is narrower than the hidden width.
+    # From the second layer: the first one of the ghost backbone is narrower than the hidden width.
     dim, hidden = self.of("blocks.0.mlp.fc2.weight", 2)
     return hidden / dim
 
 
 def detect(arrays: Mapping[str, np.ndarray]) -> Detection:
-  """Says what a state dict seems to be, from its keys and shapes alone.
+  """Detects family, sizes and content of a state dict from its keys and shapes.
 
   Args:
     arrays: {torch key: array in torch's layout}.
 
   Raises:
-    ConversionError: no family of ours, with what it may be instead.
+    ConversionError: unsupported family; the message names the format if it is recognised.
   """
   shapes = _Shapes(arrays)
-  for sign, describe in _FAMILIES:
-    if shapes.any(sign):
+  for pattern, describe in _FAMILIES:
+    if shapes.any(pattern):
       return describe(shapes)
-  seems = next((name for sign, name in _STRANGERS if shapes.any(rf"{sign}\Z")), "")
-  shown = ", ".join(k[:60] for k in list(arrays)[:4]) or "no keys at all"
+  formats = (name for pattern, name in UNSUPPORTED_FORMATS if shapes.any(rf"{pattern}\Z"))
+  other = next(formats, "")
+  keys = ", ".join(k[:60] for k in list(arrays)[:4]) or "no keys at all"
   raise ConversionError(
     "the file is none of T2T-ViT, ViT, MAE, ConvNeXt V2 or FCMAE"
-    + (f"; it seems to be {seems}" if seems else "")
-    + f" (its keys begin with: {shown})",
-    remedy="give a checkpoint of one of these families, as its original project saves it",
+    + (f"; it seems to be {other}" if other else "")
+    + f" (its first keys: {keys})",
+    remedy="give a checkpoint of one of these families, as saved by its original project",
   )
 
 
 def _describe_vit(shapes: _Shapes) -> Detection:
-  arguments = _known(
+  arguments = _inferred(
     patch_size=lambda: shapes.of("patch_embed.proj.weight", 4)[2],
     embed_dim=lambda: shapes.of("patch_embed.proj.weight", 4)[0],
     depth=lambda: shapes.count(r"blocks\.(\d+)\."),
@@ -185,23 +194,23 @@ def _describe_vit(shapes: _Shapes) -> Detection:
     image_size=lambda: shapes.grid() * shapes.of("patch_embed.proj.weight", 4)[2],
   )
   if shapes.any(r"decoder_|mask_token"):
-    arguments |= _known(
+    arguments |= _inferred(
       decoder_embed_dim=lambda: shapes.of("decoder_embed.weight", 2)[0],
       decoder_depth=lambda: shapes.count(r"decoder_blocks\.(\d+)\."),
     )
-    return _named("mae", MAE_FULL, arguments)
+    return _detection("mae", MAE_FULL, arguments)
   if not shapes.any(r"head\.|fc_norm\."):
-    return _named("vit", MAE_ENCODER, arguments)
-  arguments |= _known(num_classes=shapes.classes)
+    return _detection("vit", MAE_ENCODER, arguments)
+  arguments |= _inferred(num_classes=shapes.classes)
   if shapes.any(r"(fc_)?norm\."):
     arguments["global_pool"] = shapes.any(r"fc_norm\.")
-  return _named("vit", CLASSIFIER, arguments)
+  return _detection("vit", CLASSIFIER, arguments)
 
 
 def _describe_t2t(shapes: _Shapes) -> Detection:
   module = "tokens_to_token.attention1"
   performer = shapes.any(r"tokens_to_token\.attention\d\.(w\Z|kqv\.)")
-  arguments = _known(
+  arguments = _inferred(
     embed_dim=lambda: shapes.of("cls_token", 3)[2],
     mlp_ratio=shapes.mlp_ratio,
     image_size=lambda: shapes.grid() * 16,
@@ -217,18 +226,18 @@ def _describe_t2t(shapes: _Shapes) -> Detection:
   backbone = next((name for part, name in backbones if shapes.any(rf"blocks\..*{part}")), "plain")
   arguments["backbone"] = backbone
   if backbone == "dense":
-    arguments |= _known(
+    arguments |= _inferred(
       block_config=lambda: _dense_stages(shapes),
       growth_rate=lambda: shapes.of("blocks.0.dense_linear.weight", 2)[0],
     )
   else:
     arguments["depth"] = shapes.count(r"blocks\.(\d+)\.")
   arguments |= {"token_labeling": True} if shapes.any(r"aux_head\.") else {}
-  return _named("t2t_vit", CLASSIFIER, arguments)
+  return _detection("t2t_vit", CLASSIFIER, arguments)
 
 
 def _dense_stages(shapes: _Shapes) -> list[int]:
-  """How many blocks stand between the transitions of a dense backbone."""
+  """Number of blocks of each stage of a dense backbone; stages are separated by transitions."""
   stages = [0]
   for number in range(shapes.count(r"blocks\.(\d+)\.")):
     if f"blocks.{number}.linear.weight" in shapes.arrays:
@@ -238,8 +247,8 @@ def _dense_stages(shapes: _Shapes) -> list[int]:
   return stages
 
 
-def _convnext_sizes(shapes: _Shapes, prefix: str, pointwise: str) -> dict[str, Any]:
-  return _known(
+def _convnext_sizes(shapes: _Shapes, prefix: str, pointwise: str) -> Arguments:
+  return _inferred(
     depths=lambda: [shapes.count(rf"{re.escape(prefix)}stages\.{i}\.(\d+)\.") for i in range(4)],
     dims=lambda: [shapes.of(f"{prefix}stages.{i}.0.{pointwise}.weight", 2)[1] for i in range(4)],
   )
@@ -249,23 +258,23 @@ def _describe_convnext(shapes: _Shapes) -> Detection:
   if not shapes.any(r".*\.grn\."):
     raise ConversionError(
       "the file seems to be ConvNeXt V1 (it has no global response normalisation)",
-      remedy="take the ConvNeXt V2 checkpoint of the same size",
+      remedy="use the ConvNeXt V2 checkpoint of the same size",
     )
   arguments = _convnext_sizes(shapes, "", "pwconv1")
   if not shapes.any(r"(head|norm)\."):
-    return _named("convnextv2", FCMAE_DENSE, arguments)
-  return _named("convnextv2", CLASSIFIER, arguments | _known(num_classes=shapes.classes))
+    return _detection("convnextv2", FCMAE_DENSE, arguments)
+  return _detection("convnextv2", CLASSIFIER, arguments | _inferred(num_classes=shapes.classes))
 
 
 def _describe_fcmae(shapes: _Shapes) -> Detection:
-  sizes = _convnext_sizes(shapes, "encoder.", "pwconv1.linear") | _known(
+  sizes = _convnext_sizes(shapes, "encoder.", "pwconv1.linear") | _inferred(
     decoder_embed_dim=lambda: shapes.of("proj.weight", 4)[0],
     decoder_depth=lambda: shapes.count(r"decoder\.(\d+)\."),
   )
-  return _named("fcmae", FCMAE_SPARSE, sizes)
+  return _detection("fcmae", FCMAE_SPARSE, sizes)
 
 
-# How some key begins, asked in this order, and who describes the file.
+# Pattern of a key and the function that describes the file; the first match is used.
 _FAMILIES: tuple[tuple[str, Callable[[_Shapes], Detection]], ...] = (
   (r"tokens_to_token\.", _describe_t2t),
   (r"encoder\.downsample_layers\.", _describe_fcmae),
@@ -274,8 +283,8 @@ _FAMILIES: tuple[tuple[str, Callable[[_Shapes], Detection]], ...] = (
 )
 
 
-# Keywords that are part of a model's name; the others may differ without changing it.
-_STRUCTURE = (
+# Keywords that a model's name determines; the others may differ under the same name.
+_SIZES = (
   "patch_size",
   "embed_dim",
   "depth",
@@ -292,17 +301,14 @@ _STRUCTURE = (
 )
 
 
-def _named(family: str, content: str, arguments: dict[str, Any]) -> Detection:
+def _detection(family: str, content: str, arguments: Arguments) -> Detection:
   """The detection with every named model of the family that has these sizes."""
-  from convert.named_models import family_of, sizes
-  from jax_me.models import MODELS
-
-  shown = {k: _comparable(v) for k, v in arguments.items() if k in _STRUCTURE}
+  sizes = {k: _comparable(v) for k, v in arguments.items() if k in _SIZES}
   names = [
     name
     for name in MODELS
     if family_of(name) == family
-    and all(_comparable(sizes(name).get(k)) == v for k, v in shown.items())
+    and all(_comparable(default_arguments(name).get(k)) == v for k, v in sizes.items())
   ]
   return Detection(family, content, arguments, tuple(names))
 
@@ -311,3 +317,31 @@ def _comparable(value: Any) -> Any:
   if isinstance(value, float):
     return round(value, 3)
   return tuple(value) if isinstance(value, list) else value
+
+
+def family_of(name: str) -> str:
+  """Family of a named model.
+
+  Raises:
+    ConversionError: no such model.
+  """
+  if name not in MODELS:
+    similar = difflib.get_close_matches(name, MODELS, n=3)
+    raise ConversionError(
+      f"unknown model {name!r}", remedy=f"choose one of {', '.join(similar or sorted(MODELS))}"
+    )
+  return weight_mapping.family_of(name)
+
+
+@functools.cache
+def default_arguments(name: str) -> Arguments:
+  """Every constructor keyword of a named model with its default value."""
+  constructor: Callable = MODELS[name]
+  preset: Arguments = {}
+  while isinstance(constructor, functools.partial):
+    preset = constructor.keywords | preset
+    constructor = constructor.func
+  target = constructor.__init__ if inspect.isclass(constructor) else constructor
+  parameters = inspect.signature(target).parameters.values()
+  defaults = {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
+  return defaults | preset

@@ -1,8 +1,8 @@
-"""The one error of this room."""
+"""The error raised for checkpoints that cannot be converted."""
 
 from collections.abc import Sequence
 
-# A wrong file can have a problem per key; the count is always told, the list is kept readable.
+# A wrong file can have a problem per key: the message lists the first ones and gives the count.
 _LISTED = 40
 
 
@@ -11,8 +11,9 @@ class ConversionError(ValueError):
 
   Attributes:
     reason: what is wrong, in one sentence.
-    problems: every single problem found (key by key), empty when the reason says it all.
+    problems: all problems found, one per key; empty when the reason is complete.
     remedy: what the user can do about it.
+    file: path of the checkpoint, "" when unknown.
   """
 
   def __init__(
@@ -26,12 +27,12 @@ class ConversionError(ValueError):
     lines = [f"{self.file}: {self.reason}" if self.file else self.reason]
     lines += [f"  - {problem}" for problem in self.problems[:_LISTED]]
     if len(self.problems) > _LISTED:
-      lines.append(f"  - ... and {len(self.problems) - _LISTED} more of these")
+      lines.append(f"  - ... and {len(self.problems) - _LISTED} more")
     if self.remedy:
       lines.append(f"Remedy: {self.remedy}")
     return "\n".join(lines)
 
   def in_file(self, file: str) -> "ConversionError":
-    """The same error with the file's name, when it does not have one yet."""
+    """This error with the file's name added, unless it has one already."""
     self.file = self.file or file
     return self

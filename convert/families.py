@@ -1,25 +1,26 @@
-"""What conversion needs to know about each family beside its names: head, tables, relatives."""
+"""Conversion settings of each model family: name rules, head, position tables, weight mapping."""
 
 import dataclasses
 from collections.abc import Callable, Collection
 
-from convert import detection as found
-from convert.convnext_rules import CONVNEXT_RULES, FCMAE_RULES, FCMAE_TO_CONVNEXT_RULES
-from convert.rules import RuleTable
-from convert.t2t_rules import t2t_rules
-from convert.vit_rules import MAE_RULES, VIT_RULES
-from jax_me.models import weight_mapping
+from jax_me.models.weight_mapping import WeightMapping, find_mapping
+
+from .convnext_rules import CONVNEXT_RULES, FCMAE_RULES, FCMAE_TO_CONVNEXT_RULES
+from .detection import FCMAE_DENSE, FCMAE_SPARSE, MAE_ENCODER, Detection
+from .rules import RuleTable
+from .t2t_rules import t2t_rules
+from .vit_rules import MAE_RULES, VIT_RULES
 
 
 @dataclasses.dataclass(frozen=True)
 class Family:
-  """One model family.
+  """Conversion settings of one model family.
 
   Attributes:
-    rules: gives the table of names for a collection of names of either side.
-    container: where the original project expects the state dict in a file.
-    head: key prefixes of what `num_classes` replaces.
-    positions: keys of tables that `image_size` resizes.
+    rules: returns the table of names for a collection of torch keys or of our paths.
+    container: key of the state dict in checkpoints of the original project.
+    head: key prefixes of the parameters that `num_classes` replaces.
+    positions: keys of the tables that `image_size` resizes.
     inferred: constructor keywords that are taken from the file unless given.
   """
 
@@ -58,21 +59,28 @@ FAMILIES: dict[str, Family] = {
 }
 
 
-def passage(detected: found.Detection, family: str) -> weight_mapping.Passage | None:
-  """What a file gives a model of a family; None when the two do not go together."""
-  encoders = {found.MAE_ENCODER: "mae", found.FCMAE_DENSE: "fcmae"}
+def mapping_to(detected: Detection, family: str) -> WeightMapping | None:
+  """Mapping from a file to a model of a family; None when they are incompatible."""
+  encoders = {MAE_ENCODER: "mae", FCMAE_DENSE: "fcmae"}
   origin = encoders.get(detected.content, detected.family)
   if detected.content in encoders and family == origin:
-    return None  # an encoder alone does not make a masked autoencoder
+    return None  # An encoder alone is not a masked autoencoder.
   if origin == family == "vit":
-    return (
-      weight_mapping.Passage()
-    )  # the file says where its norm stands: nothing is left to choose
-  return weight_mapping.passage(origin, family)
+    return WeightMapping()  # global_pool is inferred from the file: the same norm on both sides.
+  return find_mapping(origin, family)
 
 
 def rules_for(content: str, family: str, paths: Collection[str]) -> RuleTable:
-  """The table that reads a file of some content into a model with these paths."""
-  if content == found.FCMAE_SPARSE and family == "convnextv2":
+  """Table of names from a file to a model.
+
+  Args:
+    content: content of the file, see `Detection`.
+    family: of the model.
+    paths: the model's parameter paths.
+
+  Returns:
+    The rules.
+  """
+  if content == FCMAE_SPARSE and family == "convnextv2":
     return FCMAE_TO_CONVNEXT_RULES
   return FAMILIES[family].rules(paths)

@@ -1,4 +1,4 @@
-"""Writes a model of ours as a torch checkpoint that the original code loads strictly.
+"""Export of a model folder as a torch checkpoint that the original code loads strictly.
 
 python -m convert.flax_to_torch --checkpoint checkpoints/t2t14 --output t2t14.pth
 """
@@ -10,7 +10,7 @@ import sys
 import tempfile
 from typing import TYPE_CHECKING, Any
 
-from convert.errors import ConversionError
+from .errors import ConversionError
 
 if TYPE_CHECKING:
   import numpy as np
@@ -18,56 +18,56 @@ if TYPE_CHECKING:
 
 
 def torch_arrays(model: "nnx.Module", name: str) -> "dict[str, np.ndarray]":
-  """{torch key: array in torch's layout} of a model, all of it.
+  """All arrays of a model as {torch key: array in torch's layout}.
 
   Args:
-    model: module of ours.
-    name: key of `jax_me.models.MODELS` it was built by.
+    model: a jax_me module.
+    name: its key in `jax_me.models.MODELS`.
 
   Raises:
-    ConversionError: the name is unknown, or an array of the model has no name in the original.
+    ConversionError: unknown name, or an array that the original code does not have.
   """
   import numpy as np
 
-  from convert.families import FAMILIES
-  from convert.module_arrays import model_arrays
-  from convert.named_models import family_of
+  from .detection import family_of
+  from .families import FAMILIES
+  from .module_arrays import model_arrays
 
-  held = model_arrays(model)
-  rules = FAMILIES[family_of(name)].rules(held)
+  ours = model_arrays(model)
+  rules = FAMILIES[family_of(name)].rules(ours)
   arrays: dict[str, Any] = {}
   problems = []
-  for path, value in held.items():
+  for path, value in ours.items():
     rule = rules.key_of(path)
     if rule is None:
-      problems.append(f"{path} {list(value.shape)}: has no name in the original")
+      problems.append(f"{path} {list(value.shape)}: does not exist in the original")
     else:
       key, transform = rule
       arrays[key] = np.array(transform.to_torch(value), order="C")
   if problems:
-    raise ConversionError(f"the model is not {name} as the original has it", problems=problems)
+    raise ConversionError(f"the model does not match the original's {name}", problems=problems)
   return arrays
 
 
 def write_torch_checkpoint(
   model: "nnx.Module", name: str, path: str | os.PathLike, *, force: bool = False
 ) -> int:
-  """Writes a torch file with the model's state dict under the original's key.
+  """Writes a torch file with the model's state dict under the original project's key.
 
   Args:
-    model: module of ours.
-    name: key of `jax_me.models.MODELS` it was built by.
-    path: file to write; it appears whole or not at all.
-    force: replace a file that is already there.
+    model: a jax_me module.
+    name: its key in `jax_me.models.MODELS`.
+    path: file to write (atomically).
+    force: replace an existing file.
 
   Returns:
     Number of arrays written.
 
   Raises:
-    ConversionError: torch is missing, the file exists, or the model has no form in torch.
+    ConversionError: torch is missing, the file exists, or the model cannot be expressed in torch.
   """
-  from convert.families import FAMILIES
-  from convert.named_models import family_of
+  from .detection import family_of
+  from .families import FAMILIES
 
   try:
     import torch
@@ -90,16 +90,16 @@ def write_torch_checkpoint(
   return len(state)
 
 
-def main(argv: list[str] | None = None) -> int:
-  """The command; 0 when the file was written, 1 with one message when it was not."""
-  parser = argparse.ArgumentParser(
-    prog="python -m convert.flax_to_torch",
-    description="Writes a model folder as a torch checkpoint of the original project.",
-  )
+def configure(parser: argparse.ArgumentParser) -> None:
+  """Adds the command's description and options."""
+  parser.description = "Writes a model folder as a torch checkpoint of the original project."
   parser.add_argument("--checkpoint", required=True, metavar="DIR", help="model folder or workdir")
   parser.add_argument("--output", required=True, metavar="FILE", help="torch file to write")
-  parser.add_argument("--force", action="store_true", help="replace a file at --output")
-  args = parser.parse_args(argv)
+  parser.add_argument("--force", action="store_true", help="replace an existing file")
+
+
+def run(args: argparse.Namespace) -> int:
+  """Exports the model; returns 0, or 1 after printing an error when nothing was written."""
   from jax_me.models.model_folder import SavedModelError, load_model
 
   try:
@@ -110,6 +110,13 @@ def main(argv: list[str] | None = None) -> int:
     return 1
   print(f"{saved.name}: {count} arrays written to {args.output}")
   return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+  """Command line `python -m convert.flax_to_torch`; returns the exit status."""
+  parser = argparse.ArgumentParser(prog=f"python -m {__spec__.name}")
+  configure(parser)
+  return run(parser.parse_args(argv))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Matches the arrays of a file with the arrays of a model: every key on both sides is settled."""
+"""Matching of a file's arrays with a model's arrays; every key on both sides is accounted for."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -6,20 +6,21 @@ from typing import Any
 
 import numpy as np
 
-from convert.errors import ConversionError
-from convert.families import Family
-from convert.rules import COPY, RuleTable, Transform
 from jax_me.models.positions import resize_positions
-from jax_me.models.weight_mapping import Passage
+from jax_me.models.weight_mapping import WeightMapping
+
+from .errors import ConversionError
+from .families import Family
+from .rules import COPY, RuleTable, Transform
 
 
 @dataclasses.dataclass
 class Match:
-  """The outcome, in the words of the load report.
+  """Result of `match_arrays`.
 
   Attributes:
-    values: {path: array in our layout} of everything the file gives.
-    loaded, dropped, fresh: see LoadReport.
+    values: {path: array in our layout} of the model's arrays that the file provides.
+    loaded, dropped, fresh: see `LoadReport`.
   """
 
   values: dict[str, np.ndarray]
@@ -33,40 +34,43 @@ def match_arrays(
   targets: Mapping[str, Sequence[int]],
   family: Family,
   rules: RuleTable,
-  way: Passage,
+  mapping: WeightMapping,
   *,
   new_head: str = "",
   resize: bool = False,
   problems: Sequence[str] = (),
 ) -> Match:
-  """Settles every key of the file and every array of the model.
+  """Assigns every key of the file and every array of the model.
 
   Args:
     arrays: {torch key: array}.
     targets: {path: shape} of the model's arrays.
     family: of the model.
-    rules: from the file's names to the model's.
-    way: what the file's content leaves out and lacks on purpose.
-    new_head: why the head starts afresh; empty when the file's head is to be loaded.
+    rules: table from the file's keys to the model's paths.
+    mapping: parameters that the file's content omits or has in excess on purpose.
+    new_head: reason for a fresh head; empty when the file's head is to be loaded.
     resize: whether position tables may be resized to the model's image size.
-    problems: found before; listed with those found here.
+    problems: found earlier; reported together with those found here.
+
+  Returns:
+    The values to load and an entry for every key on both sides.
 
   Raises:
-    ConversionError: all that is missing, unexpected or of the wrong shape, in one list.
+    ConversionError: missing or unexpected keys, or wrong shapes; all of them are listed.
   """
   match = Match({}, [], [], [])
   problems = list(problems)
-  settled: set[str] = set()
+  handled: set[str] = set()
   for path, shape in targets.items():
     rule = rules.key_of(path)
     if rule is None:
-      problems.append(f"{path} {list(shape)}: the model's array has no rule (a fault of jax_me)")
+      problems.append(f"{path} {list(shape)}: the model's array has no rule (a bug in jax_me)")
       continue
     key, transform = rule
-    settled.add(key)
+    handled.add(key)
     reason = new_head if new_head and key.startswith(family.head) else ""
     if key not in arrays:
-      reason = reason or _reason(key, way.fresh)
+      reason = reason or _reason(key, mapping.fresh)
       if reason:
         match.fresh.append({"path": path, "shape": list(shape), "reason": reason})
       else:
@@ -78,23 +82,23 @@ def match_arrays(
       may_resize = resize and key in family.positions
       _load(match, problems, arrays[key], key, path, tuple(shape), transform, may_resize)
   for key, array in arrays.items():
-    if key in settled:
+    if key in handled:
       continue
-    reason = _reason(key, way.dropped)
+    reason = _reason(key, mapping.dropped)
     if not reason and new_head and key.startswith(family.head):
       reason = new_head
     if reason:
       match.dropped.append({"key": key, "shape": list(array.shape), "reason": reason})
     else:
-      problems.append(f"{key} {list(array.shape)}: unexpected, the model has no place for it")
+      problems.append(f"{key} {list(array.shape)}: unexpected, the model has no such array")
   if problems:
     raise ConversionError(
-      f"{len(problems)} problems between the file and the model",
+      f"{len(problems)} mismatches between the file and the model",
       problems=problems,
-      remedy="choose the model the file was made for (--model), with its sizes",
+      remedy="choose the model that the file was saved from (--model), with its sizes",
     )
   order = {key: number for number, key in enumerate(arrays)}
-  match.loaded.sort(key=lambda entry: order[entry["key"]])  # as the file has them
+  match.loaded.sort(key=lambda entry: order[entry["key"]])  # in the order of the file
   return match
 
 
@@ -112,11 +116,11 @@ def _load(
   transform: Transform,
   may_resize: bool,
 ) -> None:
-  """Moves one array into place, or notes why it does not fit."""
+  """Adds one array to the match, or the mismatch of its shape to the problems."""
   expected = transform.torch_shape(shape)
   how = [] if key == path else ["renamed"]
   how += [] if transform is COPY else ["transposed"]
-  if may_resize and array.shape != expected and _is_table(array.shape, expected):
+  if may_resize and array.shape != expected and _is_position_table(array.shape, expected):
     value = resize_positions(array, round((expected[1] - 1) ** 0.5))
     how.append("resized")
   elif array.shape != expected:
@@ -136,7 +140,7 @@ def _load(
   )
 
 
-def _is_table(shape: tuple[int, ...], expected: tuple[int, ...]) -> bool:
-  """Same width, and a square grid behind a class token."""
+def _is_position_table(shape: tuple[int, ...], expected: tuple[int, ...]) -> bool:
+  """Whether the shape is a class token and a square grid, in the expected width."""
   side = round((shape[1] - 1) ** 0.5) if len(shape) == 3 and shape[1] > 1 else 0
   return side > 0 and side * side == shape[1] - 1 and (shape[0], shape[2]) == (1, expected[2])

@@ -1,8 +1,8 @@
-"""Rules between torch's names and ours, read in both directions.
+"""Bidirectional rules between torch keys and jax_me parameter paths.
 
-A rule is one line of a table: torch key, our path, how the array changes. `{0}`, `{1}` stand for
-numbers that are the same on both sides. Each template becomes an anchored regular expression with
-everything but the numbers escaped, so a rule matches exactly what it says.
+A rule is one line of a table: torch key, our path, transform of the array. `{0}`, `{1}` are numbers
+that are equal on both sides. Each template is compiled to an anchored regular expression in which
+everything but the numbers is escaped, so a rule matches nothing else.
 """
 
 import dataclasses
@@ -11,19 +11,19 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from convert.errors import ConversionError
+from .errors import ConversionError
 
 
 @dataclasses.dataclass(frozen=True)
 class Transform:
-  """How an array changes on the way from torch, and on the way back."""
+  """Layout change of an array between torch and jax_me, in both directions."""
 
   name: str
   from_torch: Callable[[np.ndarray], np.ndarray]
   to_torch: Callable[[np.ndarray], np.ndarray]
 
   def torch_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
-    """Shape on torch's side of an array that has `shape` on ours."""
+    """Shape in torch of an array that has `shape` in jax_me."""
     return self.to_torch(np.broadcast_to(np.float32(0), tuple(shape))).shape
 
 
@@ -32,12 +32,12 @@ def _same(array: np.ndarray) -> np.ndarray:
 
 
 def _checked_rank(rank: int, change: Callable[[np.ndarray], np.ndarray]):
-  """`change` for arrays of this rank; another rank stays as it is and fails by its shape."""
+  """`change` for arrays of this rank; others pass unchanged and fail the shape check."""
   return lambda array: change(array) if array.ndim == rank else array
 
 
 def _square(count: int) -> int:
-  """Side of a square kernel stored flat; 1 when it is not square (fails by its shape)."""
+  """Side of a square kernel stored flat; 1 when not square (fails the shape check)."""
   side = round(count**0.5)
   return side if side * side == count else 1
 
@@ -52,11 +52,11 @@ def _sparse_to_torch(array: np.ndarray) -> np.ndarray:
   return array.swapaxes(0, 1).reshape(-1, *array.shape[2:])
 
 
-# Tables, tokens, norms, biases: the same array on both sides.
+# Tables, tokens, norms, biases: the same layout on both sides.
 COPY = Transform("COPY", _same, _same)
 # [out, in] <-> [in, out].
 LINEAR = Transform("LINEAR", _checked_rank(2, np.transpose), _checked_rank(2, np.transpose))
-# [out, in, h, w] <-> [h, w, in, out]; a depthwise kernel [C, 1, h, w] <-> [h, w, 1, C] likewise.
+# [out, in, h, w] <-> [h, w, in, out]; depthwise [C, 1, h, w] <-> [h, w, 1, C].
 CONV2D = Transform(
   "CONV2D",
   _checked_rank(4, lambda a: a.transpose(2, 3, 1, 0)),
@@ -79,7 +79,7 @@ ROW = Transform("ROW", _checked_rank(2, lambda a: a.reshape(-1)), lambda a: a.re
 GRN_ROW = Transform(
   "GRN_ROW", _checked_rank(2, lambda a: a[None, None]), _checked_rank(4, lambda a: a[0, 0])
 )
-# [1, C, 1, 1] <-> [1, 1, 1, C] (a token of a dense decoder).
+# [1, C, 1, 1] <-> [1, 1, 1, C] (mask token of a dense decoder).
 CHANNEL_TOKEN = Transform(
   "CHANNEL_TOKEN",
   _checked_rank(4, lambda a: a.transpose(0, 2, 3, 1)),
@@ -112,23 +112,23 @@ class Rule:
 
 
 class RuleTable:
-  """The rules of one family; every name has at most one rule in each direction."""
+  """Rules of one family; a name matches at most one rule in each direction."""
 
   def __init__(self, rules: Iterable[Rule]):
     self.rules = list(rules)
 
   def path_of(self, key: str) -> tuple[str, Transform] | None:
-    """Our path and the transform of a torch key; None when no rule matches."""
+    """Path and transform of a torch key; None when no rule matches."""
     found = [(r, m) for r in self.rules if (m := r.torch_pattern.match(key))]
-    return self._one(key, [(_filled(r.path, m), r.transform) for r, m in found])
+    return self._single(key, [(_substitute(r.path, m), r.transform) for r, m in found])
 
   def key_of(self, path: str) -> tuple[str, Transform] | None:
-    """The torch key and the transform of one of our paths; None when no rule matches."""
+    """Torch key and transform of a path; None when no rule matches."""
     found = [(r, m) for r in self.rules if (m := r.path_pattern.match(path))]
-    return self._one(path, [(_filled(r.torch, m), r.transform) for r, m in found])
+    return self._single(path, [(_substitute(r.torch, m), r.transform) for r, m in found])
 
   @staticmethod
-  def _one(name: str, found: list[tuple[str, Transform]]) -> tuple[str, Transform] | None:
+  def _single(name: str, found: list[tuple[str, Transform]]) -> tuple[str, Transform] | None:
     if len(found) > 1:
       raise ConversionError(
         f"{name} matches {len(found)} rules: {', '.join(target for target, _ in found)}"
@@ -136,20 +136,30 @@ class RuleTable:
     return found[0] if found else None
 
 
-def _filled(template: str, match: re.Match[str]) -> str:
+def _substitute(template: str, match: re.Match[str]) -> str:
   return re.sub(r"\{(\d)\}", lambda m: match.group(f"n{m.group(1)}"), template)
 
 
 def layer(
   name: str, transform: Transform, *, ours: str | None = None, bias: bool = True
 ) -> list[Rule]:
-  """Rules of a linear or convolution layer: `weight` is our `kernel`."""
+  """Rules of a linear or convolution layer: torch's `weight` is our `kernel`.
+
+  Args:
+    name: prefix of the torch keys.
+    transform: of the kernel.
+    ours: prefix of our paths when it differs.
+    bias: whether the layer has a bias.
+
+  Returns:
+    One rule per array.
+  """
   ours = ours or name
   rules = [Rule(f"{name}.weight", f"{ours}.kernel", transform)]
   return rules + [Rule(f"{name}.bias", f"{ours}.bias")] * bias
 
 
 def norm(name: str, *, ours: str | None = None) -> list[Rule]:
-  """Rules of a layer norm: `weight` is our `scale`."""
+  """Rules of a layer norm: torch's `weight` is our `scale`."""
   ours = ours or name
   return [Rule(f"{name}.weight", f"{ours}.scale"), Rule(f"{name}.bias", f"{ours}.bias")]

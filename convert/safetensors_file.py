@@ -1,12 +1,12 @@
-"""Reads safetensors files: a JSON header of names, types, shapes and places, then the bytes."""
+"""Reader of safetensors files: a JSON header of names, types, shapes and offsets, then the data."""
 
 import json
 from collections.abc import Callable
 from typing import Any
 
-from convert.binary_file import BinaryFile
-from convert.errors import ConversionError
-from convert.torch_pickle import ITEM_SIZE, MAX_DIMENSIONS, Storage, Tensor
+from .binary_file import BinaryFile
+from .errors import ConversionError
+from .torch_pickle import ITEM_SIZE, MAX_DIMENSIONS, Storage, Tensor
 
 MAX_HEADER = 16 * 2**20
 _DTYPES = {

@@ -1,9 +1,9 @@
-"""Names of T2T-ViT in all its variants (yitu-opensource/T2T-ViT)."""
+"""Name rules of T2T-ViT in all its variants (yitu-opensource/T2T-ViT)."""
 
 from collections.abc import Collection
 
-from convert.rules import CONV1D, LINEAR, Rule, RuleTable, layer, norm
-from convert.vit_rules import transformer_block
+from .rules import CONV1D, LINEAR, Rule, RuleTable, layer, norm
+from .vit_rules import transformer_block
 
 
 def _token_module(prefix: str, performer: bool) -> list[Rule]:
@@ -25,7 +25,7 @@ def _token_module(prefix: str, performer: bool) -> list[Rule]:
 
 
 _BLOCK = "blocks.{0}"
-_REST = [
+_SHARED_RULES = [
   Rule("cls_token", "cls_token"),
   Rule("pos_embed", "pos_embed"),
   *layer("tokens_to_token.project", LINEAR),
@@ -50,13 +50,16 @@ _REST = [
 
 def _table(performer: bool) -> RuleTable:
   modules = (_token_module(f"tokens_to_token.attention{n}", performer) for n in (1, 2))
-  return RuleTable([*_REST, *(rule for module in modules for rule in module)])
+  return RuleTable([*_SHARED_RULES, *(rule for module in modules for rule in module)])
 
 
 _PERFORMER, _TRANSFORMER = _table(True), _table(False)
 
 
 def t2t_rules(names: Collection[str]) -> RuleTable:
-  """The table for a model or file with these names: the two kinds of token module name their
-  MLPs differently in torch and alike in ours. Random features `w` are a performer's."""
+  """The table for a model or file with these names.
+
+  The MLPs of the two kinds of token module have different names in torch but not here. Only a
+  performer has random features `w`.
+  """
   return _PERFORMER if "tokens_to_token.attention1.w" in names else _TRANSFORMER

@@ -1,7 +1,7 @@
-"""Reads torch checkpoints (zip and legacy format) and safetensors files, without torch.
+"""Reader of torch checkpoints (zip and legacy format) and safetensors files, without torch.
 
-Nothing in a file is executed: the pickle inside is read by convert.torch_pickle, which knows data
-only. Whatever is wrong with a file comes out as one ConversionError that names it.
+Nothing in a file is executed: the pickle inside is read by `torch_pickle`, which builds data only.
+Every problem with a file is raised as a ConversionError that names it.
 """
 
 import collections
@@ -15,12 +15,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from convert.binary_file import BinaryFile
-from convert.check import check_arrays
-from convert.containers import select_state_dict
-from convert.errors import ConversionError
-from convert.safetensors_file import looks_like_safetensors, read_safetensors
-from convert.torch_pickle import ITEM_SIZE, PickleReader, Storage, Tensor
+from .binary_file import BinaryFile
+from .containers import check_arrays, select_state_dict
+from .errors import ConversionError
+from .safetensors_file import looks_like_safetensors, read_safetensors
+from .torch_pickle import ITEM_SIZE, PickleReader, Storage, Tensor
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_PROTOCOL = 1001

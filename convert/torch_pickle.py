@@ -1,4 +1,4 @@
-"""A pickle reader that can only ever build data: what torch.save writes, and nothing else.
+"""Restricted pickle reader for the data that torch.save writes; executes nothing.
 
 The standard unpickler calls whatever the file names. Here no name in the file is imported or
 called: names are looked up in the table below, each of which stands for a handler in this module,
@@ -11,7 +11,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from convert.errors import ConversionError
+from .errors import ConversionError
 
 # One opcode or one copied element costs one; ViT-huge with its optimizer state needs about 50,000.
 MAX_WORK = 1_000_000

@@ -1,8 +1,8 @@
-"""Converts a torch checkpoint into a model of ours.
+"""Conversion of a torch checkpoint into a jax_me model.
 
   python -m convert.torch_to_flax --checkpoint 81.5_T2T_ViT_14.pth.tar --output checkpoints/t2t14
 
-The output folder holds the model (`jax_me.load` reads it) and `conversion.json`, the load report.
+The output folder has the model (for `jax_me.load`) and `conversion.json`, the load report.
 """
 
 import argparse
@@ -13,25 +13,27 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convert.check import check_arrays
-from convert.conversion import Conversion
-from convert.errors import ConversionError
-from convert.save_conversion import REPORT_FILE, check_output, save_conversion
-from convert.torch_files import TorchCheckpoint, read_checkpoint, read_torch_checkpoint
+from .containers import check_arrays
+from .conversion import REPORT_FILE, Conversion, check_output, save_conversion
+from .errors import ConversionError
+from .torch_files import TorchCheckpoint, read_checkpoint, read_torch_checkpoint
 
 if TYPE_CHECKING:
   from flax import nnx
 
+  from .detection import Detection
 
 __all__ = [
   "ConversionError",
   "Conversion",
+  "configure",
   "convert",
   "convert_arrays",
   "convert_checkpoint",
   "main",
   "read_checkpoint",
   "read_torch_checkpoint",
+  "run",
   "save_conversion",
 ]
 
@@ -39,21 +41,21 @@ __all__ = [
 def convert(
   arrays: "Mapping[str, np.ndarray]", name: str | None = None, **overrides: Any
 ) -> "nnx.Module":
-  """Builds a model of ours with the arrays of a torch checkpoint.
+  """Builds a jax_me model with the arrays of a torch checkpoint.
 
-  Every key on both sides is accounted for: loaded, dropped for a stated reason or initialised
-  afresh for a stated reason; anything else is an error. `convert_arrays` also gives the report.
+  Every key on both sides is accounted for: loaded, dropped or freshly initialised, the latter two
+  with a reason; anything else is an error. `convert_arrays` also returns the report.
 
   Args:
     arrays: {torch key: array in torch's layout}, see `read_torch_checkpoint`.
-    name: key of `jax_me.models.MODELS`; None takes the one model that the arrays fit.
-    **overrides: constructor keywords, as for `create_model`. What the file shows (num_classes,
-      image_size, global_pool, token_labeling) need not be given. Another `num_classes` than the
+    name: key of `jax_me.models.MODELS`; None uses the one model that the arrays match.
+    **overrides: constructor keywords, as for `create_model`. num_classes, image_size, global_pool
+      and token_labeling are inferred from the file unless given. Another `num_classes` than the
       file's gives a fresh head, another `image_size` resizes the position table.
 
   Raises:
     ConversionError: arrays that are not finite floats, an unknown family or model, or keys and
-      shapes that do not fit; all problems at once.
+      shapes that do not match; all problems are listed.
   """
   return convert_arrays(arrays, name, **overrides).model
 
@@ -61,24 +63,23 @@ def convert(
 def convert_arrays(
   arrays: "Mapping[str, np.ndarray]", name: str | None = None, **overrides: Any
 ) -> Conversion:
-  """As `convert`, with the load report."""
-  from convert import detection
-  from convert.families import FAMILIES, passage, rules_for
-  from convert.matching import match_arrays
-  from convert.module_arrays import abstract_model, filled_model, initial_arrays, model_arrays
-  from convert.named_models import family_of, sizes
-  from convert.report import LoadReport, weights_sha256
+  """Like `convert`, but returns the model with its load report."""
+  from .detection import default_arguments, detect, family_of
+  from .families import FAMILIES, mapping_to, rules_for
+  from .load_report import LoadReport, weights_sha256
+  from .matching import match_arrays
+  from .module_arrays import abstract_model, fill_model, initial_arrays, model_arrays
 
-  foreign = [str(key) for key, value in arrays.items() if not isinstance(value, np.ndarray)]
-  if foreign:
-    raise ConversionError("these are not numpy arrays", problems=foreign)
-  detected = detection.detect(arrays)
+  invalid = [str(key) for key, value in arrays.items() if not isinstance(value, np.ndarray)]
+  if invalid:
+    raise ConversionError("these are not numpy arrays", problems=invalid)
+  detected = detect(arrays)
   name = name or detected.only_name()
   family_name = family_of(name)
-  way = passage(detected, family_name)
-  if way is None:
+  mapping = mapping_to(detected, family_name)
+  if mapping is None:
     raise ConversionError(
-      f"the file cannot become {name}: it seems to be {detected}", remedy=_remedy(detected)
+      f"the file cannot be converted to {name}: it seems to be {detected}", remedy=_remedy(detected)
     )
   family = FAMILIES[family_name]
   inferred = {k: v for k, v in detected.arguments.items() if k in family.inferred}
@@ -96,17 +97,17 @@ def convert_arrays(
       {path: variable.get_value().shape for path, variable in variables.items()},
       family,
       rules_for(detected.content, family_name, variables),
-      way,
+      mapping,
       new_head=_new_head(arrays, detected, family.head, overrides),
       resize="image_size" in overrides,
       problems=check_arrays(arrays),
     )
   except ConversionError as error:
     error.reason += f" {name} with {arguments}; the file seems to be {detected}"
-    error.remedy = detected.other_sizes(sizes(name) | arguments) or error.remedy
+    error.remedy = detected.size_flags(default_arguments(name) | arguments) or error.remedy
     raise
   values = match.values | initial_arrays(name, arguments, [entry["path"] for entry in match.fresh])
-  model = filled_model(graphdef, variables, values)
+  model = fill_model(graphdef, variables, values)
   final = model_arrays(model)
   report = LoadReport(
     model=name,
@@ -122,47 +123,50 @@ def convert_arrays(
   return Conversion(model, name, report.arguments, report)
 
 
-def _remedy(detected: Any) -> str:
-  from convert import detection
+def _remedy(detected: "Detection") -> str:
+  from .detection import FCMAE_DENSE, MAE_ENCODER
 
-  if detected.content == detection.MAE_ENCODER:
+  if detected.content == MAE_ENCODER:
     return (
-      "this file has no decoder: convert it to a classifier's encoder (vit_...), or take MAE's "
-      "'visualize' or full pre-training file, which have the decoder"
+      "this file has no decoder: convert it to a classifier (vit_...), or use MAE's 'visualize' or "
+      "full pre-training file, which have the decoder"
     )
-  if detected.content == detection.FCMAE_DENSE:
-    return "this file has no decoder: convert it to a classifier's encoder (convnextv2_...)"
+  if detected.content == FCMAE_DENSE:
+    return "this file has no decoder: convert it to a classifier (convnextv2_...)"
   names = " or ".join(detected.names) or "a model of that family, with its sizes"
   return f"use --model {names}"
 
 
 def _new_head(
-  arrays: Mapping[str, Any], detected: Any, head: tuple[str, ...], overrides: Mapping[str, Any]
+  arrays: Mapping[str, Any],
+  detected: "Detection",
+  head: tuple[str, ...],
+  overrides: Mapping[str, Any],
 ) -> str:
-  """Why the head starts afresh, or "" when the file's head is wanted."""
+  """Reason for a fresh head, or "" when the file's head is to be loaded."""
   classes = overrides.get("num_classes")
   if classes is None or not head:
     return ""
-  parts = [key for key in arrays if key.startswith(head)]
-  if not parts:
+  keys = [key for key in arrays if key.startswith(head)]
+  if not keys:
     return f"the file has no head; a new one for {classes} classes"
-  if len(parts) % 2:  # weight without bias: the file is incomplete, which matching will say
+  if len(keys) % 2:  # weight without bias: the file is incomplete, matching reports it
     return ""
-  held = detected.arguments.get("num_classes")
-  if held is None or held == classes:
+  available = detected.arguments.get("num_classes")
+  if available is None or available == classes:
     return ""
-  return f"the file's head is for {held} classes; a new one for {classes}"
+  return f"the file's head is for {available} classes; a new one for {classes}"
 
 
-def _warnings(fresh: list[dict[str, Any]], detected: Any, name: str) -> list[str]:
+def _warnings(fresh: list[dict[str, Any]], detected: "Detection", name: str) -> list[str]:
   warnings = []
   if any(entry["path"].startswith("head.") for entry in fresh):
     warnings.append("the head is untrained: fine-tune before predicting")
   others = [other for other in detected.names if other != name]
   if name in detected.names and others:
     warnings.append(
-      f"the same arrays also fit {', '.join(others)}: they differ in nothing a file shows "
-      f"(such as the number of heads); {name} was asked for"
+      f"the same arrays also match {', '.join(others)}, which differ only in settings that are not "
+      f"stored in the file (such as the number of heads); {name} was requested"
     )
   return warnings
 
@@ -170,12 +174,12 @@ def _warnings(fresh: list[dict[str, Any]], detected: Any, name: str) -> list[str
 def convert_checkpoint(
   checkpoint: TorchCheckpoint, name: str | None = None, **overrides: Any
 ) -> Conversion:
-  """Converts a checkpoint that was read with `read_checkpoint`; the report tells of its file.
+  """Converts a checkpoint from `read_checkpoint`; the report includes the file's metadata.
 
-  Without a name, the architecture that a training save mentions may settle which of several
-  models that fit is meant.
+  Without a name, the architecture recorded in the checkpoint decides between several matching
+  models.
   """
-  from convert.detection import detect
+  from .detection import detect
 
   try:
     if name is None:
@@ -214,7 +218,7 @@ def _boolean(text: str) -> bool:
   return text.lower() == "true"
 
 
-# Constructor keywords of the command line: how the text is read, and what it says.
+# Constructor keywords of the command line: parser of the value and help text.
 _SIZES: dict[str, tuple[Callable[[str], Any], str]] = {
   "num_classes": (int, "classes of the head; another number than the file's gives a fresh head"),
   "image_size": (int, "side of the input in pixels; resizes the position table"),
@@ -223,7 +227,7 @@ _SIZES: dict[str, tuple[Callable[[str], Any], str]] = {
   "patch_size": (int, "ViT, MAE: side of a patch in pixels"),
   "embed_dim": (int, "width of the tokens"),
   "depth": (int, "number of blocks"),
-  "num_heads": (int, "attention heads; cannot be seen in a file"),
+  "num_heads": (int, "attention heads; cannot be inferred from a file"),
   "mlp_ratio": (float, "hidden width of the MLPs over embed_dim"),
   "tokens_type": (str, "T2T-ViT: performer or transformer"),
   "token_dim": (int, "T2T-ViT: width of the tokens-to-token module"),
@@ -236,32 +240,30 @@ _SIZES: dict[str, tuple[Callable[[str], Any], str]] = {
 }
 
 
-def _parser() -> argparse.ArgumentParser:
-  parser = argparse.ArgumentParser(
-    prog="python -m convert.torch_to_flax",
-    description="Converts a torch checkpoint (.pth, .pt, .pth.tar, .safetensors) into a model "
-    "folder. Nothing in the file is executed, and torch need not be installed.",
+def configure(parser: argparse.ArgumentParser) -> None:
+  """Adds the command's description and options."""
+  parser.description = (
+    "Converts a torch checkpoint (.pth, .pt, .pth.tar, .safetensors) into a model folder. Nothing "
+    "in the file is executed, and torch need not be installed."
   )
   parser.add_argument("--checkpoint", required=True, metavar="FILE", help="the torch checkpoint")
   parser.add_argument("--output", required=True, metavar="DIR", help="model folder to write")
-  parser.add_argument("--model", metavar="NAME", help="may be left out when the file shows it")
+  parser.add_argument("--model", metavar="NAME", help="default: inferred from the file")
   parser.add_argument("--labels", metavar="A,B,C", help="class names in the order of the logits")
   parser.add_argument("--mean", type=_numbers, metavar="R,G,B", help="default: ImageNet's")
   parser.add_argument("--std", type=_numbers, metavar="R,G,B", help="default: ImageNet's")
   parser.add_argument(
-    "--weights", choices=("ema", "raw"), default="ema", help="which to take of a file with both"
+    "--weights", choices=("ema", "raw"), default="ema", help="which to use of a file with both"
   )
-  parser.add_argument("--force", action="store_true", help="replace a model folder at --output")
+  parser.add_argument("--force", action="store_true", help="replace an existing model folder")
   parser.add_argument("--verbose", action="store_true", help="print a line for every key")
-  group = parser.add_argument_group("sizes", "needed only where the file does not show them")
-  for keyword, (read, text) in _SIZES.items():
-    group.add_argument(f"--{keyword}", type=read, help=text, metavar="X")
-  return parser
+  group = parser.add_argument_group("sizes", "needed only where the file does not determine them")
+  for keyword, (parse, text) in _SIZES.items():
+    group.add_argument(f"--{keyword}", type=parse, help=text, metavar="X")
 
 
-def main(argv: list[str] | None = None) -> int:
-  """The command; 0 when the folder was written, 1 with one message when it was not."""
-  args = _parser().parse_args(argv)
+def run(args: argparse.Namespace) -> int:
+  """Converts the file; returns 0, or 1 after printing an error when nothing was written."""
   overrides = {k: getattr(args, k) for k in _SIZES if getattr(args, k) is not None}
   try:
     check_output(pathlib.Path(args.output).absolute(), args.force)
@@ -280,8 +282,15 @@ def main(argv: list[str] | None = None) -> int:
     print(f"error: {error}", file=sys.stderr)
     return 1
   print(conversion.report.text() if args.verbose else conversion.report.summary())
-  print(f"written to {args.output} (every key: {REPORT_FILE})")
+  print(f"written to {args.output} (report of every key: {REPORT_FILE})")
   return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+  """Command line `python -m convert.torch_to_flax`; returns the exit status."""
+  parser = argparse.ArgumentParser(prog=f"python -m {__spec__.name}")
+  configure(parser)
+  return run(parser.parse_args(argv))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Names of ViT classifiers and masked autoencoders (facebookresearch/mae, MAE-SFER)."""
+"""Name rules of ViT classifiers and masked autoencoders (facebookresearch/mae, MAE-SFER)."""
 
-from convert.rules import CONV2D, LINEAR, Rule, RuleTable, layer, norm
+from .rules import CONV2D, LINEAR, Rule, RuleTable, layer, norm
 
 
 def transformer_block(prefix: str) -> list[Rule]:
-  """A pre-norm block of timm's names; T2T-ViT's backbone has the same."""
+  """Rules of a pre-norm block with timm's names, as in ViT, MAE and T2T-ViT."""
   return [
     *norm(f"{prefix}.norm1"),
     *layer(f"{prefix}.attn.qkv", LINEAR),

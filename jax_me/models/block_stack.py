@@ -1,4 +1,4 @@
-"""A stack of blocks run one after the other: unrolled, or as one loop that compiles once."""
+"""Sequential application of blocks: unrolled, or as one `jax.lax.scan` that compiles once."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-# (block, x, its key or None) -> x
-Call = Callable[[Any, jax.Array, jax.Array | None], jax.Array]
+# (block, x, PRNG key or None) -> x
+BlockCall = Callable[[Any, jax.Array, jax.Array | None], jax.Array]
 
 
-def _plain(block: Any, x: jax.Array, key: jax.Array | None) -> jax.Array:
+def _call_block(block: Any, x: jax.Array, key: jax.Array | None) -> jax.Array:
   return block(x, key)
 
 
@@ -20,31 +20,34 @@ def run_stack(
   x: jax.Array,
   keys: Sequence[jax.Array | None],
   *,
-  call: Call = _plain,
+  call: BlockCall = _call_block,
   remat: bool = False,
   scan: bool = False,
 ) -> jax.Array:
   """Applies the blocks in order.
 
-  With `scan` the parameters are stacked inside the program and `jax.lax.scan` runs over them: the
-  compiler sees one block instead of all of them. The parameters outside stay as they are. Blocks
-  that differ in more than parameters' values and stochastic depth are unrolled all the same.
+  With `scan` the parameters are stacked inside the program and `jax.lax.scan` runs over them, so
+  the compiler sees one block. The model's own parameters are not changed. Blocks that differ in
+  more than parameter values and stochastic depth are unrolled even with `scan`.
 
-  A loop is no default: measured for MAE, ViT-B compiles for a v5e in 102 instead of 129 processor
-  seconds and the program has 46 instead of 212 MB, but a step keeps 4.2 instead of 1.1 GB of
-  intermediate results (with `remat` 0.9 and 0.3); on CPU, ViT-Ti takes twice as long to compile and
-  its step 1.16 times as long.
+  `scan` is off by default. Measured for MAE: ViT-B compiles for a v5e in 102 instead of 129
+  processor seconds and the program has 46 instead of 212 MB, but a step keeps 4.2 instead of 1.1 GB
+  of intermediate results (with `remat` 0.9 and 0.3); on CPU, ViT-Ti takes twice as long to compile
+  and its step 1.16 times as long.
 
   Args:
-    blocks: modules; `drop_path_rate`, where they have one, may differ.
-    x: input of the first block; with `scan`, blocks keep its shape and type.
+    blocks: modules; their `drop_path_rate`, if any, may differ.
+    x: input of the first block; with `scan`, blocks must keep its shape and dtype.
     keys: a PRNG key for each block; all None when deterministic.
-    call: applies a block; what it closes over may be traced.
+    call: applies a block; it may close over traced values.
     remat: recompute each block's activations in the backward pass instead of keeping them.
-    scan: one loop instead of the blocks in a row.
+    scan: run one loop instead of unrolling the blocks.
+
+  Returns:
+    The output of the last block.
   """
-  if scan and len(blocks) > 1 and _alike(blocks):
-    return _scanned(blocks, x, keys, call, remat)
+  if scan and len(blocks) > 1 and _same_structure(blocks):
+    return _scan_blocks(blocks, x, keys, call, remat)
   for block, key in zip(blocks, keys, strict=True):
 
     def run(x, key, block=block):
@@ -55,18 +58,18 @@ def run_stack(
   return x
 
 
-def _scanned(
+def _scan_blocks(
   blocks: Sequence[nnx.Module],
   x: jax.Array,
   keys: Sequence[jax.Array | None],
-  call: Call,
+  call: BlockCall,
   remat: bool,
 ) -> jax.Array:
   graphdef, _ = nnx.split(blocks[0])
   stacked = jax.tree.map(lambda *layers: jnp.stack(layers), *(nnx.state(b) for b in blocks))
   random = keys[0] is not None
-  draws = jnp.stack(keys) if random else None  # type: ignore[arg-type]
-  rates = [_rate(block) for block in blocks]
+  stacked_keys = jnp.stack(keys) if random else None  # type: ignore[arg-type]
+  rates = [_drop_path_rate(block) for block in blocks]
   dropping = random and any(rates)
 
   def run(x, layer):
@@ -76,25 +79,25 @@ def _scanned(
       block.drop_path_rate = nnx.data(rate)
     return call(block, x, key), None
 
-  # A loop's body cannot be merged with its forward pass, so it needs no barrier against that.
+  # XLA cannot eliminate common subexpressions across loops, so the CSE barrier is not needed.
   body = jax.checkpoint(run, prevent_cse=False) if remat else run
-  layers = (stacked, draws, jnp.asarray(rates) if dropping else None)
+  layers = (stacked, stacked_keys, jnp.asarray(rates) if dropping else None)
   return jax.lax.scan(body, x, layers)[0]
 
 
-def _rate(block: Any) -> float:
+def _drop_path_rate(block: Any) -> float:
   return getattr(block, "drop_path_rate", 0.0)
 
 
-def _alike(blocks: Sequence[nnx.Module]) -> bool:
-  """Whether the blocks are the same but for their parameters' values and stochastic depth."""
-  first, *rest = (_form(block) for block in blocks)
-  return all(form == first for form in rest)
+def _same_structure(blocks: Sequence[nnx.Module]) -> bool:
+  """Whether the blocks differ only in parameter values and stochastic depth."""
+  first, *rest = (_structure(block) for block in blocks)
+  return all(structure == first for structure in rest)
 
 
-def _form(block: nnx.Module) -> tuple[Any, Any]:
+def _structure(block: nnx.Module) -> tuple[Any, Any]:
   graphdef, state = nnx.split(block)
-  if _rate(block):
+  if _drop_path_rate(block):
     copy: Any = nnx.merge(graphdef, state)
     copy.drop_path_rate = 0.0
     graphdef, state = nnx.split(copy)

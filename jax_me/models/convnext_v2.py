@@ -1,6 +1,6 @@
 """ConvNeXt V2 classifiers (arXiv:2301.00808): atto to huge.
 
-Parameter paths mirror the original's: `downsample_layers.0.0` is the stem's convolution,
+Parameter paths are those of the original code: `downsample_layers.0.0` is the stem's convolution,
 `stages.<stage>.<block>.dwconv` a depthwise convolution, and so on.
 """
 
@@ -11,49 +11,61 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 from jax_me.models.block_stack import run_stack
 from jax_me.models.depthwise import depthwise_conv
-from jax_me.models.layers import drop_path, split_or_none
+from jax_me.models.layers import (
+  along_channels,
+  at_least_float32,
+  drop_path,
+  dropout_key,
+  split_or_none,
+)
 from jax_me.models.patches import torch_uniform
-from jax_me.models.transformer import exact_dtype, layer_norm, stochastic_depth_rates
+from jax_me.models.transformer import layer_norm, stochastic_depth_rates
 from jax_me.models.visible_patches import VisiblePatches
-from jax_me.models.vit import required_key
 
 EPSILON = 1e-6
 
-# timm draws N(0, 0.02) cut off at +-2, a hundred standard deviations: plainly normal.
+# timm truncates N(0, 0.02) at +-2, a hundred standard deviations: effectively untruncated.
 NORMAL_INIT = nnx.initializers.normal(0.02)
 
 
 class GlobalResponseNorm(nnx.Module):
-  """GRN (arXiv:2301.00808, section 3.3): scales channels by their share of the response."""
+  """Global response normalization, GRN (arXiv:2301.00808, section 3.3)."""
 
-  def __init__(self, dim: int, *, dtype: Any, param_dtype: Any):
+  def __init__(self, dim: int, *, dtype: DTypeLike, param_dtype: DTypeLike):
     self.gamma = nnx.Param(jnp.zeros((1, 1, 1, dim), param_dtype))
     self.beta = nnx.Param(jnp.zeros((1, 1, 1, dim), param_dtype))
-    self.dtype = exact_dtype(dtype)
+    self.dtype = at_least_float32(dtype)
 
   def __call__(self, x: jax.Array, *, over_batch: bool = False) -> jax.Array:
-    """[B, ..., C] -> [B, ..., C]; at least float32 inside, x's dtype outside.
+    """[B, ..., C] -> [B, ..., C] in x's dtype, computed in at least float32.
 
-    `over_batch` takes one response per channel over all images instead of one per image.
+    With `over_batch` the norm of a channel is taken over all images instead of over each image.
     """
     wide = x.astype(self.dtype)
     squares = jnp.sum(wide**2, axis=tuple(range(0 if over_batch else 1, x.ndim - 1)), keepdims=True)
-    # A channel that is silent everywhere has response 0 with gradient 0; sqrt alone gives NaN.
-    silent = squares == 0
-    response = jnp.where(silent, 0, jnp.sqrt(jnp.where(silent, 1, squares)))
-    share = response / (jnp.mean(response, axis=-1, keepdims=True) + EPSILON)
-    gamma, beta = (p[...].astype(self.dtype).reshape(-1) for p in (self.gamma, self.beta))
-    return (gamma * (wide * share) + beta + wide).astype(x.dtype)
+    # For an all-zero channel the norm and its gradient are 0; sqrt alone would give a NaN gradient.
+    zero = squares == 0
+    norm = jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, squares)))
+    divided = norm / (jnp.mean(norm, axis=-1, keepdims=True) + EPSILON)
+    gamma, beta = (along_channels(p[...].astype(self.dtype), wide) for p in (self.gamma, self.beta))
+    return (gamma * (wide * divided) + beta + wide).astype(x.dtype)
 
 
 class DepthwiseConv(nnx.Module):
-  """7x7 convolution of every channel by itself, with bias; [B, H, W, C] -> [B, H, W, C]."""
+  """7x7 depthwise convolution with bias; [B, H, W, C] -> [B, H, W, C]."""
 
   def __init__(
-    self, dim: int, *, kernel_init: Callable, dtype: Any, param_dtype: Any, rngs: nnx.Rngs
+    self,
+    dim: int,
+    *,
+    kernel_init: Callable,
+    dtype: DTypeLike,
+    param_dtype: DTypeLike,
+    rngs: nnx.Rngs,
   ):
     self.kernel = nnx.Param(kernel_init(rngs.params(), (7, 7, 1, dim), param_dtype))
     self.bias = nnx.Param(jnp.zeros((dim,), param_dtype))
@@ -61,17 +73,17 @@ class DepthwiseConv(nnx.Module):
 
   def __call__(self, x: jax.Array) -> jax.Array:
     x, kernel, bias = (a.astype(self.dtype) for a in (x, self.kernel[...], self.bias[...]))
-    return depthwise_conv(x, kernel) + bias
+    return depthwise_conv(x, kernel) + along_channels(bias, x)
 
 
-class Block(nnx.Module):
-  """Depthwise 7x7, norm, C -> 4C, GELU, GRN, 4C -> C, added to the input.
+class ConvNeXtV2Block(nnx.Module):
+  """Residual block: depthwise 7x7, norm, C -> 4C, GELU, GRN, 4C -> C.
 
   Args:
     dim: channels.
     drop_path_rate: probability of dropping the residual branch, per sample.
-    kernel_init: of all kernels; biases and GRN start at zero.
-    torch_linear: initialise the two linear layers as torch does by default instead.
+    kernel_init: initialiser of all kernels; biases and GRN start at zero.
+    torch_linear: initialise the two linear layers with torch's default instead.
   """
 
   def __init__(
@@ -81,8 +93,8 @@ class Block(nnx.Module):
     drop_path_rate: float = 0.0,
     kernel_init: Callable = NORMAL_INIT,
     torch_linear: bool = False,
-    dtype: Any = jnp.float32,
-    param_dtype: Any = jnp.float32,
+    dtype: DTypeLike = jnp.float32,
+    param_dtype: DTypeLike = jnp.float32,
     rngs: nnx.Rngs,
   ):
     def linear(inputs: int, outputs: int) -> nnx.Linear:
@@ -114,13 +126,13 @@ class Block(nnx.Module):
     """Applies the block.
 
     Args:
-      x: [B, H, W, C], or [B, V, p, p, C] when only `visible` patches are there.
-      key: for stochastic depth; None means deterministic.
-      visible: where the V patches stand; removed sites count as zero in the convolution.
-      grn_over_batch: see GlobalResponseNorm.
+      x: [B, H, W, C], or [B, V, p, p, C] when `visible` is given.
+      key: PRNG key of stochastic depth; None means deterministic.
+      visible: grid positions of the V patches; removed sites are zero in the convolution.
+      grn_over_batch: see `GlobalResponseNorm`.
 
     Returns:
-      x's shape and dtype.
+      Array of x's shape and dtype.
     """
     if visible is None:
       y = self.dwconv(x)
@@ -132,17 +144,17 @@ class Block(nnx.Module):
 
 
 class ConvNeXtV2Encoder(nnx.Module):
-  """Stem, four stages and the halvings between them; shared by the classifier and FCMAE.
+  """Stem, four stages and downsampling layers; shared by the classifier and FCMAE.
 
   Args:
     depths: blocks of each of the four stages.
     dims: channels of each stage.
     drop_path_rate: stochastic depth of the last block; rises linearly from 0 at the first.
-    kernel_init: of all kernels except those that halve the image, which are normal .02.
+    kernel_init: initialiser of all kernels except the downsampling layers', which are N(0, .02).
     remat: recompute each block in the backward pass, to save memory.
     scan: run the blocks of a stage as one loop that compiles once, see `run_stack`.
-    dtype: compute type; norms take at least float32.
-    param_dtype: type of the parameters.
+    dtype: compute dtype; norms use at least float32.
+    param_dtype: dtype of the parameters.
     rngs: source of the initial values.
   """
 
@@ -155,8 +167,8 @@ class ConvNeXtV2Encoder(nnx.Module):
     kernel_init: Callable = NORMAL_INIT,
     remat: bool = False,
     scan: bool = False,
-    dtype: Any = jnp.float32,
-    param_dtype: Any = jnp.float32,
+    dtype: DTypeLike = jnp.float32,
+    param_dtype: DTypeLike = jnp.float32,
     rngs: nnx.Rngs,
   ):
     if len(depths) != 4 or len(dims) != 4:
@@ -168,15 +180,15 @@ class ConvNeXtV2Encoder(nnx.Module):
       return nnx.Conv(inputs, outputs, kernel_init=init, **shape, **common)
 
     stem = [conv(3, dims[0], 4, kernel_init), layer_norm(dims[0], epsilon=EPSILON, **common)]
-    halvings = [
+    downsampling = [
       [layer_norm(narrow, epsilon=EPSILON, **common), conv(narrow, wide, 2, NORMAL_INIT)]
       for narrow, wide in zip(dims[:-1], dims[1:], strict=True)
     ]
-    self.downsample_layers = nnx.List(nnx.List(layers) for layers in [stem, *halvings])
+    self.downsample_layers = nnx.List(nnx.List(layers) for layers in [stem, *downsampling])
     rates = iter(stochastic_depth_rates(drop_path_rate, sum(depths)))
     self.stages = nnx.List(
       nnx.List(
-        Block(dim, drop_path_rate=next(rates), kernel_init=kernel_init, **common)
+        ConvNeXtV2Block(dim, drop_path_rate=next(rates), kernel_init=kernel_init, **common)
         for _ in range(depth)
       )
       for depth, dim in zip(depths, dims, strict=True)
@@ -192,14 +204,14 @@ class ConvNeXtV2Encoder(nnx.Module):
     visible: VisiblePatches | None = None,
     grn_over_batch: bool = False,
   ) -> Iterator[jax.Array]:
-    """Applies stem and stages, each block with its own key.
+    """Applies the stem and the stages; each block gets its own key.
 
     Args:
-      x: [B, H, W, 3] images, or [B, V, 32, 32, 3] when only `visible` patches are there.
-      key, visible, grn_over_batch: see `Block`.
+      x: [B, H, W, 3] images, or [B, V, 32, 32, 3] when `visible` is given.
+      key, visible, grn_over_batch: see `ConvNeXtV2Block`.
 
     Yields:
-      The output of each stage: H and W divided by 4, 8, 16, 32 and dims[stage] channels.
+      The output of each stage: H and W divided by 4, 8, 16 and 32, dims[stage] channels.
     """
 
     def call(block: Any, x: jax.Array, key: jax.Array | None) -> jax.Array:
@@ -209,19 +221,19 @@ class ConvNeXtV2Encoder(nnx.Module):
     for layers, stage in zip(self.downsample_layers, self.stages, strict=True):
       for layer in layers:
         x = layer(x).astype(self.dtype)
-      own_keys = [next(keys) for _ in stage]
-      x = run_stack(list(stage), x, own_keys, call=call, remat=self.remat, scan=self.scan)
+      stage_keys = [next(keys) for _ in stage]
+      x = run_stack(list(stage), x, stage_keys, call=call, remat=self.remat, scan=self.scan)
       yield x
 
 
 class ConvNeXtV2(ConvNeXtV2Encoder):
-  """ConvNeXt V2 classifier, for images of any size from 32 pixels on.
+  """ConvNeXt V2 classifier for images of at least 32 pixels a side.
 
-  Initialised as the original: weights normal .02, biases and GRN zero.
+  Initialised as the original code does: weights N(0, .02), biases and GRN zero.
 
   Args:
     depths, dims, drop_path_rate, remat, scan, dtype, param_dtype, rngs: see `ConvNeXtV2Encoder`.
-    image_size: side in pixels of the images it is meant for; a record, nothing depends on it.
+    image_size: nominal image side in pixels; the computation does not depend on it.
     num_classes: width of the logits.
     head_init_scale: factor on the head's initial weights.
   """
@@ -237,8 +249,8 @@ class ConvNeXtV2(ConvNeXtV2Encoder):
     head_init_scale: float = 1.0,
     remat: bool = False,
     scan: bool = False,
-    dtype: Any = jnp.float32,
-    param_dtype: Any = jnp.float32,
+    dtype: DTypeLike = jnp.float32,
+    param_dtype: DTypeLike = jnp.float32,
     rngs: nnx.Rngs,
   ):
     common: dict[str, Any] = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
@@ -251,7 +263,7 @@ class ConvNeXtV2(ConvNeXtV2Encoder):
       dims[-1],
       num_classes,
       kernel_init=nnx.initializers.normal(0.02 * head_init_scale),
-      dtype=exact_dtype(dtype),
+      dtype=at_least_float32(dtype),
       param_dtype=param_dtype,
       rngs=rngs,
     )
@@ -262,22 +274,22 @@ class ConvNeXtV2(ConvNeXtV2Encoder):
     """Mean over sites, then the final norm.
 
     Args:
-      images: [B, H, W, 3] normalised, H and W at least 32; what is left over from a multiple of
-        32 at the right and at the bottom is not looked at.
+      images: [B, H, W, 3] normalised, H and W at least 32; pixels beyond a multiple of 32 at the
+        right and at the bottom are ignored.
       deterministic: False turns stochastic depth on.
-      rngs: with a `dropout` stream; needed when not deterministic.
+      rngs: must have a `dropout` stream; required when not deterministic.
 
     Returns:
       [B, dims[3]], at least float32.
 
     Raises:
-      ValueError: images of another shape, or no rngs when not deterministic.
+      ValueError: wrong image shape, or no rngs when not deterministic.
     """
     if images.ndim != 4 or images.shape[-1] != 3 or min(images.shape[1:3]) < 32:
       raise ValueError(f"expected images [B, H, W, 3] of at least 32 pixels, got {images.shape}")
-    key = None if deterministic else required_key(rngs)
+    key = None if deterministic else dropout_key(rngs)
     *_, x = self.run_stages(images.astype(self.dtype), key)
-    return self.norm(jnp.mean(x, axis=(1, 2), dtype=exact_dtype(x.dtype)))
+    return self.norm(jnp.mean(x, axis=(1, 2), dtype=at_least_float32(x.dtype)))
 
   def __call__(
     self, images: jax.Array, *, deterministic: bool = True, rngs: nnx.Rngs | None = None

@@ -1,20 +1,22 @@
-"""Depthwise convolution: the one place where its form is chosen by platform.
+"""Depthwise convolution with an implementation for each platform.
 
-`jax.lax.platform_dependent` decides when the program is lowered, so a program that is compiled on
-one machine for another (an export, a pod's training step) gets the other's form.
+`jax.lax.platform_dependent` selects the implementation when the program is lowered, so a program
+that is compiled on one machine for another (an export, a pod's training step) gets the right one.
 
 - CPU: XLA's depthwise convolution is slow, and its gradients are slower. Output and input gradient
   are sums of k * k shifted products, which XLA fuses into one pass over the image; the kernel
-  gradient adds up a few rows at a time so that all k * k sums stay in cache.
+  gradient accumulates a few rows at a time so that all k * k sums stay in cache.
   `benchmarks/depthwise.py` compares them.
-- GPU and TPU: `lax.conv_general_dilated` and its own gradients. No other form was measured there.
+- GPU and TPU: `lax.conv_general_dilated` and its own gradients. Nothing else was measured there.
 """
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-# Products added up before the kernel gradient's sums are written back once (4 to 16 run alike).
+from jax_me.models.layers import at_least_float32
+
+# Products accumulated before the kernel gradient's sums are written back (4 to 16 are as fast).
 _TERMS = 8
 
 
@@ -23,7 +25,7 @@ def depthwise_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
   """Convolves every channel with its own k x k filter: stride 1, zero padding, same size.
 
   Cross-correlation, as `torch.nn.Conv2d(C, C, k, padding=k // 2, groups=C)` without bias.
-  Differentiable in reverse mode only. In bfloat16 sums are kept in float32.
+  Differentiable in reverse mode only. bfloat16 inputs are summed in float32.
 
   Args:
     x: [B, H, W, C].
@@ -75,9 +77,9 @@ def _convolution_gradients(x, kernel, gradient):
 
 
 def _padded(x, size):
-  """x in at least float32 with k // 2 zeros around, written once instead of fused into readers."""
+  """x in at least float32, padded with k // 2 zeros; the barrier keeps it out of later fusions."""
   margin = (size // 2, size // 2)
-  x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+  x = x.astype(at_least_float32(x.dtype))
   return lax.optimization_barrier(jnp.pad(x, ((0, 0), margin, margin, (0, 0))))
 
 
@@ -102,8 +104,9 @@ def _shifted_kernel_gradient(x, gradient, size):
   """[k, k, 1, C]: the sum over images and pixels of gradient times x shifted by each tap.
 
   A loop over rows adds to sums[column tap, image, row tap, pixel, C]. A row is folded onto a few
-  pixels (`folds`), or several rows are taken at once, so that a sum is read and written once per
-  _TERMS products. Images stay an axis of their own: nothing crosses a sharded batch until the end.
+  pixels (`folds`), or several rows are processed at once, so that a sum is read and written once
+  per _TERMS products. The image axis is kept until the end, so that a sharded batch is reduced
+  across devices only once.
   """
   batch, height, width, channels = x.shape
   padded = _padded(x, size)

@@ -1,10 +1,9 @@
-"""Parts shared by the model families: stochastic depth, fixed tables, the masked-model output."""
-
-from typing import Any
+"""Layers and operations shared by the model families: GELU, dropout, stochastic depth, tables."""
 
 import jax
 import jax.numpy as jnp
 from flax import nnx, struct
+from jax.typing import DTypeLike
 
 
 class FixedTable(nnx.Variable):
@@ -13,7 +12,7 @@ class FixedTable(nnx.Variable):
 
 @struct.dataclass
 class MaskedOutput:
-  """What a masked autoencoder returns.
+  """Output of a masked autoencoder.
 
   Attributes:
     loss: [] mean squared error over the removed patches.
@@ -25,7 +24,46 @@ class MaskedOutput:
   loss: jax.Array
   pred: jax.Array
   mask: jax.Array
-  latent: Any
+  latent: jax.Array
+
+
+def at_least_float32(dtype: DTypeLike) -> DTypeLike:
+  """float32 for narrower floating-point types, else `dtype`; for norms, softmax and heads."""
+  return dtype if jnp.finfo(dtype).bits >= 32 else jnp.float32
+
+
+def along_channels(vector: jax.Array, x: jax.Array) -> jax.Array:
+  """[C] reshaped to [1, ..., 1, C] with the rank of x, for arithmetic with x [..., C]."""
+  return vector.reshape((1,) * (x.ndim - 1) + (-1,))
+
+
+def gelu(x: jax.Array) -> jax.Array:
+  """Exact GELU (arXiv:1606.08415), x * Phi(x), computed in at least float32.
+
+  `jax.nn.gelu(approximate=False)` computes Phi from erfc, whose expansion divides twice; with erf
+  an MLP's backward pass needs a sixth less time on CPU. They differ by less than 2e-7 in float32.
+  """
+  wide = x.astype(at_least_float32(x.dtype))
+  return (0.5 * wide * (1 + jax.lax.erf(wide * 0.5**0.5))).astype(x.dtype)
+
+
+def stop_fusion(x: jax.Array) -> jax.Array:
+  """Returns x; on CPU it makes XLA keep x and its gradient in memory.
+
+  On CPU, XLA fuses a cheap sum into each of its consumers. Along a residual stream every sum is
+  then recomputed from all sums before it, so the work of a step grows with the square of the depth.
+  XLA does not duplicate a division, and dividing by one is exact (subnormal numbers become zero,
+  as elsewhere in XLA). The optimization barrier hides the one from constant folding; a barrier
+  alone is removed before fusion. With this operation after each block, a training step of ViT-Ti
+  takes 0.37 times as long and compiles in a quarter of the time.
+
+  On other platforms x is returned as it is.
+  """
+
+  def divide(x: jax.Array) -> jax.Array:
+    return x / jax.lax.optimization_barrier(jnp.ones((), x.dtype))
+
+  return jax.lax.platform_dependent(x, cpu=divide, default=lambda x: x)
 
 
 def drop_path(x: jax.Array, rate: float | jax.Array, key: jax.Array | None) -> jax.Array:
@@ -47,7 +85,16 @@ def drop_path(x: jax.Array, rate: float | jax.Array, key: jax.Array | None) -> j
 
 
 def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
-  """Elementwise inverted dropout; key None means deterministic."""
+  """Elementwise inverted dropout.
+
+  Args:
+    x: any shape.
+    rate: probability of dropping an element, in [0, 1).
+    key: PRNG key; None means deterministic (x is returned unchanged).
+
+  Returns:
+    x with dropped elements zeroed and the rest scaled by 1 / (1 - rate).
+  """
   if key is None or rate == 0.0:
     return x
   keep = jax.random.bernoulli(key, 1.0 - rate, x.shape)
@@ -57,3 +104,10 @@ def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
 def split_or_none(key: jax.Array | None, count: int) -> list[jax.Array | None]:
   """`count` independent keys, or `count` Nones when there is no key (deterministic call)."""
   return [None] * count if key is None else list(jax.random.split(key, count))
+
+
+def dropout_key(rngs: nnx.Rngs | None) -> jax.Array:
+  """Draws the one key that a training call needs; raises ValueError when `rngs` is None."""
+  if rngs is None:
+    raise ValueError("deterministic=False draws random numbers: pass rngs=nnx.Rngs(dropout=key)")
+  return rngs.dropout()

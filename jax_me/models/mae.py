@@ -1,4 +1,4 @@
-"""Masked autoencoders (arXiv:2111.06377)."""
+"""Masked autoencoders, MAE (arXiv:2111.06377), and the masking and loss shared with FCMAE."""
 
 import functools
 from collections.abc import Callable
@@ -7,8 +7,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
-from jax_me.models.layers import FixedTable, MaskedOutput
+from jax_me.models.layers import FixedTable, MaskedOutput, at_least_float32, dropout_key
 from jax_me.models.patches import (
   PatchEmbed,
   check_images,
@@ -18,57 +19,57 @@ from jax_me.models.patches import (
   torch_uniform,
 )
 from jax_me.models.positions import sincos_2d
-from jax_me.models.transformer import Block, exact_dtype, layer_norm, run_blocks
-from jax_me.models.vit import NORM_EPSILON, VIT_SIZES, required_key
+from jax_me.models.transformer import Block, layer_norm, run_blocks
+from jax_me.models.vit import NORM_EPSILON, VIT_SIZES
 
 _XAVIER = nnx.initializers.xavier_uniform()
 _TOKEN_INIT = nnx.initializers.normal(0.02)
 
 
 def random_masking(noise: jax.Array, mask_ratio: float) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """Chooses the patches that stay: those with the smallest noise.
+  """Selects the patches to keep: those with the smallest noise.
 
   Args:
-    noise: [B, N] one draw per patch.
-    mask_ratio: fraction to remove, in [0, 1); int(N * (1 - mask_ratio)) stay.
+    noise: [B, N] one random value per patch.
+    mask_ratio: fraction to remove, in [0, 1); int(N * (1 - mask_ratio)) are kept.
 
   Returns:
-    kept [B, K] int32, patch numbers in the order of their noise; restore [B, N] int32, the place
-    of each patch in concat(kept, removed); mask [B, N], 1 = removed, 0 = kept.
+    kept [B, K] int32, indices of the kept patches in the order of their noise; restore [B, N]
+    int32, index of each patch in concat(kept, removed); mask [B, N], 1 = removed, 0 = kept.
 
   Raises:
-    ValueError: mask_ratio outside [0, 1), or no patch would stay.
+    ValueError: mask_ratio outside [0, 1), or no patch would be kept.
   """
   count = noise.shape[1]
-  stay = int(count * (1 - mask_ratio))
-  if not 0 <= mask_ratio < 1 or stay < 1:
-    raise ValueError(f"mask_ratio must be in [0, 1) and leave a patch of {count}, got {mask_ratio}")
+  keep = int(count * (1 - mask_ratio))
+  if not 0 <= mask_ratio < 1 or keep < 1:
+    raise ValueError(f"mask_ratio must be in [0, 1) and keep a patch of {count}, got {mask_ratio}")
   order = jnp.argsort(noise, axis=1)
   restore = jnp.argsort(order, axis=1)
-  return order[:, :stay], restore, (restore >= stay).astype(jnp.float32)
+  return order[:, :keep], restore, (restore >= keep).astype(jnp.float32)
 
 
-def _take_tokens(tokens: jax.Array, numbers: jax.Array) -> jax.Array:
-  """tokens [B, N, D], numbers [B, K] all different within a row -> [B, K, D]."""
+def _take_tokens(tokens: jax.Array, indices: jax.Array) -> jax.Array:
+  """tokens [B, N, D], indices [B, K] distinct within a row -> [B, K, D]."""
 
-  def take(rows: jax.Array, picks: jax.Array) -> jax.Array:
-    return rows.at[picks].get(unique_indices=True, mode="promise_in_bounds")
+  def take(rows: jax.Array, indices: jax.Array) -> jax.Array:
+    return rows.at[indices].get(unique_indices=True, mode="promise_in_bounds")
 
-  return jax.vmap(take)(tokens, numbers)
+  return jax.vmap(take)(tokens, indices)
 
 
 class MaskedAutoencoder(nnx.Module):
-  """MAE: a ViT encoder on the visible patches and a small decoder that paints the others.
+  """MAE: a ViT encoder on the visible patches and a small decoder that reconstructs the others.
 
   Args:
     patch_size, embed_dim, depth, num_heads, mlp_ratio: of the encoder, see `VisionTransformer`.
     decoder_embed_dim, decoder_depth, decoder_num_heads: of the decoder.
-    norm_pix_loss: compare with pixels normalised per patch (unbiased variance).
+    norm_pix_loss: normalise the target pixels per patch (unbiased variance).
     image_size: side of the square input in pixels.
     remat: recompute each block in the backward pass, to save memory.
     scan: run the blocks as one loop that compiles once, see `run_stack`.
-    dtype: compute type; norms, softmax and the loss take at least float32.
-    param_dtype: type of the parameters.
+    dtype: compute dtype; norms, softmax and the loss use at least float32.
+    param_dtype: dtype of the parameters.
     rngs: source of the initial values.
   """
 
@@ -87,8 +88,8 @@ class MaskedAutoencoder(nnx.Module):
     image_size: int = 224,
     remat: bool = False,
     scan: bool = False,
-    dtype: Any = jnp.float32,
-    param_dtype: Any = jnp.float32,
+    dtype: DTypeLike = jnp.float32,
+    param_dtype: DTypeLike = jnp.float32,
     rngs: nnx.Rngs,
   ):
     grid = patch_grid(image_size, patch_size)
@@ -140,31 +141,31 @@ class MaskedAutoencoder(nnx.Module):
     deterministic: bool = True,
     rngs: nnx.Rngs | None = None,
   ) -> MaskedOutput:
-    """Masks, encodes, decodes, and scores the removed patches.
+    """Masks, encodes and decodes the images and computes the loss on the removed patches.
 
-    MAE has neither dropout nor stochastic depth, so `deterministic` changes nothing; it is taken
-    so that every model is called alike.
+    MAE has neither dropout nor stochastic depth, so `deterministic` has no effect; it is accepted
+    so that all models have one call signature.
 
     Args:
       images: [B, image_size, image_size, 3] normalised.
       mask_ratio: fraction of patches to remove, in [0, 1).
-      noise: [B, N] decides what stays, see `random_masking`; drawn uniformly when None.
+      noise: [B, N] selects the kept patches, see `random_masking`; drawn uniformly when None.
       key: PRNG key of the noise.
-      deterministic: without effect.
-      rngs: its `dropout` stream gives the key when neither noise nor key is given.
+      deterministic: no effect.
+      rngs: source of the key (stream `dropout`) when neither noise nor key is given.
 
     Returns:
       loss, pred [B, N, patch_size**2 * 3], mask [B, N], latent [B, 1 + K, embed_dim] (class token
       first, patches in the order of their noise); all at least float32.
 
     Raises:
-      ValueError: wrong shapes or mask_ratio, or nothing to draw the noise from.
+      ValueError: wrong shapes or mask_ratio, or no noise, key or rngs.
     """
     check_images(images, self.image_size)
     grid = patch_grid(self.image_size, self.patch_size)
     shape = (images.shape[0], grid**2)
     if noise is None:
-      noise = jax.random.uniform(required_key(rngs) if key is None else key, shape)
+      noise = jax.random.uniform(dropout_key(rngs) if key is None else key, shape)
     elif noise.shape != shape:
       raise ValueError(f"noise must be {list(shape)} for these images, got {list(noise.shape)}")
     kept, restore, mask = random_masking(noise, mask_ratio)
@@ -176,10 +177,10 @@ class MaskedAutoencoder(nnx.Module):
     )
 
   def encode(self, patches: jax.Array, kept: jax.Array) -> jax.Array:
-    """Flat patches [B, N, P] and the numbers [B, K] of those to see -> [B, 1 + K, embed_dim].
+    """Encodes the patches `kept` [B, K] of flat patches [B, N, P] -> [B, 1 + K, embed_dim].
 
-    Patches are picked before they are projected: three quarters of the projection need not be
-    computed, and no gradient runs through the picking.
+    Patches are selected before the projection: at mask ratio 0.75 this saves three quarters of it,
+    and no gradient runs through the selection.
     """
     tokens = self.patch_embed(_take_tokens(patches, kept))
     positions = self.pos_embed[...].astype(tokens.dtype)
@@ -190,36 +191,45 @@ class MaskedAutoencoder(nnx.Module):
     return self.norm(run_blocks(self.blocks, tokens, None, remat=self.remat, scan=self.scan))
 
   def decode(self, latent: jax.Array, restore: jax.Array) -> jax.Array:
-    """[B, 1 + K, embed_dim] -> predicted patches [B, N, patch_size**2 * 3] in image order."""
+    """[B, 1 + K, embed_dim] -> reconstructed patches [B, N, patch_size**2 * 3] in image order."""
     visible = self.decoder_embed(latent)
-    batch, seen, dim = visible.shape
-    missing = restore.shape[1] + 1 - seen
-    blank = jnp.broadcast_to(self.mask_token[...].astype(visible.dtype), (batch, missing, dim))
-    patches = _take_tokens(jnp.concatenate([visible[:, 1:], blank], axis=1), restore)
+    batch, count, dim = visible.shape
+    removed = restore.shape[1] + 1 - count
+    masked = jnp.broadcast_to(self.mask_token[...].astype(visible.dtype), (batch, removed, dim))
+    patches = _take_tokens(jnp.concatenate([visible[:, 1:], masked], axis=1), restore)
     tokens = jnp.concatenate([visible[:, :1], patches], axis=1)
     tokens = tokens + self.decoder_pos_embed[...].astype(tokens.dtype)
     tokens = run_blocks(self.decoder_blocks, tokens, None, remat=self.remat, scan=self.scan)
     pred = self.decoder_pred(self.decoder_norm(tokens))[:, 1:]
-    return pred.astype(exact_dtype(pred.dtype))
+    return pred.astype(at_least_float32(pred.dtype))
 
   def reconstruction_loss(self, patches: jax.Array, pred: jax.Array, mask: jax.Array) -> jax.Array:
-    """See `masked_patch_loss`."""
+    """`masked_patch_loss` with the model's `norm_pix_loss`.
+
+    Args:
+      patches: [B, N, P] pixels, see `patchify`.
+      pred: [B, N, P] reconstructed patches.
+      mask: [B, N], 1 = removed.
+
+    Returns:
+      [] at least float32.
+    """
     return masked_patch_loss(patches, pred, mask, normalize=self.norm_pix_loss)
 
 
 def masked_patch_loss(
   patches: jax.Array, pred: jax.Array, mask: jax.Array, *, normalize: bool
 ) -> jax.Array:
-  """Mean squared error over the removed patches, of MAE and FCMAE alike.
+  """Mean squared error over the removed patches, of MAE and FCMAE.
 
   Args:
     patches: [B, N, P] pixels, see `patchify`.
-    pred: [B, N, P] predictions.
-    mask: [B, N], 1 = counts.
-    normalize: compare with `normalized_patches` (norm_pix_loss).
+    pred: [B, N, P] reconstructed patches.
+    mask: [B, N], 1 = patch contributes to the loss.
+    normalize: use `normalized_patches` as the target (norm_pix_loss).
 
   Returns:
-    [] at least float32; 0 when nothing counts.
+    [] at least float32; 0 when the mask is empty.
   """
   target = patches.astype(pred.dtype)
   if normalize:

@@ -1,4 +1,4 @@
-"""A model on disk: `model.json` beside an Orbax `weights/` folder, all that its use needs."""
+"""Model folders on disk: `model.json` and an Orbax `weights/` folder."""
 
 import dataclasses
 import json
@@ -7,7 +7,7 @@ import pathlib
 import shutil
 import tempfile
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypedDict
 
 import jax
 import orbax.checkpoint as ocp
@@ -20,19 +20,36 @@ from jax_me.models.registry import create_model
 MODEL_FILE = "model.json"
 WEIGHTS_FOLDER = "weights"
 CHECKPOINTS_FOLDER = "checkpoints"
-PLACE_FILE = "checkpoints.json"  # Says where they lie, when not in the workdir.
-# Of a run that selects among its evaluations: <step>/weights and, when those are whole, a record.
+CHECKPOINTS_LOCATION_FILE = "checkpoints.json"  # Their location when outside the workdir.
+# Best evaluation of a run: <step>/weights, and a record once the weights are complete.
 SELECTED_FOLDER = "selected"
 RECORD_FILE = "record.json"
+
+
+ArrayTree = dict[str, Any]  # Nested dict of arrays with string keys.
+Arguments = Mapping[str, Any]  # Constructor keywords, JSON values.
 
 
 class SavedModelError(ValueError):
   """A folder that does not hold a usable model."""
 
 
+class ModelMetadata(TypedDict):
+  """Content of `model.json`; the fields are those of `SavedModel`."""
+
+  format: int
+  name: str
+  arguments: dict[str, Any]
+  labels: list[str] | None
+  image_size: int
+  mean: list[float]
+  std: list[float]
+  source: dict[str, Any]
+
+
 @dataclasses.dataclass
 class SavedModel:
-  """A loaded model and what travels with it.
+  """A loaded model and its metadata.
 
   Attributes:
     model: the module with its weights.
@@ -41,7 +58,7 @@ class SavedModel:
     labels: class names in the order of the logits, or None for a pre-training model.
     image_size: side of the square input in pixels.
     mean, std: per RGB channel of images scaled to [0, 1].
-    source: where the weights came from.
+    source: provenance of the weights (JSON values).
   """
 
   model: nnx.Module
@@ -54,8 +71,8 @@ class SavedModel:
   source: dict[str, Any]
 
 
-def _nested(state: nnx.State) -> dict[str, Any]:
-  """nnx.State -> nested dict of arrays with string keys (list positions become digits)."""
+def _nested(state: nnx.State) -> ArrayTree:
+  """nnx.State -> nested dict of arrays with string keys (list indices become digits)."""
 
   def walk(node):
     return {str(k): walk(v) for k, v in node.items()} if isinstance(node, Mapping) else node
@@ -63,40 +80,58 @@ def _nested(state: nnx.State) -> dict[str, Any]:
   return walk(nnx.to_pure_dict(state))
 
 
-def _with_positions(tree: Any) -> Any:
-  """Turns digit keys back into list positions, as nnx.merge expects them."""
+def _with_list_indices(tree: Any) -> Any:
+  """Converts digit keys back to integers, as nnx.merge expects for lists."""
   if not isinstance(tree, Mapping):
     return tree
-  return {int(k) if k.isdigit() else k: _with_positions(v) for k, v in tree.items()}
+  return {int(k) if k.isdigit() else k: _with_list_indices(v) for k, v in tree.items()}
 
 
-def split_model(model: nnx.Module) -> tuple[Any, dict[str, Any], dict[str, Any]]:
-  """Splits a module into graph definition, trainable params and everything else (nested dicts)."""
+def split_model(model: nnx.Module) -> tuple[nnx.GraphDef, ArrayTree, ArrayTree]:
+  """Splits a module into graph definition, trainable params and all other variables."""
   graphdef, params, rest = nnx.split(model, nnx.Param, ...)  # type: ignore[misc]
   return graphdef, _nested(params), _nested(rest)
 
 
-def merge_model(graphdef: Any, params: Mapping, model_state: Mapping) -> Any:
-  """Inverse of `split_model`; works on tracers, so inside `jax.jit` too."""
-  return nnx.merge(graphdef, _with_positions(params), _with_positions(model_state))
+def merge_model(
+  graphdef: nnx.GraphDef, params: Mapping[str, object], model_state: Mapping[str, object]
+) -> nnx.Module:
+  """Inverse of `split_model`; also works inside `jax.jit`.
+
+  Args:
+    graphdef: graph definition of the module.
+    params: nested dict of the trainable arrays.
+    model_state: nested dict of the other arrays.
+
+  Returns:
+    The module.
+  """
+  return nnx.merge(graphdef, _with_list_indices(params), _with_list_indices(model_state))
 
 
-def write_json(path: str | os.PathLike, content: Any) -> None:
-  """Writes JSON so that a reader finds the old file or the new one, never half of it."""
+def write_json(path: str | os.PathLike, content: object) -> None:
+  """Writes a JSON file atomically: readers see the old file or the new one."""
   write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
 
 
-def model_card(
+def model_metadata(
   *,
   name: str,
-  arguments: Mapping[str, Any],
+  arguments: Arguments,
   labels: list[str] | None,
   image_size: int,
   mean: list[float],
   std: list[float],
-  source: Mapping[str, Any],
-) -> dict[str, Any]:
-  """The content of `model.json`."""
+  source: Mapping[str, object],
+) -> ModelMetadata:
+  """Content of `model.json`.
+
+  Args:
+    name, arguments, labels, image_size, mean, std, source: see `SavedModel`.
+
+  Returns:
+    JSON values.
+  """
   return {
     "format": 1,
     "name": name,
@@ -114,14 +149,19 @@ def save_model(
   model: nnx.Module,
   *,
   name: str,
-  arguments: Mapping[str, Any],
+  arguments: Arguments,
   labels: list[str] | None,
   image_size: int,
   mean: list[float],
   std: list[float],
-  source: Mapping[str, Any],
+  source: Mapping[str, object],
 ) -> None:
-  """Writes a model folder. It appears whole or not at all.
+  """Writes a model folder atomically.
+
+  Args:
+    folder: to be created; may exist when empty.
+    model: the module with its weights.
+    name, arguments, labels, image_size, mean, std, source: see `SavedModel`.
 
   Raises:
     FileExistsError: the folder exists and is not empty.
@@ -135,7 +175,7 @@ def save_model(
     _, params, model_state = split_model(model)
     with ocp.StandardCheckpointer() as checkpointer:
       checkpointer.save(staging / WEIGHTS_FOLDER, {"params": params, "model_state": model_state})
-    card = model_card(
+    metadata = model_metadata(
       name=name,
       arguments=arguments,
       labels=labels,
@@ -144,7 +184,7 @@ def save_model(
       std=std,
       source=source,
     )
-    write_json(staging / MODEL_FILE, card)
+    write_json(staging / MODEL_FILE, metadata)
     os.chmod(staging, 0o755)
     if target.exists():
       target.rmdir()
@@ -154,30 +194,30 @@ def save_model(
     raise
 
 
-def read_card(folder: str | os.PathLike) -> dict[str, Any]:
+def read_model_metadata(folder: str | os.PathLike) -> ModelMetadata:
   """Reads and checks `model.json` of a model folder or a run's workdir."""
   path = pathlib.Path(folder) / MODEL_FILE
   try:
-    card = json.loads(path.read_text(encoding="utf-8"))
+    metadata = json.loads(path.read_text(encoding="utf-8"))
   except FileNotFoundError:
     raise SavedModelError(
-      f"{folder} holds no model: {MODEL_FILE} is missing. Give the folder that run.py (--workdir) "
-      "or convert (--output) wrote"
+      f"{folder} holds no model: {MODEL_FILE} is missing. Give a folder written by run.py "
+      "(--workdir) or convert (--output)"
     ) from None
   except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
     raise SavedModelError(f"{path} cannot be read: {error}") from error
   needed = ("name", "arguments", "labels", "image_size", "mean", "std", "source")
-  missing = [key for key in needed if not isinstance(card, dict) or key not in card]
+  missing = [key for key in needed if not isinstance(metadata, dict) or key not in metadata]
   if missing:
     raise SavedModelError(f"{path} lacks {', '.join(missing)}; it was not written by jax_me")
-  return card
+  return metadata
 
 
 def selected_folder(workdir: str | os.PathLike) -> pathlib.Path | None:
-  """The evaluation whose weights a run keeps as its best so far, None where it does not select.
+  """Folder of a run's best weights so far, or None when the run does not select a model.
 
   Raises:
-    SavedModelError: its record is damaged.
+    SavedModelError: the record of the selection is damaged.
   """
   scores: dict[pathlib.Path, float] = {}
   for path in (pathlib.Path(workdir) / SELECTED_FOLDER).glob(f"*/{RECORD_FILE}"):
@@ -185,29 +225,29 @@ def selected_folder(workdir: str | os.PathLike) -> pathlib.Path | None:
       scores[path.parent] = float(json.loads(path.read_text(encoding="utf-8"))["score"])
     except (OSError, ValueError, KeyError, TypeError) as error:
       raise SavedModelError(f"{path} cannot be read: {error}") from error
-  # Two of them stand there for a moment only: the older one is about to be removed.
+  # There are two only for a moment, before the older one is removed.
   return max(scores, key=scores.__getitem__) if scores else None
 
 
-def place_checkpoints(workdir: pathlib.Path, place: str) -> None:
-  """Says that the checkpoints of a workdir lie elsewhere.
+def redirect_checkpoints(workdir: pathlib.Path, location: str) -> None:
+  """Records that the checkpoints of a run are stored outside its workdir.
 
   Args:
     workdir: of the run.
-    place: a folder, or the URL of one in a bucket ("gs://...", which needs the package gcsfs).
+    location: a folder, or the URL of one in a bucket ("gs://...", which needs the package gcsfs).
   """
-  whole = place if "://" in place else str(pathlib.Path(place).absolute())
-  write_json(workdir / PLACE_FILE, {"checkpoints": whole})
+  absolute = location if "://" in location else str(pathlib.Path(location).absolute())
+  write_json(workdir / CHECKPOINTS_LOCATION_FILE, {"checkpoints": absolute})
 
 
 def checkpoints_folder(workdir: str | os.PathLike) -> epath.Path:
-  """Where the checkpoints of a run lie: in its workdir, or where `place_checkpoints` put them.
+  """Folder of a run's checkpoints: in its workdir, or as set by `redirect_checkpoints`.
 
   Raises:
-    SavedModelError: what says so is damaged.
+    SavedModelError: the file with the location is damaged.
   """
   root = pathlib.Path(workdir).absolute()
-  path = root / PLACE_FILE
+  path = root / CHECKPOINTS_LOCATION_FILE
   if not path.exists():
     return epath.Path(root / CHECKPOINTS_FOLDER)
   try:
@@ -217,7 +257,7 @@ def checkpoints_folder(workdir: str | os.PathLike) -> epath.Path:
 
 
 def weights_folder(folder: str | os.PathLike) -> epath.Path:
-  """The Orbax weights of a model folder, or of a workdir (selected, else newest checkpoint)."""
+  """Orbax weights of a model folder, or of a workdir (selected, else newest checkpoint)."""
   root = pathlib.Path(folder).absolute()
   if (root / WEIGHTS_FOLDER).is_dir():
     return epath.Path(root / WEIGHTS_FOLDER)
@@ -235,11 +275,11 @@ def weights_folder(folder: str | os.PathLike) -> epath.Path:
   )
 
 
-def read_weights(folder: str | os.PathLike, abstract: Any) -> dict[str, Any]:
-  """Reads {"params", "model_state"} as shaped by `abstract` (nested ShapeDtypeStructs).
+def read_weights(folder: str | os.PathLike, abstract: ArrayTree) -> ArrayTree:
+  """Reads {"params", "model_state"} in the shapes of `abstract` (nested ShapeDtypeStructs).
 
   Raises:
-    SavedModelError: the stored arrays are damaged or do not fit, with the reason.
+    SavedModelError: the stored arrays are damaged or do not match.
   """
   path = weights_folder(folder)
   device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
@@ -257,32 +297,32 @@ def read_weights(folder: str | os.PathLike, abstract: Any) -> dict[str, Any]:
 
 
 def load_model(folder: str | os.PathLike, **overrides: Any) -> SavedModel:
-  """Loads the model of a converted folder or of a run's workdir (see `weights_folder`).
+  """Loads a model from a model folder or a run's workdir (see `weights_folder`).
 
   Args:
     folder: written by `save_model`, `run.py` or `convert`.
-    **overrides: constructor keywords that leave the parameters as they are (`dtype`, ...).
+    **overrides: constructor keywords that do not change the parameters (`dtype`, ...).
 
   Raises:
-    SavedModelError: no model, unknown model name, damaged or ill-fitting weights.
+    SavedModelError: no model, unknown model name, damaged or mismatched weights.
   """
-  card = read_card(folder)
-  arguments = {**card["arguments"], **overrides}
+  metadata = read_model_metadata(folder)
+  arguments = {**metadata["arguments"], **overrides}
   try:
     abstract_model = nnx.eval_shape(
-      lambda: create_model(card["name"], rngs=nnx.Rngs(0), **arguments)
+      lambda: create_model(metadata["name"], rngs=nnx.Rngs(0), **arguments)
     )
   except (TypeError, ValueError) as error:
-    raise SavedModelError(f"{folder}/{MODEL_FILE} describes no model of ours: {error}") from error
+    raise SavedModelError(f"{folder}/{MODEL_FILE} describes no model of jax_me: {error}") from error
   graphdef, params, model_state = split_model(abstract_model)
   weights = read_weights(folder, {"params": params, "model_state": model_state})
   return SavedModel(
     model=merge_model(graphdef, weights["params"], weights["model_state"]),
-    name=card["name"],
-    arguments=card["arguments"],
-    labels=card["labels"],
-    image_size=card["image_size"],
-    mean=card["mean"],
-    std=card["std"],
-    source=card["source"],
+    name=metadata["name"],
+    arguments=metadata["arguments"],
+    labels=metadata["labels"],
+    image_size=metadata["image_size"],
+    mean=metadata["mean"],
+    std=metadata["std"],
+    source=metadata["source"],
   )

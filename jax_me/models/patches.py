@@ -1,22 +1,24 @@
-"""Images to patches and back, and the patch embedding of ViT and MAE."""
+"""Splitting of images into patches and back, and the patch embedding of ViT and MAE."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
+
+from jax_me.models.layers import along_channels
 
 
 def patch_grid(image_size: int, patch_size: int) -> int:
-  """Patches along a side; ValueError when the patches do not tile the image."""
+  """Patches along a side; raises ValueError when the patches do not tile the image."""
   if patch_size < 1 or image_size < patch_size or image_size % patch_size:
     raise ValueError(f"image_size {image_size} must be a multiple of patch_size {patch_size}")
   return image_size // patch_size
 
 
 def check_images(images: jax.Array, image_size: int) -> None:
-  """ValueError unless images are [B, image_size, image_size, 3]."""
+  """Raises ValueError unless images are [B, image_size, image_size, 3]."""
   if images.ndim != 4 or images.shape[1:] != (image_size, image_size, 3):
     raise ValueError(
       f"expected images [B, {image_size}, {image_size}, 3], got {list(images.shape)}; resize the "
@@ -25,14 +27,15 @@ def check_images(images: jax.Array, image_size: int) -> None:
 
 
 def patchify(images: jax.Array, patch_size: int) -> jax.Array:
-  """Cuts images into flat patches.
+  """Splits images into flat patches.
 
   Args:
     images: [B, H, W, C], H and W multiples of `patch_size`.
     patch_size: pixels along a side.
 
   Returns:
-    [B, N, patch_size**2 * C]: patches by rows, pixels by rows, channels last.
+    [B, N, patch_size**2 * C]: patches in row-major order, each with its pixels in row-major order
+    and channels last.
   """
   batch, height, width, channels = images.shape
   rows, columns = height // patch_size, width // patch_size
@@ -54,8 +57,8 @@ def unpatchify(patches: jax.Array, patch_size: int) -> jax.Array:
 class PatchEmbed(nnx.Module):
   """Linear projection of flat patches (arXiv:2010.11929, equation 1).
 
-  The weights are those of a convolution whose stride is its kernel; on flat patches that is one
-  matrix product, and patches that are masked out need not be computed.
+  The weights are those of a convolution whose stride equals its kernel size; on flat patches that
+  is one matrix product, and removed patches need not be computed.
 
   Args:
     patch_size: pixels along a side.
@@ -70,8 +73,8 @@ class PatchEmbed(nnx.Module):
     *,
     kernel_init: Callable,
     bias_init: Callable,
-    dtype: Any,
-    param_dtype: Any,
+    dtype: DTypeLike,
+    param_dtype: DTypeLike,
     rngs: nnx.Rngs,
   ):
     self.patch_size = patch_size
@@ -94,11 +97,21 @@ class PatchEmbed(nnx.Module):
     assert bias is not None
     kernel = self.proj.kernel[...].astype(dtype)
     flat = kernel.reshape(-1, kernel.shape[-1])
-    return jnp.matmul(patches.astype(dtype), flat) + bias[...].astype(dtype)
+    tokens = jnp.matmul(patches.astype(dtype), flat)
+    return tokens + along_channels(bias[...].astype(dtype), tokens)
 
 
-def flat_xavier_uniform(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
-  """Xavier uniform of a patch kernel [h, w, in, out] seen as a [h * w * in, out] matrix (MAE)."""
+def flat_xavier_uniform(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike) -> jax.Array:
+  """Xavier uniform initialiser of a patch kernel as a [h * w * in, out] matrix, as in MAE.
+
+  Args:
+    key: PRNG key.
+    shape: [h, w, in, out].
+    dtype: of the kernel.
+
+  Returns:
+    Kernel of that shape.
+  """
   *receptive, outputs = shape
   inputs = 1
   for size in receptive:
@@ -107,10 +120,12 @@ def flat_xavier_uniform(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> j
 
 
 def torch_uniform(fan_in: int) -> Callable:
-  """torch's default for weights and biases of linear and convolution layers: U(+-fan_in**-0.5)."""
+  """torch's default initialiser of linear and convolution layers: U(-b, b), b = fan_in**-0.5."""
   bound = fan_in**-0.5
 
-  def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32, **_) -> jax.Array:
+  def init(
+    key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32, **_
+  ) -> jax.Array:
     return jax.random.uniform(key, shape, dtype, -bound, bound)
 
   return init

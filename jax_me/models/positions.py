@@ -1,8 +1,8 @@
-"""Position tables of the transformers, and the resize that torch applies to them."""
+"""Position tables of the transformers, and their bicubic resize as torch does it."""
 
 import numpy as np
 
-# torch's and OpenCV's coefficient of cubic convolution; Pillow and jax.image take -0.5.
+# Coefficient of cubic convolution in torch and OpenCV; Pillow and jax.image use -0.5.
 _CUBIC_A = -0.75
 
 
@@ -34,10 +34,10 @@ def sincos_2d(grid: int, dim: int) -> np.ndarray:
 
 
 def sinusoid_1d(positions: int, dim: int) -> np.ndarray:
-  """The table of arXiv:1706.03762 as T2T-ViT uses it: sine and cosine interleaved.
+  """Sinusoidal table of arXiv:1706.03762 as in T2T-ViT: sine and cosine interleaved.
 
   Args:
-    positions: rows, the class token (row 0) included.
+    positions: rows, including the class token (row 0).
     dim: channels.
 
   Returns:
@@ -72,7 +72,7 @@ def bicubic_matrix(source: int, target: int) -> np.ndarray:
 
 
 def resize_positions(table: np.ndarray, grid: int) -> np.ndarray:
-  """Resizes a position table to another grid exactly as the originals do through torch.
+  """Resizes a position table to another grid, as the original code does with torch.
 
   Args:
     table: [1, 1 + g**2, D], the class token's row first.
@@ -82,7 +82,7 @@ def resize_positions(table: np.ndarray, grid: int) -> np.ndarray:
     [1, 1 + grid**2, D] in the table's dtype; the class token's row is kept.
 
   Raises:
-    ValueError: the table does not hold a square grid behind one class token.
+    ValueError: the table is not one class token followed by a square grid.
   """
   table = np.asarray(table)
   source = round((table.shape[1] - 1) ** 0.5) if table.ndim == 3 and table.shape[1] > 1 else 0

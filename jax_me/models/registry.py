@@ -1,4 +1,4 @@
-"""Every model by its original's name."""
+"""Registry of models: name in the original code -> constructor."""
 
 import difflib
 import functools
@@ -23,7 +23,7 @@ MODELS: dict[str, Callable[..., nnx.Module]] = {
 }
 
 
-def create_model(name: str, *, rngs: nnx.Rngs, **overrides: Any) -> Any:
+def create_model(name: str, *, rngs: nnx.Rngs, **overrides: Any) -> nnx.Module:
   """Builds a model by name.
 
   Args:
@@ -36,30 +36,30 @@ def create_model(name: str, *, rngs: nnx.Rngs, **overrides: Any) -> Any:
     The module.
 
   Raises:
-    ValueError: unknown name or keyword (the message names the nearest), or a value that the
-      constructor refuses.
+    ValueError: unknown name or keyword (the message lists the closest), or a value that the
+      constructor rejects.
   """
   if name not in MODELS:
-    raise ValueError(f"unknown model {name!r}{_nearest(name, MODELS)}")
+    raise ValueError(f"unknown model {name!r}{_suggestion(name, MODELS)}")
   constructor = MODELS[name]
   known = _keywords(constructor)
   for keyword in overrides:
     if keyword not in known:
-      raise ValueError(f"{name} takes no argument {keyword!r}{_nearest(keyword, known)}")
+      raise ValueError(f"{name} takes no argument {keyword!r}{_suggestion(keyword, known)}")
   return constructor(rngs=rngs, **overrides)
 
 
 def _keywords(constructor: Callable) -> list[str]:
-  """What may be overridden: the keywords of the function or class behind the dict's entry."""
+  """Keywords that may be overridden: those of the function or class of a registry entry."""
   target = constructor.func if isinstance(constructor, functools.partial) else constructor
   # A module class hides its signature behind its metaclass.
   target = target.__init__ if inspect.isclass(target) else target
   return [name for name in inspect.signature(target).parameters if name not in ("self", "rngs")]
 
 
-def _nearest(word: str, known: Iterable[str]) -> str:
-  """'; did you mean a, b?' or, when nothing is near, the whole list."""
-  near = difflib.get_close_matches(word, known, n=3)
-  if near:
-    return f"; did you mean {', '.join(near)}?"
+def _suggestion(word: str, known: Iterable[str]) -> str:
+  """'; did you mean a, b?', or the whole list when no name is similar."""
+  similar = difflib.get_close_matches(word, known, n=3)
+  if similar:
+    return f"; did you mean {', '.join(similar)}?"
   return f"; known: {', '.join(sorted(known))}"

@@ -6,18 +6,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
-from jax_me.models.activations import gelu
-from jax_me.models.layers import dropout, split_or_none
+from jax_me.models.layers import dropout, gelu, split_or_none
 from jax_me.models.patches import torch_uniform
 from jax_me.models.transformer import Attention, Block, Mlp, stochastic_depth_rates
 
-# The dense original spreads the rates over 12 steps, though it has 4 stages and one rate a stage.
+# The original spreads the rates over 12 steps, although the dense backbone has one rate per stage.
 _DENSE_RATES = 12
 
 
 class SqueezeExcitation(nnx.Module):
-  """Channels weighed by a gate on their mean over the tokens (arXiv:1709.01507)."""
+  """Squeeze-and-excitation channel gate on the mean over the tokens (arXiv:1709.01507)."""
 
   def __init__(self, dim: int, *, reduction: int = 16, **options: Any):
     self.fc1 = nnx.Linear(dim, dim // reduction, use_bias=False, **options)
@@ -30,7 +30,7 @@ class SqueezeExcitation(nnx.Module):
 
 
 class SEAttention(Attention):
-  """Attention whose output passes a squeeze-excitation gate before the dropout."""
+  """Attention with a squeeze-excitation gate on its output, before the dropout."""
 
   def __init__(
     self,
@@ -38,8 +38,8 @@ class SEAttention(Attention):
     num_heads: int,
     *,
     kernel_init: Callable,
-    dtype: Any,
-    param_dtype: Any,
+    dtype: DTypeLike,
+    param_dtype: DTypeLike,
     rngs: nnx.Rngs,
     **settings: Any,
   ):
@@ -59,7 +59,7 @@ class CheapOperation(nnx.Module):
   The kernel has the layout of a flax convolution, [1, 1, dim].
   """
 
-  def __init__(self, dim: int, *, dtype: Any, param_dtype: Any, rngs: nnx.Rngs):
+  def __init__(self, dim: int, *, dtype: DTypeLike, param_dtype: DTypeLike, rngs: nnx.Rngs):
     self.dtype = dtype
     self.kernel = nnx.Param(torch_uniform(1)(rngs.params(), (1, 1, dim), param_dtype))
 
@@ -69,7 +69,7 @@ class CheapOperation(nnx.Module):
 
 
 class GhostAttention(Attention):
-  """Attention that computes half of query, key and value and gets the rest by cheap operations."""
+  """Attention that computes half of query, key and value, and the rest by cheap operations."""
 
   def __init__(
     self,
@@ -81,8 +81,8 @@ class GhostAttention(Attention):
     attn_drop_rate: float = 0.0,
     drop_rate: float = 0.0,
     kernel_init: Callable,
-    dtype: Any,
-    param_dtype: Any,
+    dtype: DTypeLike,
+    param_dtype: DTypeLike,
     rngs: nnx.Rngs,
   ):
     self._configure(dim, num_heads, qk_scale, attn_drop_rate, drop_rate)
@@ -108,7 +108,7 @@ class GhostAttention(Attention):
 
 
 class GhostMlp(nnx.Module):
-  """MLP with a hidden width of 3 * dim, two thirds of it by cheap operations on the first third."""
+  """MLP of hidden width 3 * dim; two thirds are cheap operations on the first third."""
 
   def __init__(
     self,
@@ -117,8 +117,8 @@ class GhostMlp(nnx.Module):
     *,
     drop_rate: float = 0.0,
     kernel_init: Callable,
-    dtype: Any,
-    param_dtype: Any,
+    dtype: DTypeLike,
+    param_dtype: DTypeLike,
     rngs: nnx.Rngs,
   ):
     if hidden != 3 * dim:
@@ -142,7 +142,7 @@ class GhostMlp(nnx.Module):
 
 
 class DenseBlock(Block):
-  """A block whose output, narrowed to `growth_rate` channels, is appended to its input."""
+  """A block that appends its output, projected to `growth_rate` channels, to its input."""
 
   def __init__(self, dim: int, num_heads: int, *, growth_rate: int, **settings: Any):
     super().__init__(dim, num_heads, **settings)
@@ -155,7 +155,7 @@ class DenseBlock(Block):
 
 
 class Transition(nnx.Module):
-  """Between the stages of the dense backbone: linear to half the width, then GELU."""
+  """Linear layer to half the width and GELU, between the stages of the dense backbone."""
 
   def __init__(self, dim: int, out_dim: int, **linear: Any):
     self.linear = nnx.Linear(dim, out_dim, **linear)
@@ -166,21 +166,37 @@ class Transition(nnx.Module):
     return gelu(self.linear(x))
 
 
-PARTS: dict[str, dict[str, Any]] = {
+BACKBONE_LAYERS: dict[str, dict[str, Any]] = {
   "plain": dict(attention=Attention, mlp=Mlp),
   "se": dict(attention=SEAttention, mlp=Mlp),
   "ghost": dict(attention=GhostAttention, mlp=GhostMlp),
 }
 
 
-def even_blocks(
+def uniform_blocks(
   backbone: str, embed_dim: int, *, depth: int, drop_path_rate: float, **settings: Any
 ) -> nnx.List:
-  """`depth` blocks of one width; `backbone` is a key of `PARTS`, `settings` go to `Block`."""
-  if backbone not in PARTS:
-    raise ValueError(f"backbone must be one of {sorted([*PARTS, 'dense'])}, got {backbone!r}")
+  """Blocks of one width.
+
+  Args:
+    backbone: key of `BACKBONE_LAYERS`.
+    embed_dim: width of the tokens.
+    depth: number of blocks.
+    drop_path_rate: stochastic depth of the last block; rises linearly from 0 at the first.
+    **settings: passed to `Block`.
+
+  Returns:
+    The blocks in order.
+
+  Raises:
+    ValueError: unknown backbone.
+  """
+  if backbone not in BACKBONE_LAYERS:
+    raise ValueError(
+      f"backbone must be one of {sorted([*BACKBONE_LAYERS, 'dense'])}, got {backbone!r}"
+    )
   return nnx.List(
-    Block(embed_dim, drop_path_rate=rate, **PARTS[backbone], **settings)
+    Block(embed_dim, drop_path_rate=rate, **BACKBONE_LAYERS[backbone], **settings)
     for rate in stochastic_depth_rates(drop_path_rate, depth)
   )
 
@@ -193,17 +209,18 @@ def dense_blocks(
   drop_path_rate: float,
   **settings: Any,
 ) -> tuple[nnx.List, int]:
-  """Dense stages with transitions between them.
+  """Blocks of the dense backbone: stages with transitions between them.
 
   Args:
     embed_dim: width at the start.
     block_config: blocks of each stage.
     growth_rate: channels that each block appends.
-    drop_path_rate: as the original spreads it: stage i takes step i of 12.
-    **settings: go to `Block`.
+    drop_path_rate: last of 12 rates that rise linearly from 0; stage i uses rate i, as in the
+      original code.
+    **settings: passed to `Block`.
 
   Returns:
-    The modules in order, and the width at the end.
+    The modules in order, and the width of the last.
   """
   linear = {key: settings[key] for key in ("kernel_init", "dtype", "param_dtype", "rngs")}
   rates = stochastic_depth_rates(drop_path_rate, _DENSE_RATES)

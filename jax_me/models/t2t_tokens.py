@@ -5,41 +5,42 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
-from jax_me.models.layers import FixedTable, dropout, split_or_none
-from jax_me.models.transformer import Mlp, attend, exact_dtype, layer_norm
+from jax_me.models.layers import FixedTable, at_least_float32, dropout, split_or_none
+from jax_me.models.transformer import Mlp, attend, layer_norm
 
 NORM_EPSILON = 1e-5
 LINEAR_INIT = nnx.initializers.normal(0.02)
-# (kernel, stride, padding) of the three soft splits; together they reduce the side by 16.
+# (kernel, stride, padding) of the three soft splits; they divide the side by 16 in total.
 SOFT_SPLITS = ((7, 4, 2), (3, 2, 1), (3, 2, 1))
 REDUCTION = 16
 
 
 def soft_split(x: jax.Array, kernel: int, stride: int, padding: int) -> jax.Array:
-  """Overlapping windows as tokens (torch's Unfold, on channels-last arrays).
+  """Overlapping windows as tokens: torch's Unfold (im2col) on channels-last arrays.
 
   Args:
     x: [B, H, W, C].
-    kernel, stride, padding: of the square window in pixels; the padding is zeros.
+    kernel, stride, padding: of the square window in pixels; padded with zeros.
 
   Returns:
-    [B, N, C * kernel**2]: windows by rows; inside a token the channel varies slowest, then the
-    window's row, then its column.
+    [B, N, C * kernel**2]: windows in row-major order; within a token the channel varies slowest,
+    then the row in the window, then the column.
   """
   batch, height, width, channels = x.shape
   rows = (height + 2 * padding - kernel) // stride + 1
   columns = (width + 2 * padding - kernel) // stride + 1
   x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
   # Rows first, then columns: 2 * kernel slices instead of kernel**2.
-  x = jnp.stack([_every(x, i, stride, rows, axis=1) for i in range(kernel)], axis=2)
-  x = jnp.stack([_every(x, j, stride, columns, axis=3) for j in range(kernel)], axis=4)
-  # [B, rows, kernel, columns, kernel, C] -> the channel before the place in the window.
+  x = jnp.stack([_strided_slice(x, i, stride, rows, axis=1) for i in range(kernel)], axis=2)
+  x = jnp.stack([_strided_slice(x, j, stride, columns, axis=3) for j in range(kernel)], axis=4)
+  # [B, rows, kernel, columns, kernel, C] -> channel before row and column in the window.
   return x.transpose(0, 1, 3, 5, 2, 4).reshape(batch, rows * columns, channels * kernel**2)
 
 
-def _every(x: jax.Array, start: int, stride: int, count: int, axis: int) -> jax.Array:
-  """`count` slices of x along `axis`: start, start + stride, ..."""
+def _strided_slice(x: jax.Array, start: int, stride: int, count: int, axis: int) -> jax.Array:
+  """`count` elements of x along `axis`: start, start + stride, ..."""
   return jax.lax.slice_in_dim(x, start, start + stride * (count - 1) + 1, stride, axis)
 
 
@@ -53,15 +54,15 @@ def _as_image(tokens: jax.Array) -> jax.Array:
 class TokenPerformer(nnx.Module):
   """Linear attention by positive random features (Performer, arXiv:2009.14794, lemma 1).
 
-  The residual starts at the value, as the output is narrower than the input. Everything between
-  the projections is computed in at least float32: the features are exponentials, and in half
-  precision the epsilon of the denominator vanishes.
+  The residual connection adds the value, as the output is narrower than the input. Everything
+  between the projections is computed in at least float32: the features are exponentials, and the
+  epsilon of the denominator underflows in half precision.
 
   Args:
     dim: width of the input tokens.
     token_dim: width of the output tokens.
     kernel_ratio: random features over `token_dim`.
-    drop_rate: dropout on the projection's and the MLP's output, active in training.
+    drop_rate: dropout on the outputs of the projection and the MLP, active in training.
   """
 
   def __init__(
@@ -71,8 +72,8 @@ class TokenPerformer(nnx.Module):
     *,
     kernel_ratio: float = 0.5,
     drop_rate: float = 0.1,
-    dtype: Any,
-    param_dtype: Any,
+    dtype: DTypeLike,
+    param_dtype: DTypeLike,
     rngs: nnx.Rngs,
   ):
     self.epsilon = 1e-8
@@ -94,9 +95,9 @@ class TokenPerformer(nnx.Module):
     return jnp.exp(exponent) / w.shape[0] ** 0.5
 
   def attention(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """[B, N, dim] -> attended values and the values, each [B, N, token_dim]."""
+    """[B, N, dim] -> attention output and values, each [B, N, token_dim]."""
     kqv = self.kqv(x)
-    k, q, v = jnp.split(kqv.astype(exact_dtype(kqv.dtype)), 3, axis=-1)
+    k, q, v = jnp.split(kqv.astype(at_least_float32(kqv.dtype)), 3, axis=-1)
     k, q = self.random_features(k), self.random_features(q)
     weight = jnp.matmul(q, k.sum(axis=1)[:, :, None])  # [B, N, 1]
     key_values = jnp.matmul(k.swapaxes(1, 2), v)  # [B, m, token_dim]
@@ -112,14 +113,16 @@ class TokenPerformer(nnx.Module):
 
 
 class TokenAttention(nnx.Module):
-  """One-head attention that narrows its tokens; the residual starts at the value.
+  """Single-head attention that reduces the token width; the residual connection adds the value.
 
   Args:
-    dim: width of the input tokens; the scores are scaled by dim ** -0.5, not by the head's width.
+    dim: width of the input tokens; scores are scaled by dim ** -0.5, not by the head dimension.
     token_dim: width of query, key, value and output.
   """
 
-  def __init__(self, dim: int, token_dim: int, *, dtype: Any, param_dtype: Any, rngs: nnx.Rngs):
+  def __init__(
+    self, dim: int, token_dim: int, *, dtype: DTypeLike, param_dtype: DTypeLike, rngs: nnx.Rngs
+  ):
     self.scale = dim**-0.5
     options: dict[str, Any] = dict(
       kernel_init=LINEAR_INIT, dtype=dtype, param_dtype=param_dtype, rngs=rngs
@@ -136,7 +139,9 @@ class TokenAttention(nnx.Module):
 class TokenTransformer(nnx.Module):
   """Full attention over the tokens of a soft split, then an MLP with residual."""
 
-  def __init__(self, dim: int, token_dim: int, *, dtype: Any, param_dtype: Any, rngs: nnx.Rngs):
+  def __init__(
+    self, dim: int, token_dim: int, *, dtype: DTypeLike, param_dtype: DTypeLike, rngs: nnx.Rngs
+  ):
     common: dict[str, Any] = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
     self.norm1 = layer_norm(dim, epsilon=NORM_EPSILON, **common)
     self.attn = TokenAttention(dim, token_dim, **common)
@@ -156,8 +161,8 @@ class TokensToToken(nnx.Module):
   Args:
     tokens_type: "performer" or "transformer", the attention between the splits.
     embed_dim: width of the final tokens.
-    token_dim: width between the splits.
-    drop_rate: the performer's dropouts (the original has 0.1 whatever the backbone's rate is).
+    token_dim: width of the tokens between the splits.
+    drop_rate: dropout of the performers (0.1 in the original, independent of the backbone's rate).
     remat: recompute the attentions in the backward pass, to save memory.
   """
 
@@ -169,8 +174,8 @@ class TokensToToken(nnx.Module):
     token_dim: int,
     drop_rate: float,
     remat: bool,
-    dtype: Any,
-    param_dtype: Any,
+    dtype: DTypeLike,
+    param_dtype: DTypeLike,
     rngs: nnx.Rngs,
   ):
     common: dict[str, Any] = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
@@ -193,10 +198,10 @@ class TokensToToken(nnx.Module):
     """[B, H, W, 3] -> [B, (H / 16) * (W / 16), embed_dim]; `key` None is deterministic."""
     x = images.astype(self.project.dtype)
     first_key, second_key = split_or_none(key, 2)
-    for split, attention, own_key in (
+    for split, attention, split_key in (
       (SOFT_SPLITS[0], self.attention1, first_key),
       (SOFT_SPLITS[1], self.attention2, second_key),
     ):
       apply = jax.checkpoint(attention.__call__) if self.remat else attention
-      x = _as_image(apply(soft_split(x, *split), own_key))
+      x = _as_image(apply(soft_split(x, *split), split_key))
     return self.project(soft_split(x, *SOFT_SPLITS[2]))

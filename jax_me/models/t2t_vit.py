@@ -7,14 +7,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
-from jax_me.models.layers import FixedTable, dropout, split_or_none
+from jax_me.models.layers import FixedTable, at_least_float32, dropout, dropout_key, split_or_none
 from jax_me.models.patches import check_images, patch_grid
 from jax_me.models.positions import sinusoid_1d
-from jax_me.models.t2t_backbones import dense_blocks, even_blocks
+from jax_me.models.t2t_backbones import dense_blocks, uniform_blocks
 from jax_me.models.t2t_tokens import LINEAR_INIT, NORM_EPSILON, REDUCTION, TokensToToken
-from jax_me.models.transformer import exact_dtype, layer_norm, run_blocks
-from jax_me.models.vit import required_key
+from jax_me.models.transformer import layer_norm, run_blocks
 
 
 class T2TViT(nnx.Module):
@@ -31,19 +31,18 @@ class T2TViT(nnx.Module):
     block_config: blocks of each stage, dense backbone only.
     growth_rate: channels that each block appends, dense backbone only.
     qkv_bias: bias of the query, key and value projection.
-    qk_scale: factor of the attention scores; None is head_dim ** -0.5, which all released weights
-      were trained with.
+    qk_scale: factor of the attention scores; None is head_dim ** -0.5, as in all released weights.
     image_size: side of the square input in pixels, a multiple of 16.
     num_classes: width of the logits.
     token_labeling: adds `aux_head`, a classifier of every token (arXiv:2104.10858).
     drop_rate: dropout after the position table and on the outputs of attention and MLP.
     attn_drop_rate: dropout on the attention weights.
     drop_path_rate: stochastic depth of the last block; rises linearly from 0 at the first.
-    token_drop_rate: two dropouts in each performer; like the original, on in every training.
+    token_drop_rate: dropout in the performers; active in training by default, as in the original.
     remat: recompute blocks and token attentions in the backward pass, to save memory.
-    scan: run the blocks as one loop that compiles once, see `run_stack`; not the dense backbone.
-    dtype: compute type; norms, softmax, the performer's kernel and the heads take at least float32.
-    param_dtype: type of the parameters.
+    scan: run the blocks as one loop that compiles once, see `run_stack`; not for `dense`.
+    dtype: compute dtype; norms, softmax, the performer's kernel and the heads use at least float32.
+    param_dtype: dtype of the parameters.
     rngs: source of the initial values.
   """
 
@@ -70,8 +69,8 @@ class T2TViT(nnx.Module):
     token_drop_rate: float = 0.1,
     remat: bool = False,
     scan: bool = False,
-    dtype: Any = jnp.float32,
-    param_dtype: Any = jnp.float32,
+    dtype: DTypeLike = jnp.float32,
+    param_dtype: DTypeLike = jnp.float32,
     rngs: nnx.Rngs,
   ):
     grid = patch_grid(image_size, REDUCTION)
@@ -107,30 +106,30 @@ class T2TViT(nnx.Module):
         embed_dim, block_config=block_config, growth_rate=growth_rate, **settings
       )
     else:
-      self.blocks, width = even_blocks(backbone, embed_dim, depth=depth, **settings), embed_dim
+      self.blocks, width = uniform_blocks(backbone, embed_dim, depth=depth, **settings), embed_dim
     self.norm = layer_norm(width, epsilon=NORM_EPSILON, **common)
     head: dict[str, Any] = dict(kernel_init=LINEAR_INIT, param_dtype=param_dtype, rngs=rngs)
-    self.head = nnx.Linear(width, num_classes, dtype=exact_dtype(dtype), **head)
+    self.head = nnx.Linear(width, num_classes, dtype=at_least_float32(dtype), **head)
     self.token_labeling = token_labeling
     if token_labeling:
-      self.aux_head = nnx.Linear(width, num_classes, dtype=exact_dtype(dtype), **head)
+      self.aux_head = nnx.Linear(width, num_classes, dtype=at_least_float32(dtype), **head)
 
   def tokens(
     self, images: jax.Array, *, deterministic: bool = True, rngs: nnx.Rngs | None = None
   ) -> jax.Array:
-    """All normed tokens.
+    """All tokens after the final norm.
 
     Args:
       images: [B, image_size, image_size, 3] normalised.
       deterministic: False turns dropout and stochastic depth on.
-      rngs: with a `dropout` stream; needed when not deterministic.
+      rngs: must have a `dropout` stream; required when not deterministic.
 
     Returns:
       [B, 1 + (image_size / 16)**2, D], at least float32, class token first. D is `embed_dim`, or
-      what the dense backbone grows to.
+      the final width of the dense backbone.
     """
     check_images(images, self.image_size)
-    key = None if deterministic else required_key(rngs)
+    key = None if deterministic else dropout_key(rngs)
     split_key, positions_key, blocks_key = split_or_none(key, 3)
     tokens = self.tokens_to_token(images, split_key)
     token = jnp.broadcast_to(
@@ -143,13 +142,23 @@ class T2TViT(nnx.Module):
   def features(
     self, images: jax.Array, *, deterministic: bool = True, rngs: nnx.Rngs | None = None
   ) -> jax.Array:
-    """The normed class token [B, D], at least float32; arguments as in `tokens`."""
+    """The class token after the final norm.
+
+    Args:
+      images, deterministic, rngs: see `tokens`.
+
+    Returns:
+      [B, D], at least float32.
+    """
     return self.tokens(images, deterministic=deterministic, rngs=rngs)[:, 0]
 
   def token_logits(
     self, images: jax.Array, *, deterministic: bool = True, rngs: nnx.Rngs | None = None
   ) -> tuple[jax.Array, jax.Array]:
-    """What token labeling trains on; arguments as in `tokens`.
+    """Logits of every token, for training with token labeling.
+
+    Args:
+      images, deterministic, rngs: see `tokens`.
 
     Returns:
       logits of the class token [B, num_classes] and of every other token [B, N, num_classes].
@@ -167,9 +176,9 @@ class T2TViT(nnx.Module):
   ) -> jax.Array:
     """Logits [B, num_classes], at least float32; arguments as in `tokens`.
 
-    With token labeling these are the class token's plus half the largest over the tokens, the
-    evaluation rule of LV-ViT (arXiv:2104.10858). It holds in training too, so that fine-tuning
-    with an ordinary loss trains what evaluation uses.
+    With token labeling, half of the maximum over the other tokens' logits is added to the class
+    token's, the evaluation rule of LV-ViT (arXiv:2104.10858). The same rule applies in training, so
+    that fine-tuning with an ordinary loss optimises the logits used in evaluation.
     """
     if self.token_labeling:
       logits, aux = self.token_logits(images, deterministic=deterministic, rngs=rngs)

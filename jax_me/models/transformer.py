@@ -1,4 +1,4 @@
-"""The pre-norm transformer block that ViT, MAE and the T2T-ViT backbones share."""
+"""Pre-norm transformer block shared by ViT, MAE and the T2T-ViT backbones."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,27 +6,39 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
-from jax_me.models.activations import gelu
 from jax_me.models.block_stack import run_stack
-from jax_me.models.fusion import stop_fusion
-from jax_me.models.layers import drop_path, dropout, split_or_none
-
-
-def exact_dtype(dtype: Any) -> Any:
-  """At least float32: what norms, softmax and heads are computed in."""
-  return jnp.promote_types(dtype, jnp.float32)
+from jax_me.models.layers import (
+  at_least_float32,
+  drop_path,
+  dropout,
+  gelu,
+  split_or_none,
+  stop_fusion,
+)
 
 
 def layer_norm(
-  features: int, *, epsilon: float, dtype: Any, param_dtype: Any, rngs: nnx.Rngs
+  features: int, *, epsilon: float, dtype: DTypeLike, param_dtype: DTypeLike, rngs: nnx.Rngs
 ) -> nnx.LayerNorm:
-  """LayerNorm in at least float32, with the variance about the mean (no cancellation)."""
+  """LayerNorm in at least float32, with the variance about the mean (no cancellation).
+
+  Args:
+    features: size of the last axis.
+    epsilon: added to the variance.
+    dtype: compute dtype of the surrounding layers; the norm uses at least float32.
+    param_dtype: dtype of scale and bias.
+    rngs: source of the initial values.
+
+  Returns:
+    The module.
+  """
   return nnx.LayerNorm(
     features,
     epsilon=epsilon,
     use_fast_variance=False,
-    dtype=exact_dtype(dtype),
+    dtype=at_least_float32(dtype),
     param_dtype=param_dtype,
     rngs=rngs,
   )
@@ -43,21 +55,21 @@ def attend(
 ) -> jax.Array:
   """softmax(scale * query key^T) value, per head.
 
-  Plain batched products: on CPU they take 0.8 times the time of `jax.nn.dot_product_attention`
-  forwards and backwards at 197 tokens.
+  Plain batched matrix products: on CPU they take 0.8 times as long as
+  `jax.nn.dot_product_attention`, forwards and backwards, at 197 tokens.
 
   Args:
     query, key: [B, heads, N, head_dim].
     value: [B, heads, N, D].
     scale: factor of the scores.
     drop_rate: dropout on the attention weights, active when `drop_key` is given.
-    drop_key: PRNG key, None when deterministic.
+    drop_key: PRNG key; None means deterministic.
 
   Returns:
     [B, heads, N, D] in the dtype of `value`.
   """
   scores = jnp.matmul(
-    query * scale, key.swapaxes(-1, -2), preferred_element_type=exact_dtype(query.dtype)
+    query * scale, key.swapaxes(-1, -2), preferred_element_type=at_least_float32(query.dtype)
   )
   weights = dropout(jax.nn.softmax(scores, axis=-1), drop_rate, drop_key)
   return jnp.matmul(weights.astype(value.dtype), value)
@@ -85,12 +97,14 @@ class Attention(nnx.Module):
     attn_drop_rate: float = 0.0,
     drop_rate: float = 0.0,
     kernel_init: Callable,
-    dtype: Any,
-    param_dtype: Any,
+    dtype: DTypeLike,
+    param_dtype: DTypeLike,
     rngs: nnx.Rngs,
   ):
     self._configure(dim, num_heads, qk_scale, attn_drop_rate, drop_rate)
-    options = dict(kernel_init=kernel_init, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+    options: dict[str, Any] = dict(
+      kernel_init=kernel_init, dtype=dtype, param_dtype=param_dtype, rngs=rngs
+    )
     self.qkv = nnx.Linear(dim, 3 * dim, use_bias=qkv_bias, **options)
     self.proj = nnx.Linear(dim, dim, **options)
 
@@ -102,7 +116,7 @@ class Attention(nnx.Module):
     attn_drop_rate: float,
     drop_rate: float,
   ) -> None:
-    """Keeps what attention needs beside its layers, which kinds of attention choose themselves."""
+    """Sets the attributes shared by all kinds of attention; subclasses create their own layers."""
     if dim % num_heads:
       raise ValueError(f"embed_dim {dim} must be divisible by num_heads {num_heads}")
     self.num_heads = num_heads
@@ -112,8 +126,8 @@ class Attention(nnx.Module):
 
   def heads(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """[B, N, dim] -> query, key, value, each [B, heads, N, head_dim]."""
-    # Splitting before the heads are separated keeps the gradient's layout changes cheap on CPU:
-    # a step of the whole attention takes 0.7 times as long as with one five-dimensional array.
+    # Splitting before separating the heads makes the gradient's transposes cheap on CPU: a step of
+    # the whole attention takes 0.7 times as long as with one five-dimensional array.
     query, key, value = jnp.split(self.qkv(x), 3, axis=-1)
     return self._separate(query), self._separate(key), self._separate(value)
 
@@ -122,7 +136,7 @@ class Attention(nnx.Module):
     return x.reshape(*x.shape[:2], self.num_heads, -1).swapaxes(1, 2)
 
   def project(self, x: jax.Array) -> jax.Array:
-    """Mixes the joined heads: [B, N, dim] -> [B, N, dim]."""
+    """Output projection of the concatenated heads: [B, N, dim] -> [B, N, dim]."""
     return self.proj(x)
 
   def __call__(self, x: jax.Array, key: jax.Array | None = None) -> jax.Array:
@@ -145,12 +159,12 @@ class Mlp(nnx.Module):
     drop_rate: float = 0.0,
     kernel_init: Callable,
     bias_init: Callable = nnx.initializers.zeros,
-    dtype: Any,
-    param_dtype: Any,
+    dtype: DTypeLike,
+    param_dtype: DTypeLike,
     rngs: nnx.Rngs,
   ):
     self.drop_rate = drop_rate
-    options = dict(
+    options: dict[str, Any] = dict(
       kernel_init=kernel_init,
       bias_init=bias_init,
       dtype=dtype,
@@ -176,8 +190,8 @@ class Block(nnx.Module):
     qkv_bias, qk_scale, attn_drop_rate: see `Attention`.
     drop_rate: dropout on the outputs of attention and MLP.
     drop_path_rate: probability of dropping each residual branch, per sample.
-    epsilon: of the layer norms.
-    attention, mlp: classes with the constructors of `Attention` and `Mlp`.
+    epsilon: epsilon of the layer norms.
+    attention, mlp: classes with the constructor signatures of `Attention` and `Mlp`.
   """
 
   def __init__(
@@ -195,13 +209,15 @@ class Block(nnx.Module):
     attention: Callable[..., nnx.Module] = Attention,
     mlp: Callable[..., nnx.Module] = Mlp,
     kernel_init: Callable,
-    dtype: Any,
-    param_dtype: Any,
+    dtype: DTypeLike,
+    param_dtype: DTypeLike,
     rngs: nnx.Rngs,
   ):
     self.drop_path_rate = drop_path_rate
-    norm = dict(epsilon=epsilon, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
-    linear = dict(kernel_init=kernel_init, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+    norm: dict[str, Any] = dict(epsilon=epsilon, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+    linear: dict[str, Any] = dict(
+      kernel_init=kernel_init, dtype=dtype, param_dtype=param_dtype, rngs=rngs
+    )
     self.norm1 = layer_norm(dim, **norm)
     self.attn: Any = attention(
       dim,
@@ -223,7 +239,7 @@ class Block(nnx.Module):
 
 
 def stochastic_depth_rates(drop_path_rate: float, depth: int) -> list[float]:
-  """Rates that rise linearly from 0 at the first block to `drop_path_rate` at the last."""
+  """Rates that increase linearly from 0 at the first block to `drop_path_rate` at the last."""
   return [drop_path_rate * i / max(depth - 1, 1) for i in range(depth)]
 
 
@@ -235,9 +251,12 @@ def run_blocks(
   Args:
     blocks: modules called as block(x, key).
     x: [B, N, D] tokens.
-    key: PRNG key, None when deterministic.
+    key: PRNG key; None means deterministic.
     remat: recompute each block's activations in the backward pass instead of keeping them.
-    scan: one loop that compiles once instead of the blocks in a row, see `run_stack`.
+    scan: run the blocks as one loop that compiles once, see `run_stack`.
+
+  Returns:
+    [B, N, D] output of the last block.
   """
 
   def call(block: Any, x: jax.Array, key: jax.Array | None) -> jax.Array:

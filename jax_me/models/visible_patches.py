@@ -1,4 +1,4 @@
-"""The patches that masking left: between all of a grid and the visible ones, without scatters."""
+"""Gather and scatter between a patch grid and its visible patches, with gathers only."""
 
 from typing import NamedTuple
 
@@ -9,33 +9,33 @@ from jax_me.models.patches import patchify, unpatchify
 
 
 class VisiblePatches(NamedTuple):
-  """Which patches of a square grid of L patches are there, per image.
+  """Indices of the visible patches in a square grid of L patches, per image.
 
   Attributes:
-    numbers: [B, V] int32 number of each visible patch, counted row by row.
-    slots: [B, L] int32 place of each patch among the visible ones; V or more where removed.
+    kept: [B, V] int32 grid index of each visible patch, row-major.
+    restore: [B, L] int32 index of each patch among the visible ones; V or more where removed.
   """
 
-  numbers: jax.Array
-  slots: jax.Array
+  kept: jax.Array
+  restore: jax.Array
 
   @property
   def side(self) -> int:
     """Patches along a side of the grid."""
-    return round(self.slots.shape[1] ** 0.5)
+    return round(self.restore.shape[1] ** 0.5)
 
   def take(self, patches: jax.Array) -> jax.Array:
-    """[B, L, P] -> [B, V, P]: the visible patches."""
-    return _take(patches, self.numbers, self.slots)
+    """Selects the visible patches: [B, L, P] -> [B, V, P]."""
+    return _take(patches, self.kept, self.restore)
 
-  def spread(self, patches: jax.Array) -> jax.Array:
-    """[B, V, P] -> [B, L, P]: each patch at its place, zeros at the removed ones."""
-    return _take(patches, self.slots, self.numbers)
+  def scatter(self, patches: jax.Array) -> jax.Array:
+    """Puts the visible patches into the grid: [B, V, P] -> [B, L, P], zeros where removed."""
+    return _take(patches, self.restore, self.kept)
 
   def to_grid(self, x: jax.Array) -> jax.Array:
     """[B, V, p, p, C] -> [B, side * p, side * p, C], zeros at removed sites."""
     batch, count, size, _, channels = x.shape
-    return unpatchify(self.spread(x.reshape(batch, count, -1)), size)
+    return unpatchify(self.scatter(x.reshape(batch, count, -1)), size)
 
   def from_grid(self, grid: jax.Array) -> jax.Array:
     """[B, side * p, side * p, C] -> [B, V, p, p, C]."""
@@ -48,7 +48,7 @@ class VisiblePatches(NamedTuple):
 def _take(x, index, inverse):
   """Rows [B, K, P] of x [B, N, P] by index [B, K], zeros where the index is N or more.
 
-  `inverse` [B, N] undoes it, which makes the gradient a gather as well and not a scatter-add.
+  `inverse` [B, N] is the inverse index, which makes the gradient a gather instead of a scatter-add.
   """
   return jnp.take_along_axis(x, index[..., None], axis=1, mode="fill", fill_value=0)
 

@@ -7,20 +7,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
-from jax_me.models.layers import FixedTable, dropout, split_or_none
+from jax_me.models.layers import FixedTable, at_least_float32, dropout, dropout_key, split_or_none
 from jax_me.models.patches import PatchEmbed, check_images, patch_grid, patchify, torch_uniform
 from jax_me.models.positions import sincos_2d
-from jax_me.models.transformer import (
-  Block,
-  exact_dtype,
-  layer_norm,
-  run_blocks,
-  stochastic_depth_rates,
-)
+from jax_me.models.transformer import Block, layer_norm, run_blocks, stochastic_depth_rates
 
-# timm draws N(0, 0.02) cut off at +-2, a hundred standard deviations: plainly normal.
-TRUNK_INIT = nnx.initializers.normal(0.02)
+# timm truncates N(0, 0.02) at +-2, a hundred standard deviations: effectively untruncated.
+NORMAL_INIT = nnx.initializers.normal(0.02)
 NORM_EPSILON = 1e-6
 
 
@@ -37,16 +32,16 @@ class VisionTransformer(nnx.Module):
     qk_scale: factor of the attention scores; None is head_dim ** -0.5.
     image_size: side of the square input in pixels.
     num_classes: width of the logits.
-    global_pool: True takes the mean of the patch tokens, then `fc_norm`; False takes the class
+    global_pool: True uses the mean of the patch tokens, then `fc_norm`; False uses the class
       token after `norm`.
-    train_positions: False fixes the position table to MAE's 2-D sines and cosines.
+    train_positions: False uses MAE's 2-D sine-cosine table and does not train it.
     drop_rate: dropout after the position table and on the outputs of attention and MLP.
     attn_drop_rate: dropout on the attention weights.
     drop_path_rate: stochastic depth of the last block; rises linearly from 0 at the first.
     remat: recompute each block in the backward pass, to save memory.
     scan: run the blocks as one loop that compiles once, see `run_stack`.
-    dtype: compute type; norms, softmax and the head take at least float32.
-    param_dtype: type of the parameters.
+    dtype: compute dtype; norms, softmax and the head use at least float32.
+    param_dtype: dtype of the parameters.
     rngs: source of the initial values.
   """
 
@@ -69,8 +64,8 @@ class VisionTransformer(nnx.Module):
     drop_path_rate: float = 0.0,
     remat: bool = False,
     scan: bool = False,
-    dtype: Any = jnp.float32,
-    param_dtype: Any = jnp.float32,
+    dtype: DTypeLike = jnp.float32,
+    param_dtype: DTypeLike = jnp.float32,
     rngs: nnx.Rngs,
   ):
     grid = patch_grid(image_size, patch_size)
@@ -90,10 +85,10 @@ class VisionTransformer(nnx.Module):
       param_dtype=param_dtype,
       rngs=rngs,
     )
-    self.cls_token = nnx.Param(TRUNK_INIT(rngs.params(), (1, 1, embed_dim), param_dtype))
+    self.cls_token = nnx.Param(NORMAL_INIT(rngs.params(), (1, 1, embed_dim), param_dtype))
     if train_positions:
       shape = (1, 1 + grid**2, embed_dim)
-      self.pos_embed: nnx.Variable = nnx.Param(TRUNK_INIT(rngs.params(), shape, param_dtype))
+      self.pos_embed: nnx.Variable = nnx.Param(NORMAL_INIT(rngs.params(), shape, param_dtype))
     else:
       self.pos_embed = FixedTable(jnp.asarray(sincos_2d(grid, embed_dim), param_dtype))
     self.blocks = nnx.List(
@@ -107,7 +102,7 @@ class VisionTransformer(nnx.Module):
         attn_drop_rate=attn_drop_rate,
         drop_path_rate=rate,
         epsilon=NORM_EPSILON,
-        kernel_init=TRUNK_INIT,
+        kernel_init=NORMAL_INIT,
         dtype=dtype,
         param_dtype=param_dtype,
         rngs=rngs,
@@ -117,7 +112,7 @@ class VisionTransformer(nnx.Module):
     norm = layer_norm(
       embed_dim, epsilon=NORM_EPSILON, dtype=dtype, param_dtype=param_dtype, rngs=rngs
     )
-    # The originals name the norm by its place: before the pooling or after it.
+    # The original code names the norm by its position: before or after the pooling.
     if global_pool:
       self.fc_norm = norm
     else:
@@ -125,8 +120,8 @@ class VisionTransformer(nnx.Module):
     self.head = nnx.Linear(
       embed_dim,
       num_classes,
-      kernel_init=TRUNK_INIT,
-      dtype=exact_dtype(dtype),
+      kernel_init=NORMAL_INIT,
+      dtype=at_least_float32(dtype),
       param_dtype=param_dtype,
       rngs=rngs,
     )
@@ -134,18 +129,18 @@ class VisionTransformer(nnx.Module):
   def features(
     self, images: jax.Array, *, deterministic: bool = True, rngs: nnx.Rngs | None = None
   ) -> jax.Array:
-    """Pooled, normed features.
+    """Pooled features after the final norm.
 
     Args:
       images: [B, image_size, image_size, 3] normalised.
       deterministic: False turns dropout and stochastic depth on.
-      rngs: with a `dropout` stream; needed when not deterministic.
+      rngs: must have a `dropout` stream; required when not deterministic.
 
     Returns:
       [B, embed_dim], at least float32.
     """
     check_images(images, self.image_size)
-    key = None if deterministic else required_key(rngs)
+    key = None if deterministic else dropout_key(rngs)
     positions_key, blocks_key = split_or_none(key, 2)
     tokens = self.patch_embed(patchify(images, self.patch_size))
     token = jnp.broadcast_to(
@@ -156,7 +151,7 @@ class VisionTransformer(nnx.Module):
     tokens = dropout(tokens, self.drop_rate, positions_key)
     tokens = run_blocks(self.blocks, tokens, blocks_key, remat=self.remat, scan=self.scan)
     if self.global_pool:
-      return self.fc_norm(tokens[:, 1:].mean(axis=1, dtype=exact_dtype(tokens.dtype)))
+      return self.fc_norm(tokens[:, 1:].mean(axis=1, dtype=at_least_float32(tokens.dtype)))
     return self.norm(tokens[:, 0])
 
   def __call__(
@@ -164,13 +159,6 @@ class VisionTransformer(nnx.Module):
   ) -> jax.Array:
     """Logits [B, num_classes], at least float32; arguments as in `features`."""
     return self.head(self.features(images, deterministic=deterministic, rngs=rngs))
-
-
-def required_key(rngs: nnx.Rngs | None) -> jax.Array:
-  """The one key that a training call draws; ValueError without a source."""
-  if rngs is None:
-    raise ValueError("deterministic=False draws random numbers: pass rngs=nnx.Rngs(dropout=key)")
-  return rngs.dropout()
 
 
 VIT_SIZES: dict[str, dict[str, Any]] = {

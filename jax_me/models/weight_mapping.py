@@ -1,4 +1,4 @@
-"""Starting one model from another's weights: which parts pass, which are left, which are fresh."""
+"""Initialization of a model from the weights of another: mappings between model families."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,9 @@ import numpy as np
 
 from jax_me.models.positions import resize_positions
 
-# Families by how their models' names begin; the longer beginnings come first.
+ArrayTree = Mapping[str, Any]  # Nested dict of arrays with string keys.
+
+# Prefixes of model names and their family; longer prefixes come first.
 _FAMILIES = (
   ("fcmae_", "fcmae"),
   ("mae_", "mae"),
@@ -18,22 +20,22 @@ _FAMILIES = (
   ("convnextv2_", "convnextv2"),
   ("vit_", "vit"),
 )
-# Names of parts, and why: what they begin with.
+# (prefixes of parameter paths, reason) for each group of parameters.
 Reasons = tuple[tuple[tuple[str, ...], str], ...]
 
 
 class TransferError(ValueError):
-  """Weights that cannot start the wanted model."""
+  """Weights that cannot initialise the requested model."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Passage:
-  """How weights of one family pass into another.
+class WeightMapping:
+  """Mapping of weights from one model family to another.
 
   Attributes:
-    prefix: what stands before the source's names of the parts that pass.
-    dropped: parts of the source that are left out.
-    fresh: parts of the target that the source does not have.
+    prefix: prefix of the source's paths; a target's path follows it.
+    dropped: parameters of the source that the target does not use.
+    fresh: parameters of the target that the source does not have.
   """
 
   prefix: str = ""
@@ -42,68 +44,64 @@ class Passage:
 
 
 _NO_HEAD = (("head.",), "pre-training has no classifier head")
-_PASSAGES: dict[tuple[str, str], Passage] = {
-  # As the original's fine-tuning does: with global pooling the encoder's last norm stays behind.
-  ("mae", "vit"): Passage(
+_OTHER_NORM = (
+  ("norm.", "fc_norm."),
+  "class-token models and globally pooled models have different final norms",
+)
+_MAPPINGS: dict[tuple[str, str], WeightMapping] = {
+  # As in the original's fine-tuning: with global pooling the encoder's last norm is not used.
+  ("mae", "vit"): WeightMapping(
     dropped=(
-      (("decoder_", "mask_token"), "MAE's decoder has no part in a classifier"),
-      (("norm.",), "with global pooling fc_norm takes the place of the encoder's last norm"),
+      (("decoder_", "mask_token"), "a classifier does not use MAE's decoder"),
+      (("norm.",), "with global pooling fc_norm replaces the encoder's last norm"),
     ),
     fresh=(
       _NO_HEAD,
-      (("fc_norm.",), "the norm after global pooling exists in fine-tuned models only"),
+      (("fc_norm.",), "only fine-tuned models have the norm after global pooling"),
     ),
   ),
-  ("fcmae", "convnextv2"): Passage(
+  ("fcmae", "convnextv2"): WeightMapping(
     prefix="encoder.",
     dropped=(
-      (("mask_token", "proj.", "decoder.", "pred."), "FCMAE's decoder has no part in a classifier"),
+      (("mask_token", "proj.", "decoder.", "pred."), "a classifier does not use FCMAE's decoder"),
     ),
     fresh=(
       _NO_HEAD,
-      (("norm.",), "FCMAE's encoder has no last norm: it exists in fine-tuned models only"),
+      (("norm.",), "FCMAE's encoder has no last norm; only fine-tuned models have it"),
     ),
   ),
-  ("vit", "vit"): Passage(
-    dropped=(
-      (("norm.", "fc_norm."), "class-token and globally pooled models norm in different places"),
-    ),
-    fresh=(
-      (("norm.", "fc_norm."), "class-token and globally pooled models norm in different places"),
-    ),
-  ),
-  ("t2t_vit", "t2t_vit"): Passage(
+  ("vit", "vit"): WeightMapping(dropped=(_OTHER_NORM,), fresh=(_OTHER_NORM,)),
+  ("t2t_vit", "t2t_vit"): WeightMapping(
     dropped=((("aux_head.",), "only token_labeling=True uses the auxiliary head"),),
   ),
 }
 
 
 def family_of(name: str) -> str:
-  """ "t2t_vit", "vit", "mae", "convnextv2" or "fcmae", from a model's name.
+  """Family of a model's name: "t2t_vit", "vit", "mae", "convnextv2" or "fcmae".
 
   Raises:
-    TransferError: a name that begins like none of ours.
+    TransferError: the name has the prefix of no family.
   """
   for prefix, family in _FAMILIES:
     if name.startswith(prefix):
       return family
-  raise TransferError(f"{name!r} belongs to no model family of ours")
+  raise TransferError(f"{name!r} belongs to no model family of jax_me")
 
 
-def passage(source: str, target: str) -> Passage | None:
-  """How weights pass between two families; None when they do not."""
-  return _PASSAGES.get((source, target), Passage() if source == target else None)
+def find_mapping(source: str, target: str) -> WeightMapping | None:
+  """The mapping between two families; None when they are incompatible."""
+  return _MAPPINGS.get((source, target), WeightMapping() if source == target else None)
 
 
 class Transfer(NamedTuple):
-  """The outcome of `initialise_from`.
+  """Result of `initialise_from`.
 
   Attributes:
-    params: nested dict like the target's, with the source's values where they pass.
-    model_state: likewise for fixed tables.
+    params: nested dict like the target's, with the source's values where they are used.
+    model_state: the same for fixed tables.
     report: JSON values: "source", "target", and lists "taken", "resized", "dropped", "fresh" of
-      {"path", "shape"}, with "from" (the source's shape) or "reason" where there is something to
-      say.
+      {"path", "shape"} with "from" (the source's shape, of resized arrays) or "reason".
   """
 
   params: dict[str, Any]
@@ -112,94 +110,99 @@ class Transfer(NamedTuple):
 
 
 def initialise_from(
-  params: Mapping[str, Any],
-  source_params: Mapping[str, Any],
+  params: ArrayTree,
+  source_params: ArrayTree,
   *,
   source_name: str,
   target_name: str,
-  model_state: Mapping[str, Any] | None = None,
-  source_model_state: Mapping[str, Any] | None = None,
+  model_state: ArrayTree | None = None,
+  source_model_state: ArrayTree | None = None,
   labels: Sequence[str] | None = None,
   source_labels: Sequence[str] | None = None,
 ) -> Transfer:
-  """Starts a model from the weights of another, pre-trained or fine-tuned.
+  """Initialises a model from the weights of another, pre-trained or fine-tuned.
 
-  MAE passes its encoder to ViT, FCMAE to ConvNeXt V2, and every family to itself. The head is
-  fresh when its shape or the label names differ; position tables are resized as torch does when
-  the image sizes differ. Position tables may be trained on one side and fixed on the other.
+  MAE initialises ViT, FCMAE initialises ConvNeXt V2, and every family initialises itself. The head
+  is fresh when its shape or the label names differ; position tables are resized as torch does when
+  the image sizes differ. A position table may be trained in one model and fixed in the other.
 
   Args:
-    params: nested dict of the model to start (as `split_model` gives it), freshly initialised.
-    source_params: nested dict of the weights to start from.
+    params: nested dict of the freshly initialised target model (as `split_model` returns it).
+    source_params: nested dict of the source's weights.
     source_name, target_name: keys of `jax_me.models.MODELS`.
-    model_state, source_model_state: the fixed tables of both.
-    labels, source_labels: class names of both; unknown ones (None) count as equal.
+    model_state, source_model_state: nested dicts of the fixed tables.
+    labels, source_labels: class names; None (unknown) counts as equal.
+
+  Returns:
+    The target's arrays with the source's values, and the report.
 
   Raises:
-    TransferError: families that do not go together, or parts that are missing, left over or of
-      the wrong shape; all of them at once.
+    TransferError: incompatible families, or arrays that are missing, left over or of the wrong
+      shape; all of them are listed.
   """
-  way = passage(family_of(source_name), family_of(target_name))
-  if way is None:
+  mapping = find_mapping(family_of(source_name), family_of(target_name))
+  if mapping is None:
     raise TransferError(
-      f"{target_name} cannot start from {source_name}: another family. MAE starts ViT, FCMAE "
-      "starts ConvNeXt V2, and every family starts itself"
+      f"{target_name} cannot be initialised from {source_name}: another family. MAE initialises "
+      "ViT, FCMAE initialises ConvNeXt V2, and every family initialises itself"
     )
-  targets = _flat(params) | _flat(model_state or {})
-  sources = _flat(source_params) | _flat(source_model_state or {})
+  targets = _flatten(params) | _flatten(model_state or {})
+  sources = _flatten(source_params) | _flatten(source_model_state or {})
   new_labels = labels is not None and source_labels is not None and [*labels] != [*source_labels]
   values: dict[str, Any] = {}
   problems: list[str] = []
   report: dict[str, Any] = {"source": source_name, "target": target_name}
   report |= {"taken": [], "resized": [], "dropped": [], "fresh": []}
-  settled: set[str] = set()
+  handled: set[str] = set()
 
-  def note(kind: str, path: str, array: Any, **more: Any) -> None:
+  def add(kind: str, path: str, array: Any, **more: Any) -> None:
     report[kind].append({"path": path, "shape": [*array.shape], **more})
 
-  for path, wanted in targets.items():
-    origin = way.prefix + path
+  for path, target in targets.items():
+    origin = mapping.prefix + path
     source = sources.get(origin)
-    settled.add(origin)
+    handled.add(origin)
     head = path.startswith(("head.", "aux_head."))
     if source is None:
-      reason = _reason(path, way.fresh) or ("the source has no such head" if head else "")
+      reason = _reason(path, mapping.fresh) or ("the source has no such head" if head else "")
       if reason:
-        note("fresh", path, wanted, reason=reason)
+        add("fresh", path, target, reason=reason)
       else:
-        problems.append(f"{path} {[*wanted.shape]}: missing in {source_name}")
-    elif head and (new_labels or source.shape != wanted.shape):
-      why = "other classes" if source.shape != wanted.shape else "other label names"
-      note("fresh", path, wanted, reason=why)
-      note("dropped", origin, source, reason=why)
-    elif source.shape == wanted.shape:
-      values[path] = jnp.asarray(source, wanted.dtype)
-      note("taken", path, wanted)
-    elif path.endswith("pos_embed") and _same_width(source.shape, wanted.shape):
-      grid = round((wanted.shape[1] - 1) ** 0.5)
-      values[path] = jnp.asarray(resize_positions(np.asarray(source), grid), wanted.dtype)
-      note("resized", path, wanted, **{"from": [*source.shape]})
+        problems.append(f"{path} {[*target.shape]}: missing in {source_name}")
+    elif head and (new_labels or source.shape != target.shape):
+      other_shape = source.shape != target.shape
+      reason = "different number of classes" if other_shape else "different label names"
+      add("fresh", path, target, reason=reason)
+      add("dropped", origin, source, reason=reason)
+    elif source.shape == target.shape:
+      values[path] = jnp.asarray(source, target.dtype)
+      add("taken", path, target)
+    elif path.endswith("pos_embed") and _can_resize(source.shape, target.shape):
+      grid = round((target.shape[1] - 1) ** 0.5)
+      values[path] = jnp.asarray(resize_positions(np.asarray(source), grid), target.dtype)
+      add("resized", path, target, **{"from": [*source.shape]})
     else:
-      problems.append(f"{path}: {[*source.shape]} in {source_name}, needed {[*wanted.shape]}")
+      problems.append(f"{path}: {[*source.shape]} in {source_name}, needed {[*target.shape]}")
   for origin, source in sources.items():
-    if origin in settled:
+    if origin in handled:
       continue
     head = origin.startswith(("head.", "aux_head."))
-    reason = _reason(origin, way.dropped) or ("the model has no such head" if head else "")
+    reason = _reason(origin, mapping.dropped) or ("the model has no such head" if head else "")
     if reason:
-      note("dropped", origin, source, reason=reason)
+      add("dropped", origin, source, reason=reason)
     else:
-      problems.append(f"{origin} {[*source.shape]}: {target_name} has no place for it")
+      problems.append(f"{origin} {[*source.shape]}: {target_name} has no such array")
   if problems:
     raise TransferError(
-      f"{target_name} cannot start from {source_name}, {len(problems)} arrays do not fit:\n  "
+      f"{target_name} cannot be initialised from {source_name}, {len(problems)} arrays do not "
+      "match:\n  "
       + "\n  ".join(problems[:40])
       + ("\n  ..." if len(problems) > 40 else "")
-      + "\nUse the same size of model, patch size and depth on both sides"
+      + "\nUse the same model size, patch size and depth on both sides"
     )
   return Transfer(
-    params=_replaced(params, values),
-    model_state=_replaced(model_state or {}, values),
+    params=_replace(params, values),
+    model_state=_replace(model_state or {}, values),
     report=report,
   )
 
@@ -208,19 +211,21 @@ def _reason(path: str, reasons: Reasons) -> str:
   return next((reason for prefixes, reason in reasons if path.startswith(prefixes)), "")
 
 
-def _same_width(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
-  """Position tables [1, 1 + grid**2, D] that differ in their grid only."""
+def _can_resize(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
+  """Whether both are position tables [1, 1 + grid**2, D] that differ only in their grid."""
   square = len(shape) == 3 and shape[1] > 1 and round((shape[1] - 1) ** 0.5) ** 2 == shape[1] - 1
-  return square and len(wanted) == 3 and (shape[0], shape[2]) == (wanted[0], wanted[2])
+  return square and len(target) == 3 and (shape[0], shape[2]) == (target[0], target[2])
 
 
-def _flat(tree: Mapping[str, Any]) -> dict[str, Any]:
+def _flatten(tree: ArrayTree) -> dict[str, Any]:
   """Nested dict -> {"blocks.0.attn.qkv.kernel": array}."""
   leaves = jax.tree_util.tree_flatten_with_path(dict(tree))[0]
   return {".".join(str(part.key) for part in path): leaf for path, leaf in leaves}
 
 
-def _replaced(tree: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+def _replace(tree: ArrayTree, values: Mapping[str, Any]) -> dict[str, Any]:
+  """The tree with the leaves at the paths of `values` replaced."""
+
   def pick(path, leaf):
     return values.get(".".join(str(part.key) for part in path), leaf)
 

@@ -1,4 +1,4 @@
-"""The two commands: what they write, what they refuse, and that nothing half-written stays."""
+"""Conversion commands: output, errors, and no partial files after errors."""
 
 import json
 import subprocess
@@ -33,7 +33,7 @@ def flags(sizes: dict) -> list[str]:
 
 
 @pytest.mark.parametrize("family", TINY_MODELS)
-def test_file_to_folder_to_file_is_bit_exact(tmp_path, capsys, family):
+def test_round_trip_is_bit_exact(tmp_path, capsys, family):
   name, sizes = TINY_MODELS[family]
   arrays = random_model_arrays(name, **sizes)
   source = save_torch({"model": state_dict(arrays, "module.")}, tmp_path / "in.pth")
@@ -58,7 +58,7 @@ def test_file_to_folder_to_file_is_bit_exact(tmp_path, capsys, family):
   assert [p.name for p in folder.parent.iterdir()] == ["model"]
 
 
-def test_the_folder_says_where_the_weights_come_from(tmp_path, capsys):
+def test_folder_records_the_source_of_the_weights(tmp_path, capsys):
   import hashlib
 
   averaged = state_dict(vit_arrays(seed=1))
@@ -93,7 +93,7 @@ def test_the_folder_says_where_the_weights_come_from(tmp_path, capsys):
   assert {p.name for p in tmp_path.iterdir()} == {"in.pth", "out"}
 
 
-def test_pre_training_files_warn_of_the_untrained_head(tmp_path, capsys):
+def test_untrained_head_of_a_pre_training_file_is_reported(tmp_path, capsys):
   source = save_safetensors(mae_arrays(decoder=True), tmp_path / "mae.safetensors")
   command = ["--checkpoint", str(source), "--model", "vit_tiny_patch16"]
   command += ["--output", str(tmp_path / "out"), "--num_classes", "3", *flags(TINY_VIT)]
@@ -103,13 +103,13 @@ def test_pre_training_files_warn_of_the_untrained_head(tmp_path, capsys):
 
 
 def bad_files(tmp_path):
-  """(name, path, words of the message) of files and arguments that must be refused."""
+  """(name, path, part of the message) of files that must be rejected."""
   good = state_dict(vit_arrays())
   save = save_torch
-  yield "payload", save({"model": Payload(tmp_path / "witness")}, tmp_path / "p"), "not among"
+  yield "payload", save({"model": Payload(tmp_path / "marker")}, tmp_path / "p"), "not among"
   whole = save(good, tmp_path / "w").read_bytes()
   for name, content, words in (
-    ("cut", whole[: len(whole) // 2], "cannot be read"),
+    ("truncated", whole[: len(whole) // 2], "cannot be read"),
     ("empty", b"", "empty"),
     ("text", b"hello", "neither"),
   ):
@@ -138,7 +138,7 @@ def test_bad_files_leave_no_folder(tmp_path, capsys):
     message = capsys.readouterr().err
     assert words in message and path.name in message, (name, message)
     assert not list(work.iterdir()), name
-  assert not (tmp_path / "witness").exists()
+  assert not (tmp_path / "marker").exists()
 
 
 def test_bad_arguments(tmp_path, capsys):
@@ -166,7 +166,7 @@ def test_bad_arguments(tmp_path, capsys):
   assert "holds no model" in capsys.readouterr().err
 
 
-def test_a_torch_file_is_not_overwritten(tmp_path, capsys):
+def test_an_existing_torch_file_is_kept_without_force(tmp_path, capsys):
   source = save_torch(state_dict(vit_arrays()), tmp_path / "in.pth")
   folder = tmp_path / "m"
   command = ["--checkpoint", str(source), "--model", "vit_tiny_patch16", "--output", str(folder)]
@@ -179,7 +179,7 @@ def test_a_torch_file_is_not_overwritten(tmp_path, capsys):
   assert source.read_bytes() != before
 
 
-def test_help_is_quick(repository):
+def test_command_modules_import_no_heavy_packages(repository):
   code = (
     "import sys; from convert import torch_to_flax, flax_to_torch; "
     "assert not {'torch', 'jax', 'flax'} & set(sys.modules), 'heavy imports'"

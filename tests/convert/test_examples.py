@@ -1,4 +1,4 @@
-"""Checkpoints as T2T-ViT writes them: released style, training save, DataParallel prefix."""
+"""Example checkpoints of T2T-ViT: release, training save, DataParallel prefix."""
 
 import time
 
@@ -12,7 +12,7 @@ from tests.helpers.golden_cases import GOLDEN, golden_cases, torch_weights
 TINY = dict(embed_dim=32, depth=1, num_heads=4, mlp_ratio=2.0)
 
 
-def test_training_save_prefers_ema_and_equals_the_prefixed_file():
+def test_training_save_with_ema_and_prefixed_file():
   training = read_checkpoint(GOLDEN / "examples" / "t2t_tiny_training_style.pth.tar")
   assert (training.container, training.weights) == ("state_dict_ema", "ema")
   assert training.metadata["arch"] == "t2t_vit_tiny_example"
@@ -25,7 +25,7 @@ def test_training_save_prefers_ema_and_equals_the_prefixed_file():
   assert reports[0].source["sha256"] != reports[1].source["sha256"]
 
 
-def test_examples_read_as_torch_reads_them():
+def test_examples_are_read_like_torch_reads_them():
   torch = pytest.importorskip("torch", reason="compares with torch's own reader")
   import argparse
 
@@ -50,7 +50,7 @@ def check_released(path):
   assert len(report.loaded) == 111 and not report.dropped and not report.fresh
 
 
-def test_a_legacy_file_of_seventeen_megabytes_takes_seconds(tmp_path):
+def test_a_large_legacy_file_converts_within_seconds(tmp_path):
   arrays = torch_weights(golden_cases("t2t")["t2t_vit_7"])
   path = save_torch({"state_dict_ema": state_dict(arrays)}, tmp_path / "r.pth.tar", legacy=True)
   assert path.stat().st_size > 17e6

@@ -1,4 +1,4 @@
-"""The rule language, the transforms, and each family's table against the originals' key lists."""
+"""Name rules: templates, transforms, and each family's table against the original key lists."""
 
 import numpy as np
 import pytest
@@ -51,7 +51,7 @@ def test_a_name_with_two_rules_is_an_error():
     (rules.CHANNEL_TOKEN, (1, 6, 1, 1), (1, 1, 1, 6)),
   ],
 )
-def test_transforms_undo_each_other(transform, torch_shape, shape):
+def test_transforms_are_inverses(transform, torch_shape, shape):
   array = np.random.default_rng(0).standard_normal(torch_shape)
   ours = transform.from_torch(array)
   assert ours.shape == shape
@@ -64,15 +64,15 @@ def test_transforms_leave_other_ranks_to_the_shape_check():
     assert transform.from_torch(np.zeros((2,))).shape == (2,)
 
 
-def test_sparse_kernels_are_read_column_by_column():
-  # Flat index h + 2 * w: what stands first belongs to (0, 0), then (1, 0).
+def test_sparse_kernels_are_column_major():
+  # Flat index h + 2 * w: first (0, 0), then (1, 0).
   flat = np.arange(4.0).reshape(4, 1, 1)
   kernel = rules.SPARSE_CONV2D.from_torch(flat)[:, :, 0, 0]
   np.testing.assert_array_equal(kernel, [[0, 2], [1, 3]])
 
 
 @pytest.mark.parametrize("golden", ["t2t", "mae", "convnextv2", "fcmae"])
-def test_every_key_of_the_originals_has_a_rule_both_ways(golden):
+def test_every_key_of_the_original_has_a_rule_in_both_directions(golden):
   for name, case in golden_cases(golden).items():
     family = {"t2t": "t2t_vit", "mae": "mae" if name.startswith("mae") else "vit"}.get(
       golden, golden
@@ -88,7 +88,7 @@ def test_every_key_of_the_originals_has_a_rule_both_ways(golden):
     assert len(paths) == len(case["keys"])
 
 
-def test_the_sparse_encoder_reads_into_the_classifier_as_the_original_remaps_it():
+def test_sparse_encoder_is_remapped_like_in_the_original():
   from convert.convnext_rules import CONVNEXT_RULES, FCMAE_TO_CONVNEXT_RULES
 
   case = golden_cases("fcmae")["fcmae_convnextv2_atto"]
@@ -104,7 +104,7 @@ def test_the_sparse_encoder_reads_into_the_classifier_as_the_original_remaps_it(
 
 
 def _remapped(value: np.ndarray, key: str, shape: tuple[int, ...]) -> np.ndarray:
-  """The original's own steps (REFERENCE of the sparse library): permute, reshape, swap h and w."""
+  """The steps of the original's remapping: permute, reshape, swap h and w."""
   if not key.endswith("kernel"):
     return value.reshape(shape)
   value = value[:, None] if value.ndim == 2 else value  # depthwise: one input channel

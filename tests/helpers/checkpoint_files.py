@@ -1,4 +1,4 @@
-"""Small torch files of every container, and files that are broken or hostile."""
+"""Small checkpoint files: torch containers, safetensors, and malicious files."""
 
 import argparse
 import collections
@@ -15,7 +15,7 @@ TINY_VIT = dict(patch_size=14, embed_dim=8, depth=2, num_heads=2, image_size=28)
 
 
 def vit_arrays(classes: int = 7, *, norm: str = "fc_norm", seed: int = 0) -> dict[str, np.ndarray]:
-  """A tiny ViT classifier in torch's names and layouts; norm "fc_norm" or "norm"."""
+  """A tiny ViT classifier with torch's names and layouts; norm "fc_norm" or "norm"."""
   shapes = {
     "cls_token": (1, 1, 8),
     "pos_embed": (1, 5, 8),
@@ -31,7 +31,7 @@ def vit_arrays(classes: int = 7, *, norm: str = "fc_norm", seed: int = 0) -> dic
 
 
 def block_shapes(prefix: str, dim: int) -> dict[str, tuple[int, ...]]:
-  """One transformer block of MLP ratio 4."""
+  """Shapes of a transformer block with MLP ratio 4."""
   return {
     f"{prefix}.norm1.weight": (dim,),
     f"{prefix}.norm1.bias": (dim,),
@@ -49,7 +49,7 @@ def block_shapes(prefix: str, dim: int) -> dict[str, tuple[int, ...]]:
 
 
 def mae_arrays(*, decoder: bool, seed: int = 0) -> dict[str, np.ndarray]:
-  """A tiny MAE (decoder of width 4, depth 1), or its encoder alone, as MAE publishes it."""
+  """A tiny MAE (decoder of width 4, depth 1), or its encoder alone, as published by MAE."""
   arrays = vit_arrays(0, norm="norm", seed=seed)
   if not decoder:
     return arrays
@@ -71,25 +71,27 @@ TINY_MAE = TINY_VIT | dict(decoder_embed_dim=4, decoder_depth=1, decoder_num_hea
 
 
 def random_arrays(shapes: dict[str, tuple[int, ...]], seed: int) -> dict[str, np.ndarray]:
+  """Float32 arrays of the given shapes, N(0, 1)."""
   rng = np.random.default_rng(seed)
   return {k: rng.standard_normal(shape).astype(np.float32) for k, shape in shapes.items()}
 
 
 def state_dict(arrays: dict[str, np.ndarray], prefix: str = ""):
-  """The arrays as torch.nn.Module.state_dict() would give them."""
+  """The arrays in the form of torch.nn.Module.state_dict()."""
   torch = pytest.importorskip("torch", reason="the checkpoint is written by torch")
   pairs = ((prefix + key, torch.from_numpy(np.array(a))) for key, a in arrays.items())
   return collections.OrderedDict(pairs)
 
 
 def save_torch(content, path: pathlib.Path, *, legacy: bool = False) -> pathlib.Path:
+  """torch.save in the zip or the legacy format."""
   torch = pytest.importorskip("torch", reason="the checkpoint is written by torch")
   torch.save(content, path, _use_new_zipfile_serialization=not legacy)
   return path
 
 
 def save_safetensors(arrays: dict[str, np.ndarray], path: pathlib.Path) -> pathlib.Path:
-  """Written by hand: the format is a length, a JSON header and the bytes."""
+  """Writes a safetensors file: the header's length, a JSON header and the data."""
   import json
 
   header, body = {}, b""
@@ -107,21 +109,22 @@ def save_safetensors(arrays: dict[str, np.ndarray], path: pathlib.Path) -> pathl
 
 
 def training_arguments() -> argparse.Namespace:
+  """Arguments as the training scripts save them."""
   return argparse.Namespace(model="vit_tiny", lr=1e-3, output_dir="out", betas=(0.9, 0.95))
 
 
 class Payload:
-  """Creates a file when it is unpickled the careless way."""
+  """Creates a marker file when it is unpickled without restrictions."""
 
-  def __init__(self, witness: pathlib.Path):
-    self.witness = witness
+  def __init__(self, marker: pathlib.Path):
+    self.marker = marker
 
   def __reduce__(self):
-    return os.mknod, (str(self.witness),)
+    return os.mknod, (str(self.marker),)
 
 
 def rewrite_zip(source: pathlib.Path, target: pathlib.Path, changes: dict[str, bytes]) -> None:
-  """Copies a zip archive with other contents for the entries whose names end as given."""
+  """Copies a zip archive; `changes` maps endings of entry names to new contents."""
   with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
     for entry in old.infolist():
       data = old.read(entry)
@@ -131,10 +134,10 @@ def rewrite_zip(source: pathlib.Path, target: pathlib.Path, changes: dict[str, b
 
 
 def random_model_arrays(name: str, *, seed: int = 0, **arguments) -> dict[str, np.ndarray]:
-  """Random weights of any model in torch's names and layouts; the model is not computed."""
+  """Random weights of any model with torch's names and layouts; the model is built abstractly."""
+  from convert.detection import family_of
   from convert.families import FAMILIES
   from convert.module_arrays import abstract_model
-  from convert.named_models import family_of
 
   _, variables = abstract_model(name, arguments)
   table = FAMILIES[family_of(name)].rules(variables)

@@ -1,7 +1,7 @@
-"""FCMAE written the plain way: whole images, a mask after every layer, library convolutions.
+"""Masked dense reference of FCMAE: whole images, a mask after every layer, jax.lax convolutions.
 
-Three times the work of `jax_me.models.fcmae`, and nothing to think about: a removed site is zero
-before each convolution, and does not count in GRN. Takes the parameters of an FCMAE module.
+Three times the work of `jax_me.models.fcmae`, but simple: removed sites are zero before each
+convolution and excluded from GRN. Uses the parameters of an FCMAE module.
 """
 
 import jax
@@ -13,7 +13,7 @@ from tests.helpers.golden_cases import flax_location
 
 
 def masked_dense_loss(model, images, noise, mask_ratio=0.6):
-  """(loss, pred [B, L, P], latent [B, h, w, C]) of an FCMAE in its own dtype."""
+  """(loss, pred [B, L, P], latent [B, h, w, C]) of an FCMAE, in the model's dtype."""
   batch, side = images.shape[0], images.shape[1] // PATCH_SIZE
   count = side * side
   ranks = jnp.argsort(jnp.argsort(noise, axis=1), axis=1)
@@ -56,12 +56,12 @@ def masked_dense_loss(model, images, noise, mask_ratio=0.6):
 
 
 def _branch(x, block, mask, axes):
-  y = _depthwise(x, block.dwconv)
+  y = depthwise(x, block.dwconv)
   y = _norm(y, block.norm) @ block.pwconv1.kernel[...] + block.pwconv1.bias[...]
   y = jax.nn.gelu(y, approximate=False) * mask
-  response = jnp.sqrt((y**2).sum(axes, keepdims=True))
-  share = response / (response.mean(-1, keepdims=True) + 1e-6)
-  y = block.grn.gamma[...] * y * share + block.grn.beta[...] + y
+  norm = jnp.sqrt((y**2).sum(axes, keepdims=True))
+  divided = norm / (norm.mean(-1, keepdims=True) + 1e-6)
+  y = block.grn.gamma[...] * y * divided + block.grn.beta[...] + y
   return y @ block.pwconv2.kernel[...] + block.pwconv2.bias[...]
 
 
@@ -78,7 +78,8 @@ def _strided(x, layer):
   return x + layer.bias[...]
 
 
-def _depthwise(x, layer):
+def depthwise(x, layer):
+  """Depthwise convolution with bias; benchmarks replace it."""
   return layer.bias[...] + lax.conv_general_dilated(
     x,
     layer.kernel[...],
@@ -90,7 +91,7 @@ def _depthwise(x, layer):
 
 
 def sparse_location(key, value):
-  """Path and layout of a key of the original's FCMAE, whose encoder has sparse kernels.
+  """`flax_location` for the original's FCMAE, whose encoder has sparse kernels.
 
   Sparse: kernel [k * k, in, out] (depthwise [k * k, C]) with flat index row + k * column, biases
   [1, C], GRN [1, C], and an extra level `ln` or `linear` in the names.

@@ -1,8 +1,8 @@
-"""Reads tests/golden: regenerates weights, inputs and mask noise, and moves weights into a model.
+"""Recorded outputs of the original code in tests/golden, and the models, weights and inputs for it.
 
 case = golden_cases("mae")["mae_vit_tiny_patch16"]
 with jax.enable_x64(True):
-  graphdef, state = filled(lambda: create_model(...), torch_weights(case), dtype=np.float64)
+  graphdef, state = fill_model(lambda: create_model(...), torch_weights(case), dtype=np.float64)
   out = nnx.merge(graphdef, state)(model_input(case).astype(np.float64))
 """
 
@@ -45,8 +45,8 @@ def golden_arrays(family: str) -> dict[str, np.ndarray]:
     return dict(arrays)
 
 
-def expected(family: str, case_name: str) -> dict[str, np.ndarray]:
-  """{output name: array} of one case; what follows the case's name may hold further slashes."""
+def expected_outputs(family: str, case_name: str) -> dict[str, np.ndarray]:
+  """{output name: array} of one case; output names may contain slashes."""
   prefix = f"{case_name}/"
   arrays = golden_arrays(family).items()
   return {key.removeprefix(prefix): value for key, value in arrays if key.startswith(prefix)}
@@ -54,12 +54,13 @@ def expected(family: str, case_name: str) -> dict[str, np.ndarray]:
 
 @functools.cache
 def misc() -> dict:
+  """Recorded schedules and other values that belong to no model."""
   return json.loads((GOLDEN / "misc.json").read_text())
 
 
 @functools.cache
 def trajectories() -> dict[str, dict]:
-  """Recorded training runs by name; the rules of the runs are under `common` in the file."""
+  """Recorded training runs by name; their common settings are under `common` in the file."""
   text = (GOLDEN / "trajectories/trajectories_dev.json").read_text()
   return json.loads(text)["cases"]
 
@@ -97,7 +98,7 @@ def torch_weights(case: dict) -> dict[str, np.ndarray]:
 
 
 def weights_digest(case: dict, weights: dict[str, np.ndarray]) -> str:
-  """sha256 over the drawn arrays (tables are left out: sin and cos may differ in the last bit)."""
+  """sha256 over the random arrays (without tables: sin and cos may differ in the last bit)."""
   digest = hashlib.sha256()
   for entry in case["keys"]:
     if "mean" in entry:
@@ -106,7 +107,7 @@ def weights_digest(case: dict, weights: dict[str, np.ndarray]) -> str:
 
 
 def raw_input(case: dict, stream: int = INPUT) -> np.ndarray:
-  """Input as the original saw it: float32, [B, 3, H, W] unless the case says another shape."""
+  """Input of the original code: float32, [B, 3, H, W] unless the case has `input_shape`."""
   side = case["img_size"] if "img_size" in case else 0
   shape = case.get("input_shape") or (case["batch"], 3, side, side)
   values = np.random.default_rng([case["seed"], stream]).standard_normal(shape)
@@ -119,7 +120,7 @@ def model_input(case: dict, stream: int = INPUT) -> np.ndarray:
 
 
 def mask_noise(case: dict, stream: int = NOISE) -> np.ndarray:
-  """[B, L] float32; the patches with the smallest values stay."""
+  """[B, L] float32; the patches with the smallest values are kept."""
   rng = np.random.default_rng([case["seed"], stream])
   draw = {"uniform": rng.random, "normal": rng.standard_normal}[case["noise"]]
   return draw((case["batch"], case["num_patches"])).astype(np.float32)
@@ -131,18 +132,20 @@ def step_input(case: dict, step: int) -> np.ndarray:
 
 
 def step_noise(case: dict, step: int) -> np.ndarray:
+  """Mask noise [B, L] float32 of a training step."""
   return mask_noise(case, STEP_NOISE + step)
 
 
 def step_labels(case: dict, step: int) -> np.ndarray:
+  """Labels [B] of a training step."""
   rng = np.random.default_rng([case["seed"], STEP_LABELS + step])
   return rng.integers(0, case["num_classes"], case["batch"])
 
 
 def flax_location(key: str, value: np.ndarray) -> tuple[Path, np.ndarray]:
-  """Where a torch array lives in our modules, and its layout there.
+  """Path of a torch array in our modules, and the array in our layout.
 
-  Paths mirror torch's names; `weight` is `kernel` from rank 2 up and `scale` below. Linear
+  Paths equal torch's names; `weight` is `kernel` from rank 2 up and `scale` below. Linear
   [out, in] becomes [in, out], convolution [out, in, h, w] becomes [h, w, in, out] and, in one
   dimension, [out, in, w] becomes [w, in, out].
   """
@@ -156,31 +159,31 @@ def flax_location(key: str, value: np.ndarray) -> tuple[Path, np.ndarray]:
   return tuple(path), value
 
 
-def filled(
+def fill_model(
   build: Callable[[], nnx.Module],
   weights: dict[str, np.ndarray],
   *,
   dtype: type = np.float32,
   locate: Callable[[str, np.ndarray], tuple[Path, np.ndarray]] = flax_location,
 ) -> tuple[nnx.GraphDef, nnx.State]:
-  """Graph definition and state of `build()` holding exactly `weights`.
+  """Graph definition and state of `build()` with exactly the given weights.
 
-  The model is only built abstractly. Fails on keys without a place, on places without a key and
-  on shapes that differ.
+  The model is only built abstractly. Fails on keys without a variable, on variables without a key
+  and on different shapes.
   """
   graphdef, abstract = nnx.split(nnx.eval_shape(build))
   variables = dict(nnx.to_flat_state(abstract))
-  placed = {}
+  assigned = {}
   for key, value in weights.items():
     path, value = locate(key, value)
     assert path in variables, f"{key}: the model has no {path}"
-    assert path not in placed, f"{key}: {path} is filled twice"
+    assert path not in assigned, f"{key}: {path} is assigned twice"
     shape = variables[path].get_value().shape
     assert shape == value.shape, f"{key}: shape {value.shape} for {path} of shape {shape}"
-    placed[path] = variables[path].replace(jax.numpy.asarray(value, dtype))
-  missing = [path for path in variables if path not in placed]
-  assert not missing, f"nothing fills {missing}"
-  return graphdef, nnx.from_flat_state([(path, placed[path]) for path in variables])
+    assigned[path] = variables[path].replace(jax.numpy.asarray(value, dtype))
+  missing = [path for path in variables if path not in assigned]
+  assert not missing, f"no key for {missing}"
+  return graphdef, nnx.from_flat_state([(path, assigned[path]) for path in variables])
 
 
 def max_difference(actual, desired) -> float:
@@ -188,3 +191,10 @@ def max_difference(actual, desired) -> float:
   actual, desired = np.asarray(actual, np.float64), np.asarray(desired, np.float64)
   assert actual.shape == desired.shape, f"{actual.shape} against {desired.shape}"
   return float(np.max(np.abs(actual - desired), initial=0.0))
+
+
+def golden_tolerance(desired: np.ndarray, dtype: type) -> float:
+  """Bound on `max_difference`: 1e-9 in float64; 1e-5 in float32, relative to values above 1."""
+  if dtype == np.float64:
+    return 1e-9
+  return 1e-5 * max(1.0, float(np.max(np.abs(desired), initial=0.0)))

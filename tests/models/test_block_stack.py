@@ -1,4 +1,4 @@
-"""Blocks as one loop, recomputed or not, give what blocks in a row give."""
+"""Scanned and rematerialised block stacks against unrolled ones."""
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ from flax import nnx
 
 from jax_me.models import create_model
 from jax_me.models.block_stack import run_stack
-from tests.helpers.small_models import drawn, quick_jit
+from tests.helpers.small_models import quick_jit, random_model
 
 WIDTHS = dict(embed_dim=12, num_heads=2, depth=3, image_size=32)
 MODELS = {
@@ -20,14 +20,14 @@ MODELS = {
     depths=(1, 1, 2, 1), dims=(4, 5, 6, 7), decoder_embed_dim=8, image_size=64
   ),
 }
-# Whether the loop's body is recomputed in the backward pass.
+# Whether the scanned run also recomputes its activations.
 REMAT = {name: name != "mae_vit_tiny_patch16" for name in MODELS}
 
 
-def loss_and_gradients(name, images, **how):
-  model = drawn(
+def loss_and_gradients(name, images, **options):
+  model = random_model(
     lambda: create_model(
-      name, dtype=jnp.float64, param_dtype=jnp.float64, rngs=nnx.Rngs(0), **MODELS[name], **how
+      name, dtype=jnp.float64, param_dtype=jnp.float64, rngs=nnx.Rngs(0), **MODELS[name], **options
     )
   )
   graphdef, params, rest = nnx.split(model, nnx.Param, ...)
@@ -42,7 +42,7 @@ def loss_and_gradients(name, images, **how):
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))
-def test_loop_and_recomputation_change_neither_loss_nor_gradients(name):
+def test_scan_and_remat_change_neither_loss_nor_gradients(name):
   with jax.enable_x64(True):
     side = MODELS[name].get("image_size", 32)
     images = np.random.default_rng(0).standard_normal((4, side, side, 3))
@@ -75,6 +75,6 @@ def test_blocks_that_differ_are_unrolled():
   np.testing.assert_allclose(run_stack(blocks, x, [None, None], scan=True), 8.0)
 
 
-def test_one_block_needs_no_loop():
+def test_one_block_is_not_scanned():
   run = jax.make_jaxpr(lambda x: run_stack([Scale(1, 2.0)], x, [None], scan=True))(jnp.ones(3))
   assert "scan" not in str(run)

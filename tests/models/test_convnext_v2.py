@@ -1,4 +1,4 @@
-"""ConvNeXt V2 against the original's outputs, and its behaviour in training."""
+"""ConvNeXt V2: parity with the original code, and behaviour in training."""
 
 import functools
 
@@ -11,14 +11,15 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jax_me.models.convnext_v2 import CONVNEXTV2_MODELS, GlobalResponseNorm
 from tests.helpers.golden_cases import (
-  expected,
-  filled,
+  expected_outputs,
+  fill_model,
   golden_cases,
+  golden_tolerance,
   max_difference,
   model_input,
   torch_weights,
 )
-from tests.helpers.random_weights import note_stages, randomly_filled
+from tests.helpers.small_models import random_model, record_stage_outputs
 
 CASES = golden_cases("convnextv2")
 TINY = dict(depths=(1, 2, 1, 1), dims=(4, 6, 8, 10), num_classes=5)
@@ -30,12 +31,12 @@ def build(size, dtype, **overrides):
 
 
 def outputs(graphdef, state, images):
-  """The arrays that golden/ keeps, under the names it gives them."""
+  """The arrays recorded in tests/golden, by their names there."""
   model = nnx.merge(graphdef, state)
   stem = images
   for layer in model.downsample_layers[0]:
     stem = layer(stem)
-  stages = note_stages(model)
+  stages = record_stage_outputs(model)
   features = model.features(images)
   means = {f"stage{number}_mean": x.mean((1, 2)) for number, x in enumerate(stages)}
   return {
@@ -50,18 +51,18 @@ def outputs(graphdef, state, images):
 def test_golden(name):
   case, weights, images = CASES[name], torch_weights(CASES[name]), model_input(CASES[name])
   size = case["model"].split("_")[1]
-  for dtype, tolerance in ((np.float64, 1e-9), (np.float32, 1e-5)):
+  for dtype in (np.float64, np.float32):
     with jax.enable_x64(dtype == np.float64):
       model = build(size, dtype, num_classes=case["num_classes"])
-      graphdef, state = filled(model, weights, dtype=dtype)
+      graphdef, state = fill_model(model, weights, dtype=dtype)
       actual = jax.jit(outputs, static_argnums=0)(graphdef, state, jnp.asarray(images, dtype))
     for output, value in actual.items():
-      desired = expected("convnextv2", name)[f"{output}_f64"]
-      assert max_difference(value, desired) < tolerance, output
+      desired = expected_outputs("convnextv2", name)[f"{output}_f64"]
+      assert max_difference(value, desired) < golden_tolerance(desired, dtype), output
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_parameter_counts_are_the_originals(name):
+def test_parameter_counts_match_the_original(name):
   case = CASES[name]
   model = build(case["model"].split("_")[1], np.float32, num_classes=case["num_classes"])
   leaves = jax.tree.leaves(nnx.state(nnx.eval_shape(model), nnx.Param))
@@ -70,7 +71,9 @@ def test_parameter_counts_are_the_originals(name):
 
 def tiny(**overrides):
   constructor = CONVNEXTV2_MODELS["convnextv2_atto"]
-  return randomly_filled(lambda: constructor(rngs=nnx.Rngs(0), **{**TINY, **overrides}))
+  return random_model(
+    lambda: constructor(rngs=nnx.Rngs(0), **{**TINY, **overrides}), fan_in_scaling=True
+  )
 
 
 def tiny_images(batch=4, side=64):
@@ -79,7 +82,7 @@ def tiny_images(batch=4, side=64):
 
 @functools.partial(jax.jit, static_argnums=0)
 def step(graphdef, params, images):
-  """(loss, gradients)"""
+  """Loss and gradients."""
 
   def loss(params):
     logits = nnx.merge(graphdef, params)(images)
@@ -89,11 +92,11 @@ def step(graphdef, params, images):
   return jax.value_and_grad(loss)(params)
 
 
-def test_initial_weights_are_the_originals():
+def test_initial_weights_match_the_original():
   arguments = TINY | dict(dims=(32, 48, 64, 96), head_init_scale=0.001)
   constructor = CONVNEXTV2_MODELS["convnextv2_atto"]
-  drawn = jax.jit(lambda: nnx.state(constructor(rngs=nnx.Rngs(0), **arguments), nnx.Param))()
-  for path, variable in nnx.to_flat_state(drawn):
+  initial = jax.jit(lambda: nnx.state(constructor(rngs=nnx.Rngs(0), **arguments), nnx.Param))()
+  for path, variable in nnx.to_flat_state(initial):
     value = np.asarray(variable.get_value())
     if path[-1] == "kernel":
       std = 0.02 * (0.001 if path[0] == "head" else 1.0)
@@ -102,39 +105,41 @@ def test_initial_weights_are_the_originals():
       assert np.all(value == (1.0 if path[-1] == "scale" else 0.0)), path
 
 
-def test_stochastic_depth_rises_over_the_blocks_and_each_has_its_own_key():
+def test_stochastic_depth_increases_linearly_with_one_key_per_block():
   model = tiny(drop_path_rate=0.4)
   blocks = [block for stage in model.stages for block in stage]
   np.testing.assert_allclose([b.drop_path_rate for b in blocks], [0, 0.1, 0.2, 0.3, 0.4])
-  seen = []
+  keys = []
   for stage in model.stages:
     for number in range(len(stage)):
-      stage[number] = Probe(seen)
+      stage[number] = Probe(keys)
   list(model.run_stages(tiny_images(1, 32), jax.random.key(0)))
-  assert len(set(seen)) == 5
+  assert len(set(keys)) == 5
 
 
 class Probe(nnx.Module):
-  def __init__(self, seen):
-    self.note = seen.append
+  """Block that records the key it is called with."""
+
+  def __init__(self, keys):
+    self.record = keys.append
 
   def __call__(self, x, key, visible, grn_over_batch):
-    self.note(tuple(jax.random.key_data(key).tolist()))
+    self.record(tuple(jax.random.key_data(key).tolist()))
     return x
 
 
-def test_stochastic_depth_drops_whole_branches_of_samples_in_training_only():
+def test_stochastic_depth_drops_residual_branches_per_sample_in_training_only():
   block = tiny(drop_path_rate=0.5).stages[3][0]
   run = nnx.jit(lambda block, x, key: block(x, key))
   x = np.random.default_rng(1).standard_normal((64, 2, 2, 10)).astype(np.float32)
   branch = run(block, x, None) - x
-  moved = run(block, x, jax.random.key(1)) - x
-  dropped = np.abs(moved).max((1, 2, 3)) == 0
+  change = run(block, x, jax.random.key(1)) - x
+  dropped = np.abs(change).max((1, 2, 3)) == 0
   assert 16 < dropped.sum() < 48
-  np.testing.assert_allclose(moved[~dropped], 2 * branch[~dropped], rtol=1e-4, atol=1e-5)
+  np.testing.assert_allclose(change[~dropped], 2 * branch[~dropped], rtol=1e-4, atol=1e-5)
 
 
-def test_training_draws_from_rngs_and_says_so_when_they_are_missing():
+def test_training_draws_from_rngs_and_requires_them():
   model, images = tiny(drop_path_rate=0.9), tiny_images()
   train = nnx.jit(lambda model, rngs: model(images, deterministic=False, rngs=rngs))
   first, again, other = (train(model, nnx.Rngs(dropout=seed)) for seed in (1, 1, 2))
@@ -152,13 +157,13 @@ def test_bfloat16_gradients_are_finite_for_large_inputs():
     assert grad.dtype == jnp.float32 and np.isfinite(grad).all()
 
 
-def test_grn_of_a_silent_channel_has_finite_gradients():
+def test_grn_of_a_zero_channel_has_finite_gradients():
   grn = GlobalResponseNorm(3, dtype=jnp.float32, param_dtype=jnp.float32)
   grn.gamma[...] = jnp.ones((1, 1, 1, 3))
   x = np.array([0.0, 1.0, 2.0], np.float32) * np.ones((1, 2, 2, 3), np.float32)
   grad = jax.grad(lambda x: jnp.sum(grn(x) ** 2))(x)
   assert np.isfinite(grad).all()
-  # Responses are 0, 2, 4: shares 0, 1, 2 of their mean, up to the epsilon.
+  # The norms are 0, 2, 4: divided by their mean 0, 1, 2, up to the epsilon.
   np.testing.assert_allclose(grn(x)[0, 0, 0], [0.0, 2.0, 6.0], rtol=1e-5)
 
 
@@ -180,7 +185,7 @@ def test_neither_remat_nor_four_devices_change_the_gradients():
   )
 
 
-def test_other_image_sizes_work_and_impossible_ones_are_refused():
+def test_other_image_sizes_work_and_invalid_ones_are_rejected():
   call = nnx.jit(lambda model, images: model(images))
   assert call(tiny(image_size=32), tiny_images(1, 100)).shape == (1, 5)
   with pytest.raises(ValueError, match="at least 32 pixels"):

@@ -1,4 +1,4 @@
-"""The depthwise convolution against the library's, its gradients, and the choice by platform."""
+"""Depthwise convolution: parity with jax.lax, gradients, and the implementation per platform."""
 
 import jax
 import jax.numpy as jnp
@@ -48,7 +48,7 @@ def test_output_and_gradients_equal_the_library(shape, size):
       assert max_difference(actual, wanted) < 1e-11
 
 
-def test_each_platform_gets_its_form_when_the_program_is_lowered():
+def test_lowering_selects_the_implementation_of_the_platform():
   x, kernel, gradient = arrays((1, 8, 8, 2), dtype=np.float32)
 
   def step(x, kernel):
@@ -77,8 +77,8 @@ def test_bfloat16_sums_in_float32():
     np.testing.assert_array_equal(half, single.astype(jnp.bfloat16))
 
 
-def test_a_mapped_axis_of_kernels_gives_what_a_loop_gives():
-  """Cross-validation folds train side by side: images and kernels both carry the fold's axis."""
+def test_vmap_over_kernels_equals_a_loop():
+  """Cross-validation folds train together: images and kernels both have a fold axis."""
   x, kernel, gradient = (np.stack([a, 2 * a, -a]) for a in arrays((2, 8, 8, 3), dtype=np.float32))
   grad = jax.grad(lambda x, kernel, g: jnp.sum(depthwise_conv(x, kernel) * g), (0, 1))
   mapped = jax.vmap(grad)(x, kernel, gradient)
@@ -88,6 +88,6 @@ def test_a_mapped_axis_of_kernels_gives_what_a_loop_gives():
 
 
 @pytest.mark.parametrize("shape", [(7, 7, 1, 5), (7, 5, 1, 4), (6, 6, 1, 4), (7, 7, 4, 4)])
-def test_other_kernels_are_refused(shape):
+def test_invalid_kernels_are_rejected(shape):
   with pytest.raises(ValueError, match=r"kernel of shape \[k, k, 1, C\]"):
     depthwise_conv(np.zeros((1, 8, 8, 4)), np.zeros(shape))

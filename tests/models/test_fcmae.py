@@ -1,4 +1,4 @@
-"""FCMAE against the original's outputs, against its plain form, and its behaviour."""
+"""FCMAE: parity with the original code and with a masked dense reference, and behaviour."""
 
 import functools
 
@@ -13,15 +13,16 @@ from jax_me.models.convnext_v2 import CONVNEXTV2_MODELS
 from jax_me.models.fcmae import FCMAE_MODELS
 from tests.helpers.fcmae_reference import masked_dense_loss, sparse_location
 from tests.helpers.golden_cases import (
-  expected,
-  filled,
+  expected_outputs,
+  fill_model,
   golden_cases,
+  golden_tolerance,
   mask_noise,
   max_difference,
   model_input,
   torch_weights,
 )
-from tests.helpers.random_weights import note_stages, randomly_filled
+from tests.helpers.small_models import random_model, record_stage_outputs
 
 CASES = golden_cases("fcmae")
 TINY = dict(depths=(1, 1, 1, 1), dims=(4, 6, 8, 10), decoder_embed_dim=12, image_size=128)
@@ -33,9 +34,9 @@ def build(name, dtype, **overrides):
 
 
 def outputs(graphdef, state, images, noise):
-  """The arrays that golden/ keeps, under the names it gives them, channels last."""
+  """The arrays recorded in tests/golden, by their names there, channels last."""
   model = nnx.merge(graphdef, state)
-  stages = note_stages(model.encoder)
+  stages = record_stage_outputs(model.encoder)
   out = model(images, noise=noise)
   model.norm_pix_loss = False
   return {
@@ -53,12 +54,12 @@ def outputs(graphdef, state, images, noise):
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("grn", ["sample", "batch"])
 def test_golden(name, grn):
-  case, reference = CASES[name], expected("fcmae", name)
+  case, reference = CASES[name], expected_outputs("fcmae", name)
   weights, images, noise = torch_weights(case), model_input(case), mask_noise(case)
-  for dtype, tolerance in ((np.float64, 1e-9), (np.float32, 1e-5)):
+  for dtype in (np.float64, np.float32):
     with jax.enable_x64(dtype == np.float64):
       model = build(name, dtype, grn=grn)
-      graphdef, state = filled(model, weights, dtype=dtype, locate=sparse_location)
+      graphdef, state = fill_model(model, weights, dtype=dtype, locate=sparse_location)
       images_typed = jnp.asarray(images, dtype)
       actual = jax.jit(outputs, static_argnums=0)(graphdef, state, images_typed, noise)
     np.testing.assert_array_equal(actual.pop("mask"), reference["mask"])
@@ -66,15 +67,15 @@ def test_golden(name, grn):
       desired = reference[f"grn_{grn}/{output}_f64"]
       if desired.ndim == 4:
         desired = desired.transpose(0, 2, 3, 1)
-      assert max_difference(value, desired) < tolerance, output
+      assert max_difference(value, desired) < golden_tolerance(desired, dtype), output
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_encoder_is_the_classifiers(name):
-  """Fine-tuning takes `encoder.*` by name and layout; only norm and head are its own."""
+def test_encoder_matches_the_classifier(name):
+  """`encoder.*` has the classifier's names and layouts; only norm and head are added."""
   case = CASES[name]
   dim = case["dims"][-1]
-  own = {
+  added = {
     "norm.weight": np.ones(dim),
     "norm.bias": np.zeros(dim),
     "head.weight": np.zeros((2, dim)),
@@ -90,26 +91,28 @@ def test_the_encoder_is_the_classifiers(name):
   exact = dict(dtype=np.float64, param_dtype=np.float64)
   with jax.enable_x64(True):
     model = nnx.merge(
-      *filled(
+      *fill_model(
         lambda: constructor(num_classes=2, rngs=nnx.Rngs(0), **exact),
-        encoder | own,
+        encoder | added,
         dtype=np.float64,
         locate=locate,
       )
     )
     features = nnx.jit(lambda m, x: m.features(x))(model, model_input(case).astype(np.float64))
-  assert max_difference(features, expected("fcmae", name)["finetune_features_f64"]) < 1e-9
+  assert max_difference(features, expected_outputs("fcmae", name)["finetune_features_f64"]) < 1e-9
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_parameter_counts_are_the_originals(name):
+def test_parameter_counts_match_the_original(name):
   leaves = jax.tree.leaves(nnx.state(nnx.eval_shape(build(name, np.float32)), nnx.Param))
   assert sum(leaf.size for leaf in leaves) == CASES[name]["n_params_total"]
 
 
 def tiny(**overrides):
   constructor = FCMAE_MODELS["fcmae_convnextv2_atto"]
-  return randomly_filled(lambda: constructor(rngs=nnx.Rngs(0), **{**TINY, **overrides}))
+  return random_model(
+    lambda: constructor(rngs=nnx.Rngs(0), **{**TINY, **overrides}), fan_in_scaling=True
+  )
 
 
 def tiny_images(batch=4):
@@ -122,7 +125,7 @@ def tiny_noise(batch=4):
 
 @functools.partial(jax.jit, static_argnums=0)
 def step(graphdef, params, images, noise):
-  """((loss, MaskedOutput), gradients)"""
+  """(loss, MaskedOutput) and gradients."""
 
   def loss(params):
     out = nnx.merge(graphdef, params)(images, noise=noise)
@@ -132,8 +135,8 @@ def step(graphdef, params, images, noise):
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def plain_step(graphdef, params, images, noise):
-  """((loss, (pred, latent)), gradients) of the masked dense form."""
+def reference_step(graphdef, params, images, noise):
+  """(loss, (pred, latent)) and gradients of the masked dense reference."""
 
   def loss(params):
     value, *rest = masked_dense_loss(nnx.merge(graphdef, params), images, noise)
@@ -147,16 +150,16 @@ def assert_gradients_agree(actual, desired, rtol, atol):
 
 
 @pytest.mark.parametrize(("grn", "remat"), [("sample", False), ("batch", True)])
-def test_visible_sites_give_what_the_masked_dense_form_gives(grn, remat):
+def test_visible_sites_match_the_masked_dense_reference(grn, remat):
   with jax.enable_x64(True):
     model = tiny(grn=grn, remat=remat, dtype=np.float64, param_dtype=np.float64)
     batch = *nnx.split(model), tiny_images().astype(np.float64), tiny_noise()
     (loss, out), grads = step(*batch)
-    (plain_loss, (pred, latent)), plain_grads = plain_step(*batch)
-  assert max_difference(loss, plain_loss) < 1e-12
+    (reference_loss, (pred, latent)), reference_grads = reference_step(*batch)
+  assert max_difference(loss, reference_loss) < 1e-12
   assert max_difference(out.pred, pred) < 1e-11
   assert max_difference(out.latent, latent) < 1e-11
-  assert_gradients_agree(grads, plain_grads, rtol=1e-8, atol=1e-11)
+  assert_gradients_agree(grads, reference_grads, rtol=1e-8, atol=1e-11)
 
 
 @pytest.mark.parametrize(("grn", "remat"), [("sample", False), ("batch", True)])
@@ -167,9 +170,9 @@ def test_one_device_and_four_agree(grn, remat):
     model = nnx.split(tiny(grn=grn, remat=remat, dtype=np.float64, param_dtype=np.float64))
     batch = tiny_images().astype(np.float64), tiny_noise()
     (loss, _), grads = step(*model, *batch)
-    (split_loss, _), split_grads = step(*model, *jax.device_put(batch, sharding))
-  np.testing.assert_allclose(loss, split_loss, rtol=1e-12)
-  assert_gradients_agree(grads, split_grads, rtol=1e-8, atol=1e-11)
+    (sharded_loss, _), sharded_grads = step(*model, *jax.device_put(batch, sharding))
+  np.testing.assert_allclose(loss, sharded_loss, rtol=1e-12)
+  assert_gradients_agree(grads, sharded_grads, rtol=1e-8, atol=1e-11)
 
 
 def test_bfloat16_gradients_are_finite_for_large_inputs():
@@ -196,16 +199,16 @@ def test_removed_patches_do_not_reach_the_encoder():
   assert removed.sum() == 4 * (16 - 6) and np.all(np.asarray(before.latent)[removed] == 0)
 
 
-def test_grn_per_sample_keeps_images_apart_and_per_batch_does_not():
+def test_grn_depends_on_the_other_images_only_with_batch():
   images, noise = tiny_images(), tiny_noise()
   changed = np.concatenate([images[:1], 5 * images[1:] + 1])
-  for grn, apart in (("sample", True), ("batch", False)):
+  for grn, independent in (("sample", True), ("batch", False)):
     model = tiny(grn=grn)
     before, after = (forward(*nnx.split(model), x, noise).latent[0] for x in (images, changed))
-    assert (max_difference(before, after) < 1e-5) == apart, grn
+    assert (max_difference(before, after) < 1e-5) == independent, grn
 
 
-def test_patches_go_back_to_the_image_row_by_row():
+def test_patches_are_in_row_major_order():
   model, images = tiny(), tiny_images()
   patches = model.patchify(images)
   np.testing.assert_array_equal(patches[:, 5].reshape(-1, 32, 32, 3), images[:, 32:64, 32:64])
@@ -223,19 +226,19 @@ def test_a_key_gives_one_mask_per_image_and_is_repeatable():
   np.testing.assert_array_equal(from_rngs(model, nnx.Rngs(dropout=0)).sum(1), 12)
 
 
-def test_initial_weights_are_the_originals():
-  """Std 1 cut at 2 leaves 0.88; the halvings have .02, the decoder's linear layers torch's own."""
+def test_initial_weights_match_the_original():
+  """N(0, 1) truncated at 2 has std 0.88; downsampling .02, the decoder's linear layers torch's."""
   arguments = TINY | dict(dims=(24, 32, 40, 48), decoder_embed_dim=64)
   constructor = FCMAE_MODELS["fcmae_convnextv2_atto"]
-  drawn = jax.jit(lambda: nnx.state(constructor(rngs=nnx.Rngs(0), **arguments), nnx.Param))()
-  for path, variable in nnx.to_flat_state(drawn):
+  initial = jax.jit(lambda: nnx.state(constructor(rngs=nnx.Rngs(0), **arguments), nnx.Param))()
+  for path, variable in nnx.to_flat_state(initial):
     value, name = np.asarray(variable.get_value()), ".".join(map(str, path))
     if ".pwconv" in name and name.startswith("decoder"):
       bound = (64 if "pwconv1" in name else 256) ** -0.5
       assert np.abs(value).max() <= bound and abs(value.std() * 3**0.5 / bound - 1) < 0.2, name
     elif path[-1] == "kernel":
-      halving = name.startswith("encoder.downsample_layers") and ".0.0." not in name
-      std = 0.02 if halving else 0.8796
+      downsampling = name.startswith("encoder.downsample_layers") and ".0.0." not in name
+      std = 0.02 if downsampling else 0.8796
       assert abs(value.std() / std - 1) < 0.1 and np.abs(value).max() <= 2, name
     elif name == "mask_token":
       assert 0.01 < value.std() < 0.03
@@ -250,12 +253,12 @@ def test_initial_weights_are_the_originals():
     (dict(grn="layer"), 'grn must be "sample" or "batch"'),
   ],
 )
-def test_impossible_arguments_are_refused(overrides, message):
+def test_invalid_arguments_are_rejected(overrides, message):
   with pytest.raises(ValueError, match=message):
     tiny(**overrides)
 
 
-def test_impossible_calls_are_refused():
+def test_invalid_calls_are_rejected():
   model, images = tiny(), tiny_images()
   with pytest.raises(ValueError, match="mask_ratio"):
     model(images, 0.99, noise=tiny_noise())

@@ -1,4 +1,4 @@
-"""The regenerated weights and inputs are those the originals were run on."""
+"""Regenerated weights and inputs against the checksums of the recorded ones."""
 
 import hashlib
 
@@ -15,7 +15,7 @@ from tests.helpers.golden_cases import (
   weights_digest,
 )
 
-# One small case a family: the recipe is the same for all.
+# One small case per family: all cases of a family are generated alike.
 SMALL = [
   ("mae", "vit_tiny_patch16_gap"),
   ("mae", "mae_vit_tiny_patch16"),

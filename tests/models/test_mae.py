@@ -1,4 +1,4 @@
-"""MAE against the original's outputs, and its behaviour."""
+"""MAE: parity with the original code, and behaviour."""
 
 import jax
 import jax.numpy as jnp
@@ -10,15 +10,23 @@ from jax_me.models.mae import random_masking
 from jax_me.models.patches import patchify, unpatchify
 from jax_me.models.registry import create_model
 from tests.helpers.golden_cases import (
-  expected,
-  filled,
+  expected_outputs,
+  fill_model,
   golden_cases,
+  golden_tolerance,
   mask_noise,
   max_difference,
   model_input,
   torch_weights,
 )
-from tests.helpers.small_models import call, checkpointed, created, drawn, gradients, quick_jit
+from tests.helpers.small_models import (
+  call,
+  count_checkpoints,
+  gradients,
+  initialised_model,
+  quick_jit,
+  random_model,
+)
 
 CASES = sorted(name for name in golden_cases("mae") if name.startswith("mae_"))
 TINY = dict(
@@ -38,44 +46,44 @@ def build(name, dtype):
 
 
 def outputs(graphdef, state, images, noise):
-  """The arrays that golden/ keeps, under the names it gives them."""
+  """The arrays recorded in tests/golden, by their names there."""
   model = nnx.merge(graphdef, state)
   out = model(images, 0.75, noise=noise)
   model.norm_pix_loss = True
   latent, pred = out.latent, out.pred
-  picks = pred[:, :: pred.shape[1] // 4]
+  sample = pred[:, :: pred.shape[1] // 4]
   patches = patchify(images, model.patch_size)
   return {
     "loss": out.loss,
     "loss_norm_pix": model.reconstruction_loss(patches, pred, out.mask),
     "latent": jnp.concatenate([latent[:, :3], latent.mean(1, keepdims=True)], 1),
-    "pred": jnp.concatenate([picks, pred.mean(1, keepdims=True)], 1),
+    "pred": jnp.concatenate([sample, pred.mean(1, keepdims=True)], 1),
     "mask": out.mask,
   }
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_golden(name):
-  case, reference = golden_cases("mae")[name], expected("mae", name)
+  case, reference = golden_cases("mae")[name], expected_outputs("mae", name)
   weights, images, noise = torch_weights(case), model_input(case), mask_noise(case)
   with jax.enable_x64(True):
-    graphdef, state = filled(build(name, jnp.float64), weights, dtype=np.float64)
-    exact = quick_jit(outputs, static_argnums=0)(
+    graphdef, state = fill_model(build(name, jnp.float64), weights, dtype=np.float64)
+    double = quick_jit(outputs, static_argnums=0)(
       graphdef, state, jnp.asarray(images, jnp.float64), noise
     )
-  graphdef, state = filled(build(name, jnp.float32), weights)
+  graphdef, state = fill_model(build(name, jnp.float32), weights)
   single = jax.jit(outputs, static_argnums=0)(graphdef, state, images, noise)
   for output in ("loss", "loss_norm_pix", "latent", "pred"):
     desired = reference[f"{output}_f64"]
-    assert max_difference(exact[output], desired) < 1e-9
-    assert max_difference(single[output], desired) < 1e-5
+    assert max_difference(double[output], desired) < golden_tolerance(desired, np.float64)
+    assert max_difference(single[output], desired) < golden_tolerance(desired, np.float32)
   np.testing.assert_array_equal(single["mask"], reference["mask"])
   _, restore, _ = random_masking(jnp.asarray(noise), 0.75)
   np.testing.assert_array_equal(restore, reference["ids_restore"])
 
 
 def tiny(**overrides):
-  return drawn(
+  return random_model(
     lambda: create_model("mae_vit_tiny_patch16", rngs=nnx.Rngs(0), **{**TINY, **overrides})
   )
 
@@ -96,7 +104,7 @@ def test_masking_keeps_the_smallest_noise():
 
 
 @pytest.mark.parametrize("ratio", [-0.1, 1.0, 1.5, 0.99])
-def test_masking_refuses_ratios_that_leave_nothing(ratio):
+def test_masking_rejects_ratios_that_keep_nothing(ratio):
   with pytest.raises(ValueError, match="mask_ratio"):
     random_masking(jnp.zeros((1, 16)), ratio)
 
@@ -112,7 +120,7 @@ def test_removed_patches_do_not_reach_the_encoder():
   assert max_difference(before.loss, after.loss) > 1.0
 
 
-def test_patches_go_back_to_the_image():
+def test_unpatchify_inverts_patchify():
   images = tiny_images()
   np.testing.assert_array_equal(unpatchify(patchify(jnp.asarray(images), 8), 8), images)
 
@@ -120,7 +128,7 @@ def test_patches_go_back_to_the_image():
 def test_a_key_gives_one_mask_per_image_and_is_repeatable():
   model, images = tiny(), tiny_images(4)
   first = call(model, images, key=jax.random.key(0)).mask
-  np.testing.assert_array_equal(first, call(model, images, rngs=Stream(jax.random.key(0))).mask)
+  np.testing.assert_array_equal(first, call(model, images, rngs=RngsStub(jax.random.key(0))).mask)
   assert len({tuple(row) for row in np.asarray(first).tolist()}) == 4
   np.testing.assert_array_equal(first.sum(1), 12)
   with pytest.raises(ValueError, match="rngs"):
@@ -129,8 +137,8 @@ def test_a_key_gives_one_mask_per_image_and_is_repeatable():
     model(images, noise=np.zeros((4, 15), np.float32))
 
 
-class Stream:
-  """Stands for nnx.Rngs: its dropout stream gives one key."""
+class RngsStub:
+  """Stub of nnx.Rngs whose dropout stream returns a given key."""
 
   def __init__(self, key):
     self.dropout = lambda: key
@@ -138,8 +146,8 @@ class Stream:
 
 def test_remat_recomputes_every_block():
   noise = np.zeros((2, 16), np.float32)
-  assert checkpointed(lambda x: tiny(remat=True)(x, noise=noise), tiny_images()) == 3
-  assert checkpointed(lambda x: tiny()(x, noise=noise), tiny_images()) == 0
+  assert count_checkpoints(lambda x: tiny(remat=True)(x, noise=noise), tiny_images()) == 3
+  assert count_checkpoints(lambda x: tiny()(x, noise=noise), tiny_images()) == 0
 
 
 def test_bfloat16_gradients_are_finite_for_large_inputs():
@@ -149,8 +157,8 @@ def test_bfloat16_gradients_are_finite_for_large_inputs():
     assert grad.dtype == jnp.float32 and np.isfinite(grad).all()
 
 
-def test_initial_values_are_the_originals():
-  model = created(lambda: create_model("mae_vit_tiny_patch16", rngs=nnx.Rngs(0), **TINY))
+def test_initial_values_match_the_original():
+  model = initialised_model(lambda: create_model("mae_vit_tiny_patch16", rngs=nnx.Rngs(0), **TINY))
   kernel = np.asarray(model.patch_embed.proj.kernel[...])
   bound = (6 / (3 * 8 * 8 + 24)) ** 0.5  # Xavier uniform of the flat [192, 24] matrix
   assert 0.95 * bound < np.abs(kernel).max() <= bound

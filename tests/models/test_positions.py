@@ -1,4 +1,4 @@
-"""Position tables and their resize against the originals' values."""
+"""Position tables and their resize: parity with the original code."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ ROWS_197, ROWS_577 = [0, 1, 2, 100, 195, 196], [0, 1, 2, 25, 300, 576]
 def test_sincos_table(dim):
   arrays, table = golden_arrays("misc"), sincos_2d(14, dim)[0]
   np.testing.assert_allclose(table[ROWS_197], arrays[f"mae_sincos/dim{dim}_rows"], atol=1e-7)
-  # The sums over all 197 rows and all channels catch a wrong entry anywhere.
+  # The sums over all 197 rows and over all channels detect a wrong entry anywhere.
   np.testing.assert_allclose(
     table.sum(0, dtype=np.float64), arrays[f"mae_sincos/dim{dim}_colsum"], atol=1e-5
   )
@@ -23,7 +23,7 @@ def test_sincos_table(dim):
 
 
 @pytest.mark.parametrize("dim", [128, 256, 384, 448, 512, 768])
-def test_sinusoid_table_equals_the_original_bit_by_bit(dim):
+def test_sinusoid_table_is_within_one_ulp_of_the_original(dim):
   original = golden_arrays("misc")[f"t2t_sinusoid/dim{dim}_rows_f32_original"]
   np.testing.assert_array_max_ulp(sinusoid_1d(197, dim)[0, ROWS_197], original, maxulp=1)
 
@@ -59,16 +59,16 @@ def test_resize_to_the_same_grid_changes_nothing():
 
 
 @pytest.mark.parametrize(("source", "target"), [(14, 24), (14, 7), (7, 14), (1, 4), (5, 3)])
-def test_bicubic_weights_keep_constants(source, target):
+def test_bicubic_weights_preserve_constants(source, target):
   np.testing.assert_allclose(bicubic_matrix(source, target).sum(1), 1.0, atol=1e-12)
 
 
 @pytest.mark.parametrize("shape", [(1, 196, 8), (2, 197, 8), (197, 8), (1, 1, 8)])
-def test_resize_refuses_what_is_no_square_table(shape):
+def test_resize_rejects_tables_that_are_not_square(shape):
   with pytest.raises(ValueError, match="position table"):
     resize_positions(np.zeros(shape), 4)
 
 
-def test_sincos_refuses_a_width_that_four_does_not_divide():
+def test_sincos_rejects_widths_not_divisible_by_four():
   with pytest.raises(ValueError, match="divisible by 4, got 30"):
     sincos_2d(4, 30)

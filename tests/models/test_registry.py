@@ -1,4 +1,4 @@
-"""The catalog: names, errors, parameter counts."""
+"""Model registry: names, errors, parameter counts."""
 
 import jax
 import pytest
@@ -9,7 +9,7 @@ from tests.helpers.golden_cases import golden_cases
 
 
 def counts(build):
-  """(all, trained) parameters of a model that is only built abstractly."""
+  """Number of all and of trained parameters; the model is only built abstractly."""
   model = nnx.eval_shape(build)
   sizes = [
     sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, *f))) for f in ((), (nnx.Param,))
@@ -17,18 +17,18 @@ def counts(build):
   return tuple(sizes)
 
 
-def test_an_unknown_name_names_the_nearest():
+def test_an_unknown_name_suggests_similar_ones():
   with pytest.raises(ValueError, match="did you mean .*vit_small_patch16"):
     create_model("vit_smal_patch16", rngs=nnx.Rngs(0))
 
 
-def test_a_name_near_to_nothing_lists_all():
+def test_a_name_similar_to_none_lists_all():
   with pytest.raises(ValueError, match="known: .*mae_vit_base_patch16"):
     create_model("xyz", rngs=nnx.Rngs(0))
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))
-def test_an_unknown_argument_names_the_nearest(name):
+def test_an_unknown_argument_suggests_similar_ones(name):
   with pytest.raises(ValueError, match=f"{name} takes no argument 'image_sise'; .*image_size"):
     create_model(name, rngs=nnx.Rngs(0), image_sise=32)
 

@@ -1,4 +1,4 @@
-"""Soft splits and token attentions against the originals' outputs."""
+"""Soft splits and token attentions: parity with the original code."""
 
 import jax
 import jax.numpy as jnp
@@ -9,15 +9,16 @@ from flax import nnx
 from jax_me.models.layers import FixedTable
 from jax_me.models.t2t_tokens import TokenPerformer, TokensToToken, TokenTransformer, soft_split
 from tests.helpers.golden_cases import (
-  expected,
-  filled,
+  expected_outputs,
+  fill_model,
   flax_location,
   golden_cases,
+  golden_tolerance,
   max_difference,
   raw_input,
   torch_weights,
 )
-from tests.helpers.small_models import call, created, drawn, quick_jit
+from tests.helpers.small_models import call, initialised_model, quick_jit, random_model
 
 
 def locate(key, value):
@@ -30,9 +31,10 @@ def locate(key, value):
 def test_soft_split_equals_unfold(name, split):
   images = raw_input(golden_cases("units")[name]).transpose(0, 2, 3, 1)
   tokens = soft_split(jnp.asarray(images), *split)
-  # Only copies: exact.
+  # Values are only copied: exact.
   np.testing.assert_array_equal(
-    np.asarray(tokens).transpose(0, 2, 1), expected("units", name)["output_f64"].astype(np.float32)
+    np.asarray(tokens).transpose(0, 2, 1),
+    expected_outputs("units", name)["output_f64"].astype(np.float32),
   )
 
 
@@ -41,10 +43,10 @@ def test_soft_split_equals_unfold(name, split):
   [("token_performer", TokenPerformer), ("token_transformer", TokenTransformer)],
 )
 def test_token_attention_equals_the_original(name, kind):
-  case, desired = golden_cases("units")[name], expected("units", name)["output_f64"]
+  case, desired = golden_cases("units")[name], expected_outputs("units", name)["output_f64"]
 
   def run(dtype):
-    graphdef, state = filled(
+    graphdef, state = fill_model(
       lambda: kind(147, 64, dtype=dtype, param_dtype=dtype, rngs=nnx.Rngs(0)),
       torch_weights(case),
       dtype=dtype,
@@ -53,19 +55,19 @@ def test_token_attention_equals_the_original(name, kind):
     return call(nnx.merge(graphdef, state), jnp.asarray(raw_input(case), dtype))
 
   with jax.enable_x64(True):
-    assert max_difference(run(np.float64), desired) < 1e-9
-  floor = case["noise_floor"]["output"]
-  assert max_difference(run(np.float32), desired) < max(1e-5, 4 * floor)
+    assert max_difference(run(np.float64), desired) < golden_tolerance(desired, np.float64)
+  floor, tolerance = case["noise_floor"]["output"], golden_tolerance(desired, np.float32)
+  assert max_difference(run(np.float32), desired) < max(tolerance, 4 * floor)
 
 
 def performer(**overrides):
   options = {**dict(dtype=jnp.float32, param_dtype=jnp.float32), **overrides}
-  return drawn(lambda: TokenPerformer(27, 16, rngs=nnx.Rngs(0), **options))
+  return random_model(lambda: TokenPerformer(27, 16, rngs=nnx.Rngs(0), **options))
 
 
 def test_random_features_are_orthogonal_and_frozen():
   common = dict(dtype=jnp.float32, param_dtype=jnp.float32)
-  w = created(lambda: TokenPerformer(27, 16, rngs=nnx.Rngs(0), **common)).w
+  w = initialised_model(lambda: TokenPerformer(27, 16, rngs=nnx.Rngs(0), **common)).w
   assert isinstance(w, FixedTable) and w[...].shape == (8, 16)
   np.testing.assert_allclose(w[...] @ w[...].T, 8 * np.eye(8), atol=1e-5)
 
@@ -80,7 +82,7 @@ def test_random_features_estimate_the_softmax_kernel():
   assert abs(float(features[0, 0] @ features[0, 1]) / np.exp(x @ y) - 1) < 0.05
 
 
-def test_kernel_is_float32_in_bfloat16():
+def test_kernel_is_computed_in_float32_under_bfloat16():
   module = performer(dtype=jnp.bfloat16)
   x = jnp.asarray(np.random.default_rng(0).standard_normal((1, 9, 27)), jnp.bfloat16)
   attended, values = call(module, x, method="attention")
@@ -105,21 +107,21 @@ def test_bfloat16_gradients_are_finite_even_without_the_norm(scale):
     assert np.isfinite(grad).all()
 
 
-def test_the_performer_drops_a_tenth_in_training():
+def test_performer_dropout_rate_in_training():
   module = performer()
   module.proj.kernel[...] = jnp.zeros_like(module.proj.kernel[...])
   module.proj.bias[...] = jnp.ones_like(module.proj.bias[...])
   for linear in (module.mlp.fc2, module.kqv):
     linear.kernel[...] = jnp.zeros_like(linear.kernel[...])
     linear.bias[...] = jnp.zeros_like(linear.bias[...])
-  # Values and MLP are zero, so what is left is the dropped projection of ones.
+  # Values and MLP are zero: the output is the projection, ones, after dropout.
   out = np.asarray(call(module, jnp.ones((8, 196, 27)), jax.random.key(0)))
   np.testing.assert_allclose(np.unique(out), [0.0, 1 / 0.9], rtol=1e-6)
   assert abs(np.mean(out == 0.0) - 0.1) < 0.01
   np.testing.assert_array_equal(call(module, jnp.ones((8, 196, 27))), 1.0)
 
 
-def test_an_unknown_tokens_type_is_refused():
+def test_an_unknown_tokens_type_is_rejected():
   with pytest.raises(ValueError, match="'performer' or 'transformer', got 'convolution'"):
     TokensToToken(
       tokens_type="convolution",

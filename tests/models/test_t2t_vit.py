@@ -1,4 +1,4 @@
-"""T2T-ViT against the originals' outputs, and its behaviour in training."""
+"""T2T-ViT: parity with the original code, and behaviour in training."""
 
 import jax
 import jax.numpy as jnp
@@ -9,15 +9,23 @@ from flax import nnx
 from jax_me.models.registry import create_model
 from jax_me.models.t2t_backbones import CheapOperation
 from tests.helpers.golden_cases import (
-  expected,
-  filled,
+  expected_outputs,
+  fill_model,
   flax_location,
   golden_cases,
+  golden_tolerance,
   max_difference,
   model_input,
   torch_weights,
 )
-from tests.helpers.small_models import call, checkpointed, created, drawn, gradients, quick_jit
+from tests.helpers.small_models import (
+  call,
+  count_checkpoints,
+  gradients,
+  initialised_model,
+  quick_jit,
+  random_model,
+)
 
 CASES = sorted(golden_cases("t2t"))
 # torch numbers the layers of a Sequential, activations included.
@@ -51,18 +59,18 @@ def outputs(graphdef, state, images):
 
 @pytest.mark.parametrize("name", CASES)
 def test_golden(name):
-  case, reference = golden_cases("t2t")[name], expected("t2t", name)
+  case, reference = golden_cases("t2t")[name], expected_outputs("t2t", name)
   weights, images = torch_weights(case), model_input(case)
   with jax.enable_x64(True):
-    graphdef, state = filled(build(name, jnp.float64), weights, dtype=np.float64, locate=locate)
-    exact = quick_jit(outputs, static_argnums=0)(graphdef, state, jnp.asarray(images, jnp.float64))
-  graphdef, state = filled(build(name, jnp.float32), weights, locate=locate)
+    graphdef, state = fill_model(build(name, jnp.float64), weights, dtype=np.float64, locate=locate)
+    double = quick_jit(outputs, static_argnums=0)(graphdef, state, jnp.asarray(images, jnp.float64))
+  graphdef, state = fill_model(build(name, jnp.float32), weights, locate=locate)
   single = jax.jit(outputs, static_argnums=0)(graphdef, state, images)
   for output, value in single.items():
     desired = reference[f"{output}_f64"]
     assert value.dtype == jnp.float32
-    assert max_difference(exact[output], desired) < 1e-9
-    assert max_difference(value, desired) < 1e-5
+    assert max_difference(double[output], desired) < golden_tolerance(desired, np.float64)
+    assert max_difference(value, desired) < golden_tolerance(desired, np.float32)
 
 
 TINY = dict(image_size=32, embed_dim=24, depth=2, num_heads=3, token_dim=8, num_classes=5)
@@ -73,7 +81,7 @@ def create(name="t2t_vit_7", **overrides):
 
 
 def tiny(name="t2t_vit_7", **overrides):
-  return drawn(lambda: create(name, **overrides))
+  return random_model(lambda: create(name, **overrides))
 
 
 def tiny_images(batch=2):
@@ -90,15 +98,15 @@ def test_the_performers_dropout_acts_in_training_even_without_drop_rate(rate):
     model, images = nnx.merge(graphdef, state), tiny_images()
     return model(images), model(images, deterministic=False, rngs=nnx.Rngs(dropout=key))
 
-  still, first = both(state, jax.random.key(1))
+  evaluated, first = both(state, jax.random.key(1))
   _, other = both(state, jax.random.key(2))
   if rate:
-    assert max_difference(first, other) > 1e-5 and max_difference(first, still) > 1e-5
+    assert max_difference(first, other) > 1e-5 and max_difference(first, evaluated) > 1e-5
   else:
-    np.testing.assert_allclose(first, still, atol=1e-6)
+    np.testing.assert_allclose(first, evaluated, atol=1e-6)
 
 
-def test_the_stages_of_the_dense_backbone_have_the_originals_rates_and_widths():
+def test_dense_backbone_has_the_rates_and_widths_of_the_original():
   model = nnx.eval_shape(
     lambda: create_model("t2t_vit_dense", drop_path_rate=1.1, rngs=nnx.Rngs(0))
   )
@@ -113,20 +121,20 @@ def test_the_stages_of_the_dense_backbone_have_the_originals_rates_and_widths():
   assert model.head.kernel.shape == (584, 1000)
 
 
-def test_token_labeling_adds_half_the_largest_token_score():
+def test_token_labeling_adds_half_the_largest_token_logit():
   model, images = tiny(token_labeling=True, depth=1), tiny_images()
   logits, aux = call(model, images, method="token_logits")
   assert logits.shape == (2, 5) and aux.shape == (2, 4, 5)
   tokens = np.asarray(call(model, images, method="tokens"))
-  scores = tokens[:, 1:] @ np.asarray(model.aux_head.kernel[...]) + model.aux_head.bias[...]
-  np.testing.assert_allclose(aux, scores, atol=1e-5)
-  want = np.asarray(model.head(tokens[:, 0])) + 0.5 * np.max(scores, axis=1)
-  np.testing.assert_allclose(call(model, images), want, atol=1e-5)
+  token_logits = tokens[:, 1:] @ np.asarray(model.aux_head.kernel[...]) + model.aux_head.bias[...]
+  np.testing.assert_allclose(aux, token_logits, atol=1e-5)
+  desired = np.asarray(model.head(tokens[:, 0])) + 0.5 * np.max(token_logits, axis=1)
+  np.testing.assert_allclose(call(model, images), desired, atol=1e-5)
   with pytest.raises(ValueError, match="token_labeling=True"):
     tiny().token_logits(images)
 
 
-def test_the_auxiliary_head_of_t2t_vit_24_has_half_a_million_parameters():
+def test_auxiliary_head_parameter_count():
   def size(**overrides):
     model = nnx.eval_shape(lambda: create_model("t2t_vit_24", rngs=nnx.Rngs(0), **overrides))
     return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model)))
@@ -156,12 +164,12 @@ def test_bfloat16_gradients_are_finite_for_large_inputs(name, overrides):
 
 
 def test_remat_recomputes_blocks_and_token_attentions():
-  assert checkpointed(tiny(remat=True), tiny_images()) == 2 + 2
-  assert checkpointed(tiny(), tiny_images()) == 0
+  assert count_checkpoints(tiny(remat=True), tiny_images()) == 2 + 2
+  assert count_checkpoints(tiny(), tiny_images()) == 0
 
 
-def test_initial_values_are_the_originals():
-  model = created(lambda: create(embed_dim=384, num_heads=6, depth=1))
+def test_initial_values_match_the_original():
+  model = initialised_model(lambda: create(embed_dim=384, num_heads=6, depth=1))
   kernel = np.asarray(model.blocks[0].mlp.fc1.kernel[...])
   assert abs(kernel.std() - 0.02) < 5e-4 and abs(kernel.mean()) < 5e-4
   assert not np.any(model.blocks[0].mlp.fc1.bias[...]) and not np.any(model.head.bias[...])
@@ -180,6 +188,6 @@ def test_initial_values_are_the_originals():
     (dict(backbone="ghost"), "ghost backbone needs mlp_ratio 3, got 2"),
   ],
 )
-def test_impossible_settings_are_refused(overrides, message):
+def test_invalid_settings_are_rejected(overrides, message):
   with pytest.raises(ValueError, match=message):
     create(**overrides)

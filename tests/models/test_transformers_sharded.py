@@ -1,4 +1,4 @@
-"""A batch on four devices gives what it gives on one: output and gradients."""
+"""Loss and gradients of a batch sharded over four devices against one device."""
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ from flax import nnx
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jax_me.models import create_model
-from tests.helpers.small_models import drawn, quick_jit
+from tests.helpers.small_models import quick_jit, random_model
 
 SMALL = dict(image_size=32, embed_dim=24, depth=2, num_heads=3)
 MODELS = {
@@ -22,7 +22,7 @@ MODELS = {
 
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_one_and_four_devices_agree(name):
-  model = drawn(lambda: create_model(name, rngs=nnx.Rngs(0), **MODELS[name]))
+  model = random_model(lambda: create_model(name, rngs=nnx.Rngs(0), **MODELS[name]))
   graphdef, params, rest = nnx.split(model, nnx.Param, ...)
   rng = np.random.default_rng(0)
   batch = {
@@ -41,8 +41,8 @@ def test_one_and_four_devices_agree(name):
     return jax.value_and_grad(loss)(params)
 
   mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
-  spread = jax.device_put(batch, NamedSharding(mesh, PartitionSpec("data")))
-  everywhere = jax.device_put(params, NamedSharding(mesh, PartitionSpec()))
-  one, four = value_and_grad(params, batch), value_and_grad(everywhere, spread)
+  sharded = jax.device_put(batch, NamedSharding(mesh, PartitionSpec("data")))
+  replicated = jax.device_put(params, NamedSharding(mesh, PartitionSpec()))
+  one, four = value_and_grad(params, batch), value_and_grad(replicated, sharded)
   for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(four), strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)

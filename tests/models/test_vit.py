@@ -1,4 +1,4 @@
-"""ViT against the originals' outputs, and its behaviour in training."""
+"""ViT: parity with the original code, and behaviour in training."""
 
 import jax
 import jax.numpy as jnp
@@ -11,14 +11,15 @@ from jax_me.models.positions import sincos_2d
 from jax_me.models.registry import create_model
 from jax_me.models.transformer import run_blocks, stochastic_depth_rates
 from tests.helpers.golden_cases import (
-  expected,
-  filled,
+  expected_outputs,
+  fill_model,
   golden_cases,
+  golden_tolerance,
   max_difference,
   model_input,
   torch_weights,
 )
-from tests.helpers.small_models import call, checkpointed, drawn, gradients, quick_jit
+from tests.helpers.small_models import call, count_checkpoints, gradients, quick_jit, random_model
 
 CASES = sorted(name for name in golden_cases("mae") if name.startswith("vit_"))
 TINY = dict(image_size=32, patch_size=8, embed_dim=24, depth=3, num_heads=3, num_classes=5)
@@ -49,18 +50,20 @@ def outputs(graphdef, state, images):
 
 @pytest.mark.parametrize("name", CASES)
 def test_golden(name):
-  case, reference = golden_cases("mae")[name], expected("mae", name)
+  case, reference = golden_cases("mae")[name], expected_outputs("mae", name)
   weights, images = torch_weights(case), model_input(case)
   with jax.enable_x64(True):
-    graphdef, state = filled(build(name, jnp.float64), weights, dtype=np.float64)
-    exact = quick_jit(outputs, static_argnums=0)(graphdef, state, jnp.asarray(images, jnp.float64))
-  for output, value in exact.items():
-    assert max_difference(value, reference[f"{output}_f64"]) < 1e-9
-  graphdef, state = filled(build(name, jnp.float32), weights)
+    graphdef, state = fill_model(build(name, jnp.float64), weights, dtype=np.float64)
+    double = quick_jit(outputs, static_argnums=0)(graphdef, state, jnp.asarray(images, jnp.float64))
+  for output, value in double.items():
+    desired = reference[f"{output}_f64"]
+    assert max_difference(value, desired) < golden_tolerance(desired, np.float64)
+  graphdef, state = fill_model(build(name, jnp.float32), weights)
   single = jax.jit(outputs, static_argnums=0)(graphdef, state, images)
   for output, value in single.items():
+    desired = reference[f"{output}_f64"]
     assert value.dtype == jnp.float32
-    assert max_difference(value, reference[f"{output}_f64"]) < 1e-5
+    assert max_difference(value, desired) < golden_tolerance(desired, np.float32)
 
 
 def create(**overrides):
@@ -68,7 +71,7 @@ def create(**overrides):
 
 
 def tiny(**overrides):
-  return drawn(lambda: create(**overrides))
+  return random_model(lambda: create(**overrides))
 
 
 def tiny_images(batch=2):
@@ -83,34 +86,34 @@ def test_dropout_and_stochastic_depth_act_in_training_only():
     model, images = nnx.merge(graphdef, state), tiny_images()
     return model(images), model(images, deterministic=False, rngs=nnx.Rngs(dropout=key))
 
-  still, first = both(state, jax.random.key(1))
+  evaluated, first = both(state, jax.random.key(1))
   again, other = both(state, jax.random.key(1))[1], both(state, jax.random.key(2))[1]
   np.testing.assert_array_equal(first, again)
-  assert max_difference(first, other) > 1e-3 and max_difference(first, still) > 1e-3
+  assert max_difference(first, other) > 1e-3 and max_difference(first, evaluated) > 1e-3
 
 
-def test_every_block_and_branch_drops_on_its_own():
+def test_every_block_and_branch_is_dropped_independently():
   """With the same key everywhere, a sample would lose all its branches or none."""
   rates, keys = stochastic_depth_rates(0.5, 5), jax.random.split(jax.random.key(0), 5)
   assert rates == [0.0, 0.125, 0.25, 0.375, 0.5]
-  seen = []
+  used = []
 
   class Probe(nnx.Module):
     def __call__(self, x, key):
-      seen.append(jax.random.key_data(key).tolist())
+      used.append(jax.random.key_data(key).tolist())
       return x
 
   run_blocks(nnx.List([Probe() for _ in range(5)]), jnp.zeros((1, 2, 3)), keys[0])
-  assert len({tuple(data) for data in seen}) == 5
+  assert len({tuple(data) for data in used}) == 5
   block = tiny(drop_path_rate=0.5).blocks[-1]
   block.attn.proj.bias[...] = jnp.full_like(block.attn.proj.bias[...], 100.0)
   block.mlp.fc2.bias[...] = jnp.full_like(block.mlp.fc2.bias[...], 10000.0)
   x = jnp.zeros((64, 2, 24))
-  moved = np.rint(np.asarray(call(block, x, keys[1]))[:, 0, 0] / 200.0)  # survivors are doubled
-  assert {0.0, 1.0, 100.0, 101.0} <= set(moved.tolist())
+  branches = np.rint(np.asarray(call(block, x, keys[1]))[:, 0, 0] / 200.0)  # survivors are doubled
+  assert {0.0, 1.0, 100.0, 101.0} <= set(branches.tolist())
 
 
-def test_training_without_a_key_says_what_to_pass():
+def test_training_requires_rngs():
   with pytest.raises(ValueError, match="rngs=nnx.Rngs"):
     tiny()(tiny_images(), deterministic=False)
 
@@ -123,8 +126,8 @@ def test_positions_are_trained_or_a_fixed_table():
 
 
 def test_remat_recomputes_every_block():
-  assert checkpointed(tiny(remat=True), tiny_images()) == 3
-  assert checkpointed(tiny(), tiny_images()) == 0
+  assert count_checkpoints(tiny(remat=True), tiny_images()) == 3
+  assert count_checkpoints(tiny(), tiny_images()) == 0
 
 
 @pytest.mark.parametrize("global_pool", [True, False])
@@ -140,7 +143,7 @@ def test_bfloat16_gradients_are_finite_for_large_inputs(global_pool):
     assert grad.dtype == jnp.float32 and np.isfinite(grad).all()
 
 
-def test_global_pool_ignores_the_class_token_output_and_the_other_head_uses_it():
+def test_norm_name_depends_on_the_pooling():
   assert hasattr(tiny(global_pool=True), "fc_norm") and not hasattr(tiny(), "norm")
   assert hasattr(tiny(global_pool=False), "norm")
 
@@ -152,11 +155,11 @@ def test_global_pool_ignores_the_class_token_output_and_the_other_head_uses_it()
     (dict(num_heads=5), "embed_dim 24 must be divisible by num_heads 5"),
   ],
 )
-def test_impossible_sizes_are_refused(overrides, message):
+def test_invalid_sizes_are_rejected(overrides, message):
   with pytest.raises(ValueError, match=message):
     create(**overrides)
 
 
-def test_images_of_another_size_are_refused():
+def test_images_of_another_size_are_rejected():
   with pytest.raises(ValueError, match=r"expected images \[B, 32, 32, 3\], got \[2, 24, 24, 3\]"):
     tiny()(np.zeros((2, 24, 24, 3), np.float32))

@@ -1,4 +1,4 @@
-"""Starting one model from another's weights: what passes, what stays behind, what is refused."""
+"""Initialization from another model's weights: transferred, dropped and fresh arrays, errors."""
 
 import jax
 import numpy as np
@@ -14,8 +14,8 @@ SIZES = dict(patch_size=14, embed_dim=8, depth=1, num_heads=2, image_size=28)
 DECODER = dict(decoder_embed_dim=4, decoder_depth=1, decoder_num_heads=2)
 
 
-def made(name, seed=0, **arguments):
-  """Graph definition, params and model_state of a model, with random values of any kind."""
+def build_random(name, seed=0, **arguments):
+  """Graph definition, params and model_state of a model, all values N(0, 1)."""
   model = nnx.eval_shape(lambda: create_model(name, rngs=nnx.Rngs(0), **arguments))
   graphdef, params, state = split_model(model)
   rng = np.random.default_rng(seed)
@@ -26,8 +26,8 @@ def made(name, seed=0, **arguments):
   return graphdef, jax.tree.map(fill, params), jax.tree.map(fill, state)
 
 
-def started(source, target, **more):
-  """initialise_from on two results of `made`, each (name, (graphdef, params, state))."""
+def transfer(source, target, **more):
+  """initialise_from for (name, result of `build_random`) of source and target."""
   (source_name, (_, source_params, source_state)) = source
   (target_name, (_, params, state)) = target
   return initialise_from(
@@ -47,15 +47,15 @@ def paths(entries):
 
 @pytest.fixture(scope="module")
 def mae():
-  return "mae_vit_tiny_patch16", made("mae_vit_tiny_patch16", **SIZES, **DECODER)
+  return "mae_vit_tiny_patch16", build_random("mae_vit_tiny_patch16", **SIZES, **DECODER)
 
 
 @pytest.mark.parametrize("pooled", [True, False])
 @pytest.mark.parametrize("trained", [True, False], ids=["trained_table", "fixed_table"])
-def test_mae_starts_a_classifier(mae, pooled, trained):
+def test_mae_initialises_a_classifier(mae, pooled, trained):
   arguments = dict(num_classes=3, global_pool=pooled, train_positions=trained, **SIZES)
-  target = made("vit_tiny_patch16", seed=1, **arguments)
-  params, state, report = started(mae, ("vit_tiny_patch16", target))
+  target = build_random("vit_tiny_patch16", seed=1, **arguments)
+  params, state, report = transfer(mae, ("vit_tiny_patch16", target))
   source = mae[1][1]
   for part in ("cls_token", "patch_embed", "blocks"):
     jax.tree.map(np.testing.assert_array_equal, params[part], source[part])
@@ -72,22 +72,22 @@ def test_mae_starts_a_classifier(mae, pooled, trained):
   assert {"mask_token", "decoder_pos_embed", "decoder_pred.bias"} <= paths(report["dropped"])
   counted = sum(len(report[kind]) for kind in ("taken", "resized", "fresh"))
   assert counted == len(jax.tree.leaves((params, state)))
-  merge_model(target[0], params, state)  # same structure as before
+  merge_model(target[0], params, state)  # the structure is unchanged
 
 
 def test_position_tables_are_resized(mae):
-  target = made("vit_tiny_patch16", **SIZES | {"image_size": 56})
-  params, _, report = started(mae, ("vit_tiny_patch16", target))
+  target = build_random("vit_tiny_patch16", **SIZES | {"image_size": 56})
+  params, _, report = transfer(mae, ("vit_tiny_patch16", target))
   expected = resize_positions(np.asarray(mae[1][2]["pos_embed"]), 4)
   np.testing.assert_array_equal(params["pos_embed"], expected)
   assert report["resized"] == [{"path": "pos_embed", "shape": [1, 17, 8], "from": [1, 5, 8]}]
 
 
-def test_fcmae_starts_a_convnext():
+def test_fcmae_initialises_a_convnext():
   sizes = dict(depths=(1, 1, 1, 1), dims=(4, 8, 8, 8))
-  source = made("fcmae_convnextv2_atto", decoder_embed_dim=4, **sizes)
-  target = made("convnextv2_atto", num_classes=3, seed=1, **sizes)
-  params, _, report = started(("fcmae_convnextv2_atto", source), ("convnextv2_atto", target))
+  source = build_random("fcmae_convnextv2_atto", decoder_embed_dim=4, **sizes)
+  target = build_random("convnextv2_atto", num_classes=3, seed=1, **sizes)
+  params, _, report = transfer(("fcmae_convnextv2_atto", source), ("convnextv2_atto", target))
   for part in ("downsample_layers", "stages"):
     jax.tree.map(np.testing.assert_array_equal, params[part], source[1]["encoder"][part])
   assert paths(report["fresh"]) == {"norm.scale", "norm.bias", "head.kernel", "head.bias"}
@@ -99,59 +99,65 @@ def test_fcmae_starts_a_convnext():
   }
 
 
-def test_the_head_passes_only_with_the_same_classes():
-  source = "vit_tiny_patch16", made("vit_tiny_patch16", num_classes=3, **SIZES)
-  same = "vit_tiny_patch16", made("vit_tiny_patch16", num_classes=3, seed=1, **SIZES)
+def test_head_is_transferred_only_with_the_same_classes():
+  source = "vit_tiny_patch16", build_random("vit_tiny_patch16", num_classes=3, **SIZES)
+  same = "vit_tiny_patch16", build_random("vit_tiny_patch16", num_classes=3, seed=1, **SIZES)
   head = {"head.kernel", "head.bias"}
-  for labels, source_labels, passes in (
+  for labels, source_labels, kept in (
     (None, None, True),
     (list("abc"), None, True),
     (list("abc"), list("abc"), True),
     (list("abc"), list("acb"), False),
   ):
-    report = started(source, same, labels=labels, source_labels=source_labels).report
-    assert paths(report["fresh"]) == (set() if passes else head)
-    assert paths(report["dropped"]) == (set() if passes else head)
-  other = "vit_tiny_patch16", made("vit_tiny_patch16", num_classes=5, **SIZES)
-  report = started(source, other).report
+    report = transfer(source, same, labels=labels, source_labels=source_labels).report
+    assert paths(report["fresh"]) == (set() if kept else head)
+    assert paths(report["dropped"]) == (set() if kept else head)
+  other = "vit_tiny_patch16", build_random("vit_tiny_patch16", num_classes=5, **SIZES)
+  report = transfer(source, other).report
   assert paths(report["fresh"]) == head
   assert all("classes" in entry["reason"] for entry in report["fresh"])
-  pooled = "vit_tiny_patch16", made("vit_tiny_patch16", num_classes=3, global_pool=False, **SIZES)
-  report = started(source, pooled).report
+  pooled = (
+    "vit_tiny_patch16",
+    build_random("vit_tiny_patch16", num_classes=3, global_pool=False, **SIZES),
+  )
+  report = transfer(source, pooled).report
   assert paths(report["fresh"]) == {"norm.scale", "norm.bias"}
   assert paths(report["dropped"]) == {"fc_norm.scale", "fc_norm.bias"}
 
 
-def test_token_labeling_heads_come_and_go():
+def test_token_labeling_head_is_dropped_or_fresh():
   sizes = dict(embed_dim=16, depth=1, num_heads=2, image_size=32)
-  labelled = "t2t_vit_7", made("t2t_vit_7", num_classes=3, token_labeling=True, **sizes)
-  plain = "t2t_vit_7", made("t2t_vit_7", num_classes=3, **sizes)
+  labelled = "t2t_vit_7", build_random("t2t_vit_7", num_classes=3, token_labeling=True, **sizes)
+  plain = "t2t_vit_7", build_random("t2t_vit_7", num_classes=3, **sizes)
   auxiliary = {"aux_head.kernel", "aux_head.bias"}
-  params, state, report = started(labelled, plain)
+  params, state, report = transfer(labelled, plain)
   assert paths(report["dropped"]) == auxiliary and not report["fresh"]
   np.testing.assert_array_equal(
     state["tokens_to_token"]["attention1"]["w"],
     labelled[1][2]["tokens_to_token"]["attention1"]["w"],
   )
-  assert paths(started(plain, labelled).report["fresh"]) == auxiliary
+  assert paths(transfer(plain, labelled).report["fresh"]) == auxiliary
 
 
-def test_what_does_not_fit_is_refused_at_once(mae):
-  target = "vit_tiny_patch16", made("vit_tiny_patch16", **SIZES)
+def test_all_mismatches_are_reported(mae):
+  target = "vit_tiny_patch16", build_random("vit_tiny_patch16", **SIZES)
   with pytest.raises(TransferError, match="another family"):
-    started(target, mae)
+    transfer(target, mae)
   with pytest.raises(TransferError, match="no model family"):
-    started(("resnet50", mae[1]), target)
-  wider = "vit_tiny_patch16", made("vit_tiny_patch16", **SIZES | {"embed_dim": 12, "depth": 2})
+    transfer(("resnet50", mae[1]), target)
+  wider = (
+    "vit_tiny_patch16",
+    build_random("vit_tiny_patch16", **SIZES | {"embed_dim": 12, "depth": 2}),
+  )
   with pytest.raises(TransferError) as error:
-    started(mae, wider)
+    transfer(mae, wider)
   message = str(error.value)
   assert "blocks.1.norm1.scale [12]: missing in mae_vit_tiny_patch16" in message
   assert "cls_token: [1, 1, 8] in mae_vit_tiny_patch16, needed [1, 1, 12]" in message
   assert "pos_embed" in message
 
 
-def test_values_take_the_targets_type(mae):
-  target = made("vit_tiny_patch16", param_dtype=jax.numpy.bfloat16, **SIZES)
-  params = started(mae, ("vit_tiny_patch16", target)).params
+def test_values_have_the_target_dtype(mae):
+  target = build_random("vit_tiny_patch16", param_dtype=jax.numpy.bfloat16, **SIZES)
+  params = transfer(mae, ("vit_tiny_patch16", target)).params
   assert params["cls_token"].dtype == jax.numpy.bfloat16

@@ -10,8 +10,9 @@ from jax_me.inference.explain.activation_hooks import (
   pools_patch_tokens,
   unrolled_copy,
 )
+from jax_me.models.layers import at_least_float32
 from jax_me.models.t2t_vit import T2TViT
-from jax_me.models.transformer import Attention, Block, at_least_float32
+from jax_me.models.transformer import Attention, Block
 from jax_me.models.vit import VisionTransformer
 
 

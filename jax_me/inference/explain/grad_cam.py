@@ -13,8 +13,8 @@ from jax_me.inference.explain.activation_hooks import (
   unrolled_copy,
 )
 from jax_me.models.convnext_v2 import ConvNeXtV2
+from jax_me.models.layers import at_least_float32
 from jax_me.models.t2t_vit import T2TViT
-from jax_me.models.transformer import at_least_float32
 from jax_me.models.vit import VisionTransformer
 
 

@@ -1,4 +1,4 @@
-"""The border between fusions changes no number."""
+"""Fusion barrier: unchanged values and gradients, bounded fusion sizes."""
 
 import jax
 import jax.numpy as jnp
@@ -7,13 +7,13 @@ import pytest
 from flax import nnx
 
 from jax_me.models import create_model, transformer
-from jax_me.models.fusion import stop_fusion
+from jax_me.models.layers import stop_fusion
 
 VALUES = np.array([0.0, -0.0, 1.5, -3e38, 2e-38, np.inf, -np.inf, np.nan], np.float32)
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_values_and_gradients_pass_unchanged(dtype):
+def test_stop_fusion_changes_neither_values_nor_gradients(dtype):
   x = jnp.asarray(VALUES[:5], dtype)
   np.testing.assert_array_equal(jax.jit(stop_fusion)(x), x)
   np.testing.assert_array_equal(jax.jit(jax.vmap(stop_fusion))(x), x)
@@ -23,12 +23,12 @@ def test_values_and_gradients_pass_unchanged(dtype):
   np.testing.assert_array_equal(grad, weights)
 
 
-def test_what_is_not_finite_stays_where_it_is():
+def test_stop_fusion_keeps_non_finite_values():
   np.testing.assert_array_equal(jax.jit(stop_fusion)(VALUES), VALUES)
 
 
-def test_fusions_do_not_grow_with_the_depth(monkeypatch):
-  """Without borders a gradient's largest fusion holds the sums of all blocks."""
+def test_fusion_size_is_independent_of_the_depth(monkeypatch):
+  """Without stop_fusion the gradient's largest fusion contains the sums of all blocks."""
 
   def largest_fusion(depth):
     model = create_model(

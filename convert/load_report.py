@@ -1,4 +1,4 @@
-"""The load report: what became of every key on both sides, and checksums."""
+"""Load report of a conversion: the outcome for every key on both sides, and checksums."""
 
 import dataclasses
 import hashlib
@@ -10,22 +10,22 @@ import numpy as np
 
 @dataclasses.dataclass
 class LoadReport:
-  """What a conversion did. Nothing is left out: every key of the file and of the model is here.
+  """Outcome of a conversion, with an entry for every key of the file and of the model.
 
   Attributes:
     model: name of the model.
     arguments: constructor keywords it was built with.
-    detected: what the file seemed to be.
-    loaded: one entry per key of the file that went into the model:
-      {"key", "path", "shape", "model_shape", "how"}, `how` naming the changes
+    detected: description of the file.
+    loaded: {"key", "path", "shape", "model_shape", "how"} of the keys loaded into the model; `how`
+      lists the changes
       ("copied", "renamed", "transposed", "resized").
-    dropped: {"key", "shape", "reason"} of the keys left out on purpose.
-    fresh: {"path", "shape", "reason"} of the model's arrays that start from initial values.
-    notes: what was decided while reading the file.
-    warnings: what the user should know before using the model.
+    dropped: {"key", "shape", "reason"} of the keys that are not used, on purpose.
+    fresh: {"path", "shape", "reason"} of the model's arrays that keep their initial values.
+    notes: decisions made while reading the file.
+    warnings: limitations to consider before using the model.
     source: file name, sha256, format, container, weights (ema or raw), metadata.
-    weights_sha256: of the model's arrays, names and shapes included.
-    parameters: number of values in the model, fixed tables included.
+    weights_sha256: checksum of the model's arrays, including names and shapes.
+    parameters: number of values in the model, including fixed tables.
   """
 
   model: str
@@ -40,12 +40,12 @@ class LoadReport:
   weights_sha256: str = ""
   parameters: int = 0
 
-  def as_dict(self) -> dict[str, Any]:
-    """JSON values."""
+  def as_dict(self) -> dict[str, object]:
+    """The report as JSON values."""
     return dataclasses.asdict(self)
 
   def summary(self) -> str:
-    """A few lines for the terminal."""
+    """Short text for the terminal."""
     counts: dict[str, int] = {}
     for entry in self.loaded:
       counts[entry["how"]] = counts.get(entry["how"], 0) + 1
@@ -70,7 +70,7 @@ class LoadReport:
     return "\n".join(lines)
 
   def text(self) -> str:
-    """The summary and a line for every key."""
+    """The summary followed by a line for every key."""
     lines = [self.summary(), ""]
     for entry in self.loaded:
       line = f"{entry['key']} {_shape(entry['shape'])}"
@@ -87,7 +87,7 @@ def _shape(shape: list[int]) -> str:
 
 
 def _grouped(entries: list[dict[str, Any]], name: str) -> str:
-  """'none', or counts by reason with the first name of each."""
+  """'none', or for each reason the number of entries and the first name."""
   if not entries:
     return "none"
   reasons: dict[str, list[str]] = {}
@@ -97,7 +97,7 @@ def _grouped(entries: list[dict[str, Any]], name: str) -> str:
 
 
 def weights_sha256(arrays: Mapping[str, np.ndarray]) -> str:
-  """Checksum of {path: array}: names, types, shapes and bytes, in the order of the names."""
+  """SHA-256 over names, dtypes, shapes and bytes of {path: array}, sorted by name."""
   digest = hashlib.sha256()
   for path in sorted(arrays):
     array = np.ascontiguousarray(arrays[path])
