@@ -133,6 +133,7 @@ def _explain(args: argparse.Namespace) -> int:
   finally:
     progress.close()
     path = session.finish()
-  print(", ".join(f"{count} {status}" for status, count in session.status_counts.items()))
+  counts = ", ".join(f"{count} {status}" for status, count in session.status_counts.items())
+  print(f"status: {counts}")
   print(path)
   return 130 if interrupted else 0

@@ -94,7 +94,7 @@ class ExplainSession:
       buffer = io.BytesIO()
       np.savez_compressed(buffer, **self._maps)  # type: ignore[arg-type]
       write_atomically(self._output / MAPS_FILE, buffer.getvalue())
-      heading = f"{self._saved.name}: {', '.join(self._panel_names())} (left to right)"
+      heading = f"{self._saved.name}: {' | '.join(self._panel_names())}"
       if (left := sum(e["status"] == "ok" for e in self._entries) - len(self._strips)) > 0:
         heading += f"; {left} more faces are not shown"
       write_atomically(self._output / SHEET_FILE, draw_sheet(self._strips, heading))
