@@ -1,4 +1,4 @@
-"""Trains and evaluates by a recipe: `python run.py --config configs/quickstart.py`.
+"""Training and evaluation with a recipe: `python run.py --config configs/quickstart.py`.
 
 The same as `jax-me train`; the flags are described in `jax_me/experiment/cli.py`.
 """

@@ -1,4 +1,4 @@
-"""What the fine-tuning recipes of each model family share. No recipe itself."""
+"""Shared settings of the fine-tuning recipes for each model family; not a recipe."""
 
 from ml_collections import ConfigDict
 
@@ -10,10 +10,10 @@ FAMILIES = ("vit_", "convnextv2_", "t2t_vit_")
 
 
 def fine_tuning(model: str, dataset: str) -> ConfigDict:
-  """Settings that fine-tuning on a public face dataset has in common, whatever the family."""
+  """Settings of fine-tuning on a public face dataset, for all model families."""
   if not model.startswith(FAMILIES):
     raise ValueError(
-      f"a recipe for fine-tuning takes a classifier, {', '.join(f + '*' for f in FAMILIES)}; "
+      f"a fine-tuning recipe takes a classifier, {', '.join(f + '*' for f in FAMILIES)}; "
       f"got {model!r}"
     )
   c = common()
@@ -30,7 +30,7 @@ def fine_tuning(model: str, dataset: str) -> ConfigDict:
 
 
 def class_token_vit(c: ConfigDict) -> None:
-  """MAE-SFER's main_rafdb.py: ViT from the class token, its position table fixed; Adam in steps."""
+  """MAE-SFER's main_rafdb.py: ViT with class token, fixed positions, Adam, step schedule."""
   with c.model.arguments.unlocked():
     c.model.arguments.global_pool = False
     c.model.arguments.train_positions = False
@@ -39,7 +39,7 @@ def class_token_vit(c: ConfigDict) -> None:
   c.label_smoothing = 0.1  # The default of timm's Mixup.
   c.mixing.mixup_alpha = 1.0
   c.augment.flip = 0.5
-  c.augment.jitter_prob = 0.5  # Colour and affine changes happen together or not at all.
+  c.augment.jitter_prob = 0.5  # Of colour and affine changes together.
   c.augment.brightness = c.augment.contrast = c.augment.saturation = c.augment.hue = 0.25
   c.augment.translate = 0.1
   c.augment.zoom = (1.0, 1.25)
@@ -57,7 +57,7 @@ def class_token_vit(c: ConfigDict) -> None:
 
 
 def mae_vit(c: ConfigDict) -> None:
-  """MAE's main_finetune.py as MAE-SFER calls it on AffectNet: mean of the tokens, AdamW, cosine."""
+  """MAE's main_finetune.py as used by MAE-SFER on AffectNet: global pooling, AdamW, cosine."""
   with c.model.arguments.unlocked():
     c.model.arguments.global_pool = True
     c.model.arguments.drop_path_rate = 0.1
@@ -67,7 +67,7 @@ def mae_vit(c: ConfigDict) -> None:
   c.label_smoothing = 0.1
   c.mixing.mixup_alpha = 0.8
   c.mixing.cutmix_alpha = 1.0
-  _colourful_crops(c)
+  _crops_and_colour_jitter(c)
   c.augment.erase_prob = 0.25
   c.optimizer.base_learning_rate = 5e-4
   c.optimizer.min_learning_rate = 1e-6
@@ -77,7 +77,7 @@ def mae_vit(c: ConfigDict) -> None:
 
 
 def convnextv2(c: ConfigDict) -> None:
-  """ConvNeXt V2's main_finetune.py as MAE-SFER calls it on RAF-DB."""
+  """ConvNeXt V2's main_finetune.py as used by MAE-SFER on RAF-DB."""
   with c.model.arguments.unlocked():
     c.model.arguments.drop_path_rate = 0.1
   c.head_std = 2e-5
@@ -88,7 +88,7 @@ def convnextv2(c: ConfigDict) -> None:
   c.ema_decay = 0.9999
   c.mixing.mixup_alpha = 0.8
   c.mixing.cutmix_alpha = 1.0
-  _colourful_crops(c)
+  _crops_and_colour_jitter(c)
   c.augment.erase_prob = 0.25
   c.optimizer.base_learning_rate = 6.25e-4
   c.optimizer.min_learning_rate = 1e-6
@@ -99,7 +99,7 @@ def convnextv2(c: ConfigDict) -> None:
 
 
 def t2t_transfer(c: ConfigDict) -> None:
-  """T2T-ViT's transfer_learning.py: SGD, cosine; the backbone learns 100 times slower."""
+  """T2T-ViT's transfer_learning.py: SGD, cosine, backbone learning rate divided by 100."""
   with c.model.arguments.unlocked():
     c.model.arguments.drop_path_rate = 0.1
   c.batch_size = 64
@@ -116,9 +116,9 @@ def t2t_transfer(c: ConfigDict) -> None:
   c.optimizer.warmup_epochs = 0.0
 
 
-def _colourful_crops(c: ConfigDict) -> None:
+def _crops_and_colour_jitter(c: ConfigDict) -> None:
   c.augment.crop_scale = (0.08, 1.0)
   c.augment.crop_ratio = (3 / 4, 4 / 3)
   c.augment.flip = 0.5
-  # timm's colour jitter, which it uses where RandAugment is off.
+  # timm's colour jitter, which it uses without RandAugment.
   c.augment.brightness = c.augment.contrast = c.augment.saturation = 0.4

@@ -1,19 +1,18 @@
-"""FCMAE pre-training of ConvNeXt V2 on AffectNet: the recipe of MAE-SFER (github.com/MSA-LMC).
+"""FCMAE pre-training of ConvNeXt V2 on AffectNet, the recipe of MAE-SFER (github.com/MSA-LMC).
 
   python run.py --config configs/fcmae_affectnet.py --config.data.manual_dir=AFFECTNET \
       --workdir runs/fcmae_affectnet
 
-ConvNeXt V2-Base, 400 epochs, batch 512 (64 x 8 accumulated on one 3090), as in MAE-SFER's README;
-the ConvNeXt V2 paper trains 800 to 1600 epochs (`--config.epochs=1600`). Other sizes by argument:
-`configs/fcmae_affectnet.py:tiny`, `:atto`, `:femto`, `:pico`, `:nano`, `:large`, `:huge`. Needs a
-GPU or TPU; where the batch does not fit, `--config.accum_steps=8`.
+ConvNeXt V2-Base, 400 epochs, batch size 512 (64 x 8 accumulated on one RTX 3090), as in MAE-SFER's
+README; the ConvNeXt V2 paper trains for 800 to 1600 epochs (`--config.epochs=1600`). The argument
+selects another size: `configs/fcmae_affectnet.py:tiny`, `:atto`, `:femto`, `:pico`, `:nano`,
+`:large`, `:huge`. Hardware: GPU or TPU; if the batch does not fit, `--config.accum_steps=8`.
 
 Expected after fine-tuning (MAE-SFER's README): RAF-DB 89.52 % for ConvNeXt V2-Base.
 
-Differences from MAE-SFER: no sparse convolution library, the visible patches are computed densely
-with the same result; GRN takes its norm over each image, as in fine-tuning, where that library
-takes it over the whole batch of a device (`--config.model.arguments.grn=batch` does the same);
-bfloat16 where theirs is float16.
+Differences from MAE-SFER: dense instead of sparse convolutions, with the same result; the norm of
+GRN is over each image, as in fine-tuning, whereas the sparse library computes it over the batch of
+a device (`--config.model.arguments.grn=batch` does too); bfloat16 instead of float16.
 """
 
 from configs.common import common
@@ -23,7 +22,7 @@ SIZES = ("atto", "femto", "pico", "nano", "tiny", "base", "large", "huge")
 
 def get_config(size: str = "base"):
   if size not in SIZES:
-    raise ValueError(f"fcmae_affectnet knows the sizes {', '.join(SIZES)}, got {size!r}")
+    raise ValueError(f"the argument of fcmae_affectnet is one of {', '.join(SIZES)}; got {size!r}")
   c = common()
   c.task = "mae"
   c.batch_size = 512
@@ -35,7 +34,7 @@ def get_config(size: str = "base"):
     c.model.arguments.norm_pix_loss = True
   c.data.name = "affectnet"
   c.data.split = "none"
-  # ImageNet's, as the original; measuring 287,651 images first would take long.
+  # Those of ImageNet, as in the original; measuring 287,651 images would take long.
   c.data.mean = (0.485, 0.456, 0.406)
   c.data.std = (0.229, 0.224, 0.225)
   c.augment.crop_scale = (0.2, 1.0)

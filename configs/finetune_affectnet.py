@@ -3,20 +3,20 @@
   python run.py --config configs/finetune_affectnet.py --config.data.manual_dir=AFFECTNET \
       --config.init_from=CHECKPOINT
 
-ViT-Base and 8 classes by default, by MAE-SFER's recipe (github.com/MSA-LMC/MAE-SFER): few epochs,
-against overfitting the noisy labels. Model and classes by argument:
-`configs/finetune_affectnet.py:vit_tiny_patch16,7`, `:convnextv2_base`, `:t2t_vit_14`. One GPU;
-287,651 training images (283,901 without contempt). There is no public test set: the validation
-images are the ones reported.
+Source: MAE-SFER (github.com/MSA-LMC/MAE-SFER), which trains for few epochs to avoid overfitting the
+noisy labels. ViT-Base and 8 classes by default. The argument is MODEL or MODEL,CLASSES:
+`configs/finetune_affectnet.py:vit_tiny_patch16,7`, `:convnextv2_base`, `:t2t_vit_14`. Hardware: one
+GPU; 287,651 training images (283,901 without contempt). There is no public test set, so scores are
+reported on the validation images.
 
 Expected accuracy (MAE-SFER's README, weights pre-trained on AffectNet for 300 epochs), 7 and 8
 classes: ViT-Base 66.09 and 62.42 % (63.81 % with more augmentation), ViT-Small 65.53 and 62.06 %,
-ViT-Tiny 64.25 and 61.45 %. Those are the best epoch on the validation set; here the last one
-counts.
+ViT-Tiny 64.25 and 61.45 %. These are of the best epoch on the validation set; this recipe evaluates
+the last epoch.
 
-Differences from the originals: bfloat16 where they train in float16; colour jitter where MAE's
-main_finetune.py has RandAugment; each image draws its own mixing, in timm one draw serves the
-batch. For ConvNeXt V2 and T2T-ViT nothing was published: the recipes of RAF-DB, cut to 10 epochs.
+Differences from the originals: bfloat16 instead of float16; colour jitter instead of RandAugment;
+mixup and CutMix are drawn per image, in timm per batch. ConvNeXt V2 and T2T-ViT have no published
+recipe for AffectNet; they use those of RAF-DB with 10 epochs.
 """
 
 from configs import families

@@ -3,20 +3,20 @@
   python run.py --config configs/finetune_ferplus.py --config.data.manual_dir=FERPLUS \
       --config.init_from=CHECKPOINT
 
-ViT-Base by default, by MAE-SFER's recipe (github.com/MSA-LMC/MAE-SFER, file cmd_run): that of
-RAF-DB with weight decay 1e-4 and layer decay 0.75. Other models by argument:
-`configs/finetune_ferplus.py:vit_tiny_patch16`, `:convnextv2_base` and `:t2t_vit_14` (never
-published for FER+; the recipes of RAF-DB). One GPU; 28,236 training images.
+Source: MAE-SFER (github.com/MSA-LMC/MAE-SFER, file cmd_run): its recipe for RAF-DB with weight
+decay 1e-4 and layer decay 0.75. ViT-Base by default. The argument selects another model:
+`configs/finetune_ferplus.py:vit_tiny_patch16`, `:convnextv2_base`, `:t2t_vit_14` (the last two have
+no published recipe for FER+ and use those of RAF-DB). Hardware: one GPU; 28,236 training images.
 
-Trains on the training and validation images and tests on the test images, 3,137 with the votes of
-label.csv, as the published scores do. `--config.data.options.mode=probability` (or multi_target)
-trains on the shares of the votes instead.
+Trains on the training and validation images and tests on the test images (3,137 with the votes of
+label.csv), as published scores do. `--config.data.options.mode=probability` (or multi_target)
+trains on the distribution of the votes instead.
 
 Expected accuracy (MAE-SFER's README, weights pre-trained on AffectNet for 300 epochs): ViT-Base
-90.18 % (90.82 % with these augmentations), ViT-Small 89.35 %, ViT-Tiny 88.67 %. Those are the best
-epoch on the test set; here the last epoch counts.
+90.18 % (90.82 % with these augmentations), ViT-Small 89.35 %, ViT-Tiny 88.67 %. These are of the
+best epoch on the test set; this recipe tests the last epoch.
 
-Differences from the originals: those of configs/finetune_rafdb.py.
+Differences from the originals: as in configs/finetune_rafdb.py.
 """
 
 from configs import families

@@ -1,16 +1,16 @@
-"""Your own photographs: a folder with labels.csv, or one folder a class.
-
-Aligns the faces, divides people (never images) into 5 folds, trains on four of them and scores
-the fifth, five times; the report pools all predictions.
+"""Training on your own images: a folder with labels.csv, or with one subfolder per class.
 
   python run.py --config configs/finetune_images.py --config.data.manual_dir=FOLDER
 
-Made for a few hundred pictures and a CPU: small inputs, and by default a ViT-Tiny cut to four
-blocks, which sees 4 x 4 patches. Another model by argument: `configs/finetune_images.py:t2t_vit_7`,
-`:convnextv2_atto`, `:vit_small_patch16`, ...; these see 112 x 112 pixels.
+Aligns the faces and evaluates by 5-fold cross-validation with disjoint subjects; the report pools
+the predictions of all folds.
 
-Expected from random weights: 62 people of the Face Research Lab London Set, neutral against
-smiling: accuracy 0.88 over 5 subject-disjoint folds.
+For a few hundred images and a CPU: small inputs, by default a ViT-Tiny with four blocks and 4 x 4
+patches. The argument selects another model, with inputs of 112 x 112 pixels:
+`configs/finetune_images.py:t2t_vit_7`, `:convnextv2_atto`, `:vit_small_patch16`, ...
+
+Expected from random weights: accuracy 0.88 on 62 subjects of the Face Research Lab London Set,
+neutral against smiling. No original: all settings are our own.
 """
 
 from configs.common import common

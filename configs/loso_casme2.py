@@ -1,15 +1,17 @@
-"""CASME II, five classes (happiness, disgust, repression, surprise, others), 26 subjects left out.
+"""Leave-one-subject-out on CASME II: 26 subjects, five classes.
 
   python run.py --config configs/loso_casme2.py --config.data.manual_dir=DATA
   python run.py --config configs/loso_casme2.py:vit_tiny_patch16,dynamic ...
 
-DATA holds CASME II, see README. The three classes of MEGC 2019: --config.data.options.classes=3.
-After the colon stand model and input (apex, key_frames, pair, dynamic, flow, frames).
-Any classifier of `jax_me.models.MODELS`. A GPU trains all folds side by side, a CPU one after the
-other.
+DATA is the folder of CASME II, see README. The classes are happiness, disgust, repression, surprise
+and others; --config.data.options.classes=3 selects the three classes of MEGC 2019.
+The argument after the colon is MODEL,INPUT: a classifier of `jax_me.models.MODELS` (default
+t2t_vit_7) and one of apex, key_frames, pair, dynamic, flow, frames (default flow). A GPU trains all
+folds in parallel, a CPU one after the other.
 
-Expected: not known; no score was measured with it, for the database is given to research groups
-only. Published scores are often of the best test epoch, and so too high (arXiv:2211.11425).
+Expected: unknown. No score was measured, because the database is only available to research groups.
+Published scores are often those of the best test epoch, which overestimates them
+(arXiv:2211.11425).
 """
 
 from configs.leave_one_out import leave_one_subject_out

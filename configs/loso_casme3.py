@@ -1,16 +1,17 @@
-"""CAS(ME)3, part A, seven classes, 94 subjects left out.
+"""Leave-one-subject-out on CAS(ME)3, part A: 94 subjects, seven classes.
 
   python run.py --config configs/loso_casme3.py --config.data.manual_dir=DATA
   python run.py --config configs/loso_casme3.py:vit_tiny_patch16,dynamic ...
 
-DATA holds CAS(ME)3, see README. Four or three classes: --config.data.options.classes=4 or 3; part C
-(mock crimes, without apex frames): --config.data.options.part=C.
-After the colon stand model and input (apex, key_frames, pair, dynamic, flow, frames).
-Any classifier of `jax_me.models.MODELS`. A GPU trains all folds side by side, a CPU one after the
-other.
+DATA is the folder of CAS(ME)3, see README. --config.data.options.classes=4 or 3 selects fewer
+classes, --config.data.options.part=C part C (mock crimes, without apex frames).
+The argument after the colon is MODEL,INPUT: a classifier of `jax_me.models.MODELS` (default
+t2t_vit_7) and one of apex, key_frames, pair, dynamic, flow, frames (default flow). A GPU trains all
+folds in parallel, a CPU one after the other.
 
-Expected: not known; no score was measured with it, for the database is given to research groups
-only. Published scores are often of the best test epoch, and so too high (arXiv:2211.11425).
+Expected: unknown. No score was measured, because the database is only available to research groups.
+Published scores are often those of the best test epoch, which overestimates them
+(arXiv:2211.11425).
 """
 
 from configs.leave_one_out import leave_one_subject_out

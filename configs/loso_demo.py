@@ -1,23 +1,24 @@
-"""Leave-one-subject-out that anybody can try: 24 synthetic people, 288 clips, no dataset of yours.
+"""Leave-one-subject-out demonstration on 288 synthetic clips of 24 subjects; needs no dataset.
 
   python run.py --config configs/loso_demo.py
   python run.py --config configs/loso_demo.py:t2t_vit_7,dynamic
 
-Builds the clips (the first time), trains 24 folds in one program, and pools their predictions.
-After the colon stand model and input (apex, key_frames, pair, dynamic, flow, frames). The pictures
-and the model are small, so that two CPU cores do.
+Generates the clips in the first run, trains 24 folds in one program, and pools their predictions.
+The argument after the colon is MODEL,INPUT: a classifier (default vit_tiny_patch16) and one of
+apex, key_frames, pair, dynamic, flow, frames (default flow). Small images and a small model, for
+two CPU cores (about ten minutes).
 
-Expected: UF1 0.88 as it stands (ViT-tiny, flow, seed 0), 0.98 with t2t_vit_7 and 0.99 with
-convnextv2_atto on flow; dynamic images 0.64 to 0.85, apex frames near chance (README). About ten
-minutes on two CPU cores. Scores on synthetic people say nothing about real ones.
+Expected: UF1 0.88 with the defaults (seed 0), 0.98 with t2t_vit_7 and 0.99 with convnextv2_atto on
+flow; dynamic images 0.64 to 0.85, apex frames near chance (README). Scores on synthetic faces do
+not predict scores on real ones.
 """
 
 from configs.leave_one_out import leave_one_subject_out
 
 
 def get_config(argument: str = ""):
-  model, comma, shown = argument.partition(",")
-  c = leave_one_subject_out("demo_clips", f"{model or 'vit_tiny_patch16'}{comma}{shown}")
+  model, comma, clip_input = argument.partition(",")
+  c = leave_one_subject_out("demo_clips", f"{model or 'vit_tiny_patch16'}{comma}{clip_input}")
   c.batch_size = 32
   c.epochs = 15.0
   c.class_weights = ()

@@ -1,18 +1,19 @@
-"""MAE pre-training on AffectNet: the recipe of MAE-SFER (github.com/MSA-LMC/MAE-SFER).
+"""MAE pre-training on AffectNet, the recipe of MAE-SFER (github.com/MSA-LMC/MAE-SFER).
 
   python run.py --config configs/mae_affectnet.py --config.data.manual_dir=AFFECTNET \
       --workdir runs/mae_affectnet
 
-ViT-Base, 300 epochs, effective batch 4096 in the MAE paper, 128 (32 x 4 accumulated) in MAE-SFER;
-the learning rate follows the batch. Other sizes by argument: `configs/mae_affectnet.py:small`,
-`:tiny`, `:large`. Needs a GPU or TPU: ViT-Base takes days on one GPU.
+ViT-Base, 300 epochs. The effective batch size is 4096 in the MAE paper and 128 (32 x 4 accumulated)
+in MAE-SFER; the learning rate is scaled with it. The argument selects another size:
+`configs/mae_affectnet.py:small`, `:tiny`, `:large`. Hardware: GPU or TPU; ViT-Base takes days on
+one GPU.
 
-Without AffectNet, `configs/mae_affectnet.py:demo` runs the same recipe on the demo clips, with a
-ViT small enough for a CPU.
+`configs/mae_affectnet.py:demo` needs no AffectNet: the same recipe on the demo clips with a small
+ViT, for a CPU.
 
 Expected after fine-tuning (MAE-SFER's README): RAF-DB 91.07 %, AffectNet-7 66.09 % for ViT-Base.
 
-Differences from MAE-SFER: bfloat16 where theirs is float16 (AMP); the crop is drawn on the device.
+Differences from MAE-SFER: bfloat16 instead of float16 (AMP); random crops on the device.
 """
 
 from configs.common import common
@@ -22,7 +23,9 @@ SIZES = ("tiny", "small", "base", "large")
 
 def get_config(variant: str = "base"):
   if variant not in (*SIZES, "demo"):
-    raise ValueError(f"mae_affectnet knows {', '.join(SIZES)} and demo, got {variant!r}")
+    raise ValueError(
+      f"the argument of mae_affectnet is one of {', '.join(SIZES)}, demo; got {variant!r}"
+    )
   c = common()
   c.task = "mae"
   c.batch_size = 128
@@ -35,7 +38,7 @@ def get_config(variant: str = "base"):
   c.data.name = "affectnet"
   c.data.split = "none"
   c.data.read_size = 224
-  # ImageNet's, as the original; measuring 287,651 images first would take long.
+  # Those of ImageNet, as in the original; measuring 287,651 images would take long.
   c.data.mean = (0.485, 0.456, 0.406)
   c.data.std = (0.229, 0.224, 0.225)
   c.augment.crop_scale = (0.2, 1.0)
@@ -54,7 +57,7 @@ def get_config(variant: str = "base"):
 
 
 def _shrink_to_demo(c) -> None:
-  """The same recipe on synthetic faces, in minutes on two CPU cores."""
+  """Reduces the recipe to synthetic faces and minutes on two CPU cores."""
   c.batch_size = 32
   c.epochs = 20.0
   c.precision = "float32"
@@ -70,7 +73,7 @@ def _shrink_to_demo(c) -> None:
   with c.data.options.unlocked():
     c.data.options.input = "apex"
   c.data.read_size = 64
-  c.optimizer.base_learning_rate = 4e-3  # Few steps: the original's rate would hardly move.
+  c.optimizer.base_learning_rate = 4e-3  # Higher than the original's, because there are few steps.
   c.optimizer.warmup_epochs = 2.0
   c.log_steps = 10
   c.checkpoint_steps = 200

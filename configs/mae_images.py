@@ -1,15 +1,18 @@
-"""Masked-autoencoder pre-training on your own photographs, no labels needed for learning.
+"""Masked-autoencoder (MAE) pre-training on your own images; training does not use labels.
 
   python run.py --config configs/mae_images.py --config.data.manual_dir=FOLDER --workdir runs/mae
 
-Then fine-tune from it with the same patches:
+Fine-tuning from its weights, with the same patch size:
 
   python run.py --config configs/finetune_images.py --config.data.manual_dir=FOLDER \
       --config.model.arguments.patch_size=8 --config.init_from=runs/mae --workdir runs/finetuned
 
-The report shows faces masked, painted by the model, and as they were. Another model by argument:
-`configs/mae_images.py:mae_vit_small_patch16`, or `:fcmae_convnextv2_atto` (32 x 32 patches of
-128 x 128 pixels), from which `configs/finetune_images.py:convnextv2_atto` starts.
+The argument is the model: `configs/mae_images.py:mae_vit_small_patch16`, or
+`:fcmae_convnextv2_atto` (32 x 32 patches of 128 x 128 pixels) to fine-tune
+`configs/finetune_images.py:convnextv2_atto`. The small default model is made for a CPU.
+
+Expected: the report shows masked, reconstructed and original faces; there is no score. Differences
+from MAE's recipe: small images, patches and decoder, and an absolute learning rate.
 """
 
 from configs.common import common
@@ -29,7 +32,7 @@ def get_config(model: str = "mae_vit_tiny_patch16"):
     c.mae.mask_ratio = 0.6
   else:
     with c.model.arguments.unlocked():
-      # Small patches, so that there is something to paint; a small decoder is enough for them.
+      # Small patches, so that small images have enough of them; a small decoder is sufficient.
       c.model.arguments.patch_size = 8
       c.model.arguments.depth = 4
       c.model.arguments.decoder_embed_dim = 128

@@ -1,11 +1,11 @@
-"""The whole product in a few minutes on a laptop, without any dataset of yours.
-
-Builds synthetic micro-expression clips, computes the optical flow from onset to apex, trains a
-small ViT from scratch on it and scores it on subjects that it never saw.
+"""Quick start: training and evaluation in a few minutes on a CPU; needs no dataset.
 
   python run.py --config configs/quickstart.py
 
-Expected: UF1 0.94 on unseen synthetic subjects, under 5 minutes on 2 CPU cores.
+Generates synthetic micro-expression clips, computes the optical flow from onset to apex, trains a
+small ViT from random weights and evaluates it on held-out subjects.
+
+Expected: UF1 0.94 on held-out synthetic subjects, under 5 minutes on 2 CPU cores.
 """
 
 from configs.common import common

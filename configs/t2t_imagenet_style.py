@@ -1,19 +1,20 @@
-"""T2T-ViT from random weights on a large folder of labelled pictures, as it is trained on ImageNet.
+"""T2T-ViT from random weights on a large folder of labelled images, as it is trained on ImageNet.
 
   python run.py --config configs/t2t_imagenet_style.py --config.data.manual_dir=FOLDER
 
-FOLDER holds <train|val|test>/<class>/<image>, or a labels.csv with a column split. T2T-ViT-14 by
-default, another by argument: `configs/t2t_imagenet_style.py:t2t_vit_7`. The recipe of the T2T-ViT
-repository (github.com/yitu-opensource/T2T-ViT, main.py): AdamW 5e-4 (lite models, _7 to _12: 1e-3),
-weight decay 0.05 (lite 0.03; _19 and _24 0.065), batch 64 on each of 8 GPUs, 310 epochs. For
-hundreds of thousands of pictures; with fewer, start from released weights instead
-(`--config.init_from`, configs/finetune_images.py).
+FOLDER contains <train|val|test>/<class>/<image>, or a labels.csv with a column split. T2T-ViT-14 by
+default; the argument selects another model: `configs/t2t_imagenet_style.py:t2t_vit_7`.
+
+Source: main.py of T2T-ViT (github.com/yitu-opensource/T2T-ViT): AdamW, learning rate 5e-4 (lite
+models, _7 to _12: 1e-3), weight decay 0.05 (lite 0.03; _19 and _24 0.065), batch size 64 on each of
+8 GPUs, 310 epochs. Hardware: GPUs or TPUs. For hundreds of thousands of images; with fewer, start
+from released weights instead (`--config.init_from`, configs/finetune_images.py).
 
 Expected on ImageNet (T2T-ViT's README): 71.7 % for _7, 81.5 % for _14, 81.9 % for _19, 82.3 % for
 _24.
 
-Differences from the original: bfloat16 where it trains in float16; colour jitter instead of
-RandAugment; each image draws its own mixing.
+Differences from the original: bfloat16 instead of float16; colour jitter instead of RandAugment;
+mixup and CutMix are drawn per image.
 """
 
 from configs.common import common

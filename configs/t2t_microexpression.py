@@ -1,21 +1,22 @@
-"""T2T-ViT on 3-class micro-expression frames: the recipe of ViT_MicroExpression.
+"""T2T-ViT on frames of micro-expressions, three classes, the recipe of ViT_MicroExpression.
 
   python run.py --config configs/t2t_microexpression.py --config.data.manual_dir=DATA \
       --config.init_from=CHECKPOINT
 
-DATA holds <subject>/<negative|neutral|positive>/<clip>/<image>, as that project's data_raw does
-(github.com/Aisakaorz/ViT_MicroExpression); CHECKPOINT is its 81.5_T2T_ViT_14.pth.tar, converted.
-T2T-ViT-14 by default, another by argument: `configs/t2t_microexpression.py:t2t_vit_7`. A GPU; on a
-CPU take t2t_vit_7 and a small image_size.
+DATA contains <subject>/<negative|neutral|positive>/<clip>/<image>, as data_raw of that project
+(github.com/Aisakaorz/ViT_MicroExpression); CHECKPOINT is its converted 81.5_T2T_ViT_14.pth.tar.
+T2T-ViT-14 by default; the argument selects another model:
+`configs/t2t_microexpression.py:t2t_vit_7`. Hardware: one GPU; on a CPU use t2t_vit_7 and a small
+image_size.
 
-Expected: not known. The original publishes no score, and divides single frames at random, so that
-the same person and even the same clip stand on both sides. Here faces are aligned with one
-transform a clip and people are divided into 5 folds; scores will be lower and true.
+Expected: unknown. The original publishes no score. It splits single frames at random, so frames of
+the same subject and clip are in both the training and the test set, which overestimates scores.
 
-Differences from the original (train.py): the cosine, which reaches 1e-9 after 20 of 30 epochs,
-stays there, where torch's climbs again; the rate changes every step instead of every epoch; each
-image draws its own mixup; mean and std are measured on the training frames of each fold (the
-published ones are .5322, .4245, .3721 and .2456, .2172, .2060).
+Differences from the original (train.py): 5-fold cross-validation with disjoint subjects; faces are
+aligned with one transform per clip; the cosine stays at 1e-9, which it reaches after 20 of 30
+epochs, whereas torch's rises again; the learning rate changes every step, not every epoch; mixup is
+drawn per image; mean and std are measured on the training frames of each fold (the published ones
+are .5322, .4245, .3721 and .2456, .2172, .2060).
 """
 
 from configs.common import common

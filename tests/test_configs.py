@@ -1,4 +1,4 @@
-"""Every shipped recipe: complete, locked, possible."""
+"""Shipped recipes are complete, locked and valid."""
 
 import pathlib
 
@@ -12,7 +12,7 @@ from jax_me.models.registry import create_model
 from jax_me.training import recipes, settings
 from jax_me.training.program import make_program
 from jax_me.training.sharding import make_mesh, shard_batch
-from jax_me.training.state import Constants, initial_key
+from jax_me.training.state import RunParameters, initial_key
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -43,7 +43,7 @@ VARIANTS = [
 
 
 @pytest.mark.parametrize("recipe", VARIANTS)
-def test_recipe_can_be_run(recipe):
+def test_recipe_is_valid(recipe):
   config = recipes.load_recipe(str(CONFIGS / recipe))
   settings.check(config)
   assert config.is_locked
@@ -57,7 +57,7 @@ def test_recipe_can_be_run(recipe):
   assert isinstance(model, nnx.Module)
 
 
-# Names of a family's models -> arguments that make one small enough for a test.
+# Prefix of model names -> arguments for a model that is small enough for a test.
 SMALL = {
   "mae_vit_": dict(
     patch_size=8, embed_dim=24, depth=1, num_heads=2, decoder_embed_dim=16, decoder_depth=1
@@ -86,12 +86,12 @@ def shrunk(recipe):
 
 
 @pytest.mark.parametrize("recipe", RUN)
-def test_shrunk_recipe_learns_for_two_steps(recipe):
+def test_shrunk_recipe_trains_for_two_steps(recipe):
   config = shrunk(recipe)
   mesh = make_mesh(1, jax.devices()[:1])
   program, _ = make_program(config, mesh, classes=3)
   state = program.create(initial_key(0))
-  constants = Constants(
+  run_parameters = RunParameters(
     seed=0,
     mean=(0.5,) * 3,
     std=(0.25,) * 3,
@@ -101,7 +101,7 @@ def test_shrunk_recipe_learns_for_two_steps(recipe):
     total_steps=4,
     milestones=tuple(config.optimizer.milestones),
   )
-  state["constants"] = program.place(constants)
+  state["run_parameters"] = program.put_run_parameters(run_parameters)
   rng = np.random.default_rng(0)
   rows, size = config.batch_size, config.model.image_size
   for number in range(2):
@@ -117,12 +117,12 @@ def test_shrunk_recipe_learns_for_two_steps(recipe):
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_recipe_opens_with_its_command(recipe):
+def test_recipe_docstring_has_its_command(recipe):
   text = (CONFIGS / recipe).read_text()
   assert f"python run.py --config configs/{recipe}" in text.split('"""')[1]
 
 
-def test_unknown_setting_names_the_nearest():
+def test_message_of_an_unknown_setting_has_the_nearest():
   config = recipes.load_recipe(str(CONFIGS / "quickstart.py"))
   with pytest.raises(settings.SettingsError, match="did you mean data.holdout"):
     settings.check_names(["--config.data.holdot=3"], config)
@@ -132,7 +132,7 @@ def test_unknown_setting_names_the_nearest():
     config.optimizer.wieght_decay = 1
 
 
-def test_open_sections_take_new_keys():
+def test_open_sections_accept_new_keys():
   config = recipes.load_recipe(str(CONFIGS / "quickstart.py"))
   rest, extra = settings.take_open_overrides(
     ["run.py", "--config.model.arguments.drop_path_rate=0.1", "--config.seed=1"]
@@ -142,7 +142,7 @@ def test_open_sections_take_new_keys():
   assert config.model.arguments.drop_path_rate == 0.1
 
 
-def test_all_problems_are_told_at_once():
+def test_message_has_all_problems():
   config = recipes.load_recipe(str(CONFIGS / "quickstart.py"))
   config.task, config.precision, config.batch_size = "sing", "float8", 0
   with pytest.raises(settings.SettingsError, match="task.*precision.*batch_size"):
@@ -150,6 +150,6 @@ def test_all_problems_are_told_at_once():
 
 
 @pytest.mark.parametrize("recipe", ["nothing.py", "common.py", "families.py", "leave_one_out.py"])
-def test_no_recipe_is_said_so(recipe):
+def test_other_files_are_no_recipes(recipe):
   with pytest.raises(settings.SettingsError, match="no recipe"):
     recipes.load_recipe(str(CONFIGS / recipe))

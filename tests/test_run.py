@@ -1,4 +1,4 @@
-"""`run.py` as a user runs it: to the report, after kill -9, with mistakes in the command."""
+"""`run.py` as a subprocess: full runs, resuming after kill -9, invalid commands."""
 
 import csv
 import json
@@ -33,29 +33,29 @@ TINY = [
 
 
 @pytest.fixture(scope="module")
-def drawings(tmp_path_factory):
-  """12 people, each with a light and a dark drawing; a labels.csv names them."""
-  folder = tmp_path_factory.mktemp("drawings")
+def image_folder(tmp_path_factory):
+  """12 subjects, each with a light and a dark image, listed in labels.csv."""
+  folder = tmp_path_factory.mktemp("image_folder")
   rng = np.random.default_rng(0)
   with (folder / "labels.csv").open("w", newline="") as file:
     table = csv.writer(file)
     table.writerow(["file", "subject", "label"])
-    for person in range(12):
+    for subject in range(12):
       for label, level in (("dark", 60), ("light", 190)):
-        name = f"{person:02}_{label}.png"
-        picture = np.clip(rng.normal(level, 20, (20, 20, 3)), 0, 255).astype(np.uint8)
-        cv2.imwrite(str(folder / name), picture)
-        table.writerow([name, f"p{person}", label])
+        name = f"{subject:02}_{label}.png"
+        image = np.clip(rng.normal(level, 20, (20, 20, 3)), 0, 255).astype(np.uint8)
+        cv2.imwrite(str(folder / name), image)
+        table.writerow([name, f"p{subject}", label])
   return folder
 
 
-def command(repository, drawings, workdir, *extra, recipe="finetune_images"):
+def command(repository, image_folder, workdir, *extra, recipe="finetune_images"):
   return [
     sys.executable,
     str(repository / "run.py"),
     f"--config={repository}/configs/{recipe}.py",
-    f"--config.data.manual_dir={drawings}",
-    f"--config.data.data_dir={drawings.parent / 'built'}",
+    f"--config.data.manual_dir={image_folder}",
+    f"--config.data.data_dir={image_folder.parent / 'built'}",
     f"--workdir={workdir}",
     *TINY,
     *extra,
@@ -67,13 +67,13 @@ def environment(devices):
     **os.environ,
     "JAX_PLATFORMS": "cpu",
     "JAX_NUM_CPU_DEVICES": str(devices),
-    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # these runs mostly compile
+    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # Most of the time is compilation.
   }
 
 
-def run(repository, drawings, workdir, *extra, devices=1, **options):
+def run(repository, image_folder, workdir, *extra, devices=1, **options):
   return subprocess.run(
-    command(repository, drawings, workdir, *extra, **options),
+    command(repository, image_folder, workdir, *extra, **options),
     env=environment(devices),
     cwd=repository,
     capture_output=True,
@@ -88,24 +88,24 @@ def weights(workdir):
 
 
 @pytest.mark.parametrize("devices", [1, 4])
-def test_killed_run_ends_with_the_same_bits(repository, drawings, tmp_path, devices):
-  whole = run(repository, drawings, tmp_path / "whole", devices=devices)
+def test_killed_and_resumed_run_is_bit_identical(repository, image_folder, tmp_path, devices):
+  whole = run(repository, image_folder, tmp_path / "whole", devices=devices)
   assert whole.returncode == 0, whole.stderr
   assert f"report: {tmp_path / 'whole'}" in whole.stdout
   assert (tmp_path / "whole/report.html").stat().st_size > 10_000
 
   killed = subprocess.Popen(
-    command(repository, drawings, tmp_path / "cut"),
+    command(repository, image_folder, tmp_path / "killed"),
     env=environment(devices),
     cwd=repository,
     stdout=subprocess.DEVNULL,
     stderr=subprocess.DEVNULL,
   )
-  log = tmp_path / "cut/metrics.jsonl"
+  log = tmp_path / "killed/metrics.jsonl"
   stop_at = random.Random(devices).randrange(4, 12)
   deadline = time.monotonic() + 200
   while killed.poll() is None and time.monotonic() < deadline:
-    saves = tmp_path / "cut/checkpoints"
+    saves = tmp_path / "killed/checkpoints"
     done = [int(p.name) for p in saves.iterdir() if p.name.isdigit()] if saves.is_dir() else []
     if max(done, default=0) >= stop_at - 3 and log.exists():
       break
@@ -113,21 +113,21 @@ def test_killed_run_ends_with_the_same_bits(repository, drawings, tmp_path, devi
   killed.send_signal(signal.SIGKILL)
   assert killed.wait() == -signal.SIGKILL, "the run ended before it could be killed"
 
-  resumed = run(repository, drawings, tmp_path / "cut", devices=devices)
+  resumed = run(repository, image_folder, tmp_path / "killed", devices=devices)
   assert resumed.returncode == 0, resumed.stderr
-  left, right = weights(tmp_path / "whole"), weights(tmp_path / "cut")
+  left, right = weights(tmp_path / "whole"), weights(tmp_path / "killed")
   for path, value in left.items():
     assert np.array_equal(value, right[path]), path
-  predictions = [(tmp_path / n / "predictions.csv").read_bytes() for n in ("whole", "cut")]
+  predictions = [(tmp_path / n / "predictions.csv").read_bytes() for n in ("whole", "killed")]
   assert predictions[0] == predictions[1]
 
 
 @pytest.fixture(scope="module")
-def folds(repository, drawings, tmp_path_factory):
+def folds(repository, image_folder, tmp_path_factory):
   workdir = tmp_path_factory.mktemp("folds") / "run"
   done = run(
     repository,
-    drawings,
+    image_folder,
     workdir,
     "--config.data.split=kfold",
     "--config.data.folds=3",
@@ -140,23 +140,23 @@ def folds(repository, drawings, tmp_path_factory):
 def test_every_example_is_predicted_once_over_all_folds(folds):
   rows = list(csv.DictReader((folds / "predictions.csv").open()))
   assert len({row["file"] for row in rows}) == len(rows) == 24
-  people = {}
+  folds_of_subject = {}
   for row in rows:
-    people.setdefault(row["subject"], set()).add(row["fold"])
-  assert all(len(own) == 1 for own in people.values())
+    folds_of_subject.setdefault(row["subject"], set()).add(row["fold"])
+  assert all(len(own) == 1 for own in folds_of_subject.values())
 
 
-def test_each_fold_is_a_model_that_knows_its_labels(folds):
+def test_each_fold_is_a_model_with_labels(folds):
   loaded = saved.load_model(folds / "fold2")
   assert loaded.labels == ["dark", "light"] and loaded.image_size == 16
   assert loaded.model(np.zeros((1, 16, 16, 3), np.float32)).shape == (1, 2)
 
 
-def test_eval_mode_gives_the_same_predictions(repository, drawings, folds):
+def test_eval_mode_gives_the_same_predictions(repository, image_folder, folds):
   before = (folds / "predictions.csv").read_bytes()
   done = run(
     repository,
-    drawings,
+    image_folder,
     folds,
     "--config.data.split=kfold",
     "--config.data.folds=3",
@@ -178,34 +178,36 @@ def test_eval_mode_gives_the_same_predictions(repository, drawings, folds):
     (["--mode=eval"], 2, "holds no run to evaluate"),
   ],
 )
-def test_a_mistake_ends_with_one_clear_line(repository, drawings, tmp_path, extra, code, message):
-  failed = run(repository, drawings, tmp_path / "run", *extra)
+def test_invalid_command_gives_a_one_line_message(
+  repository, image_folder, tmp_path, extra, code, message
+):
+  failed = run(repository, image_folder, tmp_path / "run", *extra)
   assert failed.returncode == code
   assert message in failed.stderr
   assert "Traceback" not in failed.stderr
   assert not (tmp_path / "run/checkpoints").exists()
 
 
-def test_other_settings_in_a_used_workdir_are_refused(repository, drawings, folds):
-  failed = run(repository, drawings, folds, "--config.seed=5")
+def test_workdir_with_other_settings_is_refused(repository, image_folder, folds):
+  failed = run(repository, image_folder, folds, "--config.seed=5")
   assert failed.returncode == 2
   assert "was started with other settings" in failed.stderr and "seed was 0, is 5" in failed.stderr
   assert json.loads((folds / "config.json").read_text())["seed"] == 0
 
 
-def test_masked_pretraining_shows_faces_and_starts_fine_tuning(repository, drawings, tmp_path):
+def test_fine_tuning_from_masked_pretraining(repository, image_folder, tmp_path):
   pretrained = tmp_path / "mae"
-  elsewhere = tmp_path / "shared"
+  checkpoint_dir = tmp_path / "shared"
   done = run(
     repository,
-    drawings,
+    image_folder,
     pretrained,
     "--config.data.split=none",
-    f"--config.checkpoint_dir={elsewhere}",
+    f"--config.checkpoint_dir={checkpoint_dir}",
     recipe="mae_images",
   )
   assert done.returncode == 0, done.stderr
-  assert not (pretrained / "checkpoints").exists() and (elsewhere / "all/14/weights").is_dir()
+  assert not (pretrained / "checkpoints").exists() and (checkpoint_dir / "all/14/weights").is_dir()
   assert list((pretrained / "reconstructions").glob("*.png"))
   assert "reconstructed" in (pretrained / "report.md").read_text().lower()
   with np.load(pretrained / "report/reconstructions.npz") as sheets:
@@ -213,18 +215,18 @@ def test_masked_pretraining_shows_faces_and_starts_fine_tuning(repository, drawi
     assert not visible.any() and sheets["original"].shape == (8, 16, 16, 3)
 
   tuned = tmp_path / "tuned"
-  done = run(repository, drawings, tuned, f"--config.init_from={pretrained}")
+  done = run(repository, image_folder, tuned, f"--config.init_from={pretrained}")
   assert done.returncode == 0, done.stderr
-  passed = json.loads((tuned / "init_from.json").read_text())
-  taken = {row["path"] for row in passed["taken"]}
+  report = json.loads((tuned / "init_from.json").read_text())
+  taken = {row["path"] for row in report["taken"]}
   assert "blocks.0.attn.qkv.kernel" in taken and "patch_embed.proj.kernel" in taken
-  assert {row["path"].split(".")[0] for row in passed["fresh"]} == {"head", "fc_norm"}
+  assert {row["path"].split(".")[0] for row in report["fresh"]} == {"head", "fc_norm"}
 
 
-def test_weights_of_another_size_are_refused(repository, drawings, folds, tmp_path):
+def test_weights_of_another_size_are_refused(repository, image_folder, folds, tmp_path):
   failed = run(
     repository,
-    drawings,
+    image_folder,
     tmp_path / "run",
     f"--config.init_from={folds / 'fold1'}",
     "--config.model.arguments.depth=2",

@@ -1,21 +1,22 @@
-"""Where a run's weights come from when they are not random: a pre-training or converted weights."""
+"""Initial weights of a run from a pre-training or a converted checkpoint."""
 
 import pathlib
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import numpy as np
 
 from jax_me.data.labels import normalize_label
 from jax_me.models import model_folder
+from jax_me.models.model_folder import ArrayTree
 from jax_me.models.weight_mapping import initialise_from
+from jax_me.training.checkpoint import JsonValue
 from jax_me.training.state import State, initial_key
 
 REPORT_FILE = "init_from.json"
 
 
-def start_from(
+def initialise_state(
   state: State,
   folder: str | pathlib.Path,
   *,
@@ -23,20 +24,21 @@ def start_from(
   labels: Sequence[str] | None,
   head_std: float = 0.0,
   seed: int = 0,
-) -> tuple[State, dict[str, Any]]:
+) -> tuple[State, dict[str, JsonValue]]:
   """Puts the weights of a saved model into a fresh state.
 
   Args:
     state: freshly initialised.
     folder: a converted checkpoint or the workdir of a run.
     target_name: the model's name.
-    labels: label names of the run, None in pre-training; a head with the same ones is taken over.
-    head_std: deviation of the weights of a head that is not taken over; 0 leaves it as it is. The
-      fine-tuning of MAE and of ConvNeXt V2 takes 2e-5: it starts from even probabilities.
-    seed: of these weights.
+    labels: label names of the run, None in pre-training. The head is loaded only if its labels are
+      the same.
+    head_std: standard deviation of the weights of a head that is not loaded; 0 keeps the model's
+      initialisation. MAE and ConvNeXt V2 fine-tune with 2e-5, nearly uniform probabilities.
+    seed: of the head's weights.
 
   Returns:
-    the state, and what was taken, resized, dropped and left fresh (`transfer.Transfer.report`).
+    the state, and the report of loaded, resized, dropped and fresh weights.
 
   Raises:
     ValueError: the folder holds no model, or one that does not fit.
@@ -57,17 +59,17 @@ def start_from(
   if head_std and any(row["path"] == "head.kernel" for row in transfer.report["fresh"]):
     old = weights["head"]["kernel"]
     key = jax.random.fold_in(initial_key(seed), 1)
-    drawn = head_std * jax.random.truncated_normal(key, -2.0, 2.0, old.shape)
-    weights = {**weights, "head": {**weights["head"], "kernel": np.asarray(drawn, old.dtype)}}
-  started = {
+    kernel = head_std * jax.random.truncated_normal(key, -2.0, 2.0, old.shape)
+    weights = {**weights, "head": {**weights["head"], "kernel": np.asarray(kernel, old.dtype)}}
+  initialised = {
     **state,
-    "params": _placed(weights, state["params"]),
-    "model_state": _placed(transfer.model_state, state["model_state"]),
+    "params": _put_like(weights, state["params"]),
+    "model_state": _put_like(transfer.model_state, state["model_state"]),
   }
   if "ema" in state:
-    # The average starts from the same weights, in buffers of its own: the step donates both.
-    started["ema"] = _placed(weights, state["params"])
-  return started, transfer.report
+    # Separate buffers with the same weights, because the step donates both.
+    initialised["ema"] = _put_like(weights, state["params"])
+  return initialised, transfer.report
 
 
 def _normalized(labels: Sequence[str] | None) -> list[str] | None:
@@ -75,8 +77,8 @@ def _normalized(labels: Sequence[str] | None) -> list[str] | None:
   return None if labels is None else [normalize_label(label) for label in labels]
 
 
-def _placed(values: Any, like: Any) -> Any:
-  """Copies of arrays, sharded like others."""
+def _put_like(values: ArrayTree, like: ArrayTree) -> ArrayTree:
+  """Copies of arrays, with the shardings of others."""
   return jax.tree.map(
     lambda value, old: jax.device_put(np.asarray(value), old.sharding), values, like
   )

@@ -1,4 +1,4 @@
-"""Under what a run was made, for whoever has to repeat it: `run.json`."""
+"""Provenance of a run (`run.json`): command, recipe, code revision, versions and devices."""
 
 import importlib.metadata
 import pathlib
@@ -6,17 +6,17 @@ import platform
 import subprocess
 import sys
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 
 import jax_me
+from jax_me.training.checkpoint import JsonValue
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "dlib-bin")
 
 
-def circumstances(config: Mapping[str, Any]) -> dict[str, Any]:
-  """Command, recipe, code, versions and devices of this process, as JSON values."""
+def provenance(config: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+  """Command, recipe, code revision, versions and devices of this process, as JSON values."""
   devices = jax.devices()
   return {
     "command": sys.argv,
@@ -33,10 +33,10 @@ def circumstances(config: Mapping[str, Any]) -> dict[str, Any]:
   }
 
 
-def git_revision(folder: pathlib.Path) -> dict[str, Any] | None:
-  """{"revision", "changed"} of the checkout that holds `folder`; None outside of one.
+def git_revision(folder: pathlib.Path) -> dict[str, str | bool] | None:
+  """{"revision", "changed"} of the git checkout that contains `folder`; None without one.
 
-  `changed` tells whether tracked files differ from that revision.
+  `changed` is True if tracked files differ from that revision.
   """
 
   def git(*arguments: str) -> str:
@@ -44,7 +44,7 @@ def git_revision(folder: pathlib.Path) -> dict[str, Any] | None:
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout
 
   try:
-    # A jax_me installed inside some other project's checkout is not of its revision.
+    # An installation inside the checkout of another project does not have its revision.
     git("ls-files", "--error-unmatch", str(folder / "__init__.py"))
     return {
       "revision": git("rev-parse", "HEAD").strip(),

@@ -1,4 +1,4 @@
-"""A run from start to report: every fold trained or resumed, predictions pooled, pictures drawn."""
+"""Complete run of a recipe: trains or resumes all folds, pools predictions, writes the report."""
 
 import pathlib
 import sys
@@ -12,24 +12,26 @@ from ml_collections import ConfigDict
 
 from jax_me.data.folds import Fold
 from jax_me.evaluation.predictions import PREDICTIONS_FILE, Predictions, concatenate
-from jax_me.experiment.experiment import Experiment, prepare
-from jax_me.experiment.fold_batch import Together, train_together
-from jax_me.experiment.provenance import circumstances
+from jax_me.experiment.experiment import Experiment
+from jax_me.experiment.fold_batch import FoldBatch, train_fold_batch
+from jax_me.experiment.preparation import prepare
+from jax_me.experiment.provenance import provenance
 from jax_me.models import model_folder
-from jax_me.reports.report import write_report
+from jax_me.reports.run_report import write_report
 from jax_me.reports.sample_sections import choose_samples
+from jax_me.reports.saved_report import SamplePrediction
 from jax_me.training import settings
 from jax_me.training.checkpoint import Checkpoints, changed_settings
 from jax_me.training.logging.history import read_history
 from jax_me.training.logging.metrics_log import METRICS_FILE
 from jax_me.training.loop import TrainingDiverged
-from jax_me.training.processes import agree, is_writer, wait_for_all
+from jax_me.training.processes import broadcast_from_writer, is_writer, wait_for_all
 from jax_me.training.state import State, abstract_state
 
 CONFIG_FILE = "config.json"
 RUN_FILE = "run.json"
 
-# A change of these leaves the trained weights what they are.
+# Settings that do not change the trained weights, so a resumed run may change them.
 FREE_SETTINGS = (
   "data.data_dir",
   "data.manual_dir",
@@ -41,66 +43,70 @@ FREE_SETTINGS = (
   "log_steps",
 )
 
-INTERRUPTED = 130  # Exit code of a run stopped by a signal, as shells have it.
+INTERRUPTED = 130  # Exit code of a run stopped by a signal, as in shells.
 
 
 def run_experiment(config: ConfigDict, *, workdir: str, mode: str = "train") -> int:
-  """Runs a recipe to its report; the same call again goes on where it stopped.
+  """Runs a recipe up to its report, or resumes an interrupted run.
 
   Args:
     config: the recipe.
-    workdir: folder of the run. Several folds get a folder each inside it.
-    mode: "train", or "eval" to judge the newest checkpoints without training.
+    workdir: folder of the run, with a subfolder for each of several folds.
+    mode: "train", or "eval" to evaluate the newest checkpoints without training.
 
   Returns:
-    Exit code: 0 done, 1 stopped by a failure, 2 wrong settings or data, 130 interrupted.
+    exit code: 0 finished, 1 failed, 2 invalid settings or data, 130 interrupted.
   """
   folder = pathlib.Path(workdir)
   started = time.monotonic()
   try:
     settings.check(config)
-    _check_claim(folder, config, mode)
+    _check_ownership(folder, config, mode)
     experiment = prepare(config)
-    _claim(folder, config)
+    _lock_settings(folder, config)
   except (ValueError, OSError) as error:
-    return _failed(error, code=2)
-  _say(_plan(experiment))
+    return _report_error(error, code=2)
+  _print_line(_describe(experiment))
   if mode == "train" and is_writer():
-    model_folder.write_json(folder / RUN_FILE, circumstances(config.to_dict()))
+    model_folder.write_json(folder / RUN_FILE, provenance(config.to_dict()))
 
-  together = Together()
+  fold_batch = FoldBatch()
   if mode == "train":
     try:
-      together = train_together(experiment, folder, _say)
+      fold_batch = train_fold_batch(experiment, folder, _print_line)
     except (ValueError, OSError) as error:
-      return _failed(error, code=1)
-    if together.interrupted:
-      _say("stopped; the same command goes on from there")
+      return _report_error(error, code=1)
+    if fold_batch.interrupted:
+      _print_line("stopped; the same command resumes the run")
       return INTERRUPTED
 
   results: list[Predictions] = []
   state: State | None = None
   for fold in experiment.folds:
-    home = folder if len(experiment.folds) == 1 and config.data.fold < 0 else folder / fold.name
-    finished = home / PREDICTIONS_FILE
-    done = agree(mode == "train" and finished.exists() and not experiment.pretraining)
+    fold_folder = (
+      folder if len(experiment.folds) == 1 and config.data.fold < 0 else folder / fold.name
+    )
+    finished = fold_folder / PREDICTIONS_FILE
+    done = broadcast_from_writer(
+      mode == "train" and finished.exists() and not experiment.pretraining
+    )
     if done:
       results.append(Predictions.load(finished))
-      if fold.name not in together.finished:
-        _say(f"{fold.name}: finished before")
+      if fold.name not in fold_batch.finished:
+        _print_line(f"{fold.name}: finished earlier")
       continue
     try:
       if mode == "train":
-        result = experiment.train(fold, home)
+        result = experiment.train(fold, fold_folder)
         state = result.state
         if result.interrupted:
-          _say(f"stopped at step {result.step}; the same command goes on from there")
+          _print_line(f"stopped at step {result.step}; the same command resumes the run")
           return INTERRUPTED
       else:
-        state = restore(experiment, fold, home)
-      state = experiment.judged(state, home)
+        state = restore(experiment, fold, fold_folder)
+      state = experiment.with_selected_weights(state, fold_folder)
     except (TrainingDiverged, ValueError, OSError) as error:
-      return _failed(error, code=1)
+      return _report_error(error, code=1)
     if not experiment.pretraining:
       predictions = experiment.predict(fold, state)
       if is_writer():
@@ -112,65 +118,74 @@ def run_experiment(config: ConfigDict, *, workdir: str, mode: str = "train") -> 
     assert state is not None
     sheets = experiment.reconstruct(experiment.folds[0], state)
   if is_writer():
-    page = _report(experiment, folder, results, sheets, time.monotonic() - started)
-    _say(f"report: {page}")
+    page = _write_report(experiment, folder, results, sheets, time.monotonic() - started)
+    _print_line(f"report: {page}")
   wait_for_all("report")
   return 0
 
 
-def restore(experiment: Experiment, fold: Fold, home: pathlib.Path) -> State:
-  """The weights of a fold, for evaluation: its newest checkpoint, or those kept without one.
+def restore(experiment: Experiment, fold: Fold, workdir: pathlib.Path) -> State:
+  """State of a fold for evaluation: its newest checkpoint, or the weights of a fold batch.
+
+  Args:
+    experiment: of the fold.
+    fold: the fold.
+    workdir: folder of the fold.
+
+  Returns:
+    state with at least weights and run parameters.
 
   Raises:
-    CheckpointError: there is none, or it is damaged.
-    SavedModelError: the fold was trained together with others, and its weights are damaged.
+    CheckpointError: there is no checkpoint, or it is damaged.
+    SavedModelError: the fold was trained in a fold batch, and its weights are damaged.
   """
   if (
-    not model_folder.checkpoints_folder(home).exists() and (home / model_folder.MODEL_FILE).exists()
+    not model_folder.checkpoints_folder(workdir).exists()
+    and (workdir / model_folder.MODEL_FILE).exists()
   ):
-    return _kept_weights(experiment, fold, home)
-  checkpoints = Checkpoints(home, read_only=True)
+    return _read_weights(experiment, fold, workdir)
+  checkpoints = Checkpoints(workdir, read_only=True)
   try:
     state, _ = checkpoints.restore(
       abstract_state(experiment.program.build, experiment.program.mesh)
     )
   finally:
     checkpoints.close()
-  state["constants"] = experiment.program.place(experiment.constants(fold))
+  state["run_parameters"] = experiment.program.put_run_parameters(experiment.run_parameters(fold))
   return state
 
 
-def _kept_weights(experiment: Experiment, fold: Fold, home: pathlib.Path) -> State:
+def _read_weights(experiment: Experiment, fold: Fold, workdir: pathlib.Path) -> State:
   abstract = abstract_state(experiment.program.build, experiment.program.mesh)
-  wanted = {"params": abstract["params"], "model_state": abstract["model_state"]}
+  weights = {"params": abstract["params"], "model_state": abstract["model_state"]}
   return {
-    **model_folder.read_weights(home, wanted),
-    "constants": experiment.program.place(experiment.constants(fold)),
+    **model_folder.read_weights(workdir, weights),
+    "run_parameters": experiment.program.put_run_parameters(experiment.run_parameters(fold)),
   }
 
 
-def _check_claim(folder: pathlib.Path, config: ConfigDict, mode: str) -> None:
-  """Refuses a workdir that was started with other settings, or has nothing to evaluate."""
+def _check_ownership(folder: pathlib.Path, config: ConfigDict, mode: str) -> None:
+  """Raises ValueError for a workdir with other settings, or without a run to evaluate."""
   path = folder / CONFIG_FILE
   if not path.exists():
     if mode == "eval":
       raise ValueError(f"{folder} holds no run to evaluate ({CONFIG_FILE} is missing)")
     return
   changed = changed_settings(path, config.to_dict())
-  bound = {key: pair for key, pair in changed.items() if key not in FREE_SETTINGS}
-  if bound and mode == "train":
-    listed = "; ".join(f"{key} was {old!r}, is {new!r}" for key, (old, new) in bound.items())
+  forbidden = {key: pair for key, pair in changed.items() if key not in FREE_SETTINGS}
+  if forbidden and mode == "train":
+    listed = "; ".join(f"{key} was {old!r}, is {new!r}" for key, (old, new) in forbidden.items())
     raise ValueError(f"{folder} was started with other settings ({listed}). Use another --workdir")
 
 
-def _claim(folder: pathlib.Path, config: ConfigDict) -> None:
-  """Makes a new workdir this recipe's."""
+def _lock_settings(folder: pathlib.Path, config: ConfigDict) -> None:
+  """Writes the settings into a new workdir, which then accepts only runs with the same ones."""
   if is_writer() and not (folder / CONFIG_FILE).exists():
     folder.mkdir(parents=True, exist_ok=True)
     model_folder.write_json(folder / CONFIG_FILE, config.to_dict())
 
 
-def _report(
+def _write_report(
   experiment: Experiment,
   folder: pathlib.Path,
   results: list[Predictions],
@@ -181,8 +196,8 @@ def _report(
   several = len(experiment.folds) > 1
   history: list[dict[str, Any]] = []
   for fold in experiment.folds:
-    home = folder / fold.name if several else folder
-    rows = read_history(home / METRICS_FILE)
+    fold_folder = folder / fold.name if several else folder
+    rows = read_history(fold_folder / METRICS_FILE)
     history += [{**row, "fold": fold.name} for row in rows] if several else rows
   if experiment.pretraining:
     return write_report(
@@ -190,7 +205,7 @@ def _report(
       title=f"{config.model.name} pre-trained on {config.data.name}",
       history=history,
       reconstructions=sheets,
-      facts=_facts(experiment, seconds),
+      details=_run_details(experiment, seconds),
     )
   predictions = concatenate(results)
   predictions.save(folder / PREDICTIONS_FILE)
@@ -199,55 +214,57 @@ def _report(
     title=f"{config.model.name} on {config.data.name}",
     predictions=predictions,
     history=history,
-    samples=_samples(experiment, predictions),
-    facts=_facts(experiment, seconds),
+    samples=_sample_predictions(experiment, predictions),
+    details=_run_details(experiment, seconds),
   )
 
 
-def _samples(experiment: Experiment, predictions: Predictions) -> list[dict[str, Any]]:
-  places = {file: place for place, file in enumerate(experiment.shown.index.file)}
+def _sample_predictions(experiment: Experiment, predictions: Predictions) -> list[SamplePrediction]:
+  positions = {
+    file: position for position, file in enumerate(experiment.evaluation_images.index.file)
+  }
   samples = []
   for row in choose_samples(predictions):
     score = None if predictions.scores is None else float(predictions.scores[row].max())
     samples.append(
-      {
-        "image": _picture(experiment, places[predictions.file[row]]),
-        "truth": int(predictions.truth[row]),
-        "prediction": int(predictions.prediction[row]),
-        "score": score,
-        "caption": predictions.file[row],
-      }
+      SamplePrediction(
+        image=_sample_image(experiment, positions[predictions.file[row]]),
+        truth=int(predictions.truth[row]),
+        prediction=int(predictions.prediction[row]),
+        score=score,
+        caption=predictions.file[row],
+      )
     )
   return samples
 
 
-def _picture(experiment: Experiment, place: int) -> np.ndarray:
-  """What the model saw; where that is motion, the face that moved stands above it."""
-  image = experiment.shown.image(place)
+def _sample_image(experiment: Experiment, position: int) -> np.ndarray:
+  """The input of the model; above optical flow, the face."""
+  image = experiment.evaluation_images.image(position)
   face_of = getattr(experiment.builder, "face", None)
   if face_of is None or not experiment.config.augment.flow:
     return image
-  face = face_of(experiment.shown.index.file[place])
+  face = face_of(experiment.evaluation_images.index.file[position])
   if face is None:
     return image
   size = image.shape[0]
   return np.concatenate([cv2.resize(face, (size, size), interpolation=cv2.INTER_AREA), image])
 
 
-def _facts(experiment: Experiment, seconds: float) -> dict[str, Any]:
+def _run_details(experiment: Experiment, seconds: float) -> dict[str, object]:
   config, fold = experiment.config, experiment.folds[0]
   shapes = jax.eval_shape(experiment.program.build, jax.random.key(0))["params"]
   parameters = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes))
   devices = jax.devices()
-  index = experiment.read.index
+  index = experiment.training_images.index
   return {
     "model": config.model.name,
     "trained parameters": f"{parameters:,}",
     "input": f"{config.model.image_size} x {config.model.image_size} pixels",
-    "dataset": experiment.read.name,
+    "dataset": experiment.training_images.name,
     "examples": len(index),
     "subjects": len(set(index.subject) - {""}) or "unknown",
-    "division": f"{config.data.split}, {len(experiment.folds)} fold(s)",
+    "split": f"{config.data.split}, {len(experiment.folds)} fold(s)",
     "tested weights": _tested_weights(config),
     "steps": experiment.cadence(fold).total,
     "batch size": config.batch_size,
@@ -266,23 +283,23 @@ def _tested_weights(config: ConfigDict) -> str:
   return "those of the last step"
 
 
-def _plan(experiment: Experiment) -> str:
-  index = experiment.read.index
+def _describe(experiment: Experiment) -> str:
+  index = experiment.training_images.index
   counts = ", ".join(f"{name} {count}" for name, count in index.class_counts().items())
-  people = len(set(index.subject) - {""})
+  subjects = len(set(index.subject) - {""})
   return (
-    f"{experiment.config.model.name} on {experiment.read.name}: {len(index)} examples of "
-    f"{people or 'unknown'} subjects ({counts}); {len(experiment.folds)} fold(s) by "
-    f"{experiment.config.data.split!r}"
+    f"{experiment.config.model.name} on {experiment.training_images.name}: "
+    f"{len(index)} examples of {subjects or 'unknown'} subjects ({counts}); "
+    f"{len(experiment.folds)} fold(s) by {experiment.config.data.split!r}"
   )
 
 
-def _say(line: str) -> None:
+def _print_line(line: str) -> None:
   if is_writer():
     print(line, flush=True)
 
 
-def _failed(error: Exception, code: int) -> int:
-  place = f" (process {jax.process_index()})" if jax.process_count() > 1 else ""
-  print(f"run.py{place}: {error}", file=sys.stderr, flush=True)
+def _report_error(error: Exception, code: int) -> int:
+  process = f" (process {jax.process_index()})" if jax.process_count() > 1 else ""
+  print(f"run.py{process}: {error}", file=sys.stderr, flush=True)
   return code

@@ -1,7 +1,8 @@
-"""Checkpoints of a run: weights, optimiser and data position that agree, whole or absent."""
+"""Checkpoints of a run: weights, optimiser state and data position of the same step."""
 
 import json
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -12,32 +13,34 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 from jax_me.models.model_folder import WEIGHTS_FOLDER, checkpoints_folder
 from jax_me.training.state import State
 
+JsonValue = Any  # A value that the json module can write.
+
 ITEMS = (WEIGHTS_FOLDER, "training", "position")
 
 
 class CheckpointError(ValueError):
-  """A checkpoint that cannot be written or read, with the remedy."""
+  """A checkpoint that cannot be written or read; the message has a remedy."""
 
 
 class Checkpoints:
   """The checkpoints of one workdir.
 
-  Each holds three items: `weights` (what evaluation and `jax_me.load` use: the moving average
-  when there is one), `training` (step, optimiser, and the raw parameters beside an average) and
-  `position` (where the data iterator stood). Writing is asynchronous; a folder gets its final
-  name only when it is complete, so a killed run leaves the one before it.
+  Each holds three items: `weights` (for evaluation and `jax_me.load`: the moving average if there
+  is one), `training` (step, optimiser state, and the raw parameters if there is an average) and
+  `position` (state of the data iterator). Writing is asynchronous. A folder gets its final name
+  only when it is complete, so a killed run keeps its previous checkpoint.
   """
 
   def __init__(self, workdir: pathlib.Path, *, keep: int = 2, read_only: bool = False):
     """Opens the checkpoints of a workdir.
 
     Args:
-      workdir: of the run.
-      keep: how many checkpoints stay.
-      read_only: another process may be writing here; nothing half-written is cleared away.
+      workdir: folder of the run.
+      keep: number of checkpoints to keep.
+      read_only: removes no incomplete checkpoints, as another process may be writing them.
 
     Raises:
-      CheckpointError: not writable, or, to read only, not there.
+      CheckpointError: not writable, or, if read-only, missing.
     """
     self.folder = checkpoints_folder(workdir)
     if read_only and not self.folder.is_dir():
@@ -62,10 +65,10 @@ class Checkpoints:
     """Step of the newest finished checkpoint."""
     return self._manager.latest_step()
 
-  def save(self, state: State, position: Any) -> None:
-    """Starts writing the checkpoint of `state["step"]`; does nothing when it exists already.
+  def save(self, state: State, position: JsonValue) -> None:
+    """Starts writing the checkpoint of `state["step"]`, unless it exists.
 
-    Of several folds in one state the furthest counts.
+    For a state of several folds, the step is the largest of the folds.
 
     Raises:
       CheckpointError: the disk is full or not writable; earlier checkpoints stay.
@@ -73,7 +76,7 @@ class Checkpoints:
     step = int(np.max(jax.device_get(state["step"])))
     if step in self._manager.all_steps():
       return
-    weights, training = _divide(state)
+    weights, training = _split_items(state)
     try:
       self._manager.save(
         step,
@@ -87,29 +90,29 @@ class Checkpoints:
       raise self._failed_to_write(error) from error
 
   def wait(self) -> None:
-    """Returns when everything is on disk.
+    """Blocks until everything is on disk.
 
     Raises:
-      CheckpointError: a write in the background failed.
+      CheckpointError: a background write failed.
     """
     try:
       self._manager.wait_until_finished()
     except (OSError, ValueError, RuntimeError) as error:
       raise self._failed_to_write(error) from error
 
-  def restore(self, abstract: State) -> tuple[State, Any]:
-    """The newest checkpoint as (state without constants, data position).
+  def restore(self, abstract: State) -> tuple[State, JsonValue]:
+    """The newest checkpoint as (state without run parameters, data position).
 
     Args:
-      abstract: the state's shapes, types and shardings (`abstract_state`).
+      abstract: the state's shapes, dtypes and shardings (`abstract_state`).
 
     Raises:
-      CheckpointError: damaged, or of another model or optimiser.
+      CheckpointError: it is damaged, or belongs to another model or optimiser.
     """
     step = self.latest_step()
     if step is None:
       raise CheckpointError(f"{self.folder} holds no finished checkpoint")
-    weights, training = _divide(abstract)
+    weights, training = _split_items(abstract)
     try:
       restored = self._manager.restore(
         step,
@@ -124,7 +127,7 @@ class Checkpoints:
         f"checkpoint {self.folder / str(step)} cannot be read: {error}. Remove that folder to go "
         "on from the one before it, or start anew with another --workdir"
       ) from error
-    return _unite(restored.weights, restored.training), restored.position["iterator"]
+    return _join_items(restored.weights, restored.training), restored.position["iterator"]
 
   def close(self) -> None:
     self._manager.close()
@@ -136,7 +139,7 @@ class Checkpoints:
     )
 
 
-def _divide(state: State) -> tuple[dict[str, Any], dict[str, Any]]:
+def _split_items(state: State) -> tuple[dict[str, Any], dict[str, Any]]:
   training = {"step": state["step"], "opt_state": state["opt_state"]}
   if "ema" in state:
     training["params"] = state["params"]
@@ -146,7 +149,7 @@ def _divide(state: State) -> tuple[dict[str, Any], dict[str, Any]]:
   }, training
 
 
-def _unite(weights: dict[str, Any], training: dict[str, Any]) -> State:
+def _join_items(weights: dict[str, Any], training: dict[str, Any]) -> State:
   state = {
     "step": training["step"],
     "params": training.get("params", weights["params"]),
@@ -158,8 +161,10 @@ def _unite(weights: dict[str, Any], training: dict[str, Any]) -> State:
   return state
 
 
-def changed_settings(path: pathlib.Path, settings: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-  """Compares the settings of a workdir with those of this command.
+def changed_settings(
+  path: pathlib.Path, settings: Mapping[str, JsonValue]
+) -> dict[str, tuple[JsonValue, JsonValue]]:
+  """Compares the settings stored in a workdir with those of this command.
 
   Returns:
     {dotted key: (stored, now)} for every key that differs; empty for a new workdir.

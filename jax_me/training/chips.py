@@ -1,4 +1,4 @@
-"""TPU chips: what one has of memory and speed, from its maker's papers."""
+"""TPU generations: memory, peak speed and slice sizes from Google's documentation."""
 
 import dataclasses
 import re
@@ -8,18 +8,18 @@ GIB = 2**30
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-  """A TPU generation; everything is of one chip.
+  """A TPU generation; all values are per chip.
 
   Attributes:
-    name: as in the name of a topology.
+    name: as in a topology name.
     memory: bytes of HBM.
     flops: peak bfloat16 FLOP/s.
     bandwidth: bytes/s between HBM and the chip.
-    interconnect: bytes/s that the chip can send to its neighbours, over all links together. The
-      papers give both directions in sum; this is one of them.
-    axes: of its torus.
-    largest: chips of the largest slice.
-    source: where the numbers stand.
+    interconnect: bytes/s that the chip can send over all its links. The documentation gives the sum
+      of both directions; this is one direction.
+    axes: number of axes of its torus.
+    largest: number of chips of the largest slice.
+    source: page with these values.
   """
 
   name: str
@@ -35,7 +35,7 @@ class Chip:
 CHIPS = {
   chip.name: chip
   for chip in (
-    # Its page has no interconnect: six links of 50 GB/s a direction (TPU v4, arXiv:2304.01433).
+    # Its page omits the interconnect: six links of 50 GB/s per direction (arXiv:2304.01433).
     Chip("v4", 32 * GIB, 275e12, 1200e9, 300e9, 3, 4096, "https://cloud.google.com/tpu/docs/v4"),
     # 400 GB/s of interconnect in both directions.
     Chip("v5e", 16 * GIB, 197e12, 819e9, 200e9, 2, 256, "https://cloud.google.com/tpu/docs/v5e"),
@@ -48,18 +48,19 @@ CHIPS = {
 
 
 class TopologyError(ValueError):
-  """A topology that cannot be."""
+  """An impossible topology."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Topology:
-  """A slice: which chips, and how many along each axis of the torus."""
+  """A slice: type of chip, and number of chips along each axis of the torus."""
 
   chip: Chip
   shape: tuple[int, ...]
 
   @property
   def chips(self) -> int:
+    """Number of chips."""
     count = 1
     for length in self.shape:
       count *= length
@@ -73,7 +74,7 @@ def parse_topology(text: str) -> Topology:
   """ "v5e:16x16" -> 256 chips.
 
   Raises:
-    TopologyError: unknown chip, or not its number of axes; names what is possible.
+    TopologyError: unknown chip or wrong number of axes; the message lists the valid ones.
   """
   match = re.fullmatch(r"(\w+):(\d+(?:x\d+)*)", text)
   if match is None:
@@ -88,6 +89,6 @@ def parse_topology(text: str) -> Topology:
   topology = Topology(chip, shape)
   if not 0 < topology.chips <= chip.largest:
     raise TopologyError(
-      f"{name} has 1 to {chip.largest} chips a slice, {text} are {topology.chips}"
+      f"a slice of {name} has 1 to {chip.largest} chips, {text} has {topology.chips}"
     )
   return topology

@@ -1,35 +1,35 @@
-"""The evaluation pass: every example exactly once, padding masked away."""
+"""Evaluation pass: class probabilities of every example once, without the padding."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 from jax.sharding import Mesh
 
-from jax_me.models.model_folder import merge_model
+from jax_me.models.model_folder import ArrayTree, merge_model
 from jax_me.training.processes import fetch
 from jax_me.training.sharding import shard_batch
 from jax_me.training.state import State
 from jax_me.training.steps import normalise
 
-# (weights, constants, images uint8 [B, S, S, 3]) -> float32 [B, C]
-Classifier = Callable[[Mapping[str, Any], Mapping[str, jax.Array], jax.Array], jax.Array]
+# (weights, run_parameters, images uint8 [B, S, S, 3]) -> float32 [B, C]
+Classifier = Callable[[ArrayTree, Mapping[str, jax.Array], jax.Array], jax.Array]
 
 
-def evaluation_weights(state: State) -> dict[str, Any]:
-  """The weights to judge: the moving average where the run keeps one."""
+def evaluation_weights(state: State) -> ArrayTree:
+  """The weights to evaluate: the moving average if the run keeps one."""
   return {"params": state.get("ema", state["params"]), "model_state": state["model_state"]}
 
 
-def make_classifier(graphdef: Any) -> Classifier:
+def make_classifier(graphdef: nnx.GraphDef[nnx.Module]) -> Classifier:
   """Jitted class probabilities; compiled once for all evaluations and folds of a run."""
 
   @jax.jit
-  def classify(weights, constants, images):
+  def classify(weights, run_parameters, images):
     model = merge_model(graphdef, weights["params"], weights["model_state"])
-    logits = model(normalise(images.astype(jnp.float32) / 255.0, constants))
+    logits = model(normalise(images.astype(jnp.float32) / 255.0, run_parameters))
     return jax.nn.softmax(logits.astype(jnp.float32), axis=-1)
 
   return classify
@@ -37,38 +37,38 @@ def make_classifier(graphdef: Any) -> Classifier:
 
 def class_probabilities(
   classifier: Classifier,
-  weights: Mapping[str, Any],
-  constants: Mapping[str, jax.Array],
+  weights: ArrayTree,
+  run_parameters: Mapping[str, jax.Array],
   batches: Iterable[dict[str, np.ndarray]],
   mesh: Mesh,
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Runs the classifier over batches whose last one may be padded.
+  """Runs the classifier over batches; the last one may be padded.
 
   Args:
     classifier: from `make_classifier`.
     weights: {"params", "model_state"}.
-    constants: with `mean` and `std`.
+    run_parameters: arrays `mean` and `std` [3].
     batches: {"image" uint8 [B, S, S, 3], "index" [B], "mask" [B]}; mask is False on padding. Each
-      process gives its own rows of the global batches.
+      process passes its own rows of the global batches.
     mesh: devices; the global B must be a multiple of their number.
 
   Returns:
-    indices [N] of the examples and probabilities [N, C], in the order of the batches; of all
-    processes, in each of them.
+    indices [N] of the examples and probabilities [N, C], in the order of the batches. Every process
+    gets the results of all processes.
 
   Raises:
-    ValueError: an example came twice, or none came.
+    ValueError: an example occurs twice, or there are none.
   """
   indices, scores = [], []
   for batch in batches:
     sharded = shard_batch({name: batch[name] for name in ("image", "index", "mask")}, mesh)
-    probabilities = classifier(weights, constants, sharded.pop("image"))
-    whole = fetch({**sharded, "scores": probabilities}, mesh)
-    indices.append(whole["index"][whole["mask"]])
-    scores.append(whole["scores"][whole["mask"]])
+    probabilities = classifier(weights, run_parameters, sharded.pop("image"))
+    results = fetch({**sharded, "scores": probabilities}, mesh)
+    indices.append(results["index"][results["mask"]])
+    scores.append(results["scores"][results["mask"]])
   if not indices:
-    raise ValueError("there is nothing to evaluate: the split holds no example")
-  seen = np.concatenate(indices)
-  if len(np.unique(seen)) != len(seen):
+    raise ValueError("there is nothing to evaluate: the split has no examples")
+  positions = np.concatenate(indices)
+  if len(np.unique(positions)) != len(positions):
     raise ValueError("an example was evaluated twice; the evaluation batches overlap")
-  return seen, np.concatenate(scores)
+  return positions, np.concatenate(scores)

@@ -1,4 +1,4 @@
-"""How many folds go into one program: as many as each device's memory holds, in equal chunks."""
+"""Number of folds per program: equal chunks that fit into the memory of each device."""
 
 import math
 import os
@@ -9,16 +9,16 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jax_me.training.fold_program import FoldProgram
-from jax_me.training.loop import Program
+from jax_me.training.program import Program
 
-# Of a device's memory; the rest is for evaluation and the allocator's own needs.
-SHARE = 0.85
-# Of a host's memory, which others use too.
+# Fraction of a device's memory; the rest is for evaluation and the allocator.
+DEVICE_SHARE = 0.85
+# Fraction of a host's memory, which other programs use too.
 HOST_SHARE = 0.5
 
 
 class FoldsDoNotFit(ValueError):
-  """Not even one fold a device fits into memory."""
+  """Not even one fold per device fits into memory."""
 
 
 def compile_chunk(
@@ -26,44 +26,53 @@ def compile_chunk(
 ) -> FoldProgram:
   """Compiles for all folds at once, or for the largest equal chunks that fit into memory.
 
-  What a step needs is taken from the compiler's own account of the program, after compiling it: no
-  estimate has to be right, and nothing is compiled twice where all folds fit.
+  The memory of a step is what the compiler reports for the compiled program, so no estimate has to
+  be right, and nothing is compiled twice if all folds fit.
 
   Args:
     count: folds to train.
     single: the program of one fold.
     compile_rows: number of folds, a multiple of the devices -> their program.
-    most: at most so many folds, rounded up to fill the devices; 0 = as many as fit.
+    most: maximum number of folds, rounded up to fill the devices; 0 means as many as fit.
+
+  Returns:
+    the program of the largest chunk.
 
   Raises:
-    FoldsDoNotFit: not even one fold a device fits.
+    FoldsDoNotFit: not even one fold per device fits.
   """
   mesh = single.mesh
   devices, budget = mesh.size, memory_budget(mesh)
-  # The state alone, with gradients, bounds what is worth a try.
+  # State and gradients are a lower bound of the memory, which saves hopeless compilations.
   state = jax.tree.leaves(jax.eval_shape(single.build, jax.random.key(0)))
-  each = sum(int(np.prod(leaf.shape)) * leaf.dtype.itemsize for leaf in state)
-  limit = max(1, int(budget / (each * 4 / 3))) * devices
+  fold_bytes = sum(int(np.prod(leaf.shape)) * leaf.dtype.itemsize for leaf in state)
+  limit = max(1, int(budget / (fold_bytes * 4 / 3))) * devices
   wanted = min(most or count, count)
   rows = equal_rows(count, min(limit, math.ceil(wanted / devices) * devices), devices)
   while True:
-    program = _compiled(compile_rows, rows)
-    needed = 2 * budget if program is None else program.needed
+    program = _compile_or_none(compile_rows, rows)
+    needed = 2 * budget if program is None else program.memory_bytes
     if program is not None and needed <= budget:
       return program
     if rows == devices:
       raise FoldsDoNotFit(
-        f"one fold a device needs {needed / 2**30:.1f} GiB of memory, of {budget / 2**30:.1f}; use "
-        "folds.parallel=off, a smaller batch_size or remat"
+        f"one fold per device needs {needed / 2**30:.1f} GiB of memory, of {budget / 2**30:.1f}; "
+        "use folds.parallel=off, a smaller batch_size or remat"
       )
     fewer = min(int(rows * budget / needed), rows - 1)
     rows = equal_rows(count, max(fewer, 1), devices)
 
 
 def equal_rows(count: int, most: int, devices: int) -> int:
-  """Folds a chunk: at most `most`, as equal as can be, rounded up to fill the devices.
+  """Number of folds per chunk when `count` folds are split into chunks of equal size.
 
-  Less than one fold a device is not less work, so the result is at least `devices`.
+  Args:
+    count: folds in all.
+    most: maximum of a chunk.
+    devices: number of devices.
+
+  Returns:
+    a multiple of `devices`, as fewer folds than devices would not be faster.
   """
   most = max(devices, most // devices * devices)
   chunks = math.ceil(count / most)
@@ -75,13 +84,13 @@ def memory_budget(mesh: Mesh) -> int:
   device = mesh.local_devices[0]
   known = (device.memory_stats() or {}).get("bytes_limit")
   if known:
-    return int(known * SHARE)
+    return int(known * DEVICE_SHARE)
   host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
   return int(host * HOST_SHARE / len(mesh.local_devices))
 
 
-def _compiled(compile_rows: Callable[[int], FoldProgram], rows: int) -> FoldProgram | None:
-  """The program; None where the compiler itself finds that it cannot fit."""
+def _compile_or_none(compile_rows: Callable[[int], FoldProgram], rows: int) -> FoldProgram | None:
+  """The program; None if the compiler runs out of memory."""
   try:
     return compile_rows(rows)
   except jax.errors.JaxRuntimeError as error:

@@ -1,19 +1,19 @@
-"""The fold axis: one program that trains and judges several folds, each with weights of its own.
+"""Program that trains and evaluates several folds along a fold axis, each with its own weights.
 
-Every array of the state gets a leading axis of folds, sharded over all devices of the mesh: a
-device keeps its own folds whole and talks to no other. The examples of all folds lie on each device
-once; the host sends only which of them a fold sees next.
+Every array of the state has a leading fold axis, sharded over all devices of the mesh, so each
+device trains its folds without communication. The examples of all folds are on each device once;
+the host sends only the indices of the next batches.
 
-On a device the folds go side by side ("vmap") or one after the other ("map"). Side by side, the
-weights of all folds make one batched product, which fills a GPU that a small model alone leaves
-idle. A CPU has nothing to fill: there the batched forms only cost, and one after the other is as
-fast as a loop over folds and computes the very bits of a fold that is trained alone. (Several
-devices with one fold each round otherwise in the last bit: a loop over one fold is dissolved.)
+On a device, the folds run in parallel ("vmap") or sequentially ("map"). In parallel, the matrix
+products of all folds are batched, which uses a GPU better than one small model does. On a CPU this
+is no faster; sequential training takes as long as a loop over folds, and its results are
+bit-identical to those of a fold trained alone. (With one fold per device the last bit may differ,
+because XLA removes a loop of length one.)
 """
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -24,64 +24,65 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jax_me.data.device_images import gather
-from jax_me.training.loop import Program
+from jax_me.models.model_folder import ArrayTree
+from jax_me.training.program import Program
 from jax_me.training.sharding import batch_sharding, replicated
-from jax_me.training.state import Constants, State
+from jax_me.training.state import RunParameters, State
 from jax_me.training.steps import Metrics
 
 MODES = ("vmap", "map")
-BLOCK = 16  # Most steps in one call of the program.
+BLOCK = 16  # Maximum number of steps in one call of the program.
 
-# (weights, constants, images uint8 [B, S, S, 3]) -> float32 [B, C]
-Classify = Callable[[Any, Any, jax.Array], jax.Array]
+# (weights, run parameters, images uint8 [B, S, S, 3]) -> float32 [B, C]
+Classify = Callable[[ArrayTree, Mapping[str, jax.Array], jax.Array], jax.Array]
 
 
 @dataclasses.dataclass(frozen=True)
 class FoldProgram:
-  """A compiled program for `rows` folds at a time.
+  """A compiled program for `rows` folds.
 
   Attributes:
     single: the program of one fold, from which this one is made.
     rows: length of the fold axis, a multiple of the number of devices.
     mode: "vmap" or "map".
-    needed: bytes of each device's memory that a step takes, by the compiler's account; 0 where it
-      gives none.
+    memory_bytes: memory of each device that a step needs, according to the compiler; 0 if unknown.
     advance: (state, images [N, S, S, 3], columns {"label": [N], ...}, indices [rows, BLOCK, B],
-      steps [rows]) -> (state, metrics [rows, BLOCK] each). Fold f takes its first steps[f] batches
-      and then stands still; donates the state.
-    classify: (weights, constants, images [N, S, S, 3], positions [rows, E], wanted [rows]) ->
+      steps [rows]) -> (state, metrics [rows, BLOCK] each). Fold f trains on its first steps[f]
+      batches; its state does not change after that. Donates the state.
+    classify: (weights, run_parameters, images [N, S, S, 3], positions [rows, E], wanted [rows]) ->
       float32 [rows, E, C]. Position -1 is a black image; folds not wanted may give zeros.
   """
 
   single: Program
   rows: int
   mode: str
-  needed: int
+  memory_bytes: int
   advance: Callable[..., tuple[State, Metrics]]
   classify: Callable[..., jax.Array]
 
   @property
   def mesh(self) -> Mesh:
+    """The devices."""
     return self.single.mesh
 
-  def spread(self, state: State, constants: Sequence[Constants]) -> State:
-    """All folds from one fresh state (without constants), each with its own constants."""
+  def repeat_state(self, state: State, run_parameters: Sequence[RunParameters]) -> State:
+    """One initial state for all folds, each with its own run parameters."""
     copies = _copies(self.mesh, self.rows)(state)
-    return {**copies, "constants": self.place(constants)}
+    return {**copies, "run_parameters": self.put_run_parameters(run_parameters)}
 
-  def place(self, constants: Sequence[Constants]) -> dict[str, jax.Array]:
-    """The constants of up to `rows` folds, stacked; rows without a fold repeat the last."""
-    padded = [*constants, *[constants[-1]] * (self.rows - len(constants))]
+  def put_run_parameters(self, run_parameters: Sequence[RunParameters]) -> dict[str, jax.Array]:
+    """The run parameters of up to `rows` folds, stacked; rows without a fold repeat the last."""
+    padded = [*run_parameters, *[run_parameters[-1]] * (self.rows - len(run_parameters))]
     arrays = [jax.device_get(each.arrays()) for each in padded]
     stacked = {name: np.stack([each[name] for each in arrays]) for name in arrays[0]}
     return jax.device_put(stacked, batch_sharding(self.mesh))
 
-  def abstract(self) -> State:
-    """Shapes, types and shardings of the state without constants."""
+  def abstract_state(self) -> State:
+    """Shapes, dtypes and shardings of the state without run parameters."""
     return _with_rows(jax.eval_shape(self.single.build, jax.random.key(0)), self.rows, self.mesh)
 
-  def fold(self, tree: Any, row: int) -> Any:
-    """One fold's arrays, without the fold axis, on every device."""
+  def select_fold(self, tree: ArrayTree, row: int) -> ArrayTree:
+    """The arrays of one fold, without the fold axis, replicated on every device."""
     return _take_row(self.mesh)(tree, row)
 
 
@@ -94,7 +95,7 @@ def compile_folds(
   batch_size: int,
   images: jax.Array,
   columns: dict[str, jax.Array],
-  constants: Constants,
+  run_parameters: RunParameters,
 ) -> FoldProgram:
   """Compiles the program for a number of folds.
 
@@ -103,33 +104,36 @@ def compile_folds(
     classify: class probabilities of one fold.
     rows: length of the fold axis.
     mode: one of MODES.
-    batch_size: examples a step and fold.
-    images: of all folds, on every device.
-    columns: likewise "label" [N] and, where there are shares of votes, "targets" [N, C].
-    constants: of any fold, for their shapes.
+    batch_size: examples per step and fold.
+    images: uint8 [N, S, S, 3] of all folds, on every device.
+    columns: likewise "label" [N] and, for datasets with soft labels, "targets" [N, C].
+    run_parameters: of any fold, for their shapes.
+
+  Returns:
+    the program.
 
   Raises:
-    ValueError: the folds cannot be shared out evenly, or there is no such mode.
+    ValueError: the folds cannot be split evenly over the devices, or the mode is unknown.
   """
   mesh = single.mesh
   if rows < 1 or rows % mesh.size:
-    raise ValueError(f"{rows} folds cannot be shared out evenly over {mesh.size} devices")
+    raise ValueError(f"{rows} folds cannot be split evenly over {mesh.size} devices")
   if mode not in MODES:
     raise ValueError(f"the mode must be one of {MODES}, got {mode!r}")
   state = jax.eval_shape(single.build, jax.random.key(0))
-  state["constants"] = jax.eval_shape(constants.arrays)
-  folds, whole, spread = P(mesh.axis_names), P(), batch_sharding(mesh)
-  step = jax.jit(single.pure_step)  # Traced once, wherever its shapes are asked for.
+  state["run_parameters"] = jax.eval_shape(run_parameters.arrays)
+  by_fold, everywhere, spread = P(mesh.axis_names), P(), batch_sharding(mesh)
+  step = jax.jit(single.pure_step)  # Jitted, so that `eval_shape` does not trace it again.
   advance = jax.jit(
     jax.shard_map(
       functools.partial(_over_folds(mode), functools.partial(_steps, step)),
       mesh=mesh,
-      in_specs=(folds, whole, whole, folds, folds),
-      out_specs=folds,
+      in_specs=(by_fold, everywhere, everywhere, by_fold, by_fold),
+      out_specs=by_fold,
       check_vma=False,
     ),
     donate_argnums=0,
-    # Said aloud, for empty arrays (milestones) would come back replicated.
+    # Explicit, because empty arrays (milestones) would be returned replicated.
     out_shardings=spread,
   )
   compiled = advance.lower(
@@ -139,16 +143,16 @@ def compile_folds(
     jax.ShapeDtypeStruct((rows, BLOCK, batch_size), jnp.int32, sharding=spread),
     jax.ShapeDtypeStruct((rows,), jnp.int32, sharding=spread),
   ).compile()
-  judge = jax.jit(
+  classify_folds = jax.jit(
     jax.shard_map(
       functools.partial(_classify_folds, classify, mode),
       mesh=mesh,
-      in_specs=(folds, folds, whole, folds, folds),
-      out_specs=folds,
+      in_specs=(by_fold, by_fold, everywhere, by_fold, by_fold),
+      out_specs=by_fold,
       check_vma=False,
     )
   )
-  return FoldProgram(single, rows, mode, _needed(compiled), compiled, judge)
+  return FoldProgram(single, rows, mode, _memory_bytes(compiled), compiled, classify_folds)
 
 
 def _steps(step: Callable, state: State, images, columns, indices, count) -> tuple[State, Metrics]:
@@ -166,7 +170,7 @@ def _steps(step: Callable, state: State, images, columns, indices, count) -> tup
   def body(number, carried):
     state, metrics = carried
     state, new = step(state, batch(number))
-    return state, jax.tree.map(lambda all_, one: all_.at[number].set(one), metrics, new)
+    return state, jax.tree.map(lambda rows, row: rows.at[number].set(row), metrics, new)
 
   shapes = jax.eval_shape(lambda: step(state, batch(0))[1])
   empty = jax.tree.map(lambda shape: jnp.zeros((BLOCK, *shape.shape), shape.dtype), shapes)
@@ -174,13 +178,13 @@ def _steps(step: Callable, state: State, images, columns, indices, count) -> tup
 
 
 def _over_folds(mode: str) -> Callable:
-  """Runs `_steps` for every fold of this device."""
+  """Function that runs `_steps` for every fold of this device."""
 
-  def side_by_side(steps, states, images, columns, indices, counts):
+  def in_parallel(steps, states, images, columns, indices, counts):
     return jax.vmap(steps, in_axes=(0, None, None, 0, 0))(states, images, columns, indices, counts)
 
-  def one_by_one(steps, states, images, columns, indices, counts):
-    # A loop that changes its states in place; lax.map would keep a second copy of them.
+  def sequentially(steps, states, images, columns, indices, counts):
+    # A loop with in-place updates, as lax.map would keep a second copy of the states.
     def fold(row, carried):
       states, metrics = carried
       state, new = steps(_row(states, row), images, columns, indices[row], counts[row])
@@ -192,26 +196,28 @@ def _over_folds(mode: str) -> Callable:
     empty = jax.tree.map(lambda s: jnp.zeros((len(counts), *s.shape), s.dtype), shapes)
     return lax.fori_loop(0, len(counts), fold, (states, empty))
 
-  return {"vmap": side_by_side, "map": one_by_one}[mode]
+  return {"vmap": in_parallel, "map": sequentially}[mode]
 
 
-def _classify_folds(classify: Classify, mode: str, weights, constants, images, positions, wanted):
-  def judge(weights, constants, rows):
-    return classify(weights, constants, gather(images, rows))
+def _classify_folds(
+  classify: Classify, mode: str, weights, run_parameters, images, positions, wanted
+):
+  def classify_fold(weights, run_parameters, rows):
+    return classify(weights, run_parameters, gather(images, rows))
 
   if mode == "vmap":
-    return jax.vmap(judge)(weights, constants, positions)
+    return jax.vmap(classify_fold)(weights, run_parameters, positions)
 
-  def one(fold):
-    weights, constants, rows, is_wanted = fold
-    shape = jax.eval_shape(judge, weights, constants, rows)
-    nothing = jnp.zeros(shape.shape, shape.dtype)
-    return lax.cond(is_wanted, lambda: judge(weights, constants, rows), lambda: nothing)
+  def classify_if_wanted(fold):
+    weights, run_parameters, rows, is_wanted = fold
+    shape = jax.eval_shape(classify_fold, weights, run_parameters, rows)
+    zeros = jnp.zeros(shape.shape, shape.dtype)
+    return lax.cond(is_wanted, lambda: classify_fold(weights, run_parameters, rows), lambda: zeros)
 
-  return lax.map(one, (weights, constants, positions, wanted))
+  return lax.map(classify_if_wanted, (weights, run_parameters, positions, wanted))
 
 
-def _row(tree: Any, row: int | jax.Array) -> Any:
+def _row(tree: ArrayTree, row: int | jax.Array) -> ArrayTree:
   return jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, row, keepdims=False), tree)
 
 
@@ -239,7 +245,7 @@ def _take_row(mesh: Mesh) -> Callable[[Any, int], Any]:
   return jax.jit(_row, out_shardings=replicated(mesh))
 
 
-def _needed(compiled: Any) -> int:
+def _memory_bytes(compiled: Any) -> int:
   analysis = compiled.memory_analysis()
   if analysis is None:
     return 0

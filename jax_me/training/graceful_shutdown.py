@@ -1,16 +1,17 @@
-"""A polite end: the first SIGINT or SIGTERM lets the step in flight finish and be saved."""
+"""Graceful shutdown: on the first SIGINT or SIGTERM the current step finishes and is saved."""
 
 import signal
+import types
 from typing import Any
 
 
 class StopSignal:
-  """Context that notes the first signal; a second one interrupts at once.
+  """Context manager that records the first signal; a second one raises KeyboardInterrupt.
 
-  Clusters send SIGTERM before they take a machine away; ctrl-C is SIGINT.
+  Clusters send SIGTERM before they reclaim a machine; Ctrl-C sends SIGINT.
 
   Attributes:
-    received: number of the signal, None before.
+    received: number of the signal; None before it.
   """
 
   def __init__(self) -> None:
@@ -20,17 +21,17 @@ class StopSignal:
   def __enter__(self) -> "StopSignal":
     for number in (signal.SIGINT, signal.SIGTERM):
       try:
-        self._previous[number] = signal.signal(number, self._note)
-      except ValueError:  # Not the main thread: whoever runs us handles signals.
+        self._previous[number] = signal.signal(number, self._handle)
+      except ValueError:  # Outside the main thread, where Python does not allow handlers.
         break
     return self
 
-  def _note(self, number: int, _frame: Any) -> None:
+  def _handle(self, number: int, _frame: types.FrameType | None) -> None:
     if self.received is not None:
-      raise KeyboardInterrupt  # A second request does not wait.
+      raise KeyboardInterrupt  # The user does not want to wait.
     self.received = number
 
   def __exit__(self, *_: Any) -> None:
     for number, handler in self._previous.items():
-      # None: a handler that was not set from Python (jax.distributed's), out of our reach now.
+      # None: the handler was not set from Python (jax.distributed) and cannot be restored.
       signal.signal(number, signal.SIG_DFL if handler is None else handler)

@@ -1,16 +1,18 @@
-"""Losses over logits; averages count real examples only, never the padding."""
+"""Classification losses; averages ignore padding."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jax_me.models.layers import at_least_float32
+
 
 def as_distributions(labels: jax.Array, classes: int) -> jax.Array:
-  """[B] integer classes -> [B, C] one-hot; what is [B, C] already stays as it is.
+  """Integer classes [B] as one-hot [B, C]; distributions [B, C] are returned unchanged.
 
   Raises:
-    ValueError: labels of another shape.
+    ValueError: other shapes.
   """
   if labels.ndim == 1:
     return jax.nn.one_hot(labels, classes)
@@ -37,8 +39,8 @@ def softmax_cross_entropy(
     labels: [B] integer classes, or [B, C] target distributions (mixup, vote shares).
     label_smoothing: s in [0, 1).
     class_weights: [C] factor of each class's term, as torch's `weight`. Averages divide by the
-      number of examples, not by their weights as torch does for integer classes, so that parts
-      of a batch count alike: choose weights whose mean over the examples is 1.
+      number of examples, not by their weights as torch does for integer classes, so that all
+      microbatches count equally: choose weights whose mean over the examples is 1.
 
   Returns:
     [B] losses in nats.
@@ -46,24 +48,25 @@ def softmax_cross_entropy(
   Raises:
     ValueError: labels of another shape.
   """
-  logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+  logits = logits.astype(at_least_float32(logits.dtype))
   targets = as_distributions(labels, logits.shape[-1]).astype(logits.dtype)
   if label_smoothing:
     targets = optax.smooth_labels(targets, label_smoothing)
   if class_weights is not None:
-    targets = targets * class_weights.astype(logits.dtype)
+    targets = targets * class_weights.astype(logits.dtype)[None]
   return -jnp.sum(targets * jax.nn.log_softmax(logits), -1)
 
 
 def balanced_class_weights(labels: np.ndarray, classes: int) -> np.ndarray:
-  """Weights with which every class that occurs counts alike; their mean over the examples is 1.
+  """Weights inversely proportional to the class frequencies; their mean over the examples is 1.
 
   Args:
     labels: [N] integer classes of the training examples.
     classes: C.
 
   Returns:
-    float64 [C]: N / (classes that occur * examples of the class); 0 for a class without any.
+    float64 [C]: N / (number of classes with examples * examples of the class); 0 for a class
+    without examples.
   """
   counts = np.bincount(labels, minlength=classes)
   occurs = counts > 0
@@ -71,6 +74,6 @@ def balanced_class_weights(labels: np.ndarray, classes: int) -> np.ndarray:
 
 
 def masked_mean(values: jax.Array, mask: jax.Array) -> jax.Array:
-  """Mean of `values` [B] where `mask` [B] is True; 0 when nothing is."""
+  """Mean of `values` [B] where `mask` [B] is True; 0 if it is True nowhere."""
   weight = mask.astype(values.dtype)
   return jnp.sum(jnp.where(mask, values, 0)) / jnp.maximum(jnp.sum(weight), 1)

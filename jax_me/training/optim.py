@@ -1,18 +1,16 @@
-"""Optimisers through optax; the learning rate is applied by the step, which knows the schedule."""
-
-from collections.abc import Mapping
-from typing import Any
+"""Optax optimisers for a learning rate of 1; the training step multiplies by the schedule."""
 
 import jax
 import optax
 
+from jax_me.models.model_folder import ArrayTree
 from jax_me.training.param_groups import decays, learning_rate_scales, map_paths
 
 OPTIMIZERS = ("adamw", "adam", "sgd")
 
 
 def make_optimizer(
-  params: Mapping[str, Any],
+  params: ArrayTree,
   *,
   name: str = "adamw",
   phase: str = "finetune",
@@ -25,19 +23,22 @@ def make_optimizer(
   layer_decay: float = 1.0,
   layer_decay_type: str = "vit",
 ) -> optax.GradientTransformation:
-  """The direction of the update for a learning rate of 1, still to be scaled by -lr.
+  """An optimiser whose updates must be multiplied by -lr.
 
   AdamW decouples the decay (arXiv:1711.05101); Adam and SGD add it to the gradient, as torch does.
 
   Args:
-    params: nested params (shapes suffice); their paths decide the groups.
+    params: nested params or their shapes; the paths determine the parameter groups.
     name: "adamw", "adam" or "sgd".
-    phase: "pretrain" or "finetune": which parameters are exempt from decay (`param_groups`).
-    weight_decay: lambda; 0 switches it off.
-    b1, b2, eps: Adam's.
-    momentum: SGD's.
-    clip_norm: largest global gradient norm; 0 switches clipping off.
+    phase: "pretrain" or "finetune", selects the parameters without decay (`param_groups`).
+    weight_decay: lambda; 0 disables it.
+    b1, b2, eps: of Adam.
+    momentum: of SGD.
+    clip_norm: maximum global gradient norm; 0 disables clipping.
     layer_decay, layer_decay_type: see `learning_rate_scales`.
+
+  Returns:
+    the optimiser.
 
   Raises:
     ValueError: unknown optimiser name, or a layer decay out of range.

@@ -1,12 +1,16 @@
-"""Which parameters decay and how fast each layer learns: the grouping rules of the originals."""
+"""Parameter groups of weight decay and layer-wise learning-rate decay, as in the originals."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
-# Weight decay is applied to matrices only. Pre-training (timm's add_weight_decay) skips rank-1
-# arrays, which leaves the class and mask tokens and the GRN weights decayed, as they carry leading
-# axes of one in the originals; fine-tuning of ViT and ConvNeXt V2 names those as exempt too.
+import jax
+
+from jax_me.models.model_folder import ArrayTree
+
+# Pre-training (timm's add_weight_decay) excludes rank-1 arrays from weight decay. Class and mask
+# tokens and GRN weights have leading axes of one in the originals, so they decay; the fine-tuning
+# code of ViT and ConvNeXt V2 excludes them by name.
 NO_DECAY = {
   "pretrain": frozenset({"bias", "scale"}),
   "finetune": frozenset({"bias", "scale", "gamma", "beta", "cls_token", "pos_embed"}),
@@ -15,23 +19,34 @@ NO_DECAY = {
 LAYER_DECAY_TYPES = ("vit", "single", "group", "backbone")
 
 
-def parameter_paths(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def parameter_paths(params: ArrayTree, prefix: str = "") -> dict[str, jax.Array]:
   """Nested params -> {"blocks.0.attn.qkv.kernel": array}."""
-  paths: dict[str, Any] = {}
+  paths: dict[str, jax.Array] = {}
   for key, value in params.items():
     path = f"{prefix}{key}"
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
       paths.update(parameter_paths(value, f"{path}."))
     else:
       paths[path] = value
   return paths
 
 
-def map_paths(function, params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-  """`function(path, leaf)` over nested params, keeping the nesting."""
+def map_paths(
+  function: Callable[[str, Any], object], params: ArrayTree, prefix: str = ""
+) -> ArrayTree:
+  """Applies a function to every array of nested params.
+
+  Args:
+    function: (dotted path, array) -> new leaf.
+    params: nested params.
+    prefix: of the paths, ending with a dot.
+
+  Returns:
+    the new leaves, nested like `params`.
+  """
   return {
     key: map_paths(function, value, f"{prefix}{key}.")
-    if isinstance(value, Mapping)
+    if isinstance(value, dict)
     else function(f"{prefix}{key}", value)
     for key, value in params.items()
   }
@@ -41,7 +56,7 @@ def decays(path: str, phase: str) -> bool:
   """Whether weight decay applies to the parameter at `path`.
 
   Args:
-    path: dotted, as `parameter_paths` gives it.
+    path: dotted path, see `parameter_paths`.
     phase: "pretrain" or "finetune".
   """
   return path.rsplit(".", 1)[-1] not in NO_DECAY[phase]
@@ -56,7 +71,7 @@ def _vit_layer(path: str, blocks: int) -> int:
 
 
 def _convnext_single_layer(path: str, depths: list[int]) -> int:
-  """Each block is a layer; a downsampling belongs to the block after it; the stem is layer 1."""
+  """One layer per block; a downsampling belongs to the following block; the stem is layer 1."""
   match = re.match(r"(downsample_layers|stages)\.(\d+)\.(\d+)", path)
   if not match:
     return sum(depths) + 1
@@ -65,7 +80,7 @@ def _convnext_single_layer(path: str, depths: list[int]) -> int:
 
 
 def _convnext_group_layer(path: str) -> int:
-  """Twelve groups: stages 1 and 2 whole, three blocks of stage 3 each, stage 4 with its entry."""
+  """12 groups: stages 1 and 2, every three blocks of stage 3, stage 4 with its downsampling."""
   match = re.match(r"(downsample_layers|stages)\.(\d+)\.(\d+)", path)
   if not match:
     return 13
@@ -81,22 +96,22 @@ def _count(paths: Iterable[str], pattern: str) -> int:
 
 
 def learning_rate_scales(
-  params: Mapping[str, Any], layer_decay: float, layer_decay_type: str
+  params: ArrayTree, layer_decay: float, layer_decay_type: str
 ) -> dict[str, float]:
-  """Layer-wise learning-rate decay: a factor for every parameter.
+  """Layer-wise learning-rate decay: a factor for each parameter.
 
   Args:
     params: nested params of a classifier.
-    layer_decay: factor from one layer to the one before it, in (0, 1]; 1 switches it off.
-    layer_decay_type: "vit" (also T2T-ViT), or for ConvNeXt V2 "single" (a layer a block) or
-      "group" (12 groups), as in the original's --layer_decay_type; "backbone" gives all but the
-      head one factor, as T2T-ViT's transfer_learning.py does.
+    layer_decay: factor from one layer to the one before it, in (0, 1]; 1 disables it.
+    layer_decay_type: "vit" (also T2T-ViT), or for ConvNeXt V2 "single" (one layer per block) or
+      "group" (12 groups), as in the original's --layer_decay_type; "backbone" applies one factor to
+      all but the head, as T2T-ViT's transfer_learning.py does.
 
   Returns:
-    {path: factor}; the head has 1.
+    {path: factor}; 1 for the head.
 
   Raises:
-    ValueError: factor or type out of range.
+    ValueError: factor out of range, or unknown type.
   """
   if not 0.0 < layer_decay <= 1.0:
     raise ValueError(f"optimizer.layer_decay must be in (0, 1], got {layer_decay}")

@@ -1,13 +1,14 @@
-"""Several processes, one run: who they are, how they agree, and which of them writes."""
+"""Multi-process runs: start-up, agreement between processes, and the process that writes files."""
 
 import functools
-from typing import Any
+from collections.abc import Callable
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
+from jax_me.models.model_folder import ArrayTree
 from jax_me.training.sharding import replicated
 
 ADDRESS_HELP = (
@@ -17,20 +18,20 @@ ADDRESS_HELP = (
 
 
 class DistributedError(ValueError):
-  """Processes that cannot find each other, with the remedy."""
+  """Processes that cannot connect; the message has a remedy."""
 
 
 def connect(distributed: str, processes: int | None = None, process: int | None = None) -> None:
-  """Joins the processes of a run; must come before anything touches a device.
+  """Connects the processes of a run (`jax.distributed`); call it before using any device.
 
   Args:
-    distributed: "" for one process alone; "auto" where jax knows the cluster (Cloud TPU, GKE,
-      Slurm, Open MPI, mpi4py); else "host:port" of process 0, the same for all.
-    processes: their number, with an address.
-    process: which one this is, from 0, with an address.
+    distributed: "" for a single process; "auto" for clusters that JAX detects (Cloud TPU, GKE,
+      Slurm, Open MPI, mpi4py); else "host:port" of process 0.
+    processes: number of processes, required with an address.
+    process: index of this process from 0, required with an address.
 
   Raises:
-    DistributedError: incomplete or contradicting settings, or no answer within five minutes.
+    DistributedError: incomplete or contradictory settings, or no connection within 5 minutes.
   """
   if not distributed:
     if processes is not None or process is not None:
@@ -57,30 +58,33 @@ def connect(distributed: str, processes: int | None = None, process: int | None 
 
 
 def is_writer() -> bool:
-  """Whether this process writes logs, cards and reports; exactly one does."""
+  """Whether this is the one process that writes logs, metadata and reports."""
   return jax.process_index() == 0
 
 
-def agree(value: bool) -> bool:
-  """The writer's answer, in all processes: what lies in a shared folder may be seen late."""
+def broadcast_from_writer(value: bool) -> bool:
+  """The writing process's value, in all processes.
+
+  For tests of files: a shared folder may show a new file late to the other processes.
+  """
   if jax.process_count() == 1:
     return value
   return bool(multihost_utils.broadcast_one_to_all(np.asarray(value)))
 
 
 def wait_for_all(name: str) -> None:
-  """Returns when every process has come to the place called `name`."""
+  """Blocks until every process has called this with the same `name`."""
   if jax.process_count() > 1:
     multihost_utils.sync_global_devices(name)
 
 
-def fetch(values: Any, mesh: Mesh) -> Any:
-  """Device arrays as NumPy, whole, in every process; all processes must call it."""
+def fetch(values: ArrayTree, mesh: Mesh) -> ArrayTree:
+  """Sharded arrays as whole NumPy arrays in every process; all processes must call it."""
   if jax.process_count() > 1:
     values = _gather(mesh)(values)
   return jax.device_get(values)
 
 
 @functools.cache
-def _gather(mesh: Mesh) -> Any:
+def _gather(mesh: Mesh) -> Callable[[ArrayTree], ArrayTree]:
   return jax.jit(lambda values: values, out_shardings=replicated(mesh))

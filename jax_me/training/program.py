@@ -1,7 +1,9 @@
-"""From a recipe to its compiled step: model, loss, optimiser and shardings, without any data."""
+"""Jitted initialisation and training step of a recipe, without any data."""
 
-from typing import Any
+import dataclasses
+from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh
@@ -11,14 +13,21 @@ from jax_me.data.augment.augmentation import Augmentation, make_augmentation, ma
 from jax_me.data.augment.mixup import MixupSettings, make_mixup
 from jax_me.models import model_folder
 from jax_me.models.registry import create_model
-from jax_me.training.loop import Program
+from jax_me.training.checkpoint import JsonValue
 from jax_me.training.optim import make_optimizer
 from jax_me.training.schedule import make_schedule
-from jax_me.training.state import state_builder
-from jax_me.training.steps import classification_loss, make_train_step, masked_autoencoder_loss
+from jax_me.training.sharding import replicated, state_sharding
+from jax_me.training.state import RunParameters, State, state_builder
+from jax_me.training.steps import (
+  Batch,
+  Metrics,
+  classification_loss,
+  make_train_step,
+  masked_autoencoder_loss,
+)
 
-# Settings of `optimizer` that are the schedule's numbers, kept in the state's constants.
-IN_CONSTANTS = (
+# Keys of `config.optimizer` that set the learning rate; their values are in the run parameters.
+SCHEDULE_KEYS = (
   "learning_rate",
   "base_learning_rate",
   "min_learning_rate",
@@ -28,7 +37,61 @@ IN_CONSTANTS = (
 )
 
 
-def model_arguments(config: ConfigDict, classes: int) -> dict[str, Any]:
+@dataclasses.dataclass(frozen=True)
+class Program:
+  """Jitted functions of a run, shared by runs that differ only in data and run parameters (folds).
+
+  Attributes:
+    build: PRNG key -> state without run parameters (`state_builder`).
+    create: `build`, jitted to make sharded arrays.
+    step: (state, batch) -> (state, metrics), jitted, donating the state.
+    pure_step: `step` before jit, for programs that train several folds.
+    mesh: the devices.
+  """
+
+  build: Callable[[jax.Array], State]
+  create: Callable[[jax.Array], State]
+  step: Callable[[State, Batch], tuple[State, Metrics]]
+  pure_step: Callable[[State, Batch], tuple[State, Metrics]]
+  mesh: Mesh
+
+  @classmethod
+  def compile(
+    cls,
+    build: Callable[[jax.Array], State],
+    step: Callable[[State, Batch], tuple[State, Metrics]],
+    mesh: Mesh,
+  ) -> "Program":
+    """Jits both functions. The step keeps the state's shardings, so it compiles once.
+
+    Args:
+      build: PRNG key -> state without run parameters.
+      step: (state, batch) -> (state, metrics).
+      mesh: the devices.
+
+    Returns:
+      the program.
+    """
+    shardings = state_sharding(jax.eval_shape(build, jax.random.key(0)), mesh)
+    everywhere = replicated(mesh)
+    return cls(
+      build=build,
+      create=jax.jit(build, out_shardings=shardings),
+      step=jax.jit(
+        step,
+        donate_argnums=0,
+        out_shardings=({**shardings, "run_parameters": everywhere}, everywhere),
+      ),
+      pure_step=step,
+      mesh=mesh,
+    )
+
+  def put_run_parameters(self, run_parameters: RunParameters) -> dict[str, jax.Array]:
+    """The run parameters as arrays, replicated on every device."""
+    return jax.device_put(run_parameters.arrays(), replicated(self.mesh))
+
+
+def model_arguments(config: ConfigDict, classes: int) -> dict[str, JsonValue]:
   """Constructor keywords of the recipe's model, as JSON values."""
   arguments = {"image_size": config.model.image_size, **config.model.arguments.to_dict()}
   if config.task == "classify":
@@ -36,23 +99,25 @@ def model_arguments(config: ConfigDict, classes: int) -> dict[str, Any]:
   return arguments
 
 
-def make_program(config: ConfigDict, mesh: Mesh, classes: int) -> tuple[Program, Any]:
+def make_program(
+  config: ConfigDict, mesh: Mesh, classes: int
+) -> tuple[Program, nnx.GraphDef[nnx.Module]]:
   """The recipe's initialisation and training step, jitted for a mesh but not yet compiled.
 
   Args:
     config: the checked recipe.
-    mesh: devices of this machine, or of a topology that is only described.
-    classes: width of the logits; not used in pre-training.
+    mesh: devices of this machine, or of a topology description.
+    classes: number of logits; unused in pre-training.
 
   Returns:
     the program, and the model's graph definition (for evaluation).
 
   Raises:
-    ValueError: the model, the optimiser or the batch cannot be as the recipe says.
+    ValueError: the recipe's model, optimiser or batch size is impossible.
   """
   check_batch(config, mesh.size)
   check_class_weights(config, classes)
-  # How the step is computed, not what: these stay out of the model's card.
+  # These change how the step is computed, not its result, so they are not model metadata.
   computation = {
     "dtype": jnp.dtype(config.precision),
     "remat": config.remat,
@@ -65,20 +130,20 @@ def make_program(config: ConfigDict, mesh: Mesh, classes: int) -> tuple[Program,
 
   graphdef, params, _ = model_folder.split_model(nnx.eval_shape(lambda: make_model(nnx.Rngs(0))))
   pretraining = config.task == "mae"
-  chosen = config.optimizer.to_dict()
-  schedule = make_schedule(chosen.pop("schedule"), gamma=chosen.pop("gamma"))
-  for key in IN_CONSTANTS:
-    chosen.pop(key)
-  optimizer = make_optimizer(params, phase="pretrain" if pretraining else "finetune", **chosen)
-  changes = Augmentation(**config.augment.to_dict())
-  augment = make_augmentation(changes, size=config.model.image_size)
+  settings = config.optimizer.to_dict()
+  schedule = make_schedule(settings.pop("schedule"), gamma=settings.pop("gamma"))
+  for key in SCHEDULE_KEYS:
+    settings.pop(key)
+  optimizer = make_optimizer(params, phase="pretrain" if pretraining else "finetune", **settings)
+  augmentation = Augmentation(**config.augment.to_dict())
+  augment = make_augmentation(augmentation, size=config.model.image_size)
   loss = (
     masked_autoencoder_loss(graphdef, augment, mask_ratio=config.mae.mask_ratio)
     if pretraining
     else classification_loss(
       graphdef,
       augment,
-      erase=make_erasing(changes),
+      erase=make_erasing(augmentation),
       mix=make_mixup(MixupSettings(**config.mixing.to_dict())),
       label_smoothing=config.label_smoothing,
     )
@@ -95,10 +160,10 @@ def make_program(config: ConfigDict, mesh: Mesh, classes: int) -> tuple[Program,
 
 
 def check_class_weights(config: ConfigDict, classes: int) -> None:
-  """Refuses a list of weights that does not fit the dataset's classes.
+  """Checks that there is one class weight for each class.
 
   Raises:
-    ValueError: names both numbers.
+    ValueError: the numbers differ.
   """
   weights = config.class_weights
   if weights and weights != "balanced" and len(weights) != classes:
@@ -106,15 +171,15 @@ def check_class_weights(config: ConfigDict, classes: int) -> None:
 
 
 def check_batch(config: ConfigDict, devices: int) -> None:
-  """Refuses a batch that the devices cannot share.
+  """Checks that the batch can be split over devices and accumulation steps.
 
   Raises:
-    ValueError: names the nearest batch size that works.
+    ValueError: it cannot; the message has the nearest batch size that can.
   """
   part = devices * config.accum_steps
   if config.batch_size % part:
-    fits = max(1, round(config.batch_size / part)) * part
+    nearest = max(1, round(config.batch_size / part)) * part
     raise ValueError(
       f"batch_size={config.batch_size} cannot be divided over {devices} devices and "
-      f"accum_steps={config.accum_steps}; the nearest that can is {fits}"
+      f"accum_steps={config.accum_steps}; the nearest that can is {nearest}"
     )

@@ -12,12 +12,12 @@ from jax_me.bundled import bundled_folder, import_bundled
 from jax_me.training.settings import SettingsError
 
 FLAG = "--config"
-# Modules of `configs` that recipes are made from.
+# Modules of `configs` that are shared by recipes.
 _PARTS = ("__init__", "common", "families", "leave_one_out")
 
 
 def recipe_names() -> list[str]:
-  """Names of the recipes that come with jax_me."""
+  """Names of the recipes shipped with jax_me."""
   names = {path.stem for path in bundled_folder("configs").glob("*.py")}
   return sorted(names.difference(_PARTS))
 
@@ -26,10 +26,10 @@ def find_recipe(name: str) -> pathlib.Path:
   """The file of a recipe.
 
   Args:
-    name: path of a file, or the bare name of a recipe that comes with jax_me ("quickstart").
+    name: path of a file, or the name of a recipe shipped with jax_me ("quickstart").
 
   Raises:
-    SettingsError: no such file; the message has the nearest.
+    SettingsError: no such recipe; the message has the nearest name.
   """
   file = pathlib.Path(name)
   if file.is_file():
@@ -48,14 +48,15 @@ def load_recipe(recipe: str) -> ConfigDict:
   """Runs the recipe's `get_config`.
 
   Args:
-    recipe: "configs/name.py", "name" of a recipe that comes with jax_me, either with ":argument".
+    recipe: "configs/name.py", or "name" of a recipe shipped with jax_me; both may end with
+      ":argument".
 
   Raises:
     SettingsError: no such file, or it is no recipe.
   """
   path, _, argument = recipe.partition(":")
   file = find_recipe(path)
-  import_bundled("configs.common")  # Recipes import it, from whatever folder they are run.
+  import_bundled("configs.common")  # Recipes import it, whatever the current folder is.
   get_config = runpy.run_path(str(file)).get("get_config")
   if get_config is None:
     raise SettingsError(f"{path} is no recipe: it defines no get_config()")
@@ -68,13 +69,13 @@ def recipe_argument(arguments: Sequence[str]) -> str:
   """The value of --config.
 
   Raises:
-    SettingsError: there is none.
+    SettingsError: it is missing.
   """
   return _recipe_position(arguments)[1]
 
 
 def with_recipe_file(arguments: Sequence[str]) -> list[str]:
-  """The same command line with the recipe's path in place of its name.
+  """The command line with the name of the recipe replaced by its path.
 
   Raises:
     SettingsError: no --config, or no such recipe.

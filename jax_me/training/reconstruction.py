@@ -1,4 +1,4 @@
-"""Pictures of what a masked autoencoder sees, paints and should have painted."""
+"""Reconstructions of a masked autoencoder as images: original, masked, reconstructed."""
 
 import pathlib
 from collections.abc import Callable, Mapping
@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 from jax.sharding import Mesh
 
 from jax_me.faces.image_files import encode_image
@@ -16,27 +17,37 @@ from jax_me.models.patches import patchify, unpatchify
 from jax_me.training.processes import fetch
 from jax_me.training.steps import normalise
 
-# (weights, constants, images uint8 [N, S, S, 3], key) -> dict of uint8 [N, S, S, 3]
+# (weights, run parameters, images uint8 [N, S, S, 3], key) -> dict of uint8 [N, S, S, 3]
 Reconstructor = Callable[..., dict[str, np.ndarray]]
 
-RECONSTRUCTIONS_FOLDER = "reconstructions"  # In a workdir: a sheet for every evaluation.
+RECONSTRUCTIONS_FOLDER = "reconstructions"  # In a workdir: one sheet per evaluation.
 
 GREY = 0.5  # Removed patches, in [0, 1].
 
 
-def make_reconstructor(graphdef: Any, mesh: Mesh, *, mask_ratio: float) -> Reconstructor:
-  """Jitted pictures: `original`, `masked` (removed patches grey) and `reconstructed`.
+def make_reconstructor(
+  graphdef: nnx.GraphDef[nnx.Module], mesh: Mesh, *, mask_ratio: float
+) -> Reconstructor:
+  """Jitted function for the images `original`, `masked` (removed patches grey), `reconstructed`.
 
-  In `reconstructed` the visible patches are the original ones. A model that predicts patches
-  normalised by their own mean and variance (`norm_pix_loss`) does not know these two; its patches
-  are scaled back with those of the original, as its authors' demonstration does.
+  In `reconstructed` the visible patches are the original ones. A model with `norm_pix_loss`
+  predicts patches normalised by their mean and variance; they are scaled back with the values of
+  the original patch, as in the demonstration of MAE's authors.
+
+  Args:
+    graphdef: of the model.
+    mesh: the devices.
+    mask_ratio: fraction of patches to remove, in (0, 1).
+
+  Returns:
+    (weights, run parameters, images uint8 [N, S, S, 3], key) -> {name: uint8 [N, S, S, 3]}.
   """
 
   @jax.jit
-  def reconstruct(weights, constants, images, key):
-    model = merge_model(graphdef, weights["params"], weights["model_state"])
+  def reconstruct(weights, run_parameters, images, key):
+    model: Any = merge_model(graphdef, weights["params"], weights["model_state"])
     size = model.patch_size
-    inputs = normalise(images.astype(jnp.float32) / 255.0, constants)
+    inputs = normalise(images.astype(jnp.float32) / 255.0, run_parameters)
     output = model(inputs, mask_ratio, key=key)
     patches = patchify(inputs, size)
     pred = output.pred.astype(jnp.float32)
@@ -45,32 +56,32 @@ def make_reconstructor(graphdef: Any, mesh: Mesh, *, mask_ratio: float) -> Recon
       deviation = jnp.sqrt(jnp.var(patches, -1, keepdims=True, ddof=1) + 1e-6)
       pred = pred * deviation + mean
     removed = output.mask[..., None].astype(bool)
-    painted = unpatchify(jnp.where(removed, pred, patches), size)
-    painted = painted * constants["std"] + constants["mean"]
+    decoded = unpatchify(jnp.where(removed, pred, patches), size)
+    decoded = decoded * run_parameters["std"] + run_parameters["mean"]
     original = images.astype(jnp.float32) / 255.0
     masked = unpatchify(jnp.where(removed, GREY, patchify(original, size)), size)
-    pictures = {"original": original, "masked": masked, "reconstructed": painted}
+    results = {"original": original, "masked": masked, "reconstructed": decoded}
     return {
-      name: (jnp.clip(picture, 0.0, 1.0) * 255.0 + 0.5).astype(jnp.uint8)
-      for name, picture in pictures.items()
+      name: (jnp.clip(image, 0.0, 1.0) * 255.0 + 0.5).astype(jnp.uint8)
+      for name, image in results.items()
     }
 
   def run(
     weights: Mapping[str, Any],
-    constants: Mapping[str, jax.Array],
+    run_parameters: Mapping[str, jax.Array],
     images: np.ndarray,
     key: jax.Array,
   ) -> dict[str, np.ndarray]:
-    return fetch(reconstruct(weights, constants, images, key), mesh)
+    return fetch(reconstruct(weights, run_parameters, images, key), mesh)
 
   return run
 
 
 def save_sheet(path: pathlib.Path, sheets: Mapping[str, np.ndarray]) -> None:
-  """Writes a PNG with a column a face: masked, reconstructed and original below one another.
+  """Writes a PNG with one column per face; rows: masked, reconstructed, original.
 
   Args:
-    path: file to write, its folder made where missing.
+    path: file to write; its folder is created if missing.
     sheets: `masked`, `reconstructed`, `original`: uint8 [N, S, S, 3] RGB each.
   """
   rows = [np.concatenate(list(sheets[name]), 1) for name in ("masked", "reconstructed", "original")]

@@ -1,4 +1,4 @@
-"""Learning rate as a function of the step; written so that its settings may be traced arrays."""
+"""Learning-rate schedules, as functions of the step whose settings may be traced arrays."""
 
 from collections.abc import Callable, Mapping
 
@@ -8,16 +8,16 @@ from jax.typing import ArrayLike
 
 from jax_me.training.settings import SCHEDULES
 
-# (finished steps, constants of the state) -> learning rate
+# (finished steps, run parameters of the state) -> learning rate
 Schedule = Callable[[ArrayLike, Mapping[str, jax.Array]], jax.Array]
 
 
 def make_schedule(name: str, *, gamma: float = 0.1) -> Schedule:
-  """A schedule that reads its numbers from the state's constants, so that folds share one step.
+  """A schedule that reads its numbers from the run parameters, so that folds share a compiled step.
 
   Args:
-    name: "cosine" (`warmup_cosine`), "step" (`warmup_steps_down`) or "constant" after the warm-up.
-    gamma: of "step": the factor at each milestone.
+    name: "cosine" (`warmup_cosine`), "step" (`warmup_multistep`) or "constant" after the warm-up.
+    gamma: factor at each milestone of "step".
 
   Raises:
     ValueError: unknown name.
@@ -25,18 +25,18 @@ def make_schedule(name: str, *, gamma: float = 0.1) -> Schedule:
   if name not in SCHEDULES:
     raise ValueError(f"optimizer.schedule must be one of {', '.join(SCHEDULES)}, got {name!r}")
 
-  def rate(step: ArrayLike, constants: Mapping[str, jax.Array]) -> jax.Array:
-    peak, warmup_steps = constants["peak"], constants["warmup_steps"]
+  def rate(step: ArrayLike, run_parameters: Mapping[str, jax.Array]) -> jax.Array:
+    peak, warmup_steps = run_parameters["peak"], run_parameters["warmup_steps"]
     if name == "cosine":
       return warmup_cosine(
         step,
         peak=peak,
-        minimum=constants["minimum"],
+        minimum=run_parameters["minimum"],
         warmup_steps=warmup_steps,
-        total_steps=constants["total_steps"],
+        total_steps=run_parameters["total_steps"],
       )
-    milestones = constants["milestones"] if name == "step" else ()
-    return warmup_steps_down(
+    milestones = run_parameters["milestones"] if name == "step" else ()
+    return warmup_multistep(
       step, peak=peak, warmup_steps=warmup_steps, milestones=milestones, gamma=gamma
     )
 
@@ -53,14 +53,17 @@ def warmup_cosine(
 ) -> jax.Array:
   """Linear warm-up from 0, then half a cosine down to `minimum` (MAE, arXiv:2111.06377, app. A).
 
-  With step / steps_per_epoch for the epoch this is the per-step schedule of MAE and ConvNeXt V2.
+  With epoch = step / steps_per_epoch this is the per-step schedule of MAE and ConvNeXt V2.
 
   Args:
-    step: finished optimiser steps, 0 for the first update; fractions are allowed.
+    step: finished optimiser steps, 0 for the first update; may be fractional.
     peak: learning rate at the end of the warm-up.
-    minimum: learning rate at `total_steps` and after.
-    warmup_steps: steps of linear growth; 0 starts at the peak.
-    total_steps: length of the whole run, warm-up included.
+    minimum: learning rate from `total_steps` on.
+    warmup_steps: steps of the linear warm-up; 0 starts at the peak.
+    total_steps: length of the whole run, including the warm-up.
+
+  Returns:
+    the learning rate.
   """
   step, peak, minimum = jnp.asarray(step), jnp.asarray(peak), jnp.asarray(minimum)
   warmup_steps, total_steps = jnp.asarray(warmup_steps), jnp.asarray(total_steps)
@@ -70,7 +73,7 @@ def warmup_cosine(
   return jnp.where(step < warmup_steps, warm, cosine)
 
 
-def warmup_steps_down(
+def warmup_multistep(
   step: ArrayLike,
   *,
   peak: ArrayLike,
@@ -78,16 +81,19 @@ def warmup_steps_down(
   milestones: ArrayLike | tuple[()],
   gamma: float,
 ) -> jax.Array:
-  """Linear warm-up from 0, then the peak times `gamma` for every milestone that was reached.
+  """Linear warm-up from 0, then the peak times `gamma` for each milestone reached.
 
-  Without warm-up this is torch's MultiStepLR, with the milestones given in steps.
+  Without warm-up this is torch's MultiStepLR with milestones in steps.
 
   Args:
     step: finished optimiser steps, 0 for the first update.
     peak: learning rate before the first milestone.
-    warmup_steps: steps of linear growth; 0 starts at the peak.
-    milestones: [M] steps from which on the rate is lower; none for a constant rate.
+    warmup_steps: steps of the linear warm-up; 0 starts at the peak.
+    milestones: [M] steps at which the rate decreases; empty for a constant rate.
     gamma: factor at each milestone.
+
+  Returns:
+    the learning rate.
   """
   step, peak = jnp.asarray(step), jnp.asarray(peak)
   warmup_steps = jnp.asarray(warmup_steps)
@@ -97,9 +103,15 @@ def warmup_steps_down(
 
 
 def peak_learning_rate(learning_rate: float, base_learning_rate: float, batch_size: int) -> float:
-  """`learning_rate` when it is set (> 0), else blr * effective batch / 256.
+  """Peak learning rate by the linear scaling rule (arXiv:1706.02677), as MAE and ConvNeXt V2 do.
 
-  The linear scaling rule of MAE and ConvNeXt V2 (arXiv:1706.02677).
+  Args:
+    learning_rate: absolute; used if > 0.
+    base_learning_rate: for 256 images.
+    batch_size: effective, over all devices and accumulation steps.
+
+  Returns:
+    `learning_rate`, else base_learning_rate * batch_size / 256.
 
   Raises:
     ValueError: neither rate is positive, or both are.

@@ -1,4 +1,4 @@
-"""Reading the settings of a run: command-line overrides and checks, with errors that help."""
+"""Settings of a run: command-line overrides and validation."""
 
 import ast
 import difflib
@@ -14,54 +14,57 @@ SELECTS = ("final", "train")
 SPLITS = ("kfold", "step", "loso", "lodo", "holdout", "official", "none")
 PARALLEL = ("auto", "vmap", "map", "off")
 
-# Sections whose keys depend on the model or dataset: the command line may add to them.
+# Sections whose keys depend on the model or dataset; the command line may add keys to them.
 OPEN_SECTIONS = ("model.arguments", "data.options")
 
 
 class SettingsError(ValueError):
-  """A setting that does not exist or cannot be."""
+  """An unknown setting or an invalid value."""
 
 
-def dotted_keys(config: Mapping[str, Any], prefix: str = "") -> list[str]:
-  """["seed", "model.name", ...]"""
+def dotted_keys(config: Mapping[str, object] | ConfigDict, prefix: str = "") -> list[str]:
+  """Keys of nested settings: ["seed", "model.name", ...]."""
   keys = []
   for key, value in config.items():
     if isinstance(value, Mapping | ConfigDict):
-      keys += dotted_keys(value, f"{prefix}{key}.")  # type: ignore[arg-type]
+      keys += dotted_keys(value, f"{prefix}{key}.")
     else:
       keys.append(f"{prefix}{key}")
   return keys
 
 
-def _value(text: str) -> Any:
+def _parse_value(text: str) -> Any:
   try:
     return ast.literal_eval(text)
   except (ValueError, SyntaxError):
     return text
 
 
-def take_open_overrides(arguments: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
+def take_open_overrides(
+  arguments: Sequence[str],
+) -> tuple[list[str], dict[str, object]]:
   """Separates `--config.model.arguments.x=v` and `--config.data.options.x=v` from the rest.
 
   Returns:
-    the other arguments, and {dotted key: value}; values are Python literals, else text.
+    the other arguments, and {dotted key: value}; a value is a Python literal, else text.
   """
-  rest, found = [], {}
+  rest: list[str] = []
+  found: dict[str, object] = {}
   for argument in arguments:
     name, equals, text = argument.partition("=")
     key = name.removeprefix("--config.")
     if equals and key != name and key.startswith(tuple(f"{s}." for s in OPEN_SECTIONS)):
-      found[key] = _value(text)
+      found[key] = _parse_value(text)
     else:
       rest.append(argument)
   return rest, found
 
 
 def check_names(arguments: Sequence[str], config: ConfigDict) -> None:
-  """Every `--config.<key>` must name a setting.
+  """Checks that every `--config.<key>` is a setting.
 
   Raises:
-    SettingsError: names the nearest settings.
+    SettingsError: it is not; the message has the nearest settings.
   """
   known = dotted_keys(config)
   for argument in arguments:
@@ -69,7 +72,7 @@ def check_names(arguments: Sequence[str], config: ConfigDict) -> None:
     key = name.removeprefix("--config.")
     if key == name or key in known:
       continue
-    # A key given without its section should be found too: learning_rate -> optimizer....
+    # Also finds a key without its section: learning_rate -> optimizer.learning_rate.
     by_leaf = {k.rsplit(".", 1)[-1]: k for k in known}
     near = difflib.get_close_matches(key, known, n=2, cutoff=0.6)
     near += [by_leaf[k] for k in difflib.get_close_matches(key.rsplit(".", 1)[-1], by_leaf, n=2)]
@@ -77,8 +80,8 @@ def check_names(arguments: Sequence[str], config: ConfigDict) -> None:
     raise SettingsError(f"there is no setting {key!r}; {hint}")
 
 
-def apply(config: ConfigDict, overrides: Mapping[str, Any]) -> None:
-  """Sets dotted keys, also new ones (for the open sections)."""
+def apply(config: ConfigDict, overrides: Mapping[str, object]) -> None:
+  """Sets dotted keys, including new ones (of open sections)."""
   for key, value in overrides.items():
     section, _, leaf = key.rpartition(".")
     node = config
@@ -89,14 +92,14 @@ def apply(config: ConfigDict, overrides: Mapping[str, Any]) -> None:
 
 
 def override(config: ConfigDict, arguments: Sequence[str]) -> None:
-  """Sets what a command line says, as `run.py` understands it.
+  """Applies command-line overrides as `run.py` does.
 
   Args:
     config: a recipe, changed in place.
     arguments: `--config.<key>=<value>` or `--config.<key> <value>`, nothing else.
 
   Raises:
-    SettingsError: an argument that is no setting, or a value of the wrong type.
+    SettingsError: an unknown setting, or a value of the wrong type.
   """
   joined: list[str] = []
   for argument in arguments:
@@ -111,7 +114,7 @@ def override(config: ConfigDict, arguments: Sequence[str]) -> None:
   for argument in rest:
     name, equals, text = argument.partition("=")
     key = name.removeprefix("--config.")
-    value = {"true": True, "false": False}.get(text.lower(), _value(text)) if equals else True
+    value = {"true": True, "false": False}.get(text.lower(), _parse_value(text)) if equals else True
     try:
       config.update_from_flattened_dict({key: value})
     except (TypeError, ValueError) as error:
@@ -120,79 +123,83 @@ def override(config: ConfigDict, arguments: Sequence[str]) -> None:
 
 
 def check(config: ConfigDict) -> None:
-  """Refuses values that cannot be, all at once.
+  """Validates all settings.
 
   Raises:
-    SettingsError: one line a problem.
+    SettingsError: invalid values; the message has all of them.
   """
   problems = []
 
-  def need(condition: bool, message: str) -> None:
+  def require(condition: bool, message: str) -> None:
     if not condition:
       problems.append(message)
 
-  need(config.task in TASKS, f"task must be one of {TASKS}, got {config.task!r}")
-  need(
+  require(config.task in TASKS, f"task must be one of {TASKS}, got {config.task!r}")
+  require(
     config.precision in PRECISIONS,
     f"precision must be one of {PRECISIONS}, got {config.precision!r}",
   )
-  need(
+  require(
     config.data.split in SPLITS, f"data.split must be one of {SPLITS}, got {config.data.split!r}"
   )
-  need(config.batch_size > 0, f"batch_size must be positive, got {config.batch_size}")
-  need(config.accum_steps > 0, f"accum_steps must be positive, got {config.accum_steps}")
+  require(config.batch_size > 0, f"batch_size must be positive, got {config.batch_size}")
+  require(config.accum_steps > 0, f"accum_steps must be positive, got {config.accum_steps}")
   if config.batch_size > 0 and config.accum_steps > 0:
-    need(
+    require(
       config.batch_size % config.accum_steps == 0,
       f"accum_steps={config.accum_steps} must divide batch_size={config.batch_size}",
     )
-  need(
+  require(
     config.steps > 0 or config.epochs > 0,
     f"epochs or steps must be positive, got epochs={config.epochs} steps={config.steps}",
   )
-  need(
+  require(
     0 <= config.label_smoothing < 1, f"label_smoothing is in [0, 1), got {config.label_smoothing}"
   )
-  need(0 <= config.ema_decay < 1, f"ema_decay is in [0, 1), got {config.ema_decay}")
-  need(0 < config.mae.mask_ratio < 1, f"mae.mask_ratio is in (0, 1), got {config.mae.mask_ratio}")
-  need(config.checkpoint_steps > 0, f"checkpoint_steps is positive, got {config.checkpoint_steps}")
-  need(config.log_steps > 0, f"log_steps must be positive, got {config.log_steps}")
-  need(config.keep_checkpoints > 0, "keep_checkpoints must be at least 1")
-  need(
+  require(0 <= config.ema_decay < 1, f"ema_decay is in [0, 1), got {config.ema_decay}")
+  require(
+    0 < config.mae.mask_ratio < 1, f"mae.mask_ratio is in (0, 1), got {config.mae.mask_ratio}"
+  )
+  require(
+    config.checkpoint_steps > 0, f"checkpoint_steps is positive, got {config.checkpoint_steps}"
+  )
+  require(config.log_steps > 0, f"log_steps must be positive, got {config.log_steps}")
+  require(config.keep_checkpoints > 0, "keep_checkpoints must be at least 1")
+  require(
     config.optimizer.schedule in SCHEDULES,
     f"optimizer.schedule must be one of {SCHEDULES}, got {config.optimizer.schedule!r}",
   )
-  need(
+  require(
     (config.optimizer.schedule == "step") == bool(config.optimizer.milestones),
     'optimizer.milestones belong to optimizer.schedule="step", which needs at least one',
   )
-  need(
+  require(
     len(config.data.mean) in (0, 3) and len(config.data.std) == len(config.data.mean),
     "data.mean and data.std must both be empty or have three values",
   )
   problems += _selection_problems(config)
-  problems += _change_problems(config)
-  need(
+  problems += _augmentation_problems(config)
+  require(
     config.folds.parallel in PARALLEL,
     f"folds.parallel must be one of {PARALLEL}, got {config.folds.parallel!r}",
   )
-  need(config.folds.chunk >= 0, f"folds.chunk must be 0 or more, got {config.folds.chunk}")
+  require(config.folds.chunk >= 0, f"folds.chunk must be 0 or more, got {config.folds.chunk}")
   if config.data.split in ("kfold", "step"):
-    need(config.data.folds >= 2, f"data.folds must be at least 2, got {config.data.folds}")
+    require(config.data.folds >= 2, f"data.folds must be at least 2, got {config.data.folds}")
   if problems:
     raise SettingsError("; ".join(problems))
 
 
 def _selection_problems(config: ConfigDict) -> list[str]:
-  """What is wrong with the choice of the weights that are tested."""
+  """Problems of the settings `select` and `select_holdout`."""
   select, problems = config.select, []
   if select not in SELECTS:
     problem = f"select must be one of {SELECTS}, got {select!r}"
     if any(word in str(select).casefold() for word in ("test", "best", "max", "oracle")):
       problem += (
         ". Weights are never chosen by their score on the test subjects: the best of many test "
-        "scores is no score on unseen people. Published code that keeps each subject's best epoch "
-        "reports results that are too high for this reason (arXiv:2211.11425). "
+        "scores is not a score on unseen people. Published code that keeps each subject's best "
+        "epoch reports results that are too high for this reason (arXiv:2211.11425). "
         '"train" selects on training subjects instead'
       )
     problems.append(problem)
@@ -206,14 +213,14 @@ def _selection_problems(config: ConfigDict) -> list[str]:
   return problems
 
 
-def _change_problems(config: ConfigDict) -> list[str]:
-  """What is wrong with augmentation, mixing and class weights."""
-  # Imported here: they load JAX, for which `run.py --help` need not wait.
+def _augmentation_problems(config: ConfigDict) -> list[str]:
+  """Problems of the settings of augmentation, mixing and class weights."""
+  # Imported here, because they import JAX, which would slow down `run.py --help`.
   from jax_me.data.augment.augmentation import Augmentation
   from jax_me.data.augment.mixup import MixupSettings
 
   problems = []
-  supervised = []
+  supervised = []  # Settings that need labels or images without holes.
   try:
     erasing = Augmentation(**config.augment).has_erasing
     supervised += ["augment.erase_prob and augment.cutout"] * erasing
@@ -227,7 +234,8 @@ def _change_problems(config: ConfigDict) -> list[str]:
   if weights != "balanced":
     if not isinstance(weights, tuple | list) or not all(_is_weight(w) for w in weights):
       problems.append(
-        f'class_weights must be empty, "balanced" or one number a class, 0 or more; got {weights!r}'
+        'class_weights must be empty, "balanced" or one number per class, 0 or more; got '
+        f"{weights!r}"
       )
     elif weights and not any(weights):
       problems.append("class_weights must not all be 0")
@@ -237,5 +245,5 @@ def _change_problems(config: ConfigDict) -> list[str]:
   return problems
 
 
-def _is_weight(value: Any) -> bool:
+def _is_weight(value: object) -> bool:
   return isinstance(value, int | float) and 0 <= value < float("inf")

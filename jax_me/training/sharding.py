@@ -1,4 +1,4 @@
-"""One mesh for all devices: axes `data` and `fsdp`. The models know nothing of it."""
+"""Device mesh with the axes `data` and `fsdp`, and the shardings of state and batches."""
 
 from typing import Any
 
@@ -7,7 +7,11 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-# Smaller arrays are replicated: splitting them saves no memory worth a collective.
+from jax_me.models.model_folder import ArrayTree
+
+ShardingTree = dict[str, Any]  # Nested dict of shardings.
+
+# Smaller arrays are replicated, as the memory saved would not justify the communication.
 FSDP_MIN_SIZE = 2**14
 
 
@@ -15,7 +19,8 @@ def make_mesh(fsdp: int = 1, devices: list[jax.Device] | None = None) -> Mesh:
   """Mesh [data, fsdp] over all devices of all processes.
 
   Args:
-    fsdp: devices over which parameters are split; must divide the number of devices.
+    fsdp: number of devices over which parameters are split; divides the number of devices.
+    devices: all devices by default.
 
   Raises:
     ValueError: fsdp does not divide the device count.
@@ -33,16 +38,17 @@ def make_mesh(fsdp: int = 1, devices: list[jax.Device] | None = None) -> Mesh:
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-  """The leading axis over every device."""
+  """Splits the leading axis over all devices."""
   return NamedSharding(mesh, P(("data", "fsdp")))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
+  """The whole array on every device."""
   return NamedSharding(mesh, P())
 
 
 def parameter_sharding(shape: tuple[int, ...], mesh: Mesh) -> NamedSharding:
-  """Splits the largest dimension that `fsdp` divides; small arrays stay whole on every device."""
+  """Splits the largest dimension that `fsdp` divides; small arrays are replicated."""
   fsdp = mesh.shape["fsdp"]
   if fsdp == 1 or int(np.prod(shape)) < FSDP_MIN_SIZE:
     return replicated(mesh)
@@ -55,13 +61,13 @@ def parameter_sharding(shape: tuple[int, ...], mesh: Mesh) -> NamedSharding:
   )
 
 
-def state_sharding(state: Any, mesh: Mesh) -> Any:
+def state_sharding(state: ArrayTree, mesh: Mesh) -> ShardingTree:
   """The sharding of every array of a (possibly abstract) state."""
   return jax.tree.map(lambda leaf: parameter_sharding(leaf.shape, mesh), state)
 
 
 def shard_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-  """Puts this process's rows of a batch on its devices, as part of one global array.
+  """Puts this process's rows of a batch on its devices, as a part of the global arrays.
 
   Raises:
     ValueError: the rows cannot be split evenly over the local devices.

@@ -1,4 +1,4 @@
-"""The training state: a plain nested dict, created already sharded."""
+"""Training state (a nested dict of arrays) and the per-run inputs of the compiled step."""
 
 import dataclasses
 from collections.abc import Callable
@@ -17,16 +17,18 @@ State = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
-class Constants:
-  """What differs between runs (or folds) of one compiled step; kept in the state, not compiled in.
+class RunParameters:
+  """Values that differ between the runs (or folds) of one compiled step.
+
+  They are arrays in the state, so runs with other values share the compilation.
 
   Attributes:
-    seed: of augmentation, masking and dropout; each step folds its number in.
+    seed: of augmentation, masking and dropout; each step folds in its number.
     mean, std: per RGB channel of images in [0, 1], from the training examples.
     peak, minimum: learning rates.
     warmup_steps, total_steps: lengths in optimiser steps; the cosine ends at `total_steps`.
     milestones: steps at which the schedule "step" lowers the rate.
-    class_weights: factor of each class in the loss; empty = 1.
+    class_weights: factor of each class in the loss; empty means 1.
   """
 
   seed: int
@@ -40,6 +42,7 @@ class Constants:
   class_weights: tuple[float, ...] = ()
 
   def arrays(self) -> dict[str, jax.Array]:
+    """One array per attribute, without `class_weights` when it is empty."""
     arrays = {
       field.name: jnp.asarray(getattr(self, field.name), float)
       for field in dataclasses.fields(self)
@@ -51,12 +54,12 @@ class Constants:
 
 
 def initial_key(seed: int) -> jax.Array:
-  """Key of the parameters' initial values."""
+  """PRNG key of the initial parameters."""
   return jax.random.split(jax.random.key(seed))[0]
 
 
 def training_key(seed: int | jax.Array) -> jax.Array:
-  """Key from which each step folds its own; independent of `initial_key`."""
+  """PRNG key into which each step folds its number; independent of `initial_key`."""
   return jax.random.split(jax.random.key(seed))[1]
 
 
@@ -66,7 +69,16 @@ def state_builder(
   *,
   ema: bool,
 ) -> Callable[[jax.Array], State]:
-  """A pure function PRNG key -> state (without constants), to be traced or jitted."""
+  """A pure function PRNG key -> state (without `run_parameters`), to be traced or jitted.
+
+  Args:
+    make_model: builds the model from its random streams.
+    optimizer: its state becomes part of the training state.
+    ema: adds an exponential moving average of the parameters.
+
+  Returns:
+    the function.
+  """
 
   def build(key):
     _, params, model_state = split_model(make_model(nnx.Rngs(key)))
@@ -77,7 +89,7 @@ def state_builder(
       "opt_state": optimizer.init(params),
     }
     if ema:
-      # A copy: donation of the state must not find one buffer twice.
+      # A copy, because a donated buffer must not occur twice in the state.
       state["ema"] = jax.tree.map(jnp.copy, params)
     return state
 
@@ -85,7 +97,7 @@ def state_builder(
 
 
 def abstract_state(build: Callable[[jax.Array], State], mesh: Mesh) -> State:
-  """Shapes, types and shardings of what `build` makes; allocates nothing."""
+  """Shapes, dtypes and shardings of the state that `build` makes; allocates nothing."""
   shapes = jax.eval_shape(build, jax.random.key(0))
   return jax.tree.map(
     lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),

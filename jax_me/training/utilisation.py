@@ -1,20 +1,20 @@
-"""Model FLOP utilisation: how much of the devices' peak the arithmetic of the training step is.
+"""Model FLOPs utilisation (MFU) of the training step, as in PaLM (arXiv:2204.02311, app. B).
 
-As in PaLM (arXiv:2204.02311, app. B): the FLOPs of the products and convolutions of a step over
-what the devices could do in that time in bfloat16 without sparsity. Recomputation (`remat`) counts
-as work here.
+The FLOPs of the matrix products and convolutions of a step, divided by the devices' peak in that
+time (bfloat16, without sparsity). Recomputation (`remat`) is included.
 """
 
 from collections.abc import Callable
-from typing import Any
 
+import jax
 from jax.sharding import Mesh
 
 from jax_me.training.chips import CHIPS
 from jax_me.training.flops import count_flops
+from jax_me.training.state import State
 
-# Beginning of jax's name of a device -> peak bfloat16 FLOP/s, dense. TPUs: chips.py. GPUs: NVIDIA's
-# data sheets of these products (of the SXM form where there are several); older ones: float16.
+# Prefix of JAX's device kind -> peak bfloat16 FLOP/s, dense. TPUs: chips.py. GPUs: NVIDIA's data
+# sheets (the SXM version where there are several); float16 for older ones.
 PEAKS = (
   ("TPU v4", CHIPS["v4"].flops),
   ("TPU v5 lite", CHIPS["v5e"].flops),
@@ -36,26 +36,32 @@ PEAKS = (
 
 
 def peak_flops(device_kind: str) -> float | None:
-  """Peak FLOP/s of one device; None where it is not known (a CPU)."""
+  """Peak FLOP/s of one device; None if unknown (for example, a CPU)."""
   return next((peak for name, peak in PEAKS if device_kind.startswith(name)), None)
 
 
 class Utilisation:
-  """Turns images per second into the share of the peak; counts a step's FLOPs once."""
+  """MFU from images per second; the FLOPs of a step are counted once."""
 
   def __init__(self, mesh: Mesh):
     peak = peak_flops(mesh.devices.flat[0].device_kind)
     self._peak = peak * mesh.size if peak else 0.0
     self._flops_per_image = 0.0
 
-  def look_at(self, step: Callable, state: Any, batch: dict[str, Any]) -> None:
-    """Counts the work of the jitted step, where the devices' peak is known."""
+  def count_step(self, step: Callable, state: State, batch: dict[str, jax.Array]) -> None:
+    """Counts the FLOPs of a step, if the devices' peak is known.
+
+    Args:
+      step: jitted (state, batch) -> (state, metrics).
+      state: its first argument.
+      batch: its second argument, with "image" [B, ...].
+    """
     if self._peak and not self._flops_per_image:
       flops = count_flops(step.trace(state, batch).jaxpr)  # type: ignore[attr-defined]
       self._flops_per_image = flops / len(batch["image"])
 
-  def row(self, images_per_second: float) -> dict[str, float]:
-    """{"mfu": share in [0, 1]} for a row of the log; empty where it is not known."""
+  def metrics(self, images_per_second: float) -> dict[str, float]:
+    """{"mfu": fraction in [0, 1]} for a row of the log; empty if unknown."""
     if not self._flops_per_image or not images_per_second:
       return {}
     return {"mfu": images_per_second * self._flops_per_image / self._peak}

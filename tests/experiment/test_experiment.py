@@ -1,4 +1,4 @@
-"""An experiment's data: on the devices or not the training is the same; classes drawn alike."""
+"""Data of an experiment: images on the devices or in host memory, balanced sampling."""
 
 import dataclasses
 
@@ -8,19 +8,19 @@ import numpy as np
 import pytest
 
 from configs.common import common
-from jax_me.experiment import experiment
+from jax_me.experiment.preparation import prepare
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
-  """15 dark and 5 light drawings of ten people; a model of one block."""
+  """15 dark and 5 light images of ten subjects; a model of one block."""
   folder = tmp_path_factory.mktemp("drawings")
   random = np.random.default_rng(0)
   lines = ["file,subject,label"]
   for number in range(20):
     label, level = ("light", 190) if number % 4 == 0 else ("dark", 60)
-    picture = np.clip(random.normal(level, 20, (16, 16, 3)), 0, 255).astype(np.uint8)
-    assert cv2.imwrite(str(folder / f"{number:02}.png"), picture)
+    image = np.clip(random.normal(level, 20, (16, 16, 3)), 0, 255).astype(np.uint8)
+    assert cv2.imwrite(str(folder / f"{number:02}.png"), image)
     lines.append(f"{number:02}.png,p{number % 10},{label}")
   (folder / "labels.csv").write_text("\n".join(lines))
   c = common()
@@ -37,15 +37,18 @@ def config(tmp_path_factory):
 def prepared(config, **data):
   config = config.copy_and_resolve_references()
   config.data.update(data)
-  return experiment.prepare(config)
+  return prepare(config)
 
 
-def test_images_on_the_devices_change_no_bit(config, tmp_path):
-  there = prepared(config, resident="on")
-  host = dataclasses.replace(there, feed=there.read)
-  assert there.feed.on_device and not prepared(config, resident="off").feed.on_device
+def test_images_on_the_devices_give_bit_identical_results(config, tmp_path):
+  on_device = prepared(config, resident="on")
+  host = dataclasses.replace(on_device, training_source=on_device.training_images)
+  assert (
+    on_device.training_source.on_device
+    and not prepared(config, resident="off").training_source.on_device
+  )
   results = []
-  for run, workdir in ((there, tmp_path / "there"), (host, tmp_path / "host")):
+  for run, workdir in ((on_device, tmp_path / "on_device"), (host, tmp_path / "host")):
     state = run.train(run.folds[0], workdir).state
     results.append((state["params"], run.predict(run.folds[0], state)))
   (params, predictions), (expected, expected_predictions) = results
@@ -55,7 +58,7 @@ def test_images_on_the_devices_change_no_bit(config, tmp_path):
 
 
 @pytest.mark.parametrize("balanced", [False, True])
-def test_classes_are_drawn_alike_on_request(config, balanced):
+def test_balanced_sampling_draws_every_class_equally_often(config, balanced):
   run = prepared(config, balanced=balanced)
   batches = run.training_batches(run.folds[0])
   counts = sum(np.bincount(next(batches)["label"], minlength=2) for _ in range(3))

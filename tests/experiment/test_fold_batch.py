@@ -1,4 +1,4 @@
-"""A division trained together: the files of separate runs, also after kill -9; who sees whom."""
+"""Fold batch: the files of separate runs, resuming after kill -9, and separation of subjects."""
 
 import dataclasses
 import json
@@ -14,11 +14,11 @@ import pytest
 from jax_me.data.sampling import ShuffledSampler
 from jax_me.evaluation.predictions import Predictions
 from jax_me.experiment import fold_batch
-from jax_me.experiment.experiment import prepare
+from jax_me.experiment.preparation import prepare
 from jax_me.experiment.run import run_experiment
 from jax_me.models import model_folder
 from jax_me.training import recipes, settings
-from jax_me.training.fold_loop import begun
+from jax_me.training.fold_loop import unfinished_chunk
 from tests.helpers.drawn_folder import write_folder
 
 TINY = {
@@ -38,31 +38,40 @@ TINY = {
   "model.arguments.num_heads": 2,
   "model.arguments.depth": 1,
 }
-PEOPLE = {"a": 2, "b": 6, "c": 3, "d": 1, "e": 9}  # Pictures of each: folds differ in length.
+SUBJECTS = {
+  "a": 2,
+  "b": 6,
+  "c": 3,
+  "d": 1,
+  "e": 9,
+}  # Images of each, so that folds differ in length.
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-  people = [person for person, count in PEOPLE.items() for _ in range(count)]
-  rows = [{"subject": p, "label": "xyz"[i % 3]} for i, p in enumerate(people)]
+def image_folder(tmp_path_factory):
+  subjects = [subject for subject, count in SUBJECTS.items() for _ in range(count)]
+  rows = [{"subject": s, "label": "xyz"[i % 3]} for i, s in enumerate(subjects)]
   return write_folder(tmp_path_factory.mktemp("drawn") / "source", rows, "file,subject,label")
 
 
-def overrides(pictures, **extra):
-  places = {"data.manual_dir": str(pictures), "data.data_dir": str(pictures.parent / "built")}
-  return {**places, **TINY, **{key.replace("__", "."): value for key, value in extra.items()}}
+def overrides(image_folder, **extra):
+  folders = {
+    "data.manual_dir": str(image_folder),
+    "data.data_dir": str(image_folder.parent / "built"),
+  }
+  return {**folders, **TINY, **{key.replace("__", "."): value for key, value in extra.items()}}
 
 
-def recipe(repository, pictures, **extra):
+def recipe(repository, image_folder, **extra):
   config = recipes.load_recipe(str(repository / "configs/finetune_images.py"))
-  flags = [f"--config.{key}={value}" for key, value in overrides(pictures, **extra).items()]
+  flags = [f"--config.{key}={value}" for key, value in overrides(image_folder, **extra).items()]
   settings.override(config, flags)
   return config
 
 
-def start(repository, pictures, workdir, **extra):
+def start(repository, image_folder, workdir, **extra):
   """`run.py` on one device."""
-  flags = [f"--config.{key}={value}" for key, value in overrides(pictures, **extra).items()]
+  flags = [f"--config.{key}={value}" for key, value in overrides(image_folder, **extra).items()]
   return subprocess.Popen(
     [
       sys.executable,
@@ -80,10 +89,10 @@ def start(repository, pictures, workdir, **extra):
 
 
 @pytest.fixture(scope="module")
-def separate(repository, pictures, tmp_path_factory):
-  """The same folds as runs of their own, one after the other."""
+def separate(repository, image_folder, tmp_path_factory):
+  """Workdir of a run that trains one fold after the other."""
   workdir = tmp_path_factory.mktemp("separate") / "run"
-  run = start(repository, pictures, workdir, folds__parallel="off")
+  run = start(repository, image_folder, workdir, folds__parallel="off")
   output, _ = run.communicate(timeout=300)
   assert run.returncode == 0, output
   return workdir
@@ -93,48 +102,48 @@ def rows_of(path):
   return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def test_killed_in_the_second_chunk_it_ends_with_the_files_of_separate_runs(
-  repository, pictures, separate, tmp_path
+def test_run_killed_in_the_second_chunk_ends_with_the_files_of_separate_runs(
+  repository, image_folder, separate, tmp_path
 ):
   workdir = tmp_path / "run"
-  killed = start(repository, pictures, workdir, folds__chunk=2)
+  killed = start(repository, image_folder, workdir, folds__chunk=2)
   deadline = time.monotonic() + 300
   chunk = workdir / fold_batch.CHUNK_FOLDER
   while killed.poll() is None and time.monotonic() < deadline:
     finished = {path.parent.name for path in workdir.glob("*/predictions.csv")}
     saves = [p for p in (chunk / model_folder.CHECKPOINTS_FOLDER).glob("*") if p.name.isdigit()]
-    if len(finished) == 2 and saves and finished.isdisjoint(begun(chunk)[0]):
+    if len(finished) == 2 and saves and finished.isdisjoint(unfinished_chunk(chunk)[0]):
       break
     time.sleep(0.002)
   killed.send_signal(signal.SIGKILL)
   assert killed.wait() == -signal.SIGKILL, killed.stdout.read()
   done = {path: path.stat().st_mtime_ns for path in workdir.glob("*/predictions.csv")}
 
-  resumed = start(repository, pictures, workdir, folds__chunk=2)
+  resumed = start(repository, image_folder, workdir, folds__chunk=2)
   output, _ = resumed.communicate(timeout=300)
   assert resumed.returncode == 0, output
   assert "resumed at step" in output
   assert all(path.stat().st_mtime_ns == before for path, before in done.items())
   assert not (workdir / fold_batch.CHUNK_FOLDER).exists()
-  for person in PEOPLE:
-    name = f"{person}/predictions.csv"
+  for subject in SUBJECTS:
+    name = f"{subject}/predictions.csv"
     assert (workdir / name).read_bytes() == (separate / name).read_bytes()
     ours, theirs = (
-      [{**row, "images_per_second": 0} for row in rows_of(home / person / "metrics.jsonl")]
-      for home in (workdir, separate)
+      [{**row, "images_per_second": 0} for row in rows_of(run / subject / "metrics.jsonl")]
+      for run in (workdir, separate)
     )
     assert ours == theirs
   assert (workdir / "predictions.csv").read_bytes() == (separate / "predictions.csv").read_bytes()
   assert model_folder.load_model(workdir / "d").labels == ["x", "y", "z"]
 
 
-def test_no_fold_sees_its_test_subject_and_each_sees_its_own_order(
-  repository, pictures, separate, tmp_path, monkeypatch
+def test_folds_train_without_their_test_subject_and_in_their_own_order(
+  repository, image_folder, separate, tmp_path, monkeypatch
 ):
-  """Side by side on four devices; the batches are looked at on their way to the program."""
+  """In parallel on four devices; the test records the batches sent to the program."""
   sent = []
 
-  def spying(*args, compile_folds=fold_batch.compile_folds, **options):
+  def compile_recording(*args, compile_folds=fold_batch.compile_folds, **options):
     program = compile_folds(*args, **options)
 
     def advance(state, images, columns, indices, counts):
@@ -143,8 +152,8 @@ def test_no_fold_sees_its_test_subject_and_each_sees_its_own_order(
 
     return dataclasses.replace(program, advance=advance)
 
-  monkeypatch.setattr(fold_batch, "compile_folds", spying)
-  config = recipe(repository, pictures, folds__parallel="vmap")
+  monkeypatch.setattr(fold_batch, "compile_folds", compile_recording)
+  config = recipe(repository, image_folder, folds__parallel="vmap")
   experiment = prepare(config)
   assert run_experiment(config, workdir=str(tmp_path)) == 0
   folds = sorted(experiment.folds, key=lambda fold: -experiment.cadence(fold).total)
@@ -159,18 +168,18 @@ def test_no_fold_sees_its_test_subject_and_each_sees_its_own_order(
   np.testing.assert_allclose(ours.scores, theirs.scores, rtol=0, atol=1e-5)
 
 
-def test_selected_weights_are_tested_and_evaluated_again(repository, pictures, tmp_path):
+def test_selected_weights_are_tested_and_evaluated_again(repository, image_folder, tmp_path):
   options = {"select": "train", "data__split": "kfold", "data__folds": 2}
   for parallel in ("off", "map"):
-    config = recipe(repository, pictures, folds__parallel=parallel, **options)
+    config = recipe(repository, image_folder, folds__parallel=parallel, **options)
     assert run_experiment(config, workdir=str(tmp_path / parallel)) == 0
-  off, together = (Predictions.load(tmp_path / p / "predictions.csv") for p in ("off", "map"))
-  np.testing.assert_allclose(off.scores, together.scores, rtol=0, atol=1e-5)
+  off, batch = (Predictions.load(tmp_path / p / "predictions.csv") for p in ("off", "map"))
+  np.testing.assert_allclose(off.scores, batch.scores, rtol=0, atol=1e-5)
   steps = [[p.name for p in (tmp_path / w / "fold1/selected").iterdir()] for w in ("off", "map")]
   assert steps[0] == steps[1]
   assert run_experiment(config, workdir=str(tmp_path / "map"), mode="eval") == 0
   again = Predictions.load(tmp_path / "map/predictions.csv")
-  np.testing.assert_allclose(again.scores, together.scores, rtol=0, atol=1e-6)
+  np.testing.assert_allclose(again.scores, batch.scores, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -184,19 +193,21 @@ def test_selected_weights_are_tested_and_evaluated_again(repository, pictures, t
     ({"data__split": "holdout"}, "off"),
   ],
 )
-def test_how_folds_are_trained(repository, pictures, changes, mode):
-  experiment = prepare(recipe(repository, pictures, **changes))
+def test_mode_of_the_fold_batch(repository, image_folder, changes, mode):
+  experiment = prepare(recipe(repository, image_folder, **changes))
   assert fold_batch.choose_mode(experiment, len(experiment.folds)) == mode
 
 
-def test_what_cannot_be_is_said(repository, pictures, tmp_path, capsys):
-  config = recipe(repository, pictures, folds__parallel="vmap", mesh__fsdp=2)
+def test_impossible_mode_gives_a_message(repository, image_folder, tmp_path, capsys):
+  config = recipe(repository, image_folder, folds__parallel="vmap", mesh__fsdp=2)
   assert run_experiment(config, workdir=str(tmp_path)) == 1
-  assert "folds.parallel=vmap cannot be" in capsys.readouterr().err
+  assert "folds.parallel=vmap is impossible" in capsys.readouterr().err
 
 
-def test_folds_that_are_finished_or_begun_alone_are_left_out(repository, pictures, tmp_path):
-  experiment = prepare(recipe(repository, pictures))
+def test_finished_folds_and_folds_with_checkpoints_are_not_pending(
+  repository, image_folder, tmp_path
+):
+  experiment = prepare(recipe(repository, image_folder))
   (tmp_path / "b" / model_folder.CHECKPOINTS_FOLDER).mkdir(parents=True)
   (tmp_path / "d").mkdir()
   (tmp_path / "d" / "predictions.csv").write_text("")
@@ -206,10 +217,29 @@ def test_folds_that_are_finished_or_begun_alone_are_left_out(repository, picture
 
 
 @pytest.mark.parametrize("split, names", [("step", ["fold1", "fold2"]), ("lodo", None)])
-def test_divisions_by_setting(repository, pictures, split, names):
-  config = recipe(repository, pictures, data__split=split, data__folds=2)
+def test_splits_by_setting(repository, image_folder, split, names):
+  config = recipe(repository, image_folder, data__split=split, data__folds=2)
   if names is None:
     with pytest.raises(ValueError, match="leave-one-database-out needs two databases"):
       prepare(config)
   else:
     assert [fold.name for fold in prepare(config).folds] == names
+
+
+def test_chunk_folder_is_removed_in_one_step(tmp_path, monkeypatch):
+  """A kill during the removal leaves no incomplete folder of a chunk."""
+  chunk = tmp_path / fold_batch.CHUNK_FOLDER
+  (chunk / "checkpoints/4").mkdir(parents=True)
+  (chunk / "chunk.json").write_text("{}")
+
+  def killed(path, ignore_errors=False):
+    if not ignore_errors:
+      raise KeyboardInterrupt
+
+  monkeypatch.setattr("jax_me.training.fold_loop.shutil.rmtree", killed)
+  with pytest.raises(KeyboardInterrupt):
+    fold_batch.remove_chunk(chunk)
+  assert not chunk.exists()
+  monkeypatch.undo()
+  fold_batch.remove_chunk(chunk)
+  assert not list(tmp_path.iterdir())

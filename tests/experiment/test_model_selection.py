@@ -1,4 +1,4 @@
-"""The weights that are tested: never chosen by test subjects."""
+"""Model selection on held-out training subjects, never on test subjects."""
 
 import json
 
@@ -28,9 +28,9 @@ def problems(**changes) -> str:
 
 
 @pytest.mark.parametrize("value", ["test", "best", "best_test", "Best epoch", "max"])
-def test_selection_by_test_subjects_is_refused_with_the_reason(value):
-  told = problems(select=value)
-  assert "never chosen by their score on the test subjects" in told and "2211.11425" in told
+def test_selection_by_test_subjects_is_refused_with_a_reason(value):
+  message = problems(select=value)
+  assert "never chosen by their score on the test subjects" in message and "2211.11425" in message
 
 
 def test_selection_settings():
@@ -41,7 +41,7 @@ def test_selection_settings():
   assert "no score to select by" in problems(select="train", task="mae")
 
 
-def test_validation_takes_whole_training_persons_and_leaves_the_test_side():
+def test_validation_has_whole_training_subjects_and_keeps_the_test_side():
   rows = [{"subject": f"s{i // 4}", "label": i % 2, "file": str(i)} for i in range(40)]
   index = make_index(("a", "b"), rows)
   keys = subject_keys(index)
@@ -63,7 +63,7 @@ def weights(value):
   return {"params": {"w": jax.numpy.full(3, float(value))}, "model_state": {}}
 
 
-def kept(selection):
+def kept_value(selection):
   state = {"step": 0, **weights(-1)}
   return float(selection.apply(state)["params"]["w"][0])
 
@@ -71,30 +71,30 @@ def kept(selection):
 def test_best_evaluation_is_kept_and_the_first_of_equals(tmp_path):
   selection = Selection(tmp_path)
   with pytest.raises(saved.SavedModelError, match="before its first evaluation"):
-    kept(selection)
+    kept_value(selection)
   for step, score in ((10, 0.3), (20, 0.6), (30, 0.6), (40, 0.1)):
     selection.offer(weights(step), step, score)
   assert (selection.best().step, selection.best().score) == (20, 0.6)
-  assert kept(selection) == 20
+  assert kept_value(selection) == 20
   assert [path.name for path in (tmp_path / "selected").iterdir()] == ["20"]
 
 
-def test_selection_survives_a_kill_at_any_moment_and_going_back(tmp_path):
+def test_selection_survives_kills_and_rollbacks(tmp_path):
   selection = Selection(tmp_path)
   selection.offer(weights(10), 10, 0.3)
-  half = tmp_path / "selected" / "20"
-  (half / "weights").mkdir(parents=True)  # Killed while it wrote: no record yet.
-  assert kept(Selection(tmp_path)) == 10
-  Selection(tmp_path).offer(weights(20), 20, 0.5)  # The resumed run comes there again.
-  assert kept(Selection(tmp_path)) == 20
-  selection.offer(weights(21), 20, 0.7)  # After a rollback the same step is another.
-  assert kept(selection) == 21
-  (half / "record.json").write_text("{")
+  incomplete = tmp_path / "selected" / "20"
+  (incomplete / "weights").mkdir(parents=True)  # Killed before the record was written.
+  assert kept_value(Selection(tmp_path)) == 10
+  Selection(tmp_path).offer(weights(20), 20, 0.5)  # The resumed run repeats this step.
+  assert kept_value(Selection(tmp_path)) == 20
+  selection.offer(weights(21), 20, 0.7)  # After a rollback, the same step has other weights.
+  assert kept_value(selection) == 21
+  (incomplete / "record.json").write_text("{")
   with pytest.raises(saved.SavedModelError, match="record.json cannot be read"):
     selection.best()
 
 
-def test_moving_average_is_what_is_judged_and_kept(tmp_path):
+def test_moving_average_is_evaluated_and_kept(tmp_path):
   selection = Selection(tmp_path)
   selection.offer(weights(5), 1, 0.5)
   state = {"step": 0, **weights(-1), "ema": {"w": jax.numpy.zeros(3)}}
@@ -104,7 +104,7 @@ def test_moving_average_is_what_is_judged_and_kept(tmp_path):
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
-  """24 drawings of 12 people; a model of one block, judged every two steps."""
+  """24 images of 12 subjects; a model of one block, evaluated every two steps."""
   folder = tmp_path_factory.mktemp("drawings")
   rows = [{"label": "ab"[i % 2], "subject": f"p{i // 2:02}"} for i in range(24)]
   c = common()
@@ -119,17 +119,17 @@ def config(tmp_path_factory):
   return c.lock()
 
 
-def test_run_that_selects_tests_the_weights_that_it_says(config, tmp_path, monkeypatch):
-  asked = []
+def test_run_tests_the_selected_weights(config, tmp_path, monkeypatch):
+  evaluated_sides = []
   predict = experiment.Experiment.predict
 
-  def watched(self, fold, state, positions=None):
-    asked.append("test" if positions is None else "validation")
+  def recording(self, fold, state, positions=None):
+    evaluated_sides.append("test" if positions is None else "validation")
     return predict(self, fold, state, positions)
 
-  monkeypatch.setattr(experiment.Experiment, "predict", watched)
+  monkeypatch.setattr(experiment.Experiment, "predict", recording)
   assert run_experiment(config, workdir=str(tmp_path)) == 0
-  assert asked == ["validation"] * 4 + ["test"]
+  assert evaluated_sides == ["validation"] * 4 + ["test"]
   rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
   validated = {row["step"]: row["validation/uf1"] for row in rows if "validation/uf1" in row}
   assert not any(key.startswith("test/") for row in rows for key in row)

@@ -1,8 +1,10 @@
-"""A run small enough for a test: a one-block ViT on drawn pictures."""
+"""A small training run for tests: a one-block ViT on random images."""
 
 import functools
 from collections.abc import Collection
 
+import jax
+import jax.monitoring
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
@@ -11,13 +13,14 @@ from jax_me.data.augment.augmentation import Augmentation, make_augmentation, ma
 from jax_me.data.augment.mixup import MixupSettings, make_mixup
 from jax_me.models.model_folder import split_model
 from jax_me.models.registry import create_model
-from jax_me.training.loop import Cadence, Program
+from jax_me.training.loop import Cadence
 from jax_me.training.optim import make_optimizer
-from jax_me.training.state import Constants, state_builder
+from jax_me.training.program import Program
+from jax_me.training.state import RunParameters, state_builder
 from jax_me.training.steps import classification_loss, make_train_step
 
 SIZE, CLASSES = 16, 3
-CONSTANTS = Constants(
+RUN_PARAMETERS = RunParameters(
   seed=3,
   mean=(0.5, 0.5, 0.5),
   std=(0.25, 0.25, 0.25),
@@ -26,6 +29,23 @@ CONSTANTS = Constants(
   warmup_steps=2,
   total_steps=8,
 )
+
+
+_compilations: list[str] = []
+
+
+def _record_compilation(event: str, duration: float, **_: object) -> None:
+  del duration
+  if event.endswith("backend_compile_duration"):
+    _compilations.append(event)
+
+
+jax.monitoring.register_event_duration_secs_listener(_record_compilation)
+
+
+def count_compilations() -> int:
+  """Number of XLA compilations of this process since the import of this module."""
+  return len(_compilations)
 
 
 def make_model(rngs: nnx.Rngs, drop_path_rate: float = 0.1) -> nnx.Module:
@@ -77,15 +97,15 @@ def make_batch(number: int, rows: int = 8) -> dict[str, np.ndarray]:
 
 
 class Batches:
-  """Endless made-up batches with a position, like the real pipeline's."""
+  """Endless random batches with a position, like those of the pipeline."""
 
-  def __init__(self, spoil: Collection[int] = ()):
+  def __init__(self, nan_batches: Collection[int] = ()):
     self.number = 0
-    self.spoil = spoil
+    self.nan_batches = nan_batches
 
   def __next__(self):
     batch = make_batch(self.number)
-    if self.number in self.spoil:
+    if self.number in self.nan_batches:
       batch["image"] = batch["image"].astype(np.float32) * np.nan
     self.number += 1
     return batch

@@ -1,4 +1,4 @@
-"""Two real processes with two CPU devices each equal one process with four, also after a kill."""
+"""Two processes with two CPU devices each equal one process with four, also after a kill."""
 
 import csv
 import json
@@ -37,26 +37,26 @@ SETTINGS = [
 
 
 @pytest.fixture(scope="module")
-def drawings(tmp_path_factory):
-  """10 people, each with a dark and a light drawing."""
-  folder = tmp_path_factory.mktemp("drawings")
+def image_folder(tmp_path_factory):
+  """10 subjects, each with a dark and a light image."""
+  folder = tmp_path_factory.mktemp("image_folder")
   rng = np.random.default_rng(0)
   for label, level in (("dark", 60), ("light", 190)):
-    for person in range(10):
-      place = folder / f"p{person}" / label / "clip"
-      place.mkdir(parents=True)
-      picture = np.clip(rng.normal(level, 20, (20, 20, 3)), 0, 255).astype(np.uint8)
-      cv2.imwrite(str(place / "1.png"), picture)
+    for subject in range(10):
+      clip = folder / f"p{subject}" / label / "clip"
+      clip.mkdir(parents=True)
+      image = np.clip(rng.normal(level, 20, (20, 20, 3)), 0, 255).astype(np.uint8)
+      cv2.imwrite(str(clip / "1.png"), image)
   return folder
 
 
-def start(repository, drawings, workdir, *extra, devices):
+def start(repository, image_folder, workdir, *extra, devices):
   command = [
     sys.executable,
     str(repository / "run.py"),
     f"--config={repository}/configs/finetune_images.py",
-    f"--config.data.manual_dir={drawings}",
-    f"--config.data.data_dir={drawings.parent / 'built'}",
+    f"--config.data.manual_dir={image_folder}",
+    f"--config.data.data_dir={image_folder.parent / 'built'}",
     f"--workdir={workdir}",
     *SETTINGS,
     *extra,
@@ -65,7 +65,7 @@ def start(repository, drawings, workdir, *extra, devices):
     **os.environ,
     "JAX_PLATFORMS": "cpu",
     "JAX_NUM_CPU_DEVICES": str(devices),
-    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # these runs mostly compile
+    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # Most of the time is compilation.
   }
   return subprocess.Popen(
     command,
@@ -78,13 +78,13 @@ def start(repository, drawings, workdir, *extra, devices):
   )
 
 
-def start_pair(repository, drawings, workdir, *extra):
+def start_pair(repository, image_folder, workdir, *extra):
   with socket.socket() as probe:
     probe.bind(("localhost", 0))
     address = f"localhost:{probe.getsockname()[1]}"
   shared = [f"--distributed={address}", "--processes=2", *extra]
   return [
-    start(repository, drawings, workdir, *shared, f"--process={number}", devices=2)
+    start(repository, image_folder, workdir, *shared, f"--process={number}", devices=2)
     for number in range(2)
   ]
 
@@ -110,17 +110,19 @@ def weights(workdir: pathlib.Path):
 
 
 @pytest.fixture(scope="module")
-def pair(repository, drawings, tmp_path_factory):
+def pair(repository, image_folder, tmp_path_factory):
   workdir = tmp_path_factory.mktemp("pair") / "run"
-  finish(*start_pair(repository, drawings, workdir, "--config.mesh.fsdp=2"))
+  finish(*start_pair(repository, image_folder, workdir, "--config.mesh.fsdp=2"))
   return workdir
 
 
-def test_same_losses_as_one_process_with_four_devices(repository, drawings, pair, tmp_path):
-  finish(start(repository, drawings, tmp_path, "--config.mesh.fsdp=2", devices=4))
-  alone, together = losses(tmp_path), losses(pair)
-  assert list(together) == list(range(1, 13))
-  np.testing.assert_allclose(list(together.values()), list(alone.values()), rtol=1e-5, atol=1e-6)
+def test_same_losses_as_one_process_with_four_devices(repository, image_folder, pair, tmp_path):
+  finish(start(repository, image_folder, tmp_path, "--config.mesh.fsdp=2", devices=4))
+  single_losses, pair_losses = losses(tmp_path), losses(pair)
+  assert list(pair_losses) == list(range(1, 13))
+  np.testing.assert_allclose(
+    list(pair_losses.values()), list(single_losses.values()), rtol=1e-5, atol=1e-6
+  )
   rows = [list(csv.DictReader((folder / "predictions.csv").open())) for folder in (tmp_path, pair)]
   for one, other in zip(*rows, strict=True):
     # The scores may differ in their last digits.
@@ -129,35 +131,35 @@ def test_same_losses_as_one_process_with_four_devices(repository, drawings, pair
   assert json.loads((pair / "run.json").read_text())["processes"] == 2
 
 
-def test_killed_process_and_restart_end_with_the_same_bits(repository, drawings, pair, tmp_path):
-  cut = tmp_path / "run"
-  processes = start_pair(repository, drawings, cut, "--config.mesh.fsdp=2")
+def test_restart_after_a_killed_process_is_bit_identical(repository, image_folder, pair, tmp_path):
+  workdir = tmp_path / "run"
+  processes = start_pair(repository, image_folder, workdir, "--config.mesh.fsdp=2")
   deadline = time.monotonic() + 200
   while time.monotonic() < deadline and processes[1].poll() is None:
-    saves = cut / "checkpoints"
+    saves = workdir / "checkpoints"
     if saves.is_dir() and any(p.name.isdigit() for p in saves.iterdir()):
       break
     time.sleep(0.01)
   processes[1].send_signal(signal.SIGKILL)
   assert processes[1].wait() == -signal.SIGKILL
-  # The other one waits for the dead one in a collective; a cluster's scheduler ends it.
+  # The other process waits in a collective; on a cluster, the scheduler terminates it.
   processes[0].kill()
   processes[0].wait()
   for process in processes:
     process.stdout.close()
-  assert not (cut / "report.html").exists()
+  assert not (workdir / "report.html").exists()
 
-  finish(*start_pair(repository, drawings, cut, "--config.mesh.fsdp=2"))
-  left, right = weights(pair), weights(cut)
+  finish(*start_pair(repository, image_folder, workdir, "--config.mesh.fsdp=2"))
+  left, right = weights(pair), weights(workdir)
   for path, value in left.items():
     assert np.array_equal(value, right[path]), path
-  predictions = [(folder / "predictions.csv").read_bytes() for folder in (pair, cut)]
+  predictions = [(folder / "predictions.csv").read_bytes() for folder in (pair, workdir)]
   assert predictions[0] == predictions[1]
 
 
-def test_signal_to_one_process_stops_and_saves_all(repository, drawings, tmp_path):
+def test_signal_to_one_process_stops_and_saves_all(repository, image_folder, tmp_path):
   processes = start_pair(
-    repository, drawings, tmp_path, "--config.steps=100000", "--config.checkpoint_steps=100000"
+    repository, image_folder, tmp_path, "--config.steps=100000", "--config.checkpoint_steps=100000"
   )
   deadline = time.monotonic() + 200
   log = tmp_path / "metrics.jsonl"
@@ -179,6 +181,6 @@ def test_signal_to_one_process_stops_and_saves_all(repository, drawings, tmp_pat
     (("", 2, None), "need --distributed"),
   ],
 )
-def test_incomplete_addresses_are_refused(settings, message):
+def test_incomplete_addresses_raise(settings, message):
   with pytest.raises(DistributedError, match=message):
     connect(*settings)

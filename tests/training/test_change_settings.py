@@ -1,4 +1,4 @@
-"""Settings of augmentation, mixing and class weights: checked before anything is built."""
+"""Validation of the settings of augmentation, mixing and class weights."""
 
 import sys
 
@@ -12,7 +12,7 @@ from jax_me.training.program import check_class_weights
 
 
 def problems(**changes) -> str:
-  """What `settings.check` says of the defaults with some keys changed; "" when nothing."""
+  """Message of `settings.check` for the defaults with some keys changed; "" if valid."""
   config = common()
   config.update_from_flattened_dict({k.replace("__", "."): v for k, v in changes.items()})
   try:
@@ -22,25 +22,25 @@ def problems(**changes) -> str:
   return ""
 
 
-def test_defaults_and_every_form_of_weights_pass():
+def test_defaults_and_all_forms_of_class_weights_are_valid():
   assert problems() == ""
   for weights in ("balanced", (1.0, 2.0), [0, 1]):
     assert problems(class_weights=weights) == ""
 
 
-def test_all_problems_of_the_changes_are_told_at_once():
-  told = problems(augment__hue=0.9, mixing__prob=-1.0, class_weights=(1.0, -1.0))
-  assert "augment.hue must be in [0, 0.5], got 0.9" in told
-  assert "mixing.prob is a probability, got -1.0" in told
-  assert "class_weights must be empty" in told and "(1.0, -1.0)" in told
+def test_message_has_all_problems():
+  message = problems(augment__hue=0.9, mixing__prob=-1.0, class_weights=(1.0, -1.0))
+  assert "augment.hue must be in [0, 0.5], got 0.9" in message
+  assert "mixing.prob is a probability, got -1.0" in message
+  assert "class_weights must be empty" in message and "(1.0, -1.0)" in message
 
 
 @pytest.mark.parametrize("weights", ["even", ("a", "b"), (float("nan"),), 3.0, None])
-def test_weights_of_another_kind_are_refused(weights):
+def test_class_weights_of_another_type_are_invalid(weights):
   assert "class_weights must be empty" in problems(class_weights=weights)
 
 
-def test_weights_may_not_all_be_zero():
+def test_class_weights_must_not_all_be_zero():
   assert "must not all be 0" in problems(class_weights=(0.0, 0.0))
 
 
@@ -52,12 +52,12 @@ def test_weights_may_not_all_be_zero():
     (dict(class_weights="balanced"), "class_weights must be off when task is mae"),
   ],
 )
-def test_pretraining_knows_no_labels_and_no_holes(setting, name):
+def test_pretraining_allows_no_labels_and_no_erasing(setting, name):
   assert name in problems(task="mae", **setting)
   assert problems(task="classify", **setting) == ""
 
 
-def test_weights_must_fit_the_datasets_classes():
+def test_one_class_weight_per_class():
   config = common()
   config.class_weights = (1.0, 2.0)
   check_class_weights(config, 2)
@@ -68,9 +68,9 @@ def test_weights_must_fit_the_datasets_classes():
 @pytest.mark.parametrize(
   "text, value", [("balanced", "balanced"), ("(1.0, 0.5)", (1.0, 0.5)), ("[1, 2]", [1, 2])]
 )
-def test_the_command_line_takes_every_form(text, value, monkeypatch):
+def test_command_line_accepts_all_forms(text, value, monkeypatch):
   monkeypatch.setattr("sys.argv", ["run.py", f"--config.class_weights={text}"])
-  holder = flags.FlagValues()
-  config_flags.DEFINE_config_dict("config", common(), flag_values=holder)
-  holder(sys.argv)
-  assert holder.config.class_weights == value
+  flag_values = flags.FlagValues()
+  config_flags.DEFINE_config_dict("config", common(), flag_values=flag_values)
+  flag_values(sys.argv)
+  assert flag_values.config.class_weights == value

@@ -1,4 +1,4 @@
-"""How many folds share a program when the memory of the devices is small."""
+"""Number of folds per program when the memory of the devices is small."""
 
 import types
 
@@ -10,12 +10,12 @@ from jax_me.training import fold_chunks
 from jax_me.training.fold_chunks import FoldsDoNotFit, compile_chunk, equal_rows
 
 STATE_BYTES = 64
-EACH = 1000  # What a fold needs of its device.
+FOLD_BYTES = 1000  # Memory of its device that a fold needs.
 
 
 @pytest.fixture
 def single():
-  """The program of one fold, as far as the chunks ask it."""
+  """The attributes of a single fold's program that are used here."""
   mesh = types.SimpleNamespace(size=2)
   return types.SimpleNamespace(mesh=mesh, build=lambda key: {"w": jnp.zeros(STATE_BYTES // 4)})
 
@@ -28,41 +28,41 @@ def chunk(single, monkeypatch, *, budget, refuses_above=None, most=0, count=10):
     tried.append(rows)
     if refuses_above is not None and rows > refuses_above:
       raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
-    return types.SimpleNamespace(rows=rows, needed=rows // single.mesh.size * EACH)
+    return types.SimpleNamespace(rows=rows, memory_bytes=rows // single.mesh.size * FOLD_BYTES)
 
   monkeypatch.setattr(fold_chunks, "memory_budget", lambda mesh: budget)
   return compile_chunk(count, single, compile_rows, most=most).rows, tried
 
 
-def test_all_folds_at_once_where_they_fit(single, monkeypatch):
-  assert chunk(single, monkeypatch, budget=5 * EACH) == (10, [10])
+def test_all_folds_at_once_if_they_fit(single, monkeypatch):
+  assert chunk(single, monkeypatch, budget=5 * FOLD_BYTES) == (10, [10])
 
 
-def test_what_the_compiler_counts_decides_and_chunks_stay_equal(single, monkeypatch):
-  # Four a device would fit, but 10 folds in two chunks are 5 each, rounded up to the devices.
-  assert chunk(single, monkeypatch, budget=4 * EACH) == (6, [10, 6])
-  assert chunk(single, monkeypatch, budget=EACH) == (2, [10, 2])
+def test_compiled_memory_decides_and_chunks_are_equal(single, monkeypatch):
+  # Four per device would fit, but 10 folds in two chunks are 5 each, rounded up to the devices.
+  assert chunk(single, monkeypatch, budget=4 * FOLD_BYTES) == (6, [10, 6])
+  assert chunk(single, monkeypatch, budget=FOLD_BYTES) == (2, [10, 2])
 
 
-def test_a_compiler_that_refuses_makes_the_chunk_smaller(single, monkeypatch):
-  rows, tried = chunk(single, monkeypatch, budget=5 * EACH, refuses_above=6)
+def test_a_chunk_that_does_not_compile_is_made_smaller(single, monkeypatch):
+  rows, tried = chunk(single, monkeypatch, budget=5 * FOLD_BYTES, refuses_above=6)
   assert rows == 4 and tried == [10, 4]
 
 
-def test_the_state_alone_bounds_what_is_tried(single, monkeypatch):
-  with pytest.raises(FoldsDoNotFit, match=r"one fold a device needs .* remat"):
+def test_chunks_too_small_for_the_state_are_not_compiled(single, monkeypatch):
+  with pytest.raises(FoldsDoNotFit, match=r"one fold per device needs .* remat"):
     chunk(single, monkeypatch, budget=4 * STATE_BYTES)
 
 
-def test_the_setting_bounds_the_chunk(single, monkeypatch):
-  assert chunk(single, monkeypatch, budget=5 * EACH, most=3) == (4, [4])
+def test_setting_limits_the_chunk(single, monkeypatch):
+  assert chunk(single, monkeypatch, budget=5 * FOLD_BYTES, most=3) == (4, [4])
 
 
-def test_other_errors_of_the_compiler_are_not_hidden(single, monkeypatch):
+def test_other_compiler_errors_are_raised(single, monkeypatch):
   def broken(rows):
     raise jax.errors.JaxRuntimeError("INTERNAL: no such operation")
 
-  monkeypatch.setattr(fold_chunks, "memory_budget", lambda mesh: 10 * EACH)
+  monkeypatch.setattr(fold_chunks, "memory_budget", lambda mesh: 10 * FOLD_BYTES)
   with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
     compile_chunk(10, single, broken)
 

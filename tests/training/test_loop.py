@@ -1,4 +1,4 @@
-"""The loop: resuming gives the same bits, a non-finite loss stops it, signals save."""
+"""Training loop: bit-identical resuming, non-finite losses, signals, damaged checkpoints."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from jax_me.training.logging.history import read_history
 from jax_me.training.param_groups import parameter_paths
 from jax_me.training.sharding import make_mesh, shard_batch
 from jax_me.training.state import abstract_state
-from tests.helpers.tiny_training import CONSTANTS, Batches, cadence, make_program
+from tests.helpers.tiny_training import RUN_PARAMETERS, Batches, cadence, make_program
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -30,14 +30,14 @@ def train(program, workdir, *, total=8, batches=None, evaluator=None, **options)
   return loop.train(
     program,
     batches=batches or Batches(),
-    constants=CONSTANTS,
+    run_parameters=RUN_PARAMETERS,
     cadence=cadence(total, **options),
     workdir=workdir,
     evaluator=evaluator,
   )
 
 
-def same_bits(left, right):
+def assert_bit_identical(left, right):
   left, right = parameter_paths(jax.device_get(left)), parameter_paths(jax.device_get(right))
   assert left.keys() == right.keys()
   for path in left:
@@ -49,7 +49,7 @@ class Stop(Exception):
 
 
 def fail_at(number):
-  """An evaluator that ends the process's work at a step, after its metrics were noted."""
+  """An evaluator that raises at a step, after its metrics were logged."""
 
   def evaluate(state, step):
     if step == number:
@@ -59,20 +59,20 @@ def fail_at(number):
   return evaluate
 
 
-def test_resumed_run_has_the_same_bits(program, tmp_path):
+def test_resumed_run_is_bit_identical(program, tmp_path):
   whole = train(program, tmp_path / "whole")
   with pytest.raises(Stop):
-    train(program, tmp_path / "cut", evaluator=fail_at(6), evaluate=1)
-  resumed = train(program, tmp_path / "cut", evaluator=fail_at(-1), evaluate=1)
+    train(program, tmp_path / "killed", evaluator=fail_at(6), evaluate=1)
+  resumed = train(program, tmp_path / "killed", evaluator=fail_at(-1), evaluate=1)
   assert whole.step == resumed.step == 8
   for part in ("params", "ema"):
-    same_bits(whole.state[part], resumed.state[part])
-  # Steps 5 and 6 were logged twice; the file tells each once.
-  steps = [r["step"] for r in read_history(tmp_path / "cut/metrics.jsonl") if "train/loss" in r]
+    assert_bit_identical(whole.state[part], resumed.state[part])
+  # Steps 5 and 6 were trained twice but are logged once.
+  steps = [r["step"] for r in read_history(tmp_path / "killed/metrics.jsonl") if "train/loss" in r]
   assert steps == list(range(1, 9))
   losses = [
     [r["train/loss"] for r in read_history(tmp_path / f"{n}/metrics.jsonl") if "train/loss" in r]
-    for n in ("whole", "cut")
+    for n in ("whole", "killed")
   ]
   assert losses[0] == losses[1]
 
@@ -81,18 +81,18 @@ def test_finished_run_is_not_trained_again(program, tmp_path):
   first = train(program, tmp_path)
   again = train(program, tmp_path)
   assert again.step == 8
-  same_bits(first.state["params"], again.state["params"])
+  assert_bit_identical(first.state["params"], again.state["params"])
 
 
-def test_bad_step_is_not_applied_and_counted(program, tmp_path):
-  done = train(program, tmp_path, batches=Batches(spoil=[5]))
+def test_non_finite_step_is_counted_and_not_applied(program, tmp_path):
+  done = train(program, tmp_path, batches=Batches(nan_batches=[5]))
   assert done.step == 8
   rows = read_history(tmp_path / "metrics.jsonl")
   assert [row["skipped"] for row in rows if row["step"] == 6] == [1]
   assert [r["step"] for r in rows if "train/loss" in r] == [1, 2, 3, 4, 5, 7, 8]
   before = train(program, tmp_path / "before", total=5)
   state = before.state
-  state, _ = program.step(state, spoilt(program))
+  state, _ = program.step(state, batch_with_nan(program))
   after = jax.device_get(state)
   again = train(program, tmp_path / "again", total=5).state
   for part in ("params", "opt_state", "ema"):
@@ -101,29 +101,29 @@ def test_bad_step_is_not_applied_and_counted(program, tmp_path):
   assert int(after["step"]) == 6
 
 
-def spoilt(program):
-  batches = Batches(spoil=[0])
+def batch_with_nan(program):
+  batches = Batches(nan_batches=[0])
   return shard_batch(next(batches), program.mesh)
 
 
-def test_many_bad_steps_go_back_to_the_checkpoint_and_on_with_other_data(program, tmp_path, capfd):
-  bad = Batches(spoil=range(5, 5 + loop.SKIPPED_IN_A_ROW))
-  done = train(program, tmp_path, total=12, batches=bad)
+def test_many_non_finite_steps_roll_back_and_continue_with_other_data(program, tmp_path, capfd):
+  batches = Batches(nan_batches=range(5, 5 + loop.SKIPPED_IN_A_ROW))
+  done = train(program, tmp_path, total=12, batches=batches)
   assert done.step == 12
   assert "going back to the checkpoint of step 4" in capfd.readouterr().err
   rows = read_history(tmp_path / "metrics.jsonl")
   assert [r["step"] for r in rows if "train/loss" in r] == list(range(1, 13))
 
 
-def test_run_that_stays_bad_gives_up_and_keeps_the_good_checkpoint(program, tmp_path):
+def test_run_that_diverges_again_fails_and_keeps_the_checkpoint(program, tmp_path):
   with pytest.raises(loop.TrainingDiverged, match="again after going back.*checkpoint is step 4"):
-    train(program, tmp_path, total=40, batches=Batches(spoil=range(5, 1000)))
+    train(program, tmp_path, total=40, batches=Batches(nan_batches=range(5, 1000)))
   assert Checkpoints(tmp_path, read_only=True).latest_step() == 4
 
 
-def test_run_that_is_bad_from_the_start_says_so(program, tmp_path):
-  with pytest.raises(loop.TrainingDiverged, match="no checkpoint is there to go back to"):
-    train(program, tmp_path, total=40, batches=Batches(spoil=range(1000)))
+def test_run_that_diverges_before_a_checkpoint_fails(program, tmp_path):
+  with pytest.raises(loop.TrainingDiverged, match="there is no checkpoint to go back to"):
+    train(program, tmp_path, total=40, batches=Batches(nan_batches=range(1000)))
 
 
 def test_interrupt_finishes_the_step_and_saves(program, tmp_path):
@@ -133,14 +133,14 @@ def test_interrupt_finishes_the_step_and_saves(program, tmp_path):
         os.kill(os.getpid(), signal.SIGINT)
       return super().__next__()
 
-  stopped = train(program, tmp_path / "cut", batches=Interrupting())
+  stopped = train(program, tmp_path / "killed", batches=Interrupting())
   assert stopped.interrupted and stopped.step == 3
-  assert Checkpoints(tmp_path / "cut", read_only=True).latest_step() == 3
-  whole, resumed = train(program, tmp_path / "whole"), train(program, tmp_path / "cut")
-  same_bits(whole.state["params"], resumed.state["params"])
+  assert Checkpoints(tmp_path / "killed", read_only=True).latest_step() == 3
+  whole, resumed = train(program, tmp_path / "whole"), train(program, tmp_path / "killed")
+  assert_bit_identical(whole.state["params"], resumed.state["params"])
 
 
-def test_torn_metrics_line_is_passed_over(program, tmp_path):
+def test_incomplete_metrics_line_is_ignored(program, tmp_path):
   train(program, tmp_path, total=4)
   with (tmp_path / "metrics.jsonl").open("a") as file:
     file.write('{"step": 4, "train/lo')
@@ -149,7 +149,7 @@ def test_torn_metrics_line_is_passed_over(program, tmp_path):
     json.loads(line)
 
 
-def test_damaged_checkpoint_is_named_with_a_remedy(program, tmp_path):
+def test_message_of_a_damaged_checkpoint_has_a_remedy(program, tmp_path):
   train(program, tmp_path, total=4)
   for file in (tmp_path / "checkpoints/4/weights").rglob("*"):
     if file.is_file():
@@ -163,23 +163,23 @@ def test_full_disk_leaves_the_last_checkpoint(program, tmp_path):
 
   def fill_the_disk(state, step):
     if step == 6:
-      while not (tmp_path / "cut/checkpoints/4").exists():  # It is written in the background.
+      while not (tmp_path / "killed/checkpoints/4").exists():  # Written in the background.
         time.sleep(0.05)
-      # No file may grow past this: writing an array fails as on a full disk.
+      # With a limit on the file size, writing an array fails as on a full disk.
       resource.setrlimit(resource.RLIMIT_FSIZE, (8192, hard))
     return {}
 
   try:
     with pytest.raises(CheckpointError, match="last finished one is step 4; free some space"):
-      train(program, tmp_path / "cut", evaluator=fill_the_disk, evaluate=1)
+      train(program, tmp_path / "killed", evaluator=fill_the_disk, evaluate=1)
   finally:
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-  assert Checkpoints(tmp_path / "cut", read_only=True).latest_step() == 4
-  resumed, whole = train(program, tmp_path / "cut"), train(program, tmp_path / "whole")
-  same_bits(whole.state["params"], resumed.state["params"])
+  assert Checkpoints(tmp_path / "killed", read_only=True).latest_step() == 4
+  resumed, whole = train(program, tmp_path / "killed"), train(program, tmp_path / "whole")
+  assert_bit_identical(whole.state["params"], resumed.state["params"])
 
 
-def test_reading_a_run_that_goes_on_leaves_its_half_written_checkpoint(program, tmp_path):
+def test_reading_a_run_keeps_its_incomplete_checkpoint(program, tmp_path):
   train(program, tmp_path, total=4)
   being_written = tmp_path / "checkpoints/8.orbax-checkpoint-tmp"
   being_written.mkdir()
@@ -188,7 +188,7 @@ def test_reading_a_run_that_goes_on_leaves_its_half_written_checkpoint(program, 
   for reader in readers:
     reader.close()
   assert int(restored["step"]) == 4 and being_written.is_dir()
-  # The run itself, begun again, clears away what its predecessor left before it saves.
+  # A resumed run removes incomplete checkpoints before it saves.
   train(program, tmp_path, total=8)
   assert Checkpoints(tmp_path, read_only=True).latest_step() == 8 and not being_written.exists()
 

@@ -1,4 +1,4 @@
-"""Losses: hard and soft targets, class weights, and what the step makes of a batch's targets."""
+"""Losses: hard and soft targets, class weights, masked means."""
 
 import jax
 import jax.numpy as jnp
@@ -15,28 +15,28 @@ from jax_me.training.losses import (
   softmax_cross_entropy,
 )
 from jax_me.training.steps import classification_loss
-from tests.helpers.tiny_training import CLASSES, CONSTANTS, SIZE, make_batch, make_model
+from tests.helpers.tiny_training import CLASSES, RUN_PARAMETERS, SIZE, make_batch, make_model
 
 LOGITS = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
 LABELS = np.array([0, 1, 2, 3, 1, 1])
 SHARES = np.random.default_rng(1).dirichlet(np.ones(4), 6).astype(np.float32)
 
 
-def plain_cross_entropy(logits, targets, weights=(1, 1, 1, 1)):
-  chances = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
-  return -(targets * np.log(chances) * np.asarray(weights)).sum(-1)
+def reference_cross_entropy(logits, targets, weights=(1, 1, 1, 1)):
+  probabilities = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+  return -(targets * np.log(probabilities) * np.asarray(weights)).sum(-1)
 
 
-def test_classes_and_distributions():
+def test_integer_labels_and_distributions():
   hard = softmax_cross_entropy(LOGITS, jnp.asarray(LABELS))
-  np.testing.assert_allclose(hard, plain_cross_entropy(LOGITS, np.eye(4)[LABELS]), rtol=1e-5)
+  np.testing.assert_allclose(hard, reference_cross_entropy(LOGITS, np.eye(4)[LABELS]), rtol=1e-5)
   soft = softmax_cross_entropy(LOGITS, jnp.asarray(SHARES))
-  np.testing.assert_allclose(soft, plain_cross_entropy(LOGITS, SHARES), rtol=1e-5)
+  np.testing.assert_allclose(soft, reference_cross_entropy(LOGITS, SHARES), rtol=1e-5)
 
 
 def test_smoothing_mixed_targets_equals_mixing_smoothed_ones():
   got = softmax_cross_entropy(LOGITS, jnp.asarray(SHARES), label_smoothing=0.1)
-  want = plain_cross_entropy(LOGITS, 0.9 * SHARES + 0.1 / 4)
+  want = reference_cross_entropy(LOGITS, 0.9 * SHARES + 0.1 / 4)
   np.testing.assert_allclose(got, want, rtol=1e-5)
 
 
@@ -53,7 +53,7 @@ def test_class_weights_multiply_each_class(targets):
   np.testing.assert_allclose(got, want, rtol=1e-5)
 
 
-def test_balanced_weights_make_every_class_count_alike():
+def test_balanced_weights_give_every_class_the_same_total():
   labels = np.array([0] * 6 + [1] * 3 + [3])
   weights = balanced_class_weights(labels, 4)
   np.testing.assert_allclose(
@@ -62,32 +62,34 @@ def test_balanced_weights_make_every_class_count_alike():
   assert weights[labels].mean() == pytest.approx(1)
 
 
-def test_targets_of_another_shape_are_refused():
+def test_targets_of_another_shape_raise():
   with pytest.raises(ValueError, match=r"distributions \[B, 4\], got \[6, 3\]"):
     as_distributions(jnp.zeros((6, 3)), 4)
 
 
-def test_masked_mean_leaves_padding_out():
+def test_masked_mean_ignores_padding():
   assert masked_mean(jnp.array([1.0, 3.0, np.nan]), jnp.array([True, True, False])) == 2
   assert masked_mean(jnp.ones(2), jnp.array([False, False])) == 0
 
 
-def test_a_batchs_targets_and_the_runs_weights_are_used():
+def test_loss_uses_targets_of_the_batch_and_weights_of_the_run():
   loss, logits, batch = tiny_loss()
   votes = np.random.default_rng(2).dirichlet(np.ones(CLASSES), len(logits)).astype(np.float32)
-  constants = CONSTANTS.arrays()
-  value, metrics = loss({**batch, "targets": votes}, constants)
-  assert float(value) == pytest.approx(plain_cross_entropy(logits, votes, [1] * 3).mean(), rel=1e-5)
-  right = logits.argmax(-1) == votes.argmax(-1)
-  assert float(metrics["accuracy"]) == pytest.approx(right.mean())
+  run_parameters = RUN_PARAMETERS.arrays()
+  value, metrics = loss({**batch, "targets": votes}, run_parameters)
+  assert float(value) == pytest.approx(
+    reference_cross_entropy(logits, votes, [1] * 3).mean(), rel=1e-5
+  )
+  correct = logits.argmax(-1) == votes.argmax(-1)
+  assert float(metrics["accuracy"]) == pytest.approx(correct.mean())
   weights = np.array([2.0, 1.0, 0.5])
-  value, _ = loss(batch, {**constants, "class_weights": jnp.asarray(weights)})
-  want = plain_cross_entropy(logits, np.eye(3)[batch["label"]], weights).mean()
+  value, _ = loss(batch, {**run_parameters, "class_weights": jnp.asarray(weights)})
+  want = reference_cross_entropy(logits, np.eye(3)[batch["label"]], weights).mean()
   assert float(value) == pytest.approx(want, rel=1e-5)
 
 
 def tiny_loss():
-  """The loss of a tiny model without augmentation, its logits, and the batch."""
+  """Loss function of a tiny model without augmentation, its logits, and the batch."""
   batch = make_batch(0)
   network = make_model(nnx.Rngs(0), drop_path_rate=0.0)
   graphdef, params, model_state = model_folder.split_model(network)

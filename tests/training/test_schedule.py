@@ -1,4 +1,4 @@
-"""The learning-rate schedule and the grouping rules equal the originals', value by value."""
+"""Learning-rate schedules and parameter groups equal those of the originals."""
 
 import jax
 import numpy as np
@@ -10,7 +10,7 @@ from tests.helpers.golden_cases import misc
 
 
 def our_path(key: str) -> str:
-  """A torch key's path among our parameters; only names matter here."""
+  """Path of a torch key among our parameters; only names matter here."""
   module, _, leaf = key.rpartition(".")
   if leaf == "kernel":
     leaf = "kernel"
@@ -59,8 +59,8 @@ def test_schedule_equals_the_originals():
   np.testing.assert_allclose(rates, record["lr"], rtol=1e-9, atol=1e-18)
 
 
-def test_steps_down_at_milestones_after_the_warm_up():
-  constants = {
+def test_multistep_schedule_decreases_at_milestones():
+  run_parameters = {
     "peak": 1e-2,
     "minimum": 0.0,
     "warmup_steps": 4,
@@ -70,15 +70,15 @@ def test_steps_down_at_milestones_after_the_warm_up():
   rate = make_schedule("step", gamma=0.1)
   wanted = {0: 0.0, 2: 5e-3, 4: 1e-2, 9: 1e-2, 10: 1e-3, 19: 1e-3, 20: 1e-4, 99: 1e-4}
   for step, value in wanted.items():
-    assert float(rate(step, constants)) == pytest.approx(value, rel=1e-5)
+    assert float(rate(step, run_parameters)) == pytest.approx(value, rel=1e-5)
   constant = make_schedule("constant")
-  assert float(constant(99, constants)) == pytest.approx(1e-2)
+  assert float(constant(99, run_parameters)) == pytest.approx(1e-2)
   with pytest.raises(ValueError, match="optimizer.schedule"):
     make_schedule("zigzag")
 
 
 @pytest.mark.parametrize("rates", [(0.0, 0.0), (1e-3, 1e-3)])
-def test_exactly_one_rate_is_set(rates):
+def test_exactly_one_rate_must_be_set(rates):
   with pytest.raises(ValueError, match="exactly one"):
     peak_learning_rate(*rates, 64)
 
@@ -101,7 +101,7 @@ def test_pretraining_weight_decay_equals_the_originals(family):
     assert decays(our_path(key), "pretrain") == (decay > 0), key
 
 
-def test_layer_decay_refuses_nonsense():
+def test_invalid_layer_decay_raises():
   with pytest.raises(ValueError, match="in \\(0, 1\\]"):
     learning_rate_scales({"a": np.zeros(1)}, 0.0, "vit")
   with pytest.raises(ValueError, match="layer_decay_type"):

@@ -1,7 +1,7 @@
-"""The originals' recorded training runs, repeated by our own loss, optimiser, groups and step.
+"""Recorded training runs of the originals, repeated with our loss, optimiser and training step.
 
-Three AdamW steps a model, in float64: loss and gradient norm of every step, the norm of every
-parameter at the end, and what the trained model then answers.
+Three AdamW steps per model in float64: loss and gradient norm of every step, final norm of every
+parameter, and output of the trained model.
 """
 
 import dataclasses
@@ -17,11 +17,11 @@ from jax_me.models.model_folder import merge_model, split_model
 from jax_me.models.registry import create_model
 from jax_me.training.optim import make_optimizer
 from jax_me.training.param_groups import parameter_paths
-from jax_me.training.state import Constants
+from jax_me.training.state import RunParameters
 from jax_me.training.steps import classification_loss, make_train_step, masked_autoencoder_loss
 from tests.helpers.fcmae_reference import sparse_location
 from tests.helpers.golden_cases import (
-  filled,
+  fill_model,
   flax_location,
   golden_cases,
   mask_noise,
@@ -39,12 +39,12 @@ TOLERANCE = 1e-8
 
 @dataclasses.dataclass(frozen=True)
 class Recorded:
-  """How a recorded run is set up here.
+  """Configuration of a recorded run.
 
   Attributes:
     model, arguments: for `create_model`.
     smoothing: of the labels.
-    locate: (torch key, array) -> where the weights lie here.
+    locate: (torch key, array) -> path of the weights here.
   """
 
   model: str
@@ -71,8 +71,8 @@ RUNS = {
 }
 
 
-def as_given(images, keys):
-  """No augmentation: the recorded batches are noise already."""
+def no_augmentation(images, keys):
+  """No augmentation: the recorded batches are noise."""
   del keys
   return images
 
@@ -88,12 +88,12 @@ def recorded_batch(case, number, pretraining):
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_training_code_repeats_the_recorded_run(name):
+def test_training_repeats_the_recorded_run(name):
   run, case, record = RUNS[name], golden_cases("trajectories")[name], trajectories()[name]
   recipe, pretraining = record["settings"], name.endswith("pretrain")
   with jax.enable_x64(True):
     weights = torch_weights(case)
-    graphdef, start = filled(
+    graphdef, start = fill_model(
       lambda: create_model(
         run.model,
         rngs=nnx.Rngs(0),
@@ -107,9 +107,9 @@ def test_training_code_repeats_the_recorded_run(name):
     )
     graphdef, params, model_state = split_model(nnx.merge(graphdef, start))
     if pretraining:
-      loss = masked_autoencoder_loss(graphdef, as_given, mask_ratio=recipe["mask_ratio"])
+      loss = masked_autoencoder_loss(graphdef, no_augmentation, mask_ratio=recipe["mask_ratio"])
     else:
-      loss = classification_loss(graphdef, as_given, label_smoothing=run.smoothing)
+      loss = classification_loss(graphdef, no_augmentation, label_smoothing=run.smoothing)
     optimizer = make_optimizer(
       params,
       phase="pretrain" if pretraining else "finetune",
@@ -119,7 +119,7 @@ def test_training_code_repeats_the_recorded_run(name):
       layer_decay=recipe["layer_decay"] or 1.0,
       layer_decay_type=recipe.get("layer_decay_type", "vit"),
     )
-    constants = Constants(
+    run_parameters = RunParameters(
       seed=0,
       mean=(0.0,) * 3,
       std=(1.0,) * 3,
@@ -133,7 +133,7 @@ def test_training_code_repeats_the_recorded_run(name):
       "params": params,
       "model_state": model_state,
       "opt_state": optimizer.init(params),
-      "constants": constants.arrays(),
+      "run_parameters": run_parameters.arrays(),
     }
     step = jax.jit(make_train_step(loss, optimizer))
     losses, norms = [], []
@@ -149,11 +149,11 @@ def test_training_code_repeats_the_recorded_run(name):
     images = model_input(case).astype(np.float64)
 
     @jax.jit
-    def answer(state):
+    def forward(state):
       model = merge_model(graphdef, state["params"], state["model_state"])
       return model(images, noise=mask_noise(case)).loss if pretraining else model(images)
 
-    answers = answer(state)
+    outputs = forward(state)
   want = record["float64"]
   np.testing.assert_allclose(losses, want["loss"], rtol=TOLERANCE)
   np.testing.assert_allclose(norms, want["grad_norm"], rtol=TOLERANCE)
@@ -161,4 +161,4 @@ def test_training_code_repeats_the_recorded_run(name):
   for key, norm in want["param_norm"].items():
     assert final_norms[key] == pytest.approx(norm, rel=TOLERANCE), key
   kind = "loss" if pretraining else "logits"
-  assert max_difference(answers, want["final_eval"][kind]) < TOLERANCE
+  assert max_difference(outputs, want["final_eval"][kind]) < TOLERANCE

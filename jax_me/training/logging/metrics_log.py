@@ -1,12 +1,12 @@
-"""What a run leaves to look at: `metrics.jsonl`, learning curves elsewhere, and a progress line."""
+"""Log of a run: `metrics.jsonl`, writers of learning curves, and the progress bar."""
 
 import json
 import os
 import pathlib
 import sys
 import time
-from collections.abc import Sequence
-from typing import Any, Protocol, TextIO
+from collections.abc import Mapping, Sequence
+from typing import Protocol, TextIO
 
 from tqdm import tqdm
 
@@ -16,16 +16,16 @@ METRICS_FILE = "metrics.jsonl"
 
 
 class Writer(Protocol):
-  """Somebody who draws learning curves: TensorBoard, Weights & Biases, ... (`writers.py`)."""
+  """A service for learning curves: TensorBoard, Weights & Biases, ... (`writers.py`)."""
 
   def write(self, step: int, scalars: dict[str, float]) -> None: ...
   def close(self) -> None: ...
 
 
 class Tracker:
-  """Writes scalars to `metrics.jsonl` and to the writers; one process of a run owns it.
+  """Writes scalars to `metrics.jsonl` and to the writers, in one process of a run.
 
-  Rows after `resume_step` are dropped first: a resumed run writes those steps again.
+  Rows after `resume_step` are removed first, as a resumed run repeats these steps.
   """
 
   def __init__(
@@ -33,9 +33,9 @@ class Tracker:
   ):
     self._path = pathlib.Path(workdir) / METRICS_FILE
     self._writers = writers
-    self._file = self._shortened(resume_step)
+    self._file = self._open_truncated(resume_step)
 
-  def _shortened(self, last_step: int) -> TextIO:
+  def _open_truncated(self, last_step: int) -> TextIO:
     kept = [row for row in read_history(self._path) if row["step"] <= last_step]
     temporary = self._path.with_name(f".{METRICS_FILE}.new")
     temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
@@ -43,12 +43,12 @@ class Tracker:
     return self._path.open("a", encoding="utf-8")
 
   def rewind(self, step: int) -> None:
-    """Forgets the rows after `step`: the run went back to it."""
+    """Removes the rows after `step`, to which the run rolled back."""
     self._file.close()
-    self._file = self._shortened(step)
+    self._file = self._open_truncated(step)
 
-  def write(self, step: int, values: dict[str, Any]) -> None:
-    """Appends one row; its numbers go to the writers too."""
+  def write(self, step: int, values: Mapping[str, object]) -> None:
+    """Appends a row; its numbers go to the writers too."""
     self._file.write(json.dumps({"step": step, **values}) + "\n")
     self._file.flush()
     scalars = {key: float(v) for key, v in values.items() if isinstance(v, int | float)}
@@ -61,18 +61,18 @@ class Tracker:
       writer.close()
 
 
-class Silent:
-  """Stands in for Tracker and Progress in the processes of a run that do not write."""
+class NullLog:
+  """Replaces Tracker and Progress in the processes of a run that do not write."""
 
-  def write(self, step: int, values: dict[str, Any]) -> None: ...
-  def advance(self, facts: dict[str, str]) -> None: ...
-  def say(self, line: str) -> None: ...
+  def write(self, step: int, values: Mapping[str, object]) -> None: ...
+  def advance(self, displayed: dict[str, str]) -> None: ...
+  def print_line(self, line: str) -> None: ...
   def rewind(self, step: int) -> None: ...
   def close(self) -> None: ...
 
 
 class Progress:
-  """A bar on a terminal; elsewhere a log line every `seconds`, so that logs stay short."""
+  """Progress bar on a terminal; otherwise a line every `seconds`, to keep log files short."""
 
   def __init__(
     self,
@@ -88,42 +88,44 @@ class Progress:
     if self._stream.isatty():
       self._bar = tqdm(total=total, initial=start, desc=description, unit="step", file=self._stream)
     self._description, self._total, self._start, self._done = description, total, start, start
-    self._seconds, self._born = seconds, time.monotonic()
-    self._next_line = self._born + min(seconds, 2.0)
+    self._seconds, self._start_time = seconds, time.monotonic()
+    self._next_line = self._start_time + min(seconds, 2.0)
 
-  def advance(self, facts: dict[str, str]) -> None:
-    """One step further; `facts` are shown beside the bar (loss, images/s)."""
+  def advance(self, displayed: dict[str, str]) -> None:
+    """Counts a step; `displayed` values appear beside the bar (loss, images/s)."""
     self._done += 1
     if self._bar is not None:
-      self._bar.set_postfix(facts, refresh=False)
+      self._bar.set_postfix(displayed, refresh=False)
       self._bar.update(1)
       return
     now = time.monotonic()
     if now < self._next_line and self._done < self._total:
       return
     self._next_line = now + self._seconds
-    rate = (self._done - self._start) / max(now - self._born, 1e-9)
+    rate = (self._done - self._start) / max(now - self._start_time, 1e-9)
     left = (self._total - self._done) / rate
-    shown = "  ".join(f"{key} {value}" for key, value in facts.items())
-    self.say(f"{self._description}: step {self._done}/{self._total}  {shown}  ETA {left:.0f} s")
+    values = "  ".join(f"{key} {value}" for key, value in displayed.items())
+    self.print_line(
+      f"{self._description}: step {self._done}/{self._total}  {values}  ETA {left:.0f} s"
+    )
 
   def rewind(self, step: int) -> None:
-    """Back to an earlier step."""
+    """Returns to an earlier step."""
     self._done = self._start = step
-    self._born = time.monotonic()
+    self._start_time = time.monotonic()
     if self._bar is not None:
       self._bar.n = step
       self._bar.refresh()
 
   def skip(self, steps: int) -> None:
-    """Steps that an earlier call has done."""
+    """Counts steps of an earlier call."""
     self._done += steps
     self._start += steps
     if self._bar is not None:
       self._bar.update(steps)
 
-  def say(self, line: str) -> None:
-    """A line of its own, above the bar where there is one."""
+  def print_line(self, line: str) -> None:
+    """Prints a line, above the bar if there is one."""
     if self._bar is not None:
       self._bar.write(line, file=self._stream)
     else:

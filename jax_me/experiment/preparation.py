@@ -1,0 +1,82 @@
+"""Preparation of an experiment: dataset, folds, model and training step of a recipe."""
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from jax_me.data.device_images import place_images
+from jax_me.data.folds import Fold, make_folds, with_validation
+from jax_me.data.image_store import ImageStore
+from jax_me.data.index import ExampleIndex
+from jax_me.datasets import catalog
+from jax_me.experiment.experiment import Experiment
+from jax_me.training import sharding
+from jax_me.training.program import make_program
+
+
+def split_folds(config: ConfigDict, index: ExampleIndex) -> list[Fold]:
+  """The folds of `data.split`; with `data.fold` only that one.
+
+  Raises:
+    ValueError: `data.fold` is out of range, or the dataset cannot be split this way.
+  """
+  data = config.data
+  if data.split == "none":
+    folds = [Fold("all", np.arange(len(index)), np.empty(0, np.int64))]
+  else:
+    folds = make_folds(
+      index,
+      data.split,
+      folds=data.folds,
+      holdout_share=data.holdout,
+      seed=config.seed,
+      train=tuple(data.train_splits),
+    )
+  if config.select == "train":
+    folds = [
+      with_validation(index, fold, config.select_holdout, seed=config.seed) for fold in folds
+    ]
+  if data.fold < 0:
+    return folds
+  if data.fold >= len(folds):
+    raise ValueError(f"data.fold={data.fold} does not exist: there are {len(folds)}, from 0")
+  return [folds[data.fold]]
+
+
+def prepare(config: ConfigDict) -> Experiment:
+  """Builds the dataset if it is missing, splits it, and prepares model and training step.
+
+  Raises:
+    ValueError: the dataset, folds, model or optimiser of the recipe are impossible.
+  """
+  builder = catalog.prepare(
+    config.data.name,
+    data_dir=config.data.data_dir,
+    manual_dir=config.data.manual_dir or None,
+    **config.data.options.to_dict(),
+  )
+  split = "+".join(sorted(builder.info.splits)) if config.data.split == "official" else "train"
+  size = config.model.image_size
+  training_images = ImageStore(builder, split, image_size=config.data.read_size or size)
+  evaluation_images = (
+    training_images
+    if training_images.image_size == size
+    else ImageStore(builder, split, image_size=size)
+  )
+
+  mesh = sharding.make_mesh(config.mesh.fsdp)
+  program, graphdef = make_program(config, mesh, classes=len(training_images.index.label_names))
+  return Experiment(
+    config=config,
+    builder=builder,
+    training_images=training_images,
+    evaluation_images=evaluation_images,
+    training_source=place_images(
+      training_images,
+      sharding.batch_sharding(mesh),
+      choice=config.data.resident,
+      budget=config.data.resident_mib * 2**20,
+    ),
+    folds=split_folds(config, training_images.index),
+    program=program,
+    graphdef=graphdef,
+  )
