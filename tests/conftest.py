@@ -11,6 +11,9 @@ import pytest
 
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_default_matmul_precision", "highest")
+# Silent broadcasting over new axes and silent mixing of dtypes are errors in the tests.
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 

@@ -178,8 +178,8 @@ class Predictor:
       _probabilities(
         self.model,
         jnp.asarray(np.stack([face for face, _ in faces])),
-        jnp.asarray(self.saved.mean, jnp.float32),
-        jnp.asarray(self.saved.std, jnp.float32),
+        jnp.asarray([[[self.saved.mean]]], jnp.float32),
+        jnp.asarray([[[self.saved.std]]], jnp.float32),
       )
     )
     return Results(

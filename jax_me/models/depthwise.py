@@ -91,7 +91,7 @@ def _shifted_products(x, kernel):
   total = jnp.zeros((), padded.dtype)
   for i in range(size):
     for j in range(size):
-      total = total + padded[:, i : i + height, j : j + width] * kernel[i, j]
+      total = total + padded[:, i : i + height, j : j + width] * kernel[i, j][None, None]
   return total.astype(x.dtype)
 
 

@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 
 from jax_me.faces.image_files import encode_image
 from jax_me.files import write_atomically
+from jax_me.models.layers import along_channels
 from jax_me.models.model_folder import merge_model
 from jax_me.models.patches import patchify, unpatchify
 from jax_me.training.processes import fetch
@@ -57,7 +58,8 @@ def make_reconstructor(
       pred = pred * deviation + mean
     removed = output.mask[..., None].astype(bool)
     decoded = unpatchify(jnp.where(removed, pred, patches), size)
-    decoded = decoded * run_parameters["std"] + run_parameters["mean"]
+    mean, std = (along_channels(run_parameters[name], decoded) for name in ("mean", "std"))
+    decoded = decoded * std + mean
     original = images.astype(jnp.float32) / 255.0
     masked = unpatchify(jnp.where(removed, GREY, patchify(original, size)), size)
     results = {"original": original, "masked": masked, "reconstructed": decoded}

@@ -1,7 +1,7 @@
 """Recorded outputs of the original code in tests/golden, and the models, weights and inputs for it.
 
 case = golden_cases("mae")["mae_vit_tiny_patch16"]
-with jax.enable_x64(True):
+with float64():
   graphdef, state = fill_model(lambda: create_model(...), torch_weights(case), dtype=np.float64)
   out = nnx.merge(graphdef, state)(model_input(case).astype(np.float64))
 """

@@ -8,6 +8,7 @@ from flax import nnx
 
 from jax_me.models import create_model
 from jax_me.models.block_stack import run_stack
+from tests.helpers.precision import float64
 from tests.helpers.small_models import quick_jit, random_model
 
 WIDTHS = dict(embed_dim=12, num_heads=2, depth=3, image_size=32)
@@ -43,7 +44,7 @@ def loss_and_gradients(name, images, **options):
 
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_scan_and_remat_change_neither_loss_nor_gradients(name):
-  with jax.enable_x64(True):
+  with float64():
     side = MODELS[name].get("image_size", 32)
     images = np.random.default_rng(0).standard_normal((4, side, side, 3))
     value, grads, program = loss_and_gradients(name, images)

@@ -19,6 +19,7 @@ from tests.helpers.golden_cases import (
   model_input,
   torch_weights,
 )
+from tests.helpers.precision import float64
 from tests.helpers.small_models import random_model, record_stage_outputs
 
 CASES = golden_cases("convnextv2")
@@ -52,7 +53,7 @@ def test_golden(name):
   case, weights, images = CASES[name], torch_weights(CASES[name]), model_input(CASES[name])
   size = case["model"].split("_")[1]
   for dtype in (np.float64, np.float32):
-    with jax.enable_x64(dtype == np.float64):
+    with float64(dtype == np.float64):
       model = build(size, dtype, num_classes=case["num_classes"])
       graphdef, state = fill_model(model, weights, dtype=dtype)
       actual = jax.jit(outputs, static_argnums=0)(graphdef, state, jnp.asarray(images, dtype))
@@ -169,7 +170,7 @@ def test_grn_of_a_zero_channel_has_finite_gradients():
 
 def test_neither_remat_nor_four_devices_change_the_gradients():
   mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
-  with jax.enable_x64(True):
+  with float64():
     plain, remat = (
       tiny(remat=on, dtype=np.float64, param_dtype=np.float64) for on in (False, True)
     )

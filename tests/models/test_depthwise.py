@@ -8,6 +8,7 @@ from jax import lax
 
 from jax_me.models.depthwise import depthwise_conv
 from tests.helpers.golden_cases import max_difference
+from tests.helpers.precision import float64
 
 
 def library_conv(x, kernel):
@@ -39,7 +40,7 @@ def arrays(shape, size=7, dtype=np.float64):
   ],
 )
 def test_output_and_gradients_equal_the_library(shape, size):
-  with jax.enable_x64(True):
+  with float64():
     x, kernel, gradient = arrays(shape, size)
     output, pullback = jax.vjp(depthwise_conv, x, kernel)
     desired, desired_pullback = jax.vjp(library_conv, x, kernel)

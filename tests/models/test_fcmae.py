@@ -22,6 +22,7 @@ from tests.helpers.golden_cases import (
   model_input,
   torch_weights,
 )
+from tests.helpers.precision import float64
 from tests.helpers.small_models import random_model, record_stage_outputs
 
 CASES = golden_cases("fcmae")
@@ -57,7 +58,7 @@ def test_golden(name, grn):
   case, reference = CASES[name], expected_outputs("fcmae", name)
   weights, images, noise = torch_weights(case), model_input(case), mask_noise(case)
   for dtype in (np.float64, np.float32):
-    with jax.enable_x64(dtype == np.float64):
+    with float64(dtype == np.float64):
       model = build(name, dtype, grn=grn)
       graphdef, state = fill_model(model, weights, dtype=dtype, locate=sparse_location)
       images_typed = jnp.asarray(images, dtype)
@@ -89,7 +90,7 @@ def test_encoder_matches_the_classifier(name):
 
   constructor = CONVNEXTV2_MODELS[name.removeprefix("fcmae_")]
   exact = dict(dtype=np.float64, param_dtype=np.float64)
-  with jax.enable_x64(True):
+  with float64():
     model = nnx.merge(
       *fill_model(
         lambda: constructor(num_classes=2, rngs=nnx.Rngs(0), **exact),
@@ -151,7 +152,7 @@ def assert_gradients_agree(actual, desired, rtol, atol):
 
 @pytest.mark.parametrize(("grn", "remat"), [("sample", False), ("batch", True)])
 def test_visible_sites_match_the_masked_dense_reference(grn, remat):
-  with jax.enable_x64(True):
+  with float64():
     model = tiny(grn=grn, remat=remat, dtype=np.float64, param_dtype=np.float64)
     batch = *nnx.split(model), tiny_images().astype(np.float64), tiny_noise()
     (loss, out), grads = step(*batch)
@@ -166,7 +167,7 @@ def test_visible_sites_match_the_masked_dense_reference(grn, remat):
 def test_one_device_and_four_agree(grn, remat):
   mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
   sharding = NamedSharding(mesh, PartitionSpec("data"))
-  with jax.enable_x64(True):
+  with float64():
     model = nnx.split(tiny(grn=grn, remat=remat, dtype=np.float64, param_dtype=np.float64))
     batch = tiny_images().astype(np.float64), tiny_noise()
     (loss, _), grads = step(*model, *batch)

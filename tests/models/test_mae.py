@@ -19,6 +19,7 @@ from tests.helpers.golden_cases import (
   model_input,
   torch_weights,
 )
+from tests.helpers.precision import float64
 from tests.helpers.small_models import (
   call,
   count_checkpoints,
@@ -66,7 +67,7 @@ def outputs(graphdef, state, images, noise):
 def test_golden(name):
   case, reference = golden_cases("mae")[name], expected_outputs("mae", name)
   weights, images, noise = torch_weights(case), model_input(case), mask_noise(case)
-  with jax.enable_x64(True):
+  with float64():
     graphdef, state = fill_model(build(name, jnp.float64), weights, dtype=np.float64)
     double = quick_jit(outputs, static_argnums=0)(
       graphdef, state, jnp.asarray(images, jnp.float64), noise

@@ -18,6 +18,7 @@ from tests.helpers.golden_cases import (
   raw_input,
   torch_weights,
 )
+from tests.helpers.precision import float64
 from tests.helpers.small_models import call, initialised_model, quick_jit, random_model
 
 
@@ -54,7 +55,7 @@ def test_token_attention_equals_the_original(name, kind):
     )
     return call(nnx.merge(graphdef, state), jnp.asarray(raw_input(case), dtype))
 
-  with jax.enable_x64(True):
+  with float64():
     assert max_difference(run(np.float64), desired) < golden_tolerance(desired, np.float64)
   floor, tolerance = case["noise_floor"]["output"], golden_tolerance(desired, np.float32)
   assert max_difference(run(np.float32), desired) < max(tolerance, 4 * floor)

@@ -18,6 +18,7 @@ from tests.helpers.golden_cases import (
   model_input,
   torch_weights,
 )
+from tests.helpers.precision import float64
 from tests.helpers.small_models import (
   call,
   count_checkpoints,
@@ -61,7 +62,7 @@ def outputs(graphdef, state, images):
 def test_golden(name):
   case, reference = golden_cases("t2t")[name], expected_outputs("t2t", name)
   weights, images = torch_weights(case), model_input(case)
-  with jax.enable_x64(True):
+  with float64():
     graphdef, state = fill_model(build(name, jnp.float64), weights, dtype=np.float64, locate=locate)
     double = quick_jit(outputs, static_argnums=0)(graphdef, state, jnp.asarray(images, jnp.float64))
   graphdef, state = fill_model(build(name, jnp.float32), weights, locate=locate)

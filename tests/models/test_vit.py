@@ -19,6 +19,7 @@ from tests.helpers.golden_cases import (
   model_input,
   torch_weights,
 )
+from tests.helpers.precision import float64
 from tests.helpers.small_models import call, count_checkpoints, gradients, quick_jit, random_model
 
 CASES = sorted(name for name in golden_cases("mae") if name.startswith("vit_"))
@@ -52,7 +53,7 @@ def outputs(graphdef, state, images):
 def test_golden(name):
   case, reference = golden_cases("mae")[name], expected_outputs("mae", name)
   weights, images = torch_weights(case), model_input(case)
-  with jax.enable_x64(True):
+  with float64():
     graphdef, state = fill_model(build(name, jnp.float64), weights, dtype=np.float64)
     double = quick_jit(outputs, static_argnums=0)(graphdef, state, jnp.asarray(images, jnp.float64))
   for output, value in double.items():

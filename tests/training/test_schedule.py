@@ -1,12 +1,12 @@
 """Learning-rate schedules and parameter groups equal those of the originals."""
 
-import jax
 import numpy as np
 import pytest
 
 from jax_me.training.param_groups import decays, learning_rate_scales
 from jax_me.training.schedule import make_schedule, peak_learning_rate, warmup_cosine
 from tests.helpers.golden_cases import misc
+from tests.helpers.precision import float64
 
 
 def our_path(key: str) -> str:
@@ -43,7 +43,7 @@ def test_schedule_equals_the_originals():
   record = misc()["lr_schedule"]
   peak = peak_learning_rate(0.0, record["blr"], record["eff_batch_size"])
   assert peak == record["base_lr"]
-  with jax.enable_x64(True):
+  with float64():
     rates = [
       float(
         warmup_cosine(

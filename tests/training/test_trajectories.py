@@ -33,6 +33,7 @@ from tests.helpers.golden_cases import (
   torch_weights,
   trajectories,
 )
+from tests.helpers.precision import float64
 
 TOLERANCE = 1e-8
 
@@ -91,7 +92,7 @@ def recorded_batch(case, number, pretraining):
 def test_training_repeats_the_recorded_run(name):
   run, case, record = RUNS[name], golden_cases("trajectories")[name], trajectories()[name]
   recipe, pretraining = record["settings"], name.endswith("pretrain")
-  with jax.enable_x64(True):
+  with float64():
     weights = torch_weights(case)
     graphdef, start = fill_model(
       lambda: create_model(

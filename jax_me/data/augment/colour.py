@@ -94,7 +94,7 @@ def shift_hue(image: jax.Array, shift: jax.Array) -> jax.Array:
   )
   sixths = sixths + 6.0 * shift
   # Each channel drops by up to the chroma, a trapezoid function of the hue with its own offset.
-  position = sixths[..., None] + jnp.asarray([5.0, 3.0, 1.0], image.dtype)
+  position = sixths[..., None] + jnp.asarray([[[5.0, 3.0, 1.0]]], image.dtype)
   position = position - 6.0 * jnp.floor(position / 6.0)  # jnp.mod is several times slower on CPU.
   drop = jnp.clip(jnp.minimum(position, 4.0 - position), 0.0, 1.0)
   return value[..., None] - chroma[..., None] * drop

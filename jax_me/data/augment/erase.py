@@ -86,7 +86,7 @@ def draw_cutout(key: jax.Array, height: int, width: int, side: float) -> Box:
 
 def uniform_integer(share: jax.Array, count: int | jax.Array) -> jax.Array:
   """Maps a uniform number in [0, 1) to a uniform integer in [0, count), count far below 2^23."""
-  return jnp.floor(share * count).astype(jnp.int32)
+  return jnp.floor(share * jnp.asarray(count, share.dtype)).astype(jnp.int32)
 
 
 def box_mask(box: Box, height: int, width: int) -> jax.Array:
@@ -110,10 +110,11 @@ def fill_box(image: jax.Array, box: Box, filling: jax.Array) -> jax.Array:
   Args:
     image: [H, W, C].
     box: the box.
-    filling: new values, broadcast to [H, W, C].
+    filling: new values: [H, W, C], [C] or [].
 
   Returns:
     [H, W, C].
   """
   height, width, _ = image.shape
+  filling = jnp.broadcast_to(filling, image.shape)
   return jnp.where(box_mask(box, height, width)[..., None], filling, image)

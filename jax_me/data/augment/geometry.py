@@ -152,6 +152,7 @@ def apply_affine(image: jax.Array, affine: Affine, fill: jax.Array, *, rotates: 
     [S, S, C].
   """
   size = image.shape[0]
+  fill = fill[None, None]
   if not rotates:
     middle = size / 2 * (1.0 - affine.zoom)
     moved = jax.image.scale_and_translate(
@@ -164,7 +165,7 @@ def apply_affine(image: jax.Array, affine: Affine, fill: jax.Array, *, rotates: 
       antialias=False,
     )
     return moved + fill
-  steps = jnp.arange(size) - (size - 1) / 2
+  steps = jnp.arange(size, dtype=image.dtype) - (size - 1) / 2
   y = (steps - affine.down)[:, None] / affine.zoom
   x = (steps - affine.right)[None, :] / affine.zoom
   cosine, sine = jnp.cos(affine.angle), jnp.sin(affine.angle)

@@ -123,7 +123,7 @@ class Explainer:
     self._image_size = saved.image_size
     self._grid = FeatureGrid.from_model(saved.model)
     graphdef, self._state = nnx.split(saved.model)
-    mean, std = (jnp.asarray(x, jnp.float32) for x in (saved.mean, saved.std))
+    mean, std = (jnp.asarray([[[x]]], jnp.float32) for x in (saved.mean, saved.std))
 
     def run(state: Any, image: jax.Array, class_index: jax.Array) -> tuple[jax.Array, dict]:
       model: Any = nnx.merge(graphdef, state)

@@ -26,8 +26,8 @@ class BatchedInference(Generic[Key]):
     if batch < 1:
       raise ValueError(f"a batch must hold at least one face, got {batch}")
     graph, self._params, self._state = split_model(saved.model)
-    self._mean = jnp.asarray(saved.mean, jnp.float32)
-    self._std = jnp.asarray(saved.std, jnp.float32)
+    self._mean = jnp.asarray([[[saved.mean]]], jnp.float32)
+    self._std = jnp.asarray([[[saved.std]]], jnp.float32)
     side = saved.image_size
     self._faces = np.zeros((batch, side, side, 3), np.uint8)
     self._keys: list[Key] = []

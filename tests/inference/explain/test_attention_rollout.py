@@ -10,6 +10,7 @@ from flax import nnx
 
 from jax_me.inference.explain.attention_rollout import attention_maps, attention_rollout, rollout
 from tests.helpers.inference_models import TARGET, T, V, one_patch_model, tiny
+from tests.helpers.precision import float64
 from tests.helpers.small_models import call
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -67,7 +68,7 @@ def numpy_rollout(model, inputs, *, pooled):
 
 @pytest.mark.parametrize("pooled", [True, False])
 def test_equals_numpy(pooled):
-  with jax.enable_x64(True):
+  with float64():
     model = tiny(
       "vit_tiny_patch16",
       **{**V, "global_pool": pooled, "dtype": jnp.float64, "param_dtype": jnp.float64},

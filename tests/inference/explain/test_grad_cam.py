@@ -8,6 +8,7 @@ from flax import nnx
 
 from jax_me.inference.explain.grad_cam import grad_cam, weighted_activation
 from tests.helpers.inference_models import TARGET, T, V, one_patch_model, tiny
+from tests.helpers.precision import float64
 from tests.helpers.small_models import call
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -51,7 +52,7 @@ def test_weights_are_spatial_means():
 
 
 def test_convnext_equals_the_class_activation_map():
-  with jax.enable_x64(True):
+  with float64():
     model, inputs = tiny("convnextv2_atto", **C, **EXACT), images(96, jnp.float64)
     found, logits = run_grad_cam(model, inputs, [2, 0])
     graphdef, state = nnx.split(model)
@@ -76,7 +77,7 @@ def block_input(model, inputs):
 
 
 def test_vit_with_mean_pooling_equals_the_class_activation_map():
-  with jax.enable_x64(True):
+  with float64():
     model, inputs = tiny("vit_tiny_patch16", **V, **EXACT), images(32, jnp.float64)
     found, _ = run_grad_cam(model, inputs, [1, 1])
     tokens = np.asarray(model.blocks[1](block_input(model, inputs)))[:, 1:]
@@ -88,7 +89,7 @@ def test_vit_with_mean_pooling_equals_the_class_activation_map():
 
 def test_class_token_equals_central_differences():
   arguments = {**V, "global_pool": False, **EXACT}
-  with jax.enable_x64(True):
+  with float64():
     model, inputs = tiny("vit_tiny_patch16", **arguments), images(32, jnp.float64, count=1)
     found, _ = run_grad_cam(model, inputs, [2])
     before = block_input(model, inputs)
