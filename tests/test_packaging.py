@@ -9,6 +9,8 @@ import zipfile
 
 import pytest
 
+from jax_me.__main__ import COMMANDS
+
 pytest.importorskip("setuptools", reason="the wheel is built with setuptools")
 
 
@@ -82,3 +84,29 @@ def test_the_wheel_converts(installed, tmp_path, repository):
   run = jax_me(installed, tmp_path, "export", "--checkpoint", "model", "--output", "back.pth")
   assert run.returncode == 0, run.stderr
   assert (tmp_path / "back.pth").is_file()
+
+
+# Imports everything that the commands of the base install need, with the extras hidden.
+IMPORT_BASE = """
+import importlib, sys
+
+class Hide:
+  def find_spec(self, name, path=None, target=None):
+    if name.partition(".")[0] in {extras}:
+      raise ModuleNotFoundError(name, name=name)
+
+sys.meta_path.insert(0, Hide())
+for module in {modules}:
+  importlib.import_module(module)
+"""
+EXTRAS = ("tensorflow", "tensorflow_datasets", "grain", "array_record", "ml_collections", "torch")
+EXTRAS += ("safetensors", "skimage", "scipy", "openpyxl", "tensorboardX", "threadpoolctl")
+
+
+def test_reading_photographs_and_videos_needs_no_extra(repository):
+  modules = [c.module for c in COMMANDS.values() if not c.extra and c.module.startswith("jax_me")]
+  modules += ["jax_me.faces.align_folder", "jax_me.inference.explain.run"]
+  modules += ["jax_me.inference.video.run", "jax_me.reports.run_report"]
+  assert "jax_me.inference.cli" in modules
+  code = IMPORT_BASE.format(extras=EXTRAS, modules=modules)
+  subprocess.run([sys.executable, "-c", code], check=True, cwd=repository)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jax_me.training.settings import SCHEDULES
+SCHEDULES = ("cosine", "step", "constant")
 
 # (finished steps, run parameters of the state) -> learning rate
 Schedule = Callable[[ArrayLike, Mapping[str, jax.Array]], jax.Array]

@@ -9,7 +9,6 @@ from ml_collections import ConfigDict
 
 TASKS = ("classify", "mae")
 PRECISIONS = ("float32", "bfloat16")
-SCHEDULES = ("cosine", "step", "constant")
 SELECTS = ("final", "train")
 SPLITS = ("kfold", "step", "loso", "lodo", "holdout", "official", "none")
 PARALLEL = ("auto", "vmap", "map", "off")
@@ -128,6 +127,9 @@ def check(config: ConfigDict) -> None:
   Raises:
     SettingsError: invalid values; the message has all of them.
   """
+  # Imported here: it loads JAX, for which `--help` need not wait.
+  from jax_me.training.schedule import SCHEDULES
+
   problems = []
 
   def require(condition: bool, message: str) -> None:
