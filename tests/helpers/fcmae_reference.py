@@ -12,6 +12,7 @@ from jax_me.models.fcmae import PATCH_SIZE
 from tests.helpers.golden_cases import flax_location
 
 
+@jax.numpy_rank_promotion("allow")
 def masked_dense_loss(model, images, noise, mask_ratio=0.6):
   """(loss, pred [B, L, P], latent [B, h, w, C]) of an FCMAE, in the model's dtype."""
   batch, side = images.shape[0], images.shape[1] // PATCH_SIZE

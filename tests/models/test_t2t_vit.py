@@ -127,7 +127,8 @@ def test_token_labeling_adds_half_the_largest_token_logit():
   logits, aux = call(model, images, method="token_logits")
   assert logits.shape == (2, 5) and aux.shape == (2, 4, 5)
   tokens = np.asarray(call(model, images, method="tokens"))
-  token_logits = tokens[:, 1:] @ np.asarray(model.aux_head.kernel[...]) + model.aux_head.bias[...]
+  kernel, bias = (np.asarray(p[...]) for p in (model.aux_head.kernel, model.aux_head.bias))
+  token_logits = tokens[:, 1:] @ kernel + bias
   np.testing.assert_allclose(aux, token_logits, atol=1e-5)
   desired = np.asarray(model.head(tokens[:, 0])) + 0.5 * np.max(token_logits, axis=1)
   np.testing.assert_allclose(call(model, images), desired, atol=1e-5)
