@@ -65,8 +65,10 @@ def warmup_cosine(
   Returns:
     the learning rate.
   """
-  step, peak, minimum = jnp.asarray(step), jnp.asarray(peak), jnp.asarray(minimum)
-  warmup_steps, total_steps = jnp.asarray(warmup_steps), jnp.asarray(total_steps)
+  peak = jnp.asarray(peak, float)
+  step, minimum, warmup_steps, total_steps = (
+    jnp.asarray(value, peak.dtype) for value in (step, minimum, warmup_steps, total_steps)
+  )
   warm = peak * step / jnp.maximum(warmup_steps, 1)
   progress = (step - warmup_steps) / jnp.maximum(total_steps - warmup_steps, 1)
   cosine = minimum + (peak - minimum) * 0.5 * (1.0 + jnp.cos(jnp.pi * jnp.clip(progress, 0.0, 1.0)))
@@ -95,11 +97,12 @@ def warmup_multistep(
   Returns:
     the learning rate.
   """
-  step, peak = jnp.asarray(step), jnp.asarray(peak)
-  warmup_steps = jnp.asarray(warmup_steps)
-  reached = jnp.sum(step >= jnp.asarray(milestones, float))
+  peak = jnp.asarray(peak, float)
+  step, warmup_steps = jnp.asarray(step, peak.dtype), jnp.asarray(warmup_steps, peak.dtype)
+  reached = jnp.sum(step >= jnp.asarray(milestones, peak.dtype))
   warm = peak * step / jnp.maximum(warmup_steps, 1)
-  return jnp.where(step < warmup_steps, warm, peak * jnp.power(gamma, reached))
+  factor = jax.lax.pow(jnp.asarray(gamma, peak.dtype), reached)
+  return jnp.where(step < warmup_steps, warm, peak * factor)
 
 
 def peak_learning_rate(learning_rate: float, base_learning_rate: float, batch_size: int) -> float:

@@ -195,7 +195,9 @@ def make_train_step(
       grads, metrics = jax.tree.map(lambda x: x / accum_steps, total)
 
     rate = schedule(state["step"], run_parameters)
-    updates, opt_state = optimizer.update(grads, state["opt_state"], params)
+    # Optax combines float and integer arrays, which strict dtype promotion (as in tests) rejects.
+    with jax.numpy_dtype_promotion("standard"):
+      updates, opt_state = optimizer.update(grads, state["opt_state"], params)
     new_params = jax.tree.map(lambda p, u: p - (rate * u).astype(p.dtype), params, updates)
     changed = {"params": new_params, "opt_state": opt_state}
     if ema_decay:
