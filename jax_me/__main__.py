@@ -113,7 +113,7 @@ def _run(name: str, arguments: list[str]) -> int:
 
 def _program() -> str:
   name = pathlib.Path(sys.argv[0]).name
-  return "python -m jax_me" if name == "__main__.py" or name.startswith("pytest") else "jax-me"
+  return "python -m jax_me" if name == "__main__.py" else "jax-me"
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ def test_help_of_every_command(name, capsys):
   with pytest.raises(SystemExit) as end:
     main([name, "--help"])
   assert end.value.code == 0
-  assert f"python -m jax_me {name}" in capsys.readouterr().out
+  assert f"jax-me {name}" in capsys.readouterr().out
 
 
 def test_unknown_options_are_told(capsys):

@@ -232,4 +232,4 @@ def test_weights_of_another_size_are_refused(repository, image_folder, folds, tm
     "--config.model.arguments.depth=2",
   )
   assert failed.returncode == 1
-  assert "cannot start from" in failed.stderr and "Traceback" not in failed.stderr
+  assert "cannot be initialised from" in failed.stderr and "Traceback" not in failed.stderr

@@ -78,7 +78,7 @@ def augment_by_hand(pixels, key, flow):
   """One image in the documented order, from the same keys."""
   crop_key, flip_key, colour_key, affine_key, jitter_key = jax.random.split(key, 5)
   image = crop_and_resize(
-    pixels / 255.0, draw_crop(crop_key, 24, 24, (0.3, 1.0), (3 / 4, 4 / 3)), SIZE
+    pixels.astype(jnp.float32) / 255.0, draw_crop(crop_key, 24, 24, (0.3, 1.0), (3 / 4, 4 / 3)), SIZE
   )
   image = jnp.where(jax.random.bernoulli(flip_key, 0.5), flip_horizontal(image, flow=flow), image)
   affine = draw_affine(affine_key, SIZE, 20.0, 0.1, (1.0, 1.25))

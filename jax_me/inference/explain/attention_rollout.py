@@ -81,7 +81,7 @@ def rollout(weights: Sequence[jax.Array]) -> jax.Array:
   product = None
   for layer in weights:
     mixed = layer.mean(axis=1)
-    mixed = 0.5 * mixed + 0.5 * jnp.eye(mixed.shape[-1], dtype=mixed.dtype)
+    mixed = 0.5 * mixed + 0.5 * jnp.eye(mixed.shape[-1], dtype=mixed.dtype)[None]
     product = mixed if product is None else jnp.matmul(mixed, product)
   if product is None:
     raise ValueError("rollout needs the weights of at least one layer")
