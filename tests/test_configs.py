@@ -42,6 +42,7 @@ VARIANTS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", VARIANTS)
 def test_recipe_is_valid(recipe):
   config = recipes.load_recipe(str(CONFIGS / recipe))
@@ -85,6 +86,7 @@ def shrunk(recipe):
   return config
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", RUN)
 def test_shrunk_recipe_trains_for_two_steps(recipe):
   config = shrunk(recipe)

@@ -72,6 +72,7 @@ def test_recipes_of_the_wheel_are_found_by_name(installed, tmp_path):
   assert run.returncode == 1 and "did you mean epochs?" in run.stderr
 
 
+@pytest.mark.slow
 def test_the_wheel_converts(installed, tmp_path, repository):
   pytest.importorskip("torch", reason="conversion reads torch files")
   example = repository / "tests" / "golden" / "examples" / "t2t_tiny_module_prefix.pth.tar"

@@ -87,6 +87,7 @@ def weights(workdir):
   return parameter_paths(saved.split_model(loaded.model)[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("devices", [1, 4])
 def test_killed_and_resumed_run_is_bit_identical(repository, image_folder, tmp_path, devices):
   whole = run(repository, image_folder, tmp_path / "whole", devices=devices)
@@ -137,6 +138,7 @@ def folds(repository, image_folder, tmp_path_factory):
   return workdir
 
 
+@pytest.mark.slow
 def test_every_example_is_predicted_once_over_all_folds(folds):
   rows = list(csv.DictReader((folds / "predictions.csv").open()))
   assert len({row["file"] for row in rows}) == len(rows) == 24
@@ -152,6 +154,7 @@ def test_each_fold_is_a_model_with_labels(folds):
   assert loaded.model(np.zeros((1, 16, 16, 3), np.float32)).shape == (1, 2)
 
 
+@pytest.mark.slow
 def test_eval_mode_gives_the_same_predictions(repository, image_folder, folds):
   before = (folds / "predictions.csv").read_bytes()
   done = run(
@@ -167,6 +170,7 @@ def test_eval_mode_gives_the_same_predictions(repository, image_folder, folds):
   assert (folds / "predictions.csv").read_bytes() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "extra, code, message",
   [
@@ -195,6 +199,7 @@ def test_workdir_with_other_settings_is_refused(repository, image_folder, folds)
   assert json.loads((folds / "config.json").read_text())["seed"] == 0
 
 
+@pytest.mark.slow
 def test_fine_tuning_from_masked_pretraining(repository, image_folder, tmp_path):
   pretrained = tmp_path / "mae"
   checkpoint_dir = tmp_path / "shared"
@@ -223,6 +228,7 @@ def test_fine_tuning_from_masked_pretraining(repository, image_folder, tmp_path)
   assert {row["path"].split(".")[0] for row in report["fresh"]} == {"head", "fc_norm"}
 
 
+@pytest.mark.slow
 def test_weights_of_another_size_are_refused(repository, image_folder, folds, tmp_path):
   failed = run(
     repository,

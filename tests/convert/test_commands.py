@@ -32,6 +32,7 @@ def flags(sizes: dict) -> list[str]:
   return [part for key, value in sizes.items() for part in (f"--{key}", text(value))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", TINY_MODELS)
 def test_round_trip_is_bit_exact(tmp_path, capsys, family):
   name, sizes = TINY_MODELS[family]

@@ -48,6 +48,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("golden", "case_name", "name"), CASES, ids=[c[1] for c in CASES])
 def test_round_trip_is_bit_exact_and_has_the_keys_of_the_original(golden, case_name, name):
   case = golden_cases(golden)[case_name]
@@ -66,6 +67,7 @@ def test_round_trip_is_bit_exact_and_has_the_keys_of_the_original(golden, case_n
   assert again.report.weights_sha256 == report.weights_sha256
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ("golden", "case_name", "name"),
   [c for c in CASES if c[1] in ("t2t_vit_7", "vit_tiny_patch16_cls", "convnextv2_atto")],
@@ -78,6 +80,7 @@ def test_converted_classifiers_match_the_logits_of_the_original(golden, case_nam
   assert max_difference(logits, desired) < golden_tolerance(desired, np.float32)
 
 
+@pytest.mark.slow
 def test_converted_mae_matches_the_loss_of_the_original():
   case = golden_cases("mae")["mae_vit_tiny_patch16"]
   outputs = expected_outputs("mae", "mae_vit_tiny_patch16")
@@ -86,6 +89,7 @@ def test_converted_mae_matches_the_loss_of_the_original():
   assert abs(float(out.loss) - float(outputs["loss_norm_pix_f64"])) < 1e-5
 
 
+@pytest.mark.slow
 def test_converted_fcmae_matches_the_fine_tuning_features_of_the_original():
   case = golden_cases("fcmae")["fcmae_convnextv2_atto"]
   conversion = convert_arrays(torch_weights(case), "convnextv2_atto", num_classes=7)
@@ -109,6 +113,7 @@ def fcmae_released() -> dict[str, np.ndarray]:
   return {k: v for k, v in classifier.items() if not k.startswith(("norm.", "head."))}
 
 
+@pytest.mark.slow
 def test_released_fcmae_encoder_converts_to_a_classifier_only():
   conversion = convert_arrays(fcmae_released(), num_classes=7)
   assert conversion.name == "convnextv2_atto"
@@ -249,6 +254,7 @@ def test_all_unusable_arrays_are_listed():
     convert(vit_arrays() | {"head.bias": [1.0] * 7}, "vit_tiny_patch16", **TINY_VIT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", TINY_MODELS)
 def test_every_missing_key_is_named(family):
   name, sizes = TINY_MODELS[family]
@@ -277,6 +283,7 @@ def test_num_classes_replaces_the_head():
       convert(arrays, "vit_tiny_patch16", **classes, **TINY_VIT)
 
 
+@pytest.mark.slow
 def test_image_size_resizes_the_position_table_as_torch_does():
   arrays = vit_arrays()
   conversion = convert_arrays(arrays, "vit_tiny_patch16", **TINY_VIT | {"image_size": 56})
@@ -298,6 +305,7 @@ def test_image_size_resizes_the_position_table_as_torch_does():
       convert(odd, "vit_tiny_patch16", **TINY_VIT | {"image_size": size})
 
 
+@pytest.mark.slow
 def test_mae_files_convert_to_classifiers_with_either_pooling():
   for decoder in (True, False):
     arrays = mae_arrays(decoder=decoder)
@@ -320,6 +328,7 @@ def test_pooling_is_inferred_from_the_file():
     assert conversion.arguments["global_pool"] is pooled
 
 
+@pytest.mark.slow
 def test_token_labeling_head_is_kept_or_dropped():
   name, tiny = TINY_MODELS["t2t"]
   arrays = random_model_arrays(name, token_labeling=True, **tiny)
@@ -333,6 +342,7 @@ def test_token_labeling_head_is_kept_or_dropped():
   assert len(replaced.report.fresh) == len(replaced.report.dropped) == 4
 
 
+@pytest.mark.slow
 def test_ambiguous_models_need_a_name():
   arrays = {
     e["key"]: np.broadcast_to(np.float32(0), e["shape"])
@@ -344,6 +354,7 @@ def test_ambiguous_models_need_a_name():
   assert any("t2t_vit_14_resnext" in warning for warning in named.report.warnings)
 
 
+@pytest.mark.slow
 def test_converted_arrays_have_the_dtype_of_the_model():
   model = convert(vit_arrays(), "vit_tiny_patch16", param_dtype=jax.numpy.bfloat16, **TINY_VIT)
   assert model.head.kernel[...].dtype == jax.numpy.bfloat16

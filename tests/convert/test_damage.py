@@ -46,6 +46,7 @@ def outcome(path):
   return result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_flipped_bytes(tmp_path, kind):
   path = good_file(kind, tmp_path / "good.pth")

@@ -72,6 +72,7 @@ def test_ema_is_preferred_and_raw_can_be_requested(tmp_path, arrays):
   assert_same(read_torch_checkpoint(files.save_torch(empty, tmp_path / "none.pth")), arrays)
 
 
+@pytest.mark.slow
 def test_training_save_with_optimizer_and_arguments(tmp_path, arrays):
   state = files.state_dict(arrays)
   parameters = [torch.nn.Parameter(t.clone()) for t in state.values()]
@@ -330,6 +331,7 @@ def test_wrong_lengths_in_pickles_and_legacy_storages_are_rejected(tmp_path):
     assert_rejected(path)
 
 
+@pytest.mark.slow
 def test_work_is_bounded(tmp_path):
   path = tmp_path / "work.pth"
   # A list of a thousand elements, copied into a new mapping again and again.

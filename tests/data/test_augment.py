@@ -56,6 +56,7 @@ def one_device():
   return run, jax.device_get(run(IMAGES, jax.random.key(0)))
 
 
+@pytest.mark.slow
 def test_the_same_key_gives_identical_images_and_another_key_different_ones(one_device):
   run, first = one_device
   again = jax.device_get(run(IMAGES, jax.random.key(0)))
@@ -66,6 +67,7 @@ def test_the_same_key_gives_identical_images_and_another_key_different_ones(one_
     assert np.abs(other[0][row] - first[0][row]).max() > 0.01
 
 
+@pytest.mark.slow
 def test_four_devices_give_the_result_of_one(one_device):
   mesh = make_mesh(1, jax.devices()[:4])
   split = jax.device_put(IMAGES, batch_sharding(mesh))
@@ -77,9 +79,8 @@ def test_four_devices_give_the_result_of_one(one_device):
 def augment_by_hand(pixels, key, flow):
   """One image in the documented order, from the same keys."""
   crop_key, flip_key, colour_key, affine_key, jitter_key = jax.random.split(key, 5)
-  image = crop_and_resize(
-    pixels.astype(jnp.float32) / 255.0, draw_crop(crop_key, 24, 24, (0.3, 1.0), (3 / 4, 4 / 3)), SIZE
-  )
+  box = draw_crop(crop_key, 24, 24, (0.3, 1.0), (3 / 4, 4 / 3))
+  image = crop_and_resize(pixels.astype(jnp.float32) / 255.0, box, SIZE)
   image = jnp.where(jax.random.bernoulli(flip_key, 0.5), flip_horizontal(image, flow=flow), image)
   affine = draw_affine(affine_key, SIZE, 20.0, 0.1, (1.0, 1.25))
   if flow:

@@ -135,6 +135,7 @@ def test_state_of_another_sampling_order_is_rejected(images, change):
     other.set_state(state)
 
 
+@pytest.mark.slow
 def test_worker_processes_give_the_same_batches_and_resume_without_them(dataset):
   images = image_store.ImageStore(dataset, image_size=SIZE, cache_bytes=0)
   expected = indices_of(take(pipeline.train_batches(images, batch_size=5, seed=1), 8))
@@ -251,6 +252,7 @@ print(json.dumps([epoch, [batch["index"].tolist() for batch in test]]))
 """
 
 
+@pytest.mark.slow
 def test_two_processes_read_disjoint_halves_that_cover_everything(dataset, repository):
   data_dir = str(pathlib.Path(dataset.data_path).parents[2])
   processes = [
@@ -291,6 +293,7 @@ for _ in range(int(sys.argv[2])):
 """
 
 
+@pytest.mark.slow
 def test_killed_process_continues_with_the_next_batch(tmp_path, dataset, repository):
   (tmp_path / "trainer.py").write_text(TRAINER_SCRIPT)
   data_dir = pathlib.Path(dataset.data_path).parents[2]

@@ -207,6 +207,7 @@ def test_only_the_expression_depends_on_the_label(monkeypatch, persons):
   assert digest(other.frame(clip.apex)) != digest(clip.frame(clip.apex))
 
 
+@pytest.mark.slow
 def test_dlib_finds_the_faces(clips):
   for clip in clips[::2]:
     faces = find_faces(clip.frame(clip.onset))

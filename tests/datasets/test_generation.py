@@ -67,6 +67,7 @@ class Copies(Toy, skip_registration=True):
   MANUAL_DOWNLOAD_INSTRUCTIONS = "Put a file there."
 
 
+@pytest.mark.slow
 def test_examples_come_back_in_order_with_their_index(tmp_path):
   builder = prepare_dataset(Toy, data_dir=tmp_path)
   source = builder.as_data_source("train")
@@ -85,6 +86,7 @@ def test_examples_come_back_in_order_with_their_index(tmp_path):
   assert list(index.take([4, 1]).file) == ["4.png", "1.png"]
 
 
+@pytest.mark.slow
 def test_second_call_reuses_the_build_unless_options_differ(tmp_path, monkeypatch):
   first = prepare_dataset(Toy, data_dir=tmp_path)
   with monkeypatch.context() as patch:
@@ -95,6 +97,7 @@ def test_second_call_reuses_the_build_unless_options_differ(tmp_path, monkeypatc
   assert len(read_index(other)) == 4 and len(read_index(first)) == 6
 
 
+@pytest.mark.slow
 def test_folder_holds_report_summary_and_fingerprint(tmp_path):
   folder = pathlib.Path(prepare_dataset(Toy, data_dir=tmp_path).data_path)
   rows = [json.loads(line) for line in (folder / "report.jsonl").read_text().splitlines()]
@@ -108,6 +111,7 @@ def test_folder_holds_report_summary_and_fingerprint(tmp_path):
   assert fingerprint["labels"] == ["calm", "glad"]
 
 
+@pytest.mark.slow
 def test_many_shards_keep_the_order(tmp_path, monkeypatch):
   monkeypatch.setattr(shard_writer, "SHARD_BYTES", 500)
   builder = prepare_dataset(Toy, data_dir=tmp_path, count=20)
@@ -117,6 +121,7 @@ def test_many_shards_keep_the_order(tmp_path, monkeypatch):
   assert [int(source[n]["frame"]) for n in (19, 0, 7)] == [19, 0, 7]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ("fault", "message"), [("label", "cross"), ("name", "same"), ("gif", "neither JPEG nor PNG")]
 )
@@ -131,6 +136,7 @@ def test_nothing_usable_is_an_error(tmp_path):
     prepare_dataset(Toy, data_dir=tmp_path, count=0)
 
 
+@pytest.mark.slow
 def test_full_disk_is_reported_and_leaves_nothing(tmp_path, monkeypatch):
   class FullDisk:
     def __init__(self, path, options):
@@ -147,6 +153,7 @@ def test_full_disk_is_reported_and_leaves_nothing(tmp_path, monkeypatch):
   assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".lock"]
 
 
+@pytest.mark.slow
 def test_unknown_names_suggest_the_nearest(tmp_path):
   with pytest.raises(ValueError, match="did you mean 'count'"):
     prepare_dataset(Toy, data_dir=tmp_path, conut=3)
@@ -158,6 +165,7 @@ def test_unknown_names_suggest_the_nearest(tmp_path):
     read_index(prepare_dataset(Toy, data_dir=tmp_path), "test")
 
 
+@pytest.mark.slow
 def test_manual_dir_is_part_of_the_fingerprint(tmp_path):
   one, two = tmp_path / "one", tmp_path / "two"
   for folder in (one, two):
@@ -192,6 +200,7 @@ def test_hidden_files_and_broken_links(tmp_path):
   assert source_files.fingerprint_folder(tmp_path) != before
 
 
+@pytest.mark.slow
 def test_incomplete_folder_is_not_a_dataset(tmp_path):
   folder = pathlib.Path(prepare_dataset(Toy, data_dir=tmp_path).data_path)
   (folder / "dataset_info.json").unlink()
@@ -225,6 +234,7 @@ def test_dead_worker_is_an_error_with_advice():
     list(process_pool.map_in_processes(os._exit, [1], workers=2))
 
 
+@pytest.mark.slow
 def test_index_of_nothing_and_of_partial_rows():
   assert len(make_index(("a",), [])) == 0
   index = make_index(("a",), [{"label": 0, "file": "x"}])

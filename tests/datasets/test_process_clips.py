@@ -87,6 +87,7 @@ def test_squares_and_other_formats(drawn):
   )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", [20, 40, 56])  # smaller, slightly larger, much larger than 32
 @pytest.mark.parametrize("input", ["apex", "pair", "dynamic"])
 def test_stored_images_are_those_of_inference(tmp_path, input, side):

@@ -84,6 +84,7 @@ def test_motion_inputs(folder, input, changing):
     assert np.median(np.abs(change)) < 10  # Noise stays small.
 
 
+@pytest.mark.slow
 def test_result_does_not_depend_on_workers(folder, tmp_path):
   options = {"subjects": 4, "clips": 1, "input": "apex", "size": 64}
   sequential = build(folder, **options)

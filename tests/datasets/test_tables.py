@@ -133,6 +133,7 @@ def rewrite(path, member, old, new):
       archive.writestr(name, data)
 
 
+@pytest.mark.slow
 def test_damaged_and_hostile_files(tmp_path, monkeypatch):
   path = save(tmp_path / "a.xlsx", [["Subject"], ["x"]])
   whole = path.read_bytes()

@@ -193,6 +193,7 @@ def test_bootstrap_is_deterministic_and_contains_the_score():
   assert wide["uf1"][0] < first["uf1"][0] and wide["uf1"][1] > first["uf1"][1]
 
 
+@pytest.mark.slow
 def test_bootstrap_of_many_examples_without_subjects():
   generator = np.random.default_rng(0)
   truth = generator.integers(0, 8, 100_000)

@@ -40,6 +40,7 @@ def prepared(config, **data):
   return prepare(config)
 
 
+@pytest.mark.slow
 def test_images_on_the_devices_give_bit_identical_results(config, tmp_path):
   on_device = prepared(config, resident="on")
   host = dataclasses.replace(on_device, training_source=on_device.training_images)

@@ -102,6 +102,7 @@ def rows_of(path):
   return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
+@pytest.mark.slow
 def test_run_killed_in_the_second_chunk_ends_with_the_files_of_separate_runs(
   repository, image_folder, separate, tmp_path
 ):
@@ -168,6 +169,7 @@ def test_folds_train_without_their_test_subject_and_in_their_own_order(
   np.testing.assert_allclose(ours.scores, theirs.scores, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_selected_weights_are_tested_and_evaluated_again(repository, image_folder, tmp_path):
   options = {"select": "train", "data__split": "kfold", "data__folds": 2}
   for parallel in ("off", "map"):

@@ -10,6 +10,7 @@ from jax_me.models.registry import create_model
 from tests.helpers.inference_models import SAVED, save
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ("labels", "same"),
   [

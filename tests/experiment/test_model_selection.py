@@ -119,6 +119,7 @@ def config(tmp_path_factory):
   return c.lock()
 
 
+@pytest.mark.slow
 def test_run_tests_the_selected_weights(config, tmp_path, monkeypatch):
   evaluated_sides = []
   predict = experiment.Experiment.predict

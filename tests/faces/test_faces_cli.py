@@ -49,6 +49,7 @@ def image_folder(tmp_path, save, variants):
   return tmp_path / "in"
 
 
+@pytest.mark.slow
 def test_folder_with_invalid_files(tmp_path, portrait, scenery, save, capsys):
   folder = tmp_path / "in"
   whole = save(folder / "whole.jpg", portrait, quality=95).read_bytes()
@@ -102,6 +103,7 @@ def test_folder_with_invalid_files(tmp_path, portrait, scenery, save, capsys):
   assert run(*again, "--on-no-face", "center") == 0
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_run_equals_an_uninterrupted_run(tmp_path, image_folder, repository):
   out = tmp_path / "out"
   arguments = ["--input", image_folder, "--output", out, "--size", 64, "--workers", 2]
@@ -128,6 +130,7 @@ def test_killed_and_resumed_run_equals_an_uninterrupted_run(tmp_path, image_fold
   assert len(read_report(out)) == 80
 
 
+@pytest.mark.slow
 def test_ctrl_c_explains_how_to_resume(tmp_path, image_folder, repository):
   out = tmp_path / "out"
   # Enough images that the run cannot end before the signal.

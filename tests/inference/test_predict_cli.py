@@ -46,6 +46,7 @@ def csv_rows(output):
     return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_folder_and_photograph(model, frames, tmp_path, capsys):
   output = tmp_path / "out"
   assert predict(model, output, frames, PORTRAIT, "--fps", "25", "--video") == 0

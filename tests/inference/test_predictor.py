@@ -37,6 +37,7 @@ def predictor(tmp_path_factory):
   return jax_me.load(saved_model(tmp_path_factory.mktemp("m") / "model"))
 
 
+@pytest.mark.slow
 def test_predict_portrait(predictor):
   (face,) = predictor.predict(PORTRAIT)
   assert face.status == "ok" and face.label in ("calm", "happy")

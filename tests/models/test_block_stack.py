@@ -42,6 +42,7 @@ def loss_and_gradients(name, images, **options):
   return value, nnx.to_pure_dict(grads), str(jax.make_jaxpr(loss)(params))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_scan_and_remat_change_neither_loss_nor_gradients(name):
   with float64():

@@ -48,6 +48,7 @@ def outputs(graphdef, state, images):
   }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_golden(name):
   case, weights, images = CASES[name], torch_weights(CASES[name]), model_input(CASES[name])
@@ -62,6 +63,7 @@ def test_golden(name):
       assert max_difference(value, desired) < golden_tolerance(desired, dtype), output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_parameter_counts_match_the_original(name):
   case = CASES[name]
@@ -93,6 +95,7 @@ def step(graphdef, params, images):
   return jax.value_and_grad(loss)(params)
 
 
+@pytest.mark.slow
 def test_initial_weights_match_the_original():
   arguments = TINY | dict(dims=(32, 48, 64, 96), head_init_scale=0.001)
   constructor = CONVNEXTV2_MODELS["convnextv2_atto"]
@@ -106,6 +109,7 @@ def test_initial_weights_match_the_original():
       assert np.all(value == (1.0 if path[-1] == "scale" else 0.0)), path
 
 
+@pytest.mark.slow
 def test_stochastic_depth_increases_linearly_with_one_key_per_block():
   model = tiny(drop_path_rate=0.4)
   blocks = [block for stage in model.stages for block in stage]
@@ -129,6 +133,7 @@ class Probe(nnx.Module):
     return x
 
 
+@pytest.mark.slow
 def test_stochastic_depth_drops_residual_branches_per_sample_in_training_only():
   block = tiny(drop_path_rate=0.5).stages[3][0]
   run = nnx.jit(lambda block, x, key: block(x, key))
@@ -140,6 +145,7 @@ def test_stochastic_depth_drops_residual_branches_per_sample_in_training_only():
   np.testing.assert_allclose(change[~dropped], 2 * branch[~dropped], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_training_draws_from_rngs_and_requires_them():
   model, images = tiny(drop_path_rate=0.9), tiny_images()
   train = nnx.jit(lambda model, rngs: model(images, deterministic=False, rngs=rngs))
@@ -150,6 +156,7 @@ def test_training_draws_from_rngs_and_requires_them():
     model(images, deterministic=False)
 
 
+@pytest.mark.slow
 def test_bfloat16_gradients_are_finite_for_large_inputs():
   model = tiny(dtype=jnp.bfloat16, remat=True)
   value, grads = step(*nnx.split(model), 100 * tiny_images(2))
@@ -158,6 +165,7 @@ def test_bfloat16_gradients_are_finite_for_large_inputs():
     assert grad.dtype == jnp.float32 and np.isfinite(grad).all()
 
 
+@pytest.mark.slow
 def test_grn_of_a_zero_channel_has_finite_gradients():
   grn = GlobalResponseNorm(3, dtype=jnp.float32, param_dtype=jnp.float32)
   grn.gamma[...] = jnp.ones((1, 1, 1, 3))
@@ -168,6 +176,7 @@ def test_grn_of_a_zero_channel_has_finite_gradients():
   np.testing.assert_allclose(grn(x)[0, 0, 0], [0.0, 2.0, 6.0], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_neither_remat_nor_four_devices_change_the_gradients():
   mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
   with float64():
@@ -186,6 +195,7 @@ def test_neither_remat_nor_four_devices_change_the_gradients():
   )
 
 
+@pytest.mark.slow
 def test_other_image_sizes_work_and_invalid_ones_are_rejected():
   call = nnx.jit(lambda model, images: model(images))
   assert call(tiny(image_size=32), tiny_images(1, 100)).shape == (1, 5)

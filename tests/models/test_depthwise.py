@@ -29,6 +29,7 @@ def arrays(shape, size=7, dtype=np.float64):
 
 
 # Sides with and without divisors up to 8, smaller than the kernel, not square; other kernel sizes.
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ("shape", "size"),
   [

@@ -52,6 +52,7 @@ def outputs(graphdef, state, images, noise):
   }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("grn", ["sample", "batch"])
 def test_golden(name, grn):
@@ -71,6 +72,7 @@ def test_golden(name, grn):
       assert max_difference(value, desired) < golden_tolerance(desired, dtype), output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_encoder_matches_the_classifier(name):
   """`encoder.*` has the classifier's names and layouts; only norm and head are added."""
@@ -103,6 +105,7 @@ def test_encoder_matches_the_classifier(name):
   assert max_difference(features, expected_outputs("fcmae", name)["finetune_features_f64"]) < 1e-9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_parameter_counts_match_the_original(name):
   leaves = jax.tree.leaves(nnx.state(nnx.eval_shape(build(name, np.float32)), nnx.Param))
@@ -150,6 +153,7 @@ def assert_gradients_agree(actual, desired, rtol, atol):
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol, atol), actual, desired)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("grn", "remat"), [("sample", False), ("batch", True)])
 def test_visible_sites_match_the_masked_dense_reference(grn, remat):
   with float64():
@@ -163,6 +167,7 @@ def test_visible_sites_match_the_masked_dense_reference(grn, remat):
   assert_gradients_agree(grads, reference_grads, rtol=1e-8, atol=1e-11)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("grn", "remat"), [("sample", False), ("batch", True)])
 def test_one_device_and_four_agree(grn, remat):
   mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
@@ -176,6 +181,7 @@ def test_one_device_and_four_agree(grn, remat):
   assert_gradients_agree(grads, sharded_grads, rtol=1e-8, atol=1e-11)
 
 
+@pytest.mark.slow
 def test_bfloat16_gradients_are_finite_for_large_inputs():
   model, images = tiny(dtype=jnp.bfloat16, remat=True), 100 * tiny_images()[:2]
   (_, out), grads = step(*nnx.split(model), images, tiny_noise()[:2])
@@ -189,6 +195,7 @@ def forward(graphdef, params, images, noise, mask_ratio=0.6):
   return nnx.merge(graphdef, params)(images, mask_ratio, noise=noise)
 
 
+@pytest.mark.slow
 def test_removed_patches_do_not_reach_the_encoder():
   model, images, noise = tiny(), tiny_images(), tiny_noise()
   before = forward(*nnx.split(model), images, noise)
@@ -227,6 +234,7 @@ def test_a_key_gives_one_mask_per_image_and_is_repeatable():
   np.testing.assert_array_equal(from_rngs(model, nnx.Rngs(dropout=0)).sum(1), 12)
 
 
+@pytest.mark.slow
 def test_initial_weights_match_the_original():
   """N(0, 1) truncated at 2 has std 0.88; downsampling .02, the decoder's linear layers torch's."""
   arguments = TINY | dict(dims=(24, 32, 40, 48), decoder_embed_dim=64)

@@ -27,6 +27,7 @@ def test_stop_fusion_keeps_non_finite_values():
   np.testing.assert_array_equal(jax.jit(stop_fusion)(VALUES), VALUES)
 
 
+@pytest.mark.slow
 def test_fusion_size_is_independent_of_the_depth(monkeypatch):
   """Without stop_fusion the gradient's largest fusion contains the sums of all blocks."""
 

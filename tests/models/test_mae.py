@@ -63,6 +63,7 @@ def outputs(graphdef, state, images, noise):
   }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_golden(name):
   case, reference = golden_cases("mae")[name], expected_outputs("mae", name)
@@ -151,6 +152,7 @@ def test_remat_recomputes_every_block():
   assert count_checkpoints(lambda x: tiny()(x, noise=noise), tiny_images()) == 0
 
 
+@pytest.mark.slow
 def test_bfloat16_gradients_are_finite_for_large_inputs():
   noise = np.random.default_rng(1).random((2, 16)).astype(np.float32)
   model = tiny(dtype=jnp.bfloat16, norm_pix_loss=True)
@@ -158,6 +160,7 @@ def test_bfloat16_gradients_are_finite_for_large_inputs():
     assert grad.dtype == jnp.float32 and np.isfinite(grad).all()
 
 
+@pytest.mark.slow
 def test_initial_values_match_the_original():
   model = initialised_model(lambda: create_model("mae_vit_tiny_patch16", rngs=nnx.Rngs(0), **TINY))
   kernel = np.asarray(model.patch_embed.proj.kernel[...])

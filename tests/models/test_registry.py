@@ -33,6 +33,7 @@ def test_an_unknown_argument_suggests_similar_ones(name):
     create_model(name, rngs=nnx.Rngs(0), image_sise=32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(n for n in golden_cases("mae") if n in MODELS))
 def test_mae_parameter_counts(name):
   case = golden_cases("mae")[name]
@@ -41,6 +42,7 @@ def test_mae_parameter_counts(name):
 
 
 # facebookresearch/mae: ViT-L 304M and ViT-H 632M with 1000 classes.
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ("name", "total"),
   [
@@ -55,6 +57,7 @@ def test_vit_parameter_counts(name, total):
   assert counts(lambda: create_model(name, rngs=nnx.Rngs(0))) == (total, total)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(golden_cases("t2t")))
 def test_t2t_parameter_counts(name):
   case = golden_cases("t2t")[name]

@@ -58,6 +58,7 @@ def outputs(graphdef, state, images):
   }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_golden(name):
   case, reference = golden_cases("t2t")[name], expected_outputs("t2t", name)
@@ -89,6 +90,7 @@ def tiny_images(batch=2):
   return np.random.default_rng(0).standard_normal((batch, 32, 32, 3)).astype(np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [0.1, 0.0])
 def test_the_performers_dropout_acts_in_training_even_without_drop_rate(rate):
   overrides = {} if rate else dict(token_drop_rate=0.0)
@@ -107,6 +109,7 @@ def test_the_performers_dropout_acts_in_training_even_without_drop_rate(rate):
     np.testing.assert_allclose(first, evaluated, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_dense_backbone_has_the_rates_and_widths_of_the_original():
   model = nnx.eval_shape(
     lambda: create_model("t2t_vit_dense", drop_path_rate=1.1, rngs=nnx.Rngs(0))
@@ -136,6 +139,7 @@ def test_token_labeling_adds_half_the_largest_token_logit():
     tiny().token_logits(images)
 
 
+@pytest.mark.slow
 def test_auxiliary_head_parameter_count():
   def size(**overrides):
     model = nnx.eval_shape(lambda: create_model("t2t_vit_24", rngs=nnx.Rngs(0), **overrides))
@@ -144,6 +148,7 @@ def test_auxiliary_head_parameter_count():
   assert size(token_labeling=True) - size() == 513_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ("name", "overrides"),
   [
@@ -170,6 +175,7 @@ def test_remat_recomputes_blocks_and_token_attentions():
   assert count_checkpoints(tiny(), tiny_images()) == 0
 
 
+@pytest.mark.slow
 def test_initial_values_match_the_original():
   model = initialised_model(lambda: create(embed_dim=384, num_heads=6, depth=1))
   kernel = np.asarray(model.blocks[0].mlp.fc1.kernel[...])
@@ -182,6 +188,7 @@ def test_initial_values_match_the_original():
   assert np.abs(ghost).max() <= 1.0 and np.abs(ghost).max() > 0.5  # torch's Conv1d: U(-1, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ("overrides", "message"),
   [

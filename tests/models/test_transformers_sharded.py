@@ -20,6 +20,7 @@ MODELS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_one_and_four_devices_agree(name):
   model = random_model(lambda: create_model(name, rngs=nnx.Rngs(0), **MODELS[name]))

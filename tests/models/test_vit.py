@@ -49,6 +49,7 @@ def outputs(graphdef, state, images):
   return {"features": features, "logits": model.head(features)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_golden(name):
   case, reference = golden_cases("mae")[name], expected_outputs("mae", name)
@@ -79,6 +80,7 @@ def tiny_images(batch=2):
   return np.random.default_rng(0).standard_normal((batch, 32, 32, 3)).astype(np.float32)
 
 
+@pytest.mark.slow
 def test_dropout_and_stochastic_depth_act_in_training_only():
   graphdef, state = nnx.split(tiny(drop_rate=0.2, attn_drop_rate=0.2, drop_path_rate=0.4))
 
@@ -93,6 +95,7 @@ def test_dropout_and_stochastic_depth_act_in_training_only():
   assert max_difference(first, other) > 1e-3 and max_difference(first, evaluated) > 1e-3
 
 
+@pytest.mark.slow
 def test_every_block_and_branch_is_dropped_independently():
   """With the same key everywhere, a sample would lose all its branches or none."""
   rates, keys = stochastic_depth_rates(0.5, 5), jax.random.split(jax.random.key(0), 5)
@@ -119,6 +122,7 @@ def test_training_requires_rngs():
     tiny()(tiny_images(), deterministic=False)
 
 
+@pytest.mark.slow
 def test_positions_are_trained_or_a_fixed_table():
   assert isinstance(tiny().pos_embed, nnx.Param)
   table = create(depth=1, train_positions=False).pos_embed
@@ -126,11 +130,13 @@ def test_positions_are_trained_or_a_fixed_table():
   np.testing.assert_array_equal(table[...], sincos_2d(4, 24))
 
 
+@pytest.mark.slow
 def test_remat_recomputes_every_block():
   assert count_checkpoints(tiny(remat=True), tiny_images()) == 3
   assert count_checkpoints(tiny(), tiny_images()) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("global_pool", [True, False])
 def test_bfloat16_gradients_are_finite_for_large_inputs(global_pool):
   model = tiny(dtype=jnp.bfloat16, global_pool=global_pool, remat=global_pool)
@@ -144,6 +150,7 @@ def test_bfloat16_gradients_are_finite_for_large_inputs(global_pool):
     assert grad.dtype == jnp.float32 and np.isfinite(grad).all()
 
 
+@pytest.mark.slow
 def test_norm_name_depends_on_the_pooling():
   assert hasattr(tiny(global_pool=True), "fc_norm") and not hasattr(tiny(), "norm")
   assert hasattr(tiny(global_pool=False), "norm")
@@ -161,6 +168,7 @@ def test_invalid_sizes_are_rejected(overrides, message):
     create(**overrides)
 
 
+@pytest.mark.slow
 def test_images_of_another_size_are_rejected():
   with pytest.raises(ValueError, match=r"expected images \[B, 32, 32, 3\], got \[2, 24, 24, 3\]"):
     tiny()(np.zeros((2, 24, 24, 3), np.float32))

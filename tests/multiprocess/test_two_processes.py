@@ -116,6 +116,7 @@ def pair(repository, image_folder, tmp_path_factory):
   return workdir
 
 
+@pytest.mark.slow
 def test_same_losses_as_one_process_with_four_devices(repository, image_folder, pair, tmp_path):
   finish(start(repository, image_folder, tmp_path, "--config.mesh.fsdp=2", devices=4))
   single_losses, pair_losses = losses(tmp_path), losses(pair)
@@ -131,6 +132,7 @@ def test_same_losses_as_one_process_with_four_devices(repository, image_folder, 
   assert json.loads((pair / "run.json").read_text())["processes"] == 2
 
 
+@pytest.mark.slow
 def test_restart_after_a_killed_process_is_bit_identical(repository, image_folder, pair, tmp_path):
   workdir = tmp_path / "run"
   processes = start_pair(repository, image_folder, workdir, "--config.mesh.fsdp=2")
@@ -157,6 +159,7 @@ def test_restart_after_a_killed_process_is_bit_identical(repository, image_folde
   assert predictions[0] == predictions[1]
 
 
+@pytest.mark.slow
 def test_signal_to_one_process_stops_and_saves_all(repository, image_folder, tmp_path):
   processes = start_pair(
     repository, image_folder, tmp_path, "--config.steps=100000", "--config.checkpoint_steps=100000"

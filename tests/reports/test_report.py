@@ -109,6 +109,7 @@ def whole(tmp_path_factory):
   return folder
 
 
+@pytest.mark.slow
 def test_whole_report(whole):
   page = read(whole)
   for heading in (
@@ -187,6 +188,7 @@ def test_wrong_samples_are_marked_by_more_than_colour(tmp_path):
   assert "✓ negative 90%" in page.text and "✗ wrong: surprise" in page.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["predictions", "history", "reconstructions", "details"])
 def test_any_single_part_makes_a_report(tmp_path, part):
   write_report(tmp_path, title="t", **{part: everything()[part]})
@@ -199,6 +201,7 @@ def test_report_without_results(tmp_path):
   assert "no results yet" in read(tmp_path).text
 
 
+@pytest.mark.slow
 def test_pretraining_has_no_scores(tmp_path):
   write_report(tmp_path, title="MAE", history=history(), reconstructions=reconstructions())
   page = read(tmp_path)
@@ -206,6 +209,7 @@ def test_pretraining_has_no_scores(tmp_path):
   assert not (tmp_path / "report" / "scores.json").exists()
 
 
+@pytest.mark.slow
 def test_files_of_an_older_report_are_deleted(tmp_path):
   write_report(tmp_path, **everything())
   write_report(tmp_path, title="t", history=history())
@@ -229,6 +233,7 @@ def test_missing_classes_are_reported(tmp_path):
   assert "c: no examples, so it has no recall" in read(tmp_path).text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "rows",
   [
@@ -264,6 +269,7 @@ def test_invalid_data_are_rejected_and_nothing_is_written(tmp_path, make_part, m
   assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_figures_do_not_change_matplotlib_settings(tmp_path):
   import matplotlib
 
@@ -272,6 +278,7 @@ def test_figures_do_not_change_matplotlib_settings(tmp_path):
   assert {key: repr(value) for key, value in dict.items(matplotlib.rcParams)} == before
 
 
+@pytest.mark.slow
 def test_confusion_figure_of_many_classes_has_a_limited_size(tmp_path):
   labels = [f"a long class name {i}" for i in range(24)]
   write_report(tmp_path, title="t", predictions=predictions(labels))
@@ -308,6 +315,7 @@ def run_command(*arguments):
   return report_cli.main(parser.parse_args([str(a) for a in arguments]))
 
 
+@pytest.mark.slow
 def test_command_writes_the_same_report_again(tmp_path, capsys):
   write_report(tmp_path, **everything())
   page, text = (tmp_path / "report.html").read_bytes(), (tmp_path / "report.md").read_bytes()
@@ -328,6 +336,7 @@ def test_command_reads_the_log_of_a_continued_training(tmp_path):
   assert page.text.startswith("new")
 
 
+@pytest.mark.slow
 def test_command_reports_missing_or_damaged_files(tmp_path, capsys):
   assert run_command(tmp_path / "none") == 1
   assert "contains no report" in capsys.readouterr().err
@@ -340,6 +349,7 @@ def test_command_reports_missing_or_damaged_files(tmp_path, capsys):
   assert (tmp_path / "report.html").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_pickles_in_a_report_folder_are_not_loaded(tmp_path):
   write_report(tmp_path, **everything())
   buffer = io.BytesIO()

@@ -93,6 +93,7 @@ def test_composite_databases_and_subjects_agree_with_scikit_learn(tmp_path, caps
   )
 
 
+@pytest.mark.slow
 def test_output_folder(tmp_path, capsys):
   header = f"{HEADER},{','.join(f'score_{label}' for label in LABELS)}"
   table = write(tmp_path / "p.csv", random_rows(0, scores=True), header)

@@ -169,6 +169,7 @@ def split_key_bias(bias):
   return np.concatenate([query, value]), key
 
 
+@pytest.mark.slow
 def test_sequential_folds_are_bit_identical_to_a_fold_alone(alone, programs, tmp_path):
   runs = runs_of(tmp_path)
   result, state = train_folds(programs("map"), runs, tmp_path / "chunk")
@@ -218,6 +219,7 @@ def test_a_chunk_of_other_folds_starts_from_the_beginning(alone, programs, tmp_p
     assert_row(state, row, alone[fold][0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["map", "vmap"])
 def test_each_fold_is_evaluated_with_its_own_weights(programs, tmp_path, mode):
   program, runs = programs(mode), runs_of(tmp_path)

@@ -72,6 +72,7 @@ def test_masked_mean_ignores_padding():
   assert masked_mean(jnp.ones(2), jnp.array([False, False])) == 0
 
 
+@pytest.mark.slow
 def test_loss_uses_targets_of_the_batch_and_weights_of_the_run():
   loss, logits, batch = tiny_loss()
   votes = np.random.default_rng(2).dirichlet(np.ones(CLASSES), len(logits)).astype(np.float32)

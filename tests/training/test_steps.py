@@ -53,6 +53,7 @@ def one_device():
   return run(1, **MIXED)
 
 
+@pytest.mark.slow
 def test_four_devices_equal_one(one_device):
   _, state, losses = run(4, **MIXED)
   np.testing.assert_allclose(losses, one_device[2], rtol=1e-5)
@@ -68,6 +69,7 @@ def test_sharded_parameters_equal_replicated_ones(one_device, monkeypatch):
   close(state["params"], one_device[1]["params"])
 
 
+@pytest.mark.slow
 def test_losses_do_not_depend_on_devices_or_fsdp(repository):
   meshes = ["1x1", "2x1", "4x4", "8x1", "8x2", "8x4"]  # devices x fsdp
   done = subprocess.run(

@@ -88,6 +88,7 @@ def recorded_batch(case, number, pretraining):
   return batch
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 def test_training_repeats_the_recorded_run(name):
   run, case, record = RUNS[name], golden_cases("trajectories")[name], trajectories()[name]

@@ -17,6 +17,7 @@ def test_peak_of_the_device(kind, peak):
   assert utilisation.peak_flops(kind) == peak
 
 
+@pytest.mark.slow
 def test_utilisation_from_the_flops_of_the_step(monkeypatch):
   mesh = make_mesh(1, jax.devices()[:2])
   program = make_program(mesh)

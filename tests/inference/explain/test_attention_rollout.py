@@ -80,6 +80,7 @@ def test_equals_numpy(pooled):
   np.testing.assert_allclose(found, desired, rtol=0, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ("name", "arguments", "blocks"),
   [

@@ -80,6 +80,7 @@ def test_one_method_of_one_class(model, tmp_path):
   assert row["methods"]["gradcam"]["regions"] is None
 
 
+@pytest.mark.slow
 def test_reconstructions(tmp_path):
   model = save(tmp_path / "mae", "mae_vit_tiny_patch16", MAE)
   output = tmp_path / "out"

@@ -111,6 +111,7 @@ def test_class_token_equals_central_differences():
   np.testing.assert_allclose(found[0], desired, rtol=0, atol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ("name", "arguments", "side"),
   [

@@ -48,6 +48,7 @@ def reference_scores(images, model=None):
   return power / power.sum(-1, keepdims=True)
 
 
+@pytest.mark.slow
 def test_batched_inference_returns_the_scores_of_each_face_in_order():
   images = noise(7)
   inference, got = BatchedInference(saved(), batch=3), []
