@@ -34,9 +34,7 @@ class Command:
 
 TRAIN = "train"
 COMMANDS = {
-  "convert": Command(
-    "convert.torch_to_flax", "convert a PyTorch checkpoint into a model folder", "convert"
-  ),
+  "convert": Command("convert.torch_to_flax", "convert a PyTorch checkpoint into a model folder"),
   "data": Command("jax_me.datasets.cli", "build, list, check and preview datasets", "train"),
   "explain": Command(
     "jax_me.inference.explain.cli",

@@ -81,13 +81,9 @@ def parameters(function: ast.FunctionDef) -> list[ast.arg]:
   return [argument for argument in every if argument.arg not in ("self", "cls")]
 
 
-def is_override(function: ast.FunctionDef) -> bool:
-  return any(isinstance(d, ast.Name) and d.id == "override" for d in function.decorator_list)
-
-
 def missing_sections(function: ast.FunctionDef) -> list[str]:
   """Sections that the docstring of a public function with three or more parameters lacks."""
-  if len(parameters(function)) < 3 or is_override(function):
+  if len(parameters(function)) < 3:
     return []
   text = ast.get_docstring(function) or ""
   returns = function.returns
@@ -102,16 +98,6 @@ def missing_sections(function: ast.FunctionDef) -> list[str]:
     ):
       missing.append(section)
   return missing
-
-
-def uses_any(function: ast.FunctionDef) -> bool:
-  annotations = [argument.annotation for argument in parameters(function)] + [function.returns]
-  return any(
-    isinstance(node, ast.Name) and node.id == "Any"
-    for annotation in annotations
-    if annotation is not None
-    for node in ast.walk(annotation)
-  )
 
 
 def test_imports_run_downwards():

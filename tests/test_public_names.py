@@ -10,6 +10,8 @@ import inspect
 import json
 import pathlib
 
+from absl import flags
+
 LIST = pathlib.Path(__file__).resolve().parent / "public_names.json"
 # Modules whose names users and their scripts rely on.
 MODULES = (
@@ -62,7 +64,8 @@ def command_options() -> dict[str, list[str]]:
   for name, command in COMMANDS.items():
     module = command.load()
     if not hasattr(module, "configure"):
-      found[name] = ["--config", "--distributed", "--mode", "--process", "--processes", "--workdir"]
+      declared = flags.FLAGS.flags_by_module_dict()[module.__name__]
+      found[name] = sorted(f"--{flag.name}" for flag in declared)
       continue
     parser = argparse.ArgumentParser(add_help=False)
     module.configure(parser)

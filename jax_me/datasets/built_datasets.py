@@ -8,8 +8,8 @@ from typing import Any
 
 from jax_me.data.labels import normalize_label
 from jax_me.datasets.catalog import BUILDERS, builder_class, check_name
-from jax_me.datasets.generation.base_builder import FaceDataset, FaceDatasetConfig
-from jax_me.datasets.generation.fingerprint import FINGERPRINT_FILE, make_options
+from jax_me.datasets.generation.base_builder import FaceDataset
+from jax_me.datasets.generation.fingerprint import FINGERPRINT_FILE, config_of_build
 from jax_me.datasets.generation.generate import SUMMARY_FILE
 
 
@@ -119,13 +119,7 @@ def open_build(build: Build) -> FaceDataset:
   cls = builder_class(build.name)
   try:
     record = json.loads((build.folder / FINGERPRINT_FILE).read_text(encoding="utf-8"))
-    config = FaceDatasetConfig(
-      name=build.variant,
-      version=cls.VERSION,
-      options=make_options(cls, record["options"]),
-      labels=tuple(record["labels"]),
-      fingerprint=record["fingerprint"],
-    )
+    config = config_of_build(cls, build.variant, record)
     return cls(data_dir=build.folder.parents[2], config=config)
   except (OSError, ValueError, KeyError, TypeError) as error:
     raise DamagedDataset(f"{build.folder} is damaged ({error}); {_remedy(build.folder)}") from error

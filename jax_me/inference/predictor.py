@@ -13,6 +13,7 @@ from jax_me.faces.detector import Box
 from jax_me.faces.image_files import read_image
 from jax_me.inference.face_input import face_inputs
 from jax_me.inference.results import FaceResult, FrameResult, Results
+from jax_me.models.layers import normalise_channels
 from jax_me.models.model_folder import SavedModel, load_model
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class ExplainOptions(TypedDict, total=False):
 
 @nnx.jit
 def _probabilities(model: Any, images: jax.Array, mean: jax.Array, std: jax.Array) -> jax.Array:
-  logits = model((images.astype(jnp.float32) / 255.0 - mean) / std)
+  logits = model(normalise_channels(images.astype(jnp.float32) / 255.0, mean, std))
   return jax.nn.softmax(logits.astype(jnp.float32), axis=-1)
 
 
@@ -178,8 +179,8 @@ class Predictor:
       _probabilities(
         self.model,
         jnp.asarray(np.stack([face for face, _ in faces])),
-        jnp.asarray([[[self.saved.mean]]], jnp.float32),
-        jnp.asarray([[[self.saved.std]]], jnp.float32),
+        jnp.asarray(self.saved.mean, jnp.float32),
+        jnp.asarray(self.saved.std, jnp.float32),
       )
     )
     return Results(

@@ -37,6 +37,19 @@ def along_channels(vector: jax.Array, x: jax.Array) -> jax.Array:
   return vector.reshape((1,) * (x.ndim - 1) + (-1,))
 
 
+def normalise_channels(images: jax.Array, mean: jax.Array, std: jax.Array) -> jax.Array:
+  """Normalises the channels of the model input.
+
+  Args:
+    images: [B, H, W, C] in [0, 1].
+    mean, std: [C].
+
+  Returns:
+    (images - mean) / std, [B, H, W, C].
+  """
+  return (images - along_channels(mean, images)) / along_channels(std, images)
+
+
 def gelu(x: jax.Array) -> jax.Array:
   """Exact GELU (arXiv:1606.08415), x * Phi(x), computed in at least float32.
 

@@ -8,7 +8,7 @@ import difflib
 import hashlib
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 from jax_me.data.labels import normalize_label
@@ -70,8 +70,7 @@ def find_respelled(
     `config` with the name and the labels of the build; None when there is none.
   """
   wanted = sorted(map(normalize_label, config.labels))
-  for path in sorted((data_dir / cls.name).glob(f"*/{cls.VERSION}/{FINGERPRINT_FILE}")):
-    record = json.loads(path.read_text(encoding="utf-8"))
+  for variant, record in _read_builds(cls, data_dir):
     if (
       record["labels"] != list(config.labels)
       and sorted(map(normalize_label, record["labels"])) == wanted
@@ -79,7 +78,7 @@ def find_respelled(
       and cls.matches_options(record["options"], config.options)
     ):
       found = dataclasses.replace(config, labels=tuple(record["labels"]))
-      found.name = path.parent.parent.name
+      found.name = variant
       return found
   return None
 
@@ -101,10 +100,9 @@ def find_prepared(
     ValueError: there is none, or more than one (then manual_dir must select it).
   """
   found = []
-  for path in sorted((data_dir / cls.name).glob(f"*/{cls.VERSION}/{FINGERPRINT_FILE}")):
-    record = json.loads(path.read_text(encoding="utf-8"))
+  for variant, record in _read_builds(cls, data_dir):
     if record["version"] == str(cls.VERSION) and cls.matches_options(record["options"], options):
-      found.append(config_of_build(cls, path.parent.parent.name, record))
+      found.append(config_of_build(cls, variant, record))
   if not found:
     raise ValueError(
       f"dataset {cls.name} needs manual_dir: nothing was built with these options in {data_dir}. "
@@ -117,6 +115,14 @@ def find_prepared(
       "give manual_dir to select one"
     )
   return found[0]
+
+
+def _read_builds(
+  cls: type[FaceDataset], data_dir: pathlib.Path
+) -> Iterator[tuple[str, dict[str, Any]]]:
+  """Yields folder name and fingerprint of each finished build of the current version."""
+  for path in sorted((data_dir / cls.name).glob(f"*/{cls.VERSION}/{FINGERPRINT_FILE}")):
+    yield path.parent.parent.name, json.loads(path.read_text(encoding="utf-8"))
 
 
 def config_of_build(

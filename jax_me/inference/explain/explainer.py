@@ -20,6 +20,7 @@ from jax_me.inference.explain.heat_map import FeatureGrid
 from jax_me.inference.face_input import FaceInput
 from jax_me.models.convnext_v2 import ConvNeXtV2
 from jax_me.models.fcmae import FCMAE
+from jax_me.models.layers import normalise_channels
 from jax_me.models.mae import MaskedAutoencoder
 from jax_me.models.model_folder import SavedModel, split_model
 from jax_me.models.patches import patch_grid
@@ -123,11 +124,11 @@ class Explainer:
     self._image_size = saved.image_size
     self._grid = FeatureGrid.from_model(saved.model)
     graphdef, self._state = nnx.split(saved.model)
-    mean, std = (jnp.asarray([[[x]]], jnp.float32) for x in (saved.mean, saved.std))
+    mean, std = (jnp.asarray(x, jnp.float32) for x in (saved.mean, saved.std))
 
     def run(state: Any, image: jax.Array, class_index: jax.Array) -> tuple[jax.Array, dict]:
       model: Any = nnx.merge(graphdef, state)
-      images = (image[None].astype(jnp.float32) / 255.0 - mean) / std
+      images = normalise_channels(image[None].astype(jnp.float32) / 255.0, mean, std)
       maps = {}
       if "rollout" in self.methods:
         maps["rollout"] = attention_rollout(model, images)[0]

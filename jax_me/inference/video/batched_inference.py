@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jax_me.models.layers import normalise_channels
 from jax_me.models.model_folder import SavedModel, merge_model, split_model
 
 Key = TypeVar("Key")
@@ -26,15 +27,16 @@ class BatchedInference(Generic[Key]):
     if batch < 1:
       raise ValueError(f"a batch must hold at least one face, got {batch}")
     graph, self._params, self._state = split_model(saved.model)
-    self._mean = jnp.asarray([[[saved.mean]]], jnp.float32)
-    self._std = jnp.asarray([[[saved.std]]], jnp.float32)
+    self._mean = jnp.asarray(saved.mean, jnp.float32)
+    self._std = jnp.asarray(saved.std, jnp.float32)
     side = saved.image_size
     self._faces = np.zeros((batch, side, side, 3), np.uint8)
     self._keys: list[Key] = []
     self._running: collections.deque[tuple[list[Key], jax.Array]] = collections.deque()
 
     def probabilities(params: Any, state: Any, mean: jax.Array, std: jax.Array, faces: jax.Array):
-      logits = merge_model(graph, params, state)((faces.astype(jnp.float32) / 255 - mean) / std)
+      images = normalise_channels(faces.astype(jnp.float32) / 255, mean, std)
+      logits = merge_model(graph, params, state)(images)
       return jax.nn.softmax(logits.astype(jnp.float32), axis=-1)
 
     self._run = jax.jit(probabilities)
