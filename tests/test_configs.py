@@ -141,14 +141,15 @@ def test_open_sections_accept_new_keys():
     [
       "--config.model.arguments.drop_path_rate=0.1",
       "--config.model.arguments.grn=batch",
-      "--config.data.options.classes",
-      "3",
+      "--config.data.options.classes=3",
       "--config.seed=1",
     ],
   )
   assert config.seed == 1 and config.data.options.classes == 3
   assert config.model.arguments.drop_path_rate == 0.1 and config.model.arguments.grn == "batch"
   assert config.is_locked and config.model.arguments.is_locked
+  with pytest.raises(settings.SettingsError, match="unknown argument '3'; a setting is --config"):
+    settings.override(config, ["--config.data.options.subjects", "3"])
 
 
 def test_message_has_all_problems():

@@ -63,8 +63,9 @@ def _parse(arguments: list[str]) -> list[str]:
   sys.argv = arguments  # config_flags looks for overrides there.
   no_recipe = "give a recipe, for example --config configs/quickstart.py"
   try:
-    rest = flags.FLAGS(arguments)
-    problem = no_recipe if CONFIG.value is None else ""
+    rest = flags.FLAGS(arguments)[1:]
+    problem = f"unknown argument {rest[0]!r}" if rest else ""
+    problem = no_recipe if CONFIG.value is None else problem
   except flags.UnrecognizedFlagError as error:
     # The settings of a recipe are unknown without it.
     problem = no_recipe if error.flagname.startswith(f"{CONFIG.name}.") else str(error)
@@ -73,7 +74,7 @@ def _parse(arguments: list[str]) -> list[str]:
   if problem:
     sys.exit(f"{pathlib.Path(arguments[0]).name}: {problem}")
   CONFIG.value.lock()
-  return rest
+  return arguments
 
 
 def _run(_: list[str]) -> None:

@@ -85,7 +85,8 @@ def override(config: ConfigDict, arguments: Sequence[str]) -> None:
 
   Args:
     config: a recipe, changed in place.
-    arguments: `--config.<key>=<value>` or `--config.<key> <value>`, nothing else.
+    arguments: `--config.<key>=<value>`, or for settings that the recipe has `--config.<key>
+      <value>`; nothing else.
 
   Raises:
     SettingsError: an unknown setting, or a value of the wrong type.
