@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import math
-import pathlib
 import typing
 
 import jax
@@ -21,7 +20,6 @@ from jax_me.data.pipeline import (
   train_batches,
 )
 from jax_me.evaluation.predictions import Predictions
-from jax_me.experiment.model_selection import Selection
 from jax_me.training.checkpoint import JsonValue
 from jax_me.training.evaluation_step import (
   Classifier,
@@ -212,11 +210,3 @@ class Experiment:
       process_index=jax.process_index(),
       process_count=jax.process_count(),
     )
-
-  def with_selected_weights(self, state: State, workdir: pathlib.Path) -> State:
-    """The state to test at the end of a fold, with the last weights or the selected ones.
-
-    Raises:
-      SavedModelError: there are no selected weights, or they are damaged.
-    """
-    return Selection(workdir).apply(state) if self.selects else state

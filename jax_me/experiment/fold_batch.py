@@ -18,13 +18,7 @@ from jax_me.data.folds import Fold
 from jax_me.data.pipeline import make_sampler
 from jax_me.evaluation.predictions import PREDICTIONS_FILE
 from jax_me.experiment.experiment import Experiment
-from jax_me.experiment.fold_training import (
-  Interrupted,
-  make_evaluator,
-  make_initialiser,
-  make_run,
-  open_trackers,
-)
+from jax_me.experiment.fold_training import FoldTraining, Interrupted, make_initialiser
 from jax_me.models import model_folder
 from jax_me.progress import Progress
 from jax_me.training.batches import FoldBatches
@@ -55,7 +49,7 @@ def train_fold_batch(
 ) -> frozenset[str]:
   """Trains the unfinished folds of an experiment in one program, if requested and possible.
 
-  The remaining folds (all, or those that diverged) must be trained with `train_fold`.
+  The remaining folds (all, or those that diverged) must be trained with `FoldTraining.train`.
 
   Args:
     experiment: with several folds.
@@ -216,39 +210,37 @@ def _train_chunk(
   }
   checkpoints = folder / CHUNK_FOLDER
   claim_folder(checkpoints, program.rows, samplers, config.batch_size)
-  workdirs = [folder / fold.name for fold in folds]
+  trainings = [FoldTraining(experiment, fold, folder / fold.name) for fold in folds]
   result = train(
     program,
-    [make_run(experiment, fold, workdir) for fold, workdir in zip(folds, workdirs, strict=True)],
+    [training.make_run() for training in trainings],
     FoldBatches(list(samplers.values()), config.batch_size, program),
     folder=checkpoints,
     stop=stop,
     progress=progress,
-    evaluator=make_evaluator(experiment, program, folds, workdirs),
     initialise=make_initialiser(experiment, folder),
     keep_checkpoints=1,
     save_last=False,
   )
   if not result.interrupted:
-    for number, fold in enumerate(folds):
-      if fold.name not in result.diverged:
-        state = program.fold_state(result.state, number)
-        _save_results(experiment, fold, state, workdirs[number])
+    for number, training in enumerate(trainings):
+      if training.fold.name not in result.diverged:
+        _save_results(training, program.fold_state(result.state, number))
     remove_folder(checkpoints)
   return result
 
 
-def _save_results(experiment: Experiment, fold: Fold, state: State, workdir: pathlib.Path) -> None:
+def _save_results(training: FoldTraining, state: State) -> None:
   """Saves the weights, curves and, last, the predictions of a finished fold."""
-  if experiment.config.folds.weights and not experiment.selects:
+  workdir = training.workdir
+  if training.experiment.config.folds.weights and not training.experiment.selects:
     with ocp.StandardCheckpointer() as checkpointer:
       target = (workdir / model_folder.WEIGHTS_FOLDER).absolute()
       checkpointer.save(target, evaluation_weights(state), force=True)
   # The trackers support one run at a time, so they get the whole log at the end.
-  for writer in open_trackers(experiment, fold, workdir):
+  for writer in training.open_trackers():
     for row in read_history(workdir / METRICS_FILE):
       numbers = {k: float(v) for k, v in row.items() if k != "step" and isinstance(v, int | float)}
       writer.write(row["step"], numbers)
     writer.close()
-  selected = experiment.with_selected_weights(state, workdir)
-  experiment.predict(fold, selected).save(workdir / PREDICTIONS_FILE)
+  training.test(state).save(workdir / PREDICTIONS_FILE)

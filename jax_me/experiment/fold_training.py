@@ -1,8 +1,8 @@
-"""Training of one fold, and what it shares with folds that are trained in one program."""
+"""One fold of an experiment in its own folder: training, evaluation, test, logs."""
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from jax_me.data.folds import Fold
 from jax_me.evaluation.metrics import SCORE_NAMES, confusion_matrix, scores
@@ -18,9 +18,8 @@ from jax_me.training.fold_run import FoldRun
 from jax_me.training.graceful_shutdown import StopSignal
 from jax_me.training.logging.metrics_log import Writer
 from jax_me.training.logging.writers import open_writers
-from jax_me.training.loop import Evaluator, train
+from jax_me.training.loop import train
 from jax_me.training.processes import is_writer, wait_for_all
-from jax_me.training.program import Program
 from jax_me.training.reconstruction import RECONSTRUCTIONS_FOLDER, save_sheet
 from jax_me.training.state import RunParameters, State
 
@@ -29,111 +28,135 @@ class Interrupted(Exception):
   """A signal stopped the training; the same command resumes it."""
 
 
-def train_fold(experiment: Experiment, fold: Fold, workdir: pathlib.Path) -> State:
-  """Trains a fold alone in its own folder, or resumes it.
+@dataclasses.dataclass(frozen=True)
+class FoldTraining:
+  """One fold of an experiment, and its folder."""
 
-  Args:
-    experiment: of the fold.
-    fold: the fold.
-    workdir: its folder.
+  experiment: Experiment
+  fold: Fold
+  workdir: pathlib.Path
 
-  Returns:
-    the final state.
+  def train(self) -> State:
+    """Trains the fold alone, or resumes it, and returns the final state.
 
-  Raises:
-    Interrupted: a signal stopped the training; the state is saved.
-    TrainingDiverged: the loss did not stay finite.
-    CheckpointError: a checkpoint cannot be written or read.
-  """
-  run = make_run(experiment, fold, workdir)
-  run = dataclasses.replace(
-    run, open_writers=lambda step: open_trackers(experiment, fold, workdir, step)
-  )
-  iterator = experiment.training_batches(fold)
-  progress = Progress(fold.name, run.cadence.total, unit="step", quiet=not is_writer())
-  try:
-    with StopSignal() as stop:
-      result = train(
-        experiment.program,
-        [run],
-        ImageBatches(iterator, experiment.program.mesh),
-        folder=workdir,
-        stop=stop,
-        progress=progress,
-        evaluator=make_evaluator(experiment, experiment.program, [fold], [workdir]),
-        initialise=make_initialiser(experiment, workdir),
-        keep_checkpoints=experiment.config.keep_checkpoints,
-      )
-  finally:
-    progress.close()
-    iterator.close()
-  if result.interrupted:
-    raise Interrupted(f"stopped at step {result.step}")
-  return result.state
+    Raises:
+      Interrupted: a signal stopped the training; the state is saved.
+      TrainingDiverged: the loss did not stay finite.
+      CheckpointError: a checkpoint cannot be written or read.
+    """
+    experiment = self.experiment
+    run = dataclasses.replace(self.make_run(), open_writers=self.open_trackers)
+    iterator = experiment.training_batches(self.fold)
+    progress = Progress(run.name, run.cadence.total, unit="step", quiet=not is_writer())
+    try:
+      with StopSignal() as stop:
+        result = train(
+          experiment.program,
+          [run],
+          ImageBatches(iterator, experiment.program.mesh),
+          folder=self.workdir,
+          stop=stop,
+          progress=progress,
+          initialise=make_initialiser(experiment, self.workdir),
+          keep_checkpoints=experiment.config.keep_checkpoints,
+        )
+    finally:
+      progress.close()
+      iterator.close()
+    if result.interrupted:
+      raise Interrupted(f"stopped at step {result.step}")
+    return result.state
 
+  def make_run(self) -> FoldRun:
+    """The fold as the training loop takes it, without trackers; writes its model.json."""
+    run_parameters = self.experiment.run_parameters(self.fold)
+    checkpoint_dir = self.experiment.config.checkpoint_dir
+    if is_writer():
+      self.workdir.mkdir(parents=True, exist_ok=True)
+      metadata = self._model_metadata(run_parameters)
+      model_folder.write_json(self.workdir / model_folder.MODEL_FILE, metadata)
+      if checkpoint_dir:
+        location = f"{checkpoint_dir.rstrip('/')}/{self.fold.name}"
+        model_folder.redirect_checkpoints(self.workdir, location)
+    wait_for_all("metadata")
+    return FoldRun(
+      name=self.fold.name,
+      workdir=self.workdir,
+      run_parameters=run_parameters,
+      cadence=self.experiment.cadence(self.fold),
+      evaluate=self.evaluate,
+    )
 
-def make_run(experiment: Experiment, fold: Fold, workdir: pathlib.Path) -> FoldRun:
-  """A fold as the training loop takes it, without trackers; writes its model.json.
+  def _model_metadata(self, run_parameters: RunParameters) -> model_folder.ModelMetadata:
+    """Content of model.json, with which `jax_me.load` can load the checkpoints."""
+    experiment, config = self.experiment, self.experiment.config
+    return model_folder.model_metadata(
+      name=config.model.name,
+      arguments=experiment.model_arguments(),
+      labels=None if experiment.pretraining else experiment.labels,
+      image_size=config.model.image_size,
+      mean=list(run_parameters.mean),
+      std=list(run_parameters.std),
+      source={
+        "trained_on": experiment.training_images.name,
+        "options": dataclasses.asdict(experiment.builder.options),
+        "fold": self.fold.name,
+        "seed": config.seed,
+        "init_from": config.init_from,
+      },
+    )
 
-  Args:
-    experiment: of the fold.
-    fold: the fold.
-    workdir: its folder.
+  def open_trackers(self, step: int = 0) -> list[Writer]:
+    """Opens the recipe's trackers, to resume from a step.
 
-  Returns:
-    the run.
-  """
-  run_parameters = experiment.run_parameters(fold)
-  if is_writer():
-    workdir.mkdir(parents=True, exist_ok=True)
-    metadata = _model_metadata(experiment, fold, run_parameters)
-    model_folder.write_json(workdir / model_folder.MODEL_FILE, metadata)
-    if experiment.config.checkpoint_dir:
-      location = f"{experiment.config.checkpoint_dir.rstrip('/')}/{fold.name}"
-      model_folder.redirect_checkpoints(workdir, location)
-  wait_for_all("metadata")
-  return FoldRun(fold.name, workdir, run_parameters, experiment.cadence(fold))
+    The run is named <experiment>/<fold>, or <experiment> alone.
+    """
+    folder, config = self.workdir.absolute(), self.experiment.config
+    name = f"{folder.parent.name}/{folder.name}" if folder.name == self.fold.name else folder.name
+    return open_writers(config.trackers, self.workdir, config.to_dict(), step, name)
 
+  def evaluate(self, state: State, step: int) -> dict[str, float]:
+    """Evaluation during training: scores of the test side.
 
-def _model_metadata(
-  experiment: Experiment, fold: Fold, run_parameters: RunParameters
-) -> model_folder.ModelMetadata:
-  """Content of model.json, with which `jax_me.load` can load the checkpoints of a fold."""
-  config = experiment.config
-  return model_folder.model_metadata(
-    name=config.model.name,
-    arguments=experiment.model_arguments(),
-    labels=None if experiment.pretraining else experiment.labels,
-    image_size=config.model.image_size,
-    mean=list(run_parameters.mean),
-    std=list(run_parameters.std),
-    source={
-      "trained_on": experiment.training_images.name,
-      "options": dataclasses.asdict(experiment.builder.options),
-      "fold": fold.name,
-      "seed": config.seed,
-      "init_from": config.init_from,
-    },
-  )
+    With model selection they are those of the validation side, whose best weights are kept.
+    Pre-training has no scores, but saves a sheet of reconstructed faces.
+    """
+    experiment = self.experiment
+    if experiment.pretraining:
+      sheets = experiment.reconstruct(self.fold, state)
+      if is_writer():
+        save_sheet(self.workdir / RECONSTRUCTIONS_FOLDER / f"step_{step:08}.png", sheets)
+      return {}
+    if not experiment.selects:
+      return logged_scores(experiment.predict(self.fold, state), "test")
+    predictions = experiment.predict(self.fold, state, self.fold.validation)
+    logged = logged_scores(predictions, "validation")
+    Selection(self.workdir).offer(evaluation_weights(state), step, logged["validation/uf1"])
+    return logged
 
+  def test(self, state: State) -> Predictions:
+    """Predictions of every test example, with the weights of the state or the selected ones.
 
-def open_trackers(
-  experiment: Experiment, fold: Fold, workdir: pathlib.Path, step: int = 0
-) -> list[Writer]:
-  """Opens the trackers of the recipe for a fold.
+    Raises:
+      SavedModelError: there are no selected weights, or they are damaged.
+    """
+    if self.experiment.selects:
+      state = Selection(self.workdir).apply(state)
+    return self.experiment.predict(self.fold, state)
 
-  Args:
-    experiment: of the fold.
-    fold: the fold.
-    workdir: its folder. The run is named <experiment>/<fold>, or <experiment> alone.
-    step: from which the run resumes.
+  def read_state(self) -> State:
+    """The saved weights, or those of the newest checkpoint, with the run parameters.
 
-  Returns:
-    a writer for each tracker.
-  """
-  folder, config = pathlib.Path(workdir).absolute(), experiment.config
-  name = f"{folder.parent.name}/{folder.name}" if folder.name == fold.name else folder.name
-  return open_writers(config.trackers, workdir, config.to_dict(), step, name)
+    Raises:
+      SavedModelError: there are no weights, or they are damaged.
+    """
+    program = self.experiment.program
+    abstract = program.abstract_state()
+    weights = {"params": abstract["params"], "model_state": abstract["model_state"]}
+    return {
+      **model_folder.read_weights(self.workdir, weights),
+      "run_parameters": program.put_run_parameters(self.experiment.run_parameters(self.fold)),
+    }
 
 
 def make_initialiser(
@@ -158,45 +181,6 @@ def make_initialiser(
     return initialised
 
   return initialise
-
-
-def make_evaluator(
-  experiment: Experiment,
-  program: Program,
-  folds: Sequence[Fold],
-  workdirs: Sequence[pathlib.Path],
-) -> Evaluator:
-  """Evaluation during the training of folds.
-
-  It scores the test side; with model selection the validation side, whose best weights are kept.
-  Pre-training has no scores, but saves a sheet of reconstructed faces.
-
-  Args:
-    experiment: of the folds.
-    program: of the folds.
-    folds: in the order of the program.
-    workdirs: the folder of each fold.
-
-  Returns:
-    the evaluator.
-  """
-
-  def evaluate(state: State, step: int, number: int) -> dict[str, float]:
-    fold, workdir = folds[number], workdirs[number]
-    fold_state = program.fold_state(state, number)
-    if experiment.pretraining:
-      sheets = experiment.reconstruct(fold, fold_state)
-      if is_writer():
-        save_sheet(workdir / RECONSTRUCTIONS_FOLDER / f"step_{step:08}.png", sheets)
-      return {}
-    if not experiment.selects:
-      return logged_scores(experiment.predict(fold, fold_state), "test")
-    logged = logged_scores(experiment.predict(fold, fold_state, fold.validation), "validation")
-    weights = evaluation_weights(fold_state)
-    Selection(workdir).offer(weights, step, logged["validation/uf1"])
-    return logged
-
-  return evaluate
 
 
 def logged_scores(predictions: Predictions, side: str) -> dict[str, float]:

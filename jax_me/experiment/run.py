@@ -14,7 +14,7 @@ from jax_me.data.folds import Fold
 from jax_me.evaluation.predictions import PREDICTIONS_FILE, Predictions, concatenate
 from jax_me.experiment.experiment import Experiment
 from jax_me.experiment.fold_batch import train_fold_batch
-from jax_me.experiment.fold_training import Interrupted, train_fold
+from jax_me.experiment.fold_training import FoldTraining, Interrupted
 from jax_me.experiment.preparation import prepare
 from jax_me.experiment.provenance import provenance
 from jax_me.models import model_folder
@@ -102,17 +102,16 @@ def _finish_folds(
   state: State | None = None
   together = train_fold_batch(experiment, folder, _print_line) if mode == "train" else frozenset()
   for fold in experiment.folds:
-    workdir = _fold_folder(experiment, folder, fold)
-    finished = workdir / PREDICTIONS_FILE
+    training = FoldTraining(experiment, fold, _fold_folder(experiment, folder, fold))
+    finished = training.workdir / PREDICTIONS_FILE
     if broadcast_from_writer(mode == "train" and finished.exists() and not experiment.pretraining):
       results.append(Predictions.load(finished))
       if fold.name not in together:
         _print_line(f"{fold.name}: finished earlier")
       continue
-    reach = train_fold if mode == "train" else read_state
-    state = reach(experiment, fold, workdir)
+    state = training.train() if mode == "train" else training.read_state()
     if not experiment.pretraining:
-      predictions = experiment.predict(fold, experiment.with_selected_weights(state, workdir))
+      predictions = training.test(state)
       if is_writer():
         predictions.save(finished)
       results.append(predictions)
@@ -123,28 +122,6 @@ def _fold_folder(experiment: Experiment, folder: pathlib.Path, fold: Fold) -> pa
   """Folder of a fold: that of the run if the recipe has only one."""
   only = len(experiment.folds) == 1 and experiment.config.data.fold < 0
   return folder if only else folder / fold.name
-
-
-def read_state(experiment: Experiment, fold: Fold, workdir: pathlib.Path) -> State:
-  """State of a trained fold for evaluation.
-
-  Args:
-    experiment: of the fold.
-    fold: the fold.
-    workdir: folder of the fold.
-
-  Returns:
-    its saved weights or those of its newest checkpoint, and its run parameters.
-
-  Raises:
-    SavedModelError: there are no weights, or they are damaged.
-  """
-  abstract = experiment.program.abstract_state()
-  weights = {"params": abstract["params"], "model_state": abstract["model_state"]}
-  return {
-    **model_folder.read_weights(workdir, weights),
-    "run_parameters": experiment.program.put_run_parameters(experiment.run_parameters(fold)),
-  }
 
 
 def _check_ownership(folder: pathlib.Path, config: ConfigDict, mode: str) -> None:

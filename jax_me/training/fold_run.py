@@ -2,10 +2,10 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from jax_me.training.logging.metrics_log import Writer
-from jax_me.training.state import RunParameters
+from jax_me.training.state import RunParameters, State
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +46,8 @@ class FoldRun:
     run_parameters: statistics and learning-rate schedule, from its training examples.
     cadence: number of steps, and intervals. The folds of one program have the same interval of
       checkpoints.
+    evaluate: (state of the fold, step) -> scalars for its log, with names such as "test/uf1";
+      called when an evaluation is due.
     open_writers: step to resume from -> writers of learning curves; called in one process only.
   """
 
@@ -53,4 +55,5 @@ class FoldRun:
   workdir: pathlib.Path
   run_parameters: RunParameters
   cadence: Cadence
+  evaluate: Callable[[State, int], Mapping[str, float]] | None = None
   open_writers: Callable[[int], Sequence[Writer]] = lambda step: ()

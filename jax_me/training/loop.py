@@ -1,15 +1,15 @@
 """Training loop of one fold, or of several folds in one program.
 
-Tasks differ in the step function and the evaluator. A fold has the same batches, PRNG keys,
-schedule, skipped steps and rows of metrics.jsonl whether it is trained alone or with others. Folds
-of one program differ in their number of steps: a finished one does not change while the others
-continue.
+Tasks differ in the step function and in the evaluation of a fold. A fold has the same batches, PRNG
+keys, schedule, skipped steps and rows of metrics.jsonl whether it is trained alone or with others.
+Folds of one program differ in their number of steps: a finished one does not change while the
+others continue.
 """
 
 import contextlib
 import dataclasses
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
@@ -39,10 +39,6 @@ class TrainingDiverged(RuntimeError):
   """The loss or the gradient stopped being a finite number, and did not recover."""
 
 
-# (state, step, number of a fold) -> scalars for its log, with names such as "test/uf1"
-Evaluator = Callable[[State, int, int], Mapping[str, float]]
-
-
 @dataclasses.dataclass
 class TrainingResult:
   """End of a run.
@@ -68,7 +64,6 @@ def train(
   folder: pathlib.Path,
   stop: StopSignal,
   progress: Progress,
-  evaluator: Evaluator | None = None,
   initialise: Callable[[State], State] | None = None,
   keep_checkpoints: int = 2,
   save_last: bool = True,
@@ -87,7 +82,6 @@ def train(
     folder: of the checkpoints; for one fold its workdir.
     stop: checked after each call of the program.
     progress: counts the steps of the longest fold.
-    evaluator: called for each fold whose evaluation is due; its scalars are logged.
     initialise: changes a fresh state of one fold, for example to pre-trained weights; not called on
       resuming.
     keep_checkpoints: number of checkpoints to keep.
@@ -114,7 +108,7 @@ def train(
     folds = [_Fold(run, _open_tracker(run, step), run.name in diverged) for run in runs]
     for fold in folds:
       resources.callback(fold.tracker.close)
-    loop = _Loop(program, folds, batches, evaluator, checkpoints, progress, stop, save_last)
+    loop = _Loop(program, folds, batches, checkpoints, progress, stop, save_last)
     if step:
       progress.print_line(f"{loop.name}: resumed at step {step} of {loop.total}")
       progress.skip(step)
@@ -157,6 +151,11 @@ class _Fold:
     """How many of the `count` steps after `step` this fold trains."""
     return 0 if self.diverged else min(count, max(self.run.cadence.total - step, 0))
 
+  def evaluates(self, step: int) -> bool:
+    """Whether its evaluation is due."""
+    wanted = self.run.evaluate is not None and not self.diverged
+    return wanted and self.run.cadence.evaluates(step)
+
 
 class _RollBackNeeded(Exception):
   """Raised after too many steps in a row that were not finite."""
@@ -170,14 +169,13 @@ class _Loop:
     program: Program,
     folds: Sequence[_Fold],
     batches: TrainingBatches,
-    evaluator: Evaluator | None,
     checkpoints: Checkpoints,
     progress: Progress,
     stop: StopSignal,
     save_last: bool,
   ):
     self.folds = folds
-    self._program, self._batches, self._evaluator = program, batches, evaluator
+    self._program, self._batches = program, batches
     self._checkpoints, self._progress, self._stop = checkpoints, progress, stop
     self._save_last = save_last
     self._alone = not isinstance(program, FoldProgram)
@@ -255,13 +253,7 @@ class _Loop:
 
   def _due_for_evaluation(self, step: int) -> list[int]:
     """Numbers of the folds to evaluate."""
-    if self._evaluator is None:
-      return []
-    return [
-      number
-      for number, fold in enumerate(self.folds)
-      if not fold.diverged and fold.run.cadence.evaluates(step)
-    ]
+    return [number for number, fold in enumerate(self.folds) if fold.evaluates(step)]
 
   def _saves(self, step: int) -> bool:
     """Whether a checkpoint is due."""
@@ -274,8 +266,8 @@ class _Loop:
 
   def _evaluate(self, state: State, step: int) -> None:
     for number in self._due_for_evaluation(step):
-      assert self._evaluator is not None
-      fold, scores = self.folds[number], dict(self._evaluator(state, step, number))
+      fold, fold_state = self.folds[number], self._program.fold_state(state, number)
+      scores = dict(fold.run.evaluate(fold_state, step)) if fold.run.evaluate else {}
       if scores:
         fold.tracker.write(step, {"epoch": step / fold.run.cadence.epoch, **scores})
       if scores and self._alone:

@@ -65,6 +65,10 @@ def sampler(number):
   return ShuffledSampler(np.arange(number, 20 - 2 * number), seed=3)
 
 
+def evaluate(state, step):
+  return {"test/uf1": 0.5}
+
+
 def runs_of(folder, std=(0.25,) * 3):
   runs = []
   for number, steps in enumerate(STEPS):
@@ -78,7 +82,7 @@ def runs_of(folder, std=(0.25,) * 3):
       run_parameters = dataclasses.replace(run_parameters, std=std)
     workdir = folder / f"fold{number}"
     cadence = tiny_training.cadence(steps, checkpoint=2, evaluate=4)
-    runs.append(FoldRun(f"fold{number}", workdir, run_parameters, cadence))
+    runs.append(FoldRun(f"fold{number}", workdir, run_parameters, cadence, evaluate))
   return runs
 
 
@@ -96,7 +100,6 @@ def alone(tmp_path_factory):
       folder=run.workdir,
       stop=Stop(),
       progress=Progress(run.name, run.cadence.total, unit="step"),
-      evaluator=lambda state, step, number: {"test/uf1": 0.5},
     )
     ends.append((jax.device_get(result.state), log(run)))
   return ends
@@ -130,7 +133,7 @@ def programs():
   return get
 
 
-def train_folds(program, runs, folder, stop=None, evaluator=None):
+def train_folds(program, runs, folder, stop=None):
   samplers = {run.name: sampler(int(run.name[-1])) for run in runs}
   claim_folder(folder, program.rows, samplers, BATCH)
   result = train(
@@ -140,7 +143,6 @@ def train_folds(program, runs, folder, stop=None, evaluator=None):
     folder=folder,
     stop=stop or Stop(),
     progress=Progress("folds", max(STEPS), unit="step"),
-    evaluator=evaluator or (lambda state, step, number: {"test/uf1": 0.5}),
     keep_checkpoints=1,
     save_last=False,
   )
@@ -223,13 +225,20 @@ def test_a_chunk_of_other_folds_starts_from_the_beginning(alone, programs, tmp_p
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["map", "vmap"])
 def test_each_fold_is_evaluated_with_its_own_state(alone, programs, tmp_path, mode):
-  program, runs, evaluated = programs(mode), runs_of(tmp_path), {}
+  program, evaluated = programs(mode), {}
 
-  def evaluate(state, step, number):
-    evaluated[number, step] = jax.device_get(program.fold_state(state, number))
-    return {}
+  def recording(number):
+    def evaluate(state, step):
+      evaluated[number, step] = jax.device_get(state)
+      return {}
 
-  train_folds(program, runs, tmp_path / "chunk", evaluator=evaluate)
+    return evaluate
+
+  runs = [
+    dataclasses.replace(run, evaluate=recording(number))
+    for number, run in enumerate(runs_of(tmp_path))
+  ]
+  train_folds(program, runs, tmp_path / "chunk")
   assert sorted(evaluated) == [(0, 5), (1, 4), (1, 9), (2, 3)]
   for number, steps in enumerate(STEPS):
     state, expected = evaluated[number, steps], alone[number][0]

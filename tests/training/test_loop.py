@@ -33,12 +33,11 @@ def train(program, workdir, *, total=8, batches=None, evaluator=None, **options)
   with StopSignal() as stop:
     return loop.train(
       program,
-      [FoldRun("fold", workdir, RUN_PARAMETERS, cadence(total, **options))],
+      [FoldRun("fold", workdir, RUN_PARAMETERS, cadence(total, **options), evaluator)],
       ImageBatches(batches or Batches(), program.mesh),
       folder=workdir,
       stop=stop,
       progress=Progress("fold", total, unit="step"),
-      evaluator=evaluator and (lambda state, step, number: evaluator(state, step)),
     )
 
 
@@ -163,6 +162,14 @@ def test_message_of_a_damaged_checkpoint_has_a_remedy(program, tmp_path):
     train(program, tmp_path)
 
 
+def wait_until_unchanged(folder):
+  """Waits for the failed writes: in the same process, some of them still end in the background."""
+  before = None
+  while before != (now := sorted(folder.rglob("*"))):
+    before = now
+    time.sleep(0.5)
+
+
 def test_full_disk_leaves_the_last_checkpoint(program, tmp_path):
   soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 
@@ -179,6 +186,7 @@ def test_full_disk_leaves_the_last_checkpoint(program, tmp_path):
       train(program, tmp_path / "killed", evaluator=fill_the_disk, evaluate=1)
   finally:
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+  wait_until_unchanged(tmp_path / "killed/checkpoints")
   assert Checkpoints(tmp_path / "killed", read_only=True).latest_step() == 4
   resumed, whole = train(program, tmp_path / "killed"), train(program, tmp_path / "whole")
   assert_bit_identical(whole.state["params"], resumed.state["params"])
