@@ -28,13 +28,21 @@ class Interrupted(Exception):
   """A signal stopped the training; the same command resumes it."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class FoldTraining:
-  """One fold of an experiment, and its folder."""
+  """One fold of an experiment, and its folder.
+
+  Attributes:
+    experiment: of the fold.
+    fold: the fold.
+    workdir: its folder.
+    last_evaluation: the test predictions of the last step, if it was trained in this process.
+  """
 
   experiment: Experiment
   fold: Fold
   workdir: pathlib.Path
+  last_evaluation: Predictions | None = None
 
   def train(self) -> State:
     """Trains the fold alone, or resumes it, and returns the final state.
@@ -128,7 +136,10 @@ class FoldTraining:
         save_sheet(self.workdir / RECONSTRUCTIONS_FOLDER / f"step_{step:08}.png", sheets)
       return {}
     if not experiment.selects:
-      return logged_scores(experiment.predict(self.fold, state), "test")
+      predictions = experiment.predict(self.fold, state)
+      if step == experiment.cadence(self.fold).total:
+        self.last_evaluation = predictions
+      return logged_scores(predictions, "test")
     predictions = experiment.predict(self.fold, state, self.fold.validation)
     logged = logged_scores(predictions, "validation")
     Selection(self.workdir).offer(evaluation_weights(state), step, logged["validation/uf1"])
@@ -140,6 +151,8 @@ class FoldTraining:
     Raises:
       SavedModelError: there are no selected weights, or they are damaged.
     """
+    if self.last_evaluation is not None:
+      return self.last_evaluation
     if self.experiment.selects:
       state = Selection(self.workdir).apply(state)
     return self.experiment.predict(self.fold, state)
