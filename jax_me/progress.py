@@ -57,7 +57,8 @@ class Progress:
     self._done = self._first = done
     self._started = time.monotonic()
     if self._bar is not None:
-      self._bar.n = self._bar.initial = done
+      self._bar.reset()
+      self._bar.n = self._bar.initial = self._bar.last_print_n = done
       self._bar.refresh()
 
   def skip(self, count: int) -> None:
