@@ -57,8 +57,8 @@ class Progress:
     self._done = self._first = done
     self._started = time.monotonic()
     if self._bar is not None:
-      self._bar.reset()
       self._bar.n = self._bar.initial = self._bar.last_print_n = done
+      self._bar.start_t = self._bar.last_print_t = time.time()
       self._bar.refresh()
 
   def skip(self, count: int) -> None:
