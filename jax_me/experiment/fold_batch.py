@@ -5,7 +5,6 @@ written last and marks the fold as finished. Only the current chunk has checkpoi
 `folds_in_progress`; a killed run resumes with that chunk.
 """
 
-import functools
 import pathlib
 from collections.abc import Callable, Sequence
 
@@ -173,20 +172,22 @@ def _compile_program(experiment: Experiment, mode: str, count: int, *, rows: int
   columns = {"label": index.label.astype(np.int32)}
   if index.targets is not None:
     columns["targets"] = index.targets
-  compile_rows = functools.partial(
-    compile_folds,
-    experiment.program,
-    mode=mode,
-    batch_size=config.batch_size,
-    images=source.array,
-    columns=jax.device_put(columns, replicated(mesh)),
-    run_parameters=experiment.run_parameters(experiment.folds[0]),
-  )
+  columns = jax.device_put(columns, replicated(mesh))
+
+  def compile_rows(rows: int) -> FoldProgram:
+    return compile_folds(
+      experiment.program,
+      rows=rows,
+      mode=mode,
+      batch_size=config.batch_size,
+      images=source.array,
+      columns=columns,
+      run_parameters=experiment.run_parameters(experiment.folds[0]),
+    )
+
   if rows:
-    return compile_rows(rows=rows)
-  return compile_chunk(
-    count, experiment.program, lambda rows: compile_rows(rows=rows), most=config.folds.chunk
-  )
+    return compile_rows(rows)
+  return compile_chunk(count, experiment.program, compile_rows, most=config.folds.chunk)
 
 
 def _train_chunk(

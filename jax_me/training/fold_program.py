@@ -30,7 +30,6 @@ from jax_me.training.sharding import batch_sharding, replicated
 from jax_me.training.state import RunParameters, State
 from jax_me.training.steps import Metrics
 
-MODES = ("vmap", "map")
 BLOCK = 16  # Maximum number of steps in one call of the program.
 
 
@@ -40,7 +39,6 @@ class FoldProgram(Program):
 
   Attributes:
     rows: length of the fold axis, a multiple of the number of devices.
-    mode: "vmap" or "map".
     memory_bytes: memory of each device that a step needs, according to the compiler; 0 if unknown.
     images: uint8 [N, S, S, 3] of all folds, on every device.
     columns: likewise "label" [N] and, for datasets with soft labels, "targets" [N, C].
@@ -50,7 +48,6 @@ class FoldProgram(Program):
   """
 
   rows: int
-  mode: str
   memory_bytes: int
   images: jax.Array
   columns: dict[str, jax.Array]
@@ -102,7 +99,7 @@ def compile_folds(
   Args:
     single: of one fold.
     rows: length of the fold axis.
-    mode: one of MODES.
+    mode: how the folds of a device run, one of MODES.
     batch_size: examples per step and fold.
     images: uint8 [N, S, S, 3] of all folds, on every device.
     columns: likewise "label" [N] and, for datasets with soft labels, "targets" [N, C].
@@ -118,14 +115,14 @@ def compile_folds(
   if rows < 1 or rows % mesh.size:
     raise ValueError(f"{rows} folds cannot be split evenly over {mesh.size} devices")
   if mode not in MODES:
-    raise ValueError(f"the mode must be one of {MODES}, got {mode!r}")
+    raise ValueError(f"the mode must be one of {', '.join(MODES)}, got {mode!r}")
   state = jax.eval_shape(single.build, jax.random.key(0))
   state["run_parameters"] = jax.eval_shape(run_parameters.arrays)
   by_fold, everywhere, spread = P(mesh.axis_names), P(), batch_sharding(mesh)
   step = jax.jit(single.pure_step)  # Jitted, so that `eval_shape` does not trace it again.
   advance = jax.jit(
     jax.shard_map(
-      functools.partial(_over_folds(mode), functools.partial(_steps, step)),
+      functools.partial(MODES[mode], functools.partial(_steps, step)),
       mesh=mesh,
       in_specs=(by_fold, everywhere, everywhere, by_fold, by_fold),
       out_specs=by_fold,
@@ -145,7 +142,6 @@ def compile_folds(
   return FoldProgram(
     **{field.name: getattr(single, field.name) for field in dataclasses.fields(single)},
     rows=rows,
-    mode=mode,
     memory_bytes=_memory_bytes(compiled),
     images=images,
     columns=columns,
@@ -175,26 +171,26 @@ def _steps(step: Callable, state: State, images, columns, indices, count) -> tup
   return lax.fori_loop(0, count, body, (state, empty))
 
 
-def _over_folds(mode: str) -> Callable:
-  """Function that runs `_steps` for every fold of this device."""
+def _in_parallel(steps: Callable, states: State, images, columns, indices, counts):
+  """`steps` of all folds of this device at once; indices [folds, BLOCK, B], counts [folds]."""
+  return jax.vmap(steps, in_axes=(0, None, None, 0, 0))(states, images, columns, indices, counts)
 
-  def in_parallel(steps, states, images, columns, indices, counts):
-    return jax.vmap(steps, in_axes=(0, None, None, 0, 0))(states, images, columns, indices, counts)
 
-  def sequentially(steps, states, images, columns, indices, counts):
-    # A loop with in-place updates, as lax.map would keep a second copy of the states.
-    def fold(row, carried):
-      states, metrics = carried
-      state, new = steps(_row(states, row), images, columns, indices[row], counts[row])
-      return _put_row(states, state, row), _put_row(metrics, new, row)
+def _sequentially(steps: Callable, states: State, images, columns, indices, counts):
+  """`steps` of one fold of this device after the other."""
 
-    shapes = jax.eval_shape(
-      lambda: steps(_row(states, 0), images, columns, indices[0], counts[0])[1]
-    )
-    empty = jax.tree.map(lambda s: jnp.zeros((len(counts), *s.shape), s.dtype), shapes)
-    return lax.fori_loop(0, len(counts), fold, (states, empty))
+  # A loop with in-place updates, as lax.map would keep a second copy of the states.
+  def fold(row, carried):
+    states, metrics = carried
+    state, new = steps(_row(states, row), images, columns, indices[row], counts[row])
+    return _put_row(states, state, row), _put_row(metrics, new, row)
 
-  return {"vmap": in_parallel, "map": sequentially}[mode]
+  shapes = jax.eval_shape(lambda: steps(_row(states, 0), images, columns, indices[0], counts[0])[1])
+  empty = jax.tree.map(lambda s: jnp.zeros((len(counts), *s.shape), s.dtype), shapes)
+  return lax.fori_loop(0, len(counts), fold, (states, empty))
+
+
+MODES = {"vmap": _in_parallel, "map": _sequentially}
 
 
 def _row(tree: ArrayTree, row: int | jax.Array) -> ArrayTree:

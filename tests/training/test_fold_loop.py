@@ -69,7 +69,7 @@ def evaluate(state, step):
   return {"test/uf1": 0.5}
 
 
-def runs_of(folder, std=(0.25,) * 3):
+def runs_of(folder, diverging=None):
   runs = []
   for number, steps in enumerate(STEPS):
     run_parameters = dataclasses.replace(
@@ -78,8 +78,8 @@ def runs_of(folder, std=(0.25,) * 3):
       total_steps=steps,
       peak=1e-3 * (number + 1),
     )
-    if number == 1:
-      run_parameters = dataclasses.replace(run_parameters, std=std)
+    if number == diverging:
+      run_parameters = dataclasses.replace(run_parameters, std=(0.0,) * 3)
     workdir = folder / f"fold{number}"
     cadence = tiny_training.cadence(steps, checkpoint=2, evaluate=4)
     runs.append(FoldRun(f"fold{number}", workdir, run_parameters, cadence, evaluate))
@@ -193,12 +193,28 @@ def test_parallel_folds_equal_a_fold_alone(alone, programs, tmp_path, mode, devi
 
 @pytest.mark.parametrize("mode", ["map", "vmap"])
 def test_a_diverged_fold_does_not_affect_the_others(alone, programs, tmp_path, mode):
-  runs = runs_of(tmp_path, std=(0.0,) * 3)
+  runs = runs_of(tmp_path, diverging=1)
   result, state = train_folds(programs(mode), runs, tmp_path / "chunk")
   assert result.diverged == {"fold1"} and not result.interrupted
   for row in (0, 2):
     assert_row(state, row, alone[row][0], tolerance=0.0 if mode == "map" else 1e-6)
   assert [row["skipped"] for row in log(runs[1]) if "skipped" in row][:5] == [1, 2, 3, 4, 5]
+
+
+def test_a_diverged_fold_does_not_continue_in_a_resumed_chunk(alone, programs, tmp_path):
+  class StopAfterDivergence:
+    @property
+    def received(self):
+      return 15 if any(row["step"] >= 6 for row in log(runs[1])) else None
+
+  program, runs = programs("map"), runs_of(tmp_path, diverging=0)
+  result, _ = train_folds(program, runs, tmp_path / "chunk", StopAfterDivergence())
+  assert result.interrupted and result.diverged == {"fold0"}
+  result, state = train_folds(program, runs, tmp_path / "chunk")
+  assert not result.interrupted and result.diverged == {"fold0"}
+  for row in (1, 2):
+    assert_row(state, row, alone[row][0])
+    assert log(runs[row]) == alone[row][1]
 
 
 def test_a_resumed_chunk_is_bit_identical(alone, programs, tmp_path):
