@@ -5,6 +5,7 @@ T2T-ViT releases have `state_dict_ema`, its training saves both kinds; MAE and C
 dict. Keys may have the prefix `module.` of DataParallel or `_orig_mod.` of torch.compile.
 """
 
+import argparse
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from .errors import ConversionError
-from .torch_pickle import Namespace, Tensor
 
 EMA_KEYS = ("state_dict_ema", "model_ema", "ema_state_dict", "ema")
 RAW_KEYS = ("state_dict", "model", "model_state_dict", "module", "net")
@@ -24,7 +24,7 @@ class Selection:
   """The selected state dict.
 
   Attributes:
-    tensors: {key without prefixes: Tensor}.
+    tensors: {key without prefixes: tensor of torch or array}.
     container: its key in the file, such as "state_dict_ema", or "bare state dict".
     weights: "ema" or "raw".
     notes: decisions made, for the report.
@@ -38,15 +38,20 @@ class Selection:
   metadata: dict[str, Any]
 
 
+def _is_tensor(value: Any) -> bool:
+  """Whether the value is an array of torch (which need not be installed) or of numpy."""
+  return hasattr(value, "shape") and hasattr(value, "dtype")
+
+
 def _is_state_dict(value: Any) -> bool:
-  return isinstance(value, dict) and any(isinstance(v, Tensor) for v in value.values())
+  return isinstance(value, dict) and any(map(_is_tensor, value.values()))
 
 
 def _metadata(content: dict) -> dict[str, Any]:
   found = {k: content[k] for k in ("arch", "epoch", "version") if k in content}
   args = content.get("args")
-  if isinstance(args, Namespace):
-    found["args.model"] = args.get("model")
+  if isinstance(args, argparse.Namespace):
+    found["args.model"] = vars(args).get("model")
   texts = {k: v[:100] for k, v in found.items() if isinstance(v, str) and v}
   counts = {k: v for k, v in found.items() if type(v) is int and abs(v) < 2**53}
   return texts | counts
@@ -98,7 +103,7 @@ def select_state_dict(content: object, *, prefer: str = "ema") -> Selection:
       f"the file has no state dict (it contains: {keys})",
       remedy=f"weights are expected under {', '.join(EMA_KEYS + RAW_KEYS)} or at the top level",
     )
-  others = [k for k, v in chosen.items() if not isinstance(k, str) or not isinstance(v, Tensor)]
+  others = [k for k, v in chosen.items() if not isinstance(k, str) or not _is_tensor(v)]
   if others:
     raise ConversionError(
       f"the state dict ({container}) contains values that are not arrays",

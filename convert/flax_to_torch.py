@@ -11,6 +11,7 @@ import tempfile
 from typing import TYPE_CHECKING, Any
 
 from .errors import ConversionError
+from .torch_files import import_torch
 
 if TYPE_CHECKING:
   import numpy as np
@@ -30,11 +31,11 @@ def torch_arrays(model: "nnx.Module", name: str) -> "dict[str, np.ndarray]":
   import numpy as np
 
   from .detection import family_of
-  from .families import FAMILIES
+  from .families import rules_for
   from .module_arrays import model_arrays
 
   ours = model_arrays(model)
-  rules = FAMILIES[family_of(name)].rules(ours)
+  rules = rules_for(family_of(name), ours)
   arrays: dict[str, Any] = {}
   problems = []
   for path, value in ours.items():
@@ -69,24 +70,16 @@ def write_torch_checkpoint(
   from .detection import family_of
   from .families import FAMILIES
 
-  try:
-    import torch
-  except ImportError as error:
-    raise ConversionError("writing a torch file needs torch", remedy="pip install torch") from error
+  torch = import_torch()
   target = pathlib.Path(path).absolute()
   if target.exists() and (not force or target.is_dir()):
     raise ConversionError(f"{target} exists", remedy="choose another --output, or use --force")
   state = {key: torch.from_numpy(a) for key, a in torch_arrays(model, name).items()}
   target.parent.mkdir(parents=True, exist_ok=True)
-  handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-  try:
-    with os.fdopen(handle, "wb") as stream:
-      torch.save({FAMILIES[family_of(name)].container: state}, stream)
-    os.chmod(temporary, 0o644)
-    os.replace(temporary, target)
-  except BaseException:
-    pathlib.Path(temporary).unlink(missing_ok=True)
-    raise
+  with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as staging:
+    written = pathlib.Path(staging) / target.name
+    torch.save({FAMILIES[family_of(name)].container: state}, written)
+    os.replace(written, target)
   return len(state)
 
 

@@ -11,7 +11,7 @@ from jax_me.models.weight_mapping import WeightMapping
 
 from .errors import ConversionError
 from .families import Family
-from .rules import COPY, RuleTable, Transform
+from .rules import COPY, RuleTable
 
 
 @dataclasses.dataclass
@@ -23,10 +23,10 @@ class Match:
     loaded, dropped, fresh: see `LoadReport`.
   """
 
-  values: dict[str, np.ndarray]
-  loaded: list[dict[str, Any]]
-  dropped: list[dict[str, Any]]
-  fresh: list[dict[str, Any]]
+  values: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+  loaded: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+  dropped: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+  fresh: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
 
 def match_arrays(
@@ -58,7 +58,7 @@ def match_arrays(
   Raises:
     ConversionError: missing or unexpected keys, or wrong shapes; all of them are listed.
   """
-  match = Match({}, [], [], [])
+  match = Match()
   problems = list(problems)
   handled: set[str] = set()
   for path, shape in targets.items():
@@ -68,25 +68,34 @@ def match_arrays(
       continue
     key, transform = rule
     handled.add(key)
-    reason = new_head if new_head and key.startswith(family.head) else ""
-    if key not in arrays:
-      reason = reason or _reason(key, mapping.fresh)
-      if reason:
-        match.fresh.append({"path": path, "shape": list(shape), "reason": reason})
-      else:
-        problems.append(f"{key} {list(transform.torch_shape(shape))}: missing in the file")
-    elif reason:
+    expected = transform.torch_shape(shape)
+    array = arrays.get(key)
+    reason = new_head if key.startswith(family.head) else ""
+    if array is None and not reason:
+      reason = _reason(key, mapping.fresh)
+    if reason:
       match.fresh.append({"path": path, "shape": list(shape), "reason": reason})
-      match.dropped.append({"key": key, "shape": list(arrays[key].shape), "reason": reason})
+      if array is not None:
+        match.dropped.append({"key": key, "shape": list(array.shape), "reason": reason})
+      continue
+    if array is None:
+      problems.append(f"{key} {list(expected)}: missing in the file")
+      continue
+    how = ["renamed"] * (key != path) + ["transposed"] * (transform is not COPY)
+    if array.shape == expected:
+      match.values[path] = transform.from_torch(array)
+    elif resize and key in family.positions and _is_position_table(array.shape, expected):
+      match.values[path] = resize_positions(array, round((expected[1] - 1) ** 0.5))
+      how.append("resized")
     else:
-      may_resize = resize and key in family.positions
-      _load(match, problems, arrays[key], key, path, tuple(shape), transform, may_resize)
+      problems.append(f"{key}: shape {list(array.shape)}, the model needs {list(expected)}")
+      continue
+    shapes = {"shape": list(array.shape), "model_shape": list(shape)}
+    match.loaded.append({"key": key, "path": path, **shapes, "how": " and ".join(how) or "copied"})
   for key, array in arrays.items():
     if key in handled:
       continue
-    reason = _reason(key, mapping.dropped)
-    if not reason and new_head and key.startswith(family.head):
-      reason = new_head
+    reason = _reason(key, mapping.dropped) or (new_head if key.startswith(family.head) else "")
     if reason:
       match.dropped.append({"key": key, "shape": list(array.shape), "reason": reason})
     else:
@@ -104,40 +113,6 @@ def match_arrays(
 
 def _reason(key: str, groups: Sequence[tuple[tuple[str, ...], str]]) -> str:
   return next((reason for prefixes, reason in groups if key.startswith(prefixes)), "")
-
-
-def _load(
-  match: Match,
-  problems: list[str],
-  array: np.ndarray,
-  key: str,
-  path: str,
-  shape: tuple[int, ...],
-  transform: Transform,
-  may_resize: bool,
-) -> None:
-  """Adds one array to the match, or the mismatch of its shape to the problems."""
-  expected = transform.torch_shape(shape)
-  how = [] if key == path else ["renamed"]
-  how += [] if transform is COPY else ["transposed"]
-  if may_resize and array.shape != expected and _is_position_table(array.shape, expected):
-    value = resize_positions(array, round((expected[1] - 1) ** 0.5))
-    how.append("resized")
-  elif array.shape != expected:
-    problems.append(f"{key}: shape {list(array.shape)}, the model needs {list(expected)}")
-    return
-  else:
-    value = transform.from_torch(array)
-  match.values[path] = value
-  match.loaded.append(
-    {
-      "key": key,
-      "path": path,
-      "shape": list(array.shape),
-      "model_shape": list(shape),
-      "how": " and ".join(how) or "copied",
-    }
-  )
 
 
 def _is_position_table(shape: tuple[int, ...], expected: tuple[int, ...]) -> bool:

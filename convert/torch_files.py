@@ -1,44 +1,33 @@
-"""Reader of torch checkpoints (zip and legacy format) and safetensors files, without torch.
+"""Reader of torch checkpoints (zip and legacy format) and safetensors files.
 
-Nothing in a file is executed: the pickle inside is read by `torch_pickle`, which builds data only.
-Every problem with a file is raised as a ConversionError that names it.
+Nothing in a file is executed. Every problem with a file is raised as a ConversionError that names
+it. safetensors files are read without torch.
 """
 
 import collections
 import dataclasses
+import hashlib
 import io
+import math
+import mmap
 import pathlib
-import struct
+import types
+import warnings
 import zipfile
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import IO, Any, cast
 
 import numpy as np
 
-from .binary_file import BinaryFile
 from .containers import check_arrays, select_state_dict
 from .errors import ConversionError
-from .safetensors_file import looks_like_safetensors, read_safetensors
-from .torch_pickle import ITEM_SIZE, PickleReader, Storage, Tensor
+from .pickle_check import SAFE_GLOBALS, begins_with, check_pickle
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
-LEGACY_PROTOCOL = 1001
 # Views of one storage are legitimate (tied weights); a thousand of them are an attack on memory.
 MAX_GROWTH = 8
 
 _DOWNLOAD_AGAIN = "the download is incomplete or damaged: fetch the file again"
-# What Python's zip and JSON readers raise on damaged input, beside OSError.
-_DAMAGE = (
-  zipfile.BadZipFile,
-  ArithmeticError,
-  EOFError,
-  LookupError,
-  MemoryError,
-  RuntimeError,
-  TypeError,
-  ValueError,
-  struct.error,
-)
 # Starts of files that users mistake for checkpoints, and what to tell them.
 _OTHER_FILES = (
   (b"version https://git-lfs", "a Git LFS pointer", "fetch the real file with `git lfs pull`"),
@@ -52,7 +41,7 @@ _OTHER_FILES = (
 
 @dataclasses.dataclass
 class TorchCheckpoint:
-  """What a checkpoint file held.
+  """Content of a checkpoint file.
 
   Attributes:
     arrays: {key: array in torch's layout}, container unwrapped, prefixes removed.
@@ -83,17 +72,17 @@ def read_checkpoint(path: str | pathlib.Path, *, prefer: str = "ema") -> TorchCh
   finite, are left to `convert` and `read_torch_checkpoint`, which refuse them.
 
   Args:
-    path: torch file (zip or legacy format) or safetensors file.
+    path: torch file (zip or legacy format; needs torch) or safetensors file.
     prefer: which weights to take when the file has both averaged and raw ones, "ema" or "raw".
 
   Raises:
     ConversionError: the file is missing, damaged, of another kind, asks to execute something, or
-      has no weights.
+      has no weights; or torch is needed and missing.
   """
   path = pathlib.Path(path)
   try:
     with path.open("rb") as stream:
-      return _read(BinaryFile(path, stream), prefer)
+      return _read(path, stream, prefer)
   except ConversionError as error:
     raise error.in_file(str(path)) from error.__cause__
   except OSError as error:
@@ -102,9 +91,10 @@ def read_checkpoint(path: str | pathlib.Path, *, prefer: str = "ema") -> TorchCh
       remedy="give the path of one checkpoint file",
       file=str(path),
     ) from error
-  except _DAMAGE as error:
+  except Exception as error:  # whatever zipfile, torch and safetensors raise on damaged files
+    reason = str(error).rpartition("WeightsUnpickler error: ")[2].strip().split("\n")[0]
     raise ConversionError(
-      f"cannot be read ({type(error).__name__}: {str(error)[:200]})",
+      f"cannot be read ({type(error).__name__}: {reason[:200]})",
       remedy=_DOWNLOAD_AGAIN,
       file=str(path),
     ) from error
@@ -131,18 +121,18 @@ def read_torch_checkpoint(path: str | pathlib.Path) -> dict[str, np.ndarray]:
   return arrays
 
 
-def _read(file: BinaryFile, prefer: str) -> TorchCheckpoint:
-  head = file.head(512)
-  read_format = _format_of(head, file.size)
-  kind, content, load = read_format(file)
-  selection = select_state_dict(content, prefer=prefer)
+def _read(path: pathlib.Path, stream: io.BufferedReader, prefer: str) -> TorchCheckpoint:
+  size = path.stat().st_size
+  name, read_format = _format_of(stream.read(512), size)
+  selection = select_state_dict(read_format(path, stream), prefer=prefer)
   notes = list(selection.notes)
-  arrays = _materialise(selection.tensors, load, notes, limit=MAX_GROWTH * file.size)
+  arrays = _as_arrays(selection.tensors, notes, limit=MAX_GROWTH * size)
+  stream.seek(0)
   return TorchCheckpoint(
     arrays=arrays,
-    file=file.path.name,
-    sha256=file.sha256(),
-    format=kind,
+    file=path.name,
+    sha256=hashlib.file_digest(stream, "sha256").hexdigest(),
+    format=name,
     container=selection.container,
     weights=selection.weights,
     notes=notes,
@@ -150,23 +140,23 @@ def _read(file: BinaryFile, prefer: str) -> TorchCheckpoint:
   )
 
 
-_Order = Literal["<", ">"]
-# What a format's reader returns: its name, the unpickled content, and how to get a storage.
-_Content = tuple[str, Any, Callable[[Storage], np.ndarray]]
+_Reader = Callable[[pathlib.Path, io.BufferedReader], Any]
 
 
-def _format_of(head: bytes, size: int) -> Callable[[BinaryFile], _Content]:
+def _format_of(head: bytes, size: int) -> tuple[str, _Reader]:
+  """Name and reader of the file's format, from its first bytes; the file's name does not count."""
   if not head:
     raise ConversionError("the file is empty", remedy=_DOWNLOAD_AGAIN)
   for start, name, remedy in _OTHER_FILES:
     if head.lstrip()[:64].lower().startswith(start.lower()):
       raise ConversionError(f"the file is {name}, not a checkpoint", remedy=remedy)
   if head.startswith(b"PK\x03\x04"):
-    return _read_zip
-  if looks_like_safetensors(head):
-    return _read_safetensors
+    return "torch zip", _read_zip
+  # The length of the header, then a JSON object; text would give a length beyond 2**40.
+  if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 2**40:
+    return "safetensors", _read_safetensors
   if head.startswith(b"\x80"):
-    return _read_legacy
+    return "torch legacy", _read_legacy
   if head[257:262] == b"ustar":
     raise ConversionError(
       "the file is a tar archive, not a checkpoint",
@@ -179,29 +169,23 @@ def _format_of(head: bytes, size: int) -> Callable[[BinaryFile], _Content]:
   )
 
 
-def _read_safetensors(file: BinaryFile) -> _Content:
-  content, load = read_safetensors(file)
-  return "safetensors", content, lambda storage: _as_array(load(storage), storage)
+def _read_safetensors(path: pathlib.Path, stream: io.BufferedReader) -> dict[str, np.ndarray]:
+  import ml_dtypes  # noqa: F401  registers the dtype "bfloat16" in numpy
+  from safetensors import safe_open
+
+  with safe_open(path, framework="numpy") as file:
+    return {key: file.get_tensor(key) for key in file.offset_keys()}
 
 
-def _as_array(data: bytes, storage: Storage, order: _Order = "<") -> np.ndarray:
-  """A storage's bytes as a flat array; bfloat16 arrives as float32."""
-  if storage.dtype == "bfloat16":
-    bits = np.frombuffer(data, f"{order}u2")
-    return (bits.astype(np.uint32) << 16).view(np.float32)
-  return np.frombuffer(data, np.dtype(storage.dtype).newbyteorder(order))
+def _read_zip(path: pathlib.Path, stream: io.BufferedReader) -> Any:
+  """torch.save since 1.6: data.pkl, and every storage uncompressed under data/.
 
-
-def _read_zip(file: BinaryFile) -> _Content:
-  """torch.save since 1.6: data.pkl, and every storage uncompressed under data/."""
-  archive = zipfile.ZipFile(file.stream)
-  entries: dict[str, zipfile.ZipInfo] = {}
-  for entry in archive.infolist():
-    if entry.filename in entries:
-      raise ConversionError(
-        f"the archive holds {entry.filename[:100]!r} twice", remedy=_DOWNLOAD_AGAIN
-      )
-    entries[entry.filename] = entry
+  torch checks neither checksums nor, in a mapped file, that a storage ends with its entry.
+  """
+  archive = zipfile.ZipFile(stream)
+  entries = {entry.filename: entry for entry in archive.infolist()}
+  if len({name.lower() for name in entries}) != len(archive.infolist()):
+    raise ConversionError("the archive holds an entry twice", remedy=_DOWNLOAD_AGAIN)
   pickles = [name for name in entries if name.endswith("/data.pkl") and name.count("/") == 1]
   if len(pickles) != 1:
     raise ConversionError(
@@ -214,130 +198,110 @@ def _read_zip(file: BinaryFile) -> _Content:
       "the file is a TorchScript program, not a checkpoint",
       remedy="load it with torch.jit.load and save its state_dict()",
     )
-
-  def read(name: str) -> bytes:
-    entry = entries.get(folder + name)
-    if entry is None:
-      raise ConversionError(f"the archive lacks {name[:100]!r}", remedy=_DOWNLOAD_AGAIN)
-    if entry.compress_type != zipfile.ZIP_STORED or entry.file_size > file.size:
-      raise ConversionError(f"{name[:100]!r} is compressed or larger than the file itself")
-    return archive.read(entry)  # verifies the checksum
-
-  order: _Order = ">" if f"{folder}byteorder" in entries and read("byteorder") == b"big" else "<"
-
-  def load(storage: Storage) -> np.ndarray:
-    data = read(f"data/{storage.key}")
-    if len(data) != storage.size * ITEM_SIZE[storage.dtype]:
+  for name, entry in entries.items():
+    if entry.compress_type != zipfile.ZIP_STORED:
       raise ConversionError(
-        f"storage {storage.key[:100]!r} has {len(data)} bytes where "
-        f"{storage.size * ITEM_SIZE[storage.dtype]} are announced",
+        f"{name[:100]!r} is compressed",
+        remedy="give the file that torch.save wrote, not one that was packed again",
+      )
+  if sum(entry.file_size for entry in entries.values()) > path.stat().st_size:
+    raise ConversionError("the archive's entries are larger than the file", remedy=_DOWNLOAD_AGAIN)
+  damaged = archive.testzip()
+  if damaged is not None:
+    raise ConversionError(f"{damaged[:100]!r} has a wrong checksum", remedy=_DOWNLOAD_AGAIN)
+  _, storages = check_pickle(io.BytesIO(archive.read(pickles[0])))
+  for key, size in storages.items():
+    stored = entries.get(f"{folder}data/{key}")
+    if stored is None or stored.file_size != size:
+      raise ConversionError(
+        f"storage {str(key)[:100]!r} has {stored.file_size if stored else 'no'} bytes where {size} are "
+        "announced",
         remedy=_DOWNLOAD_AGAIN,
       )
-    return _as_array(data, storage, order)
+  # torch takes a path that ends with .safetensors for such a file, whatever it holds.
+  by_path = path.suffix != ".safetensors"
+  stream.seek(0)
+  return _load(path if by_path else stream, mapped=by_path)
 
-  stream = io.BytesIO(read("data.pkl"))
-  source = BinaryFile(file.path, stream, size=stream.getbuffer().nbytes)
-  return "torch zip", PickleReader(source.read, source.readline).load(), load
 
+def _read_legacy(path: pathlib.Path, stream: io.BufferedReader) -> Any:
+  """torch.save until 1.5: five pickles, then each storage as a count and its elements.
 
-def _read_legacy(file: BinaryFile) -> _Content:
-  """torch.save until 1.5: five pickles, then each storage as a count and its elements."""
-  file.stream.seek(0)
-  magic = PickleReader(file.read, file.readline).load()
-  if magic != LEGACY_MAGIC:
-    raise ConversionError(
-      "the file is a plain Python pickle, not a torch checkpoint",
-      remedy="load it with the project that wrote it and torch.save its state_dict()",
-    )
-  protocol, system, content, keys = (
-    PickleReader(file.read, file.readline).load() for _ in range(4)
-  )
-  if protocol != LEGACY_PROTOCOL or not isinstance(system, dict) or not isinstance(keys, list):
-    raise ConversionError("the legacy torch file has an unknown layout", remedy=_DOWNLOAD_AGAIN)
-  order: _Order = "<" if system.get("little_endian") is True else ">"
-  sizes = _storages_in(content)
-  places: dict[str, int] = {}
-  for key in keys:
-    storage = sizes.get(str(key)) if isinstance(key, (str, int)) else None
-    if storage is None or storage.key in places:
+  There are no checksums. A storage that the file leaves out would be uninitialised memory.
+  """
+  with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+    file = cast(IO[bytes], mapped)
+    if not begins_with(file, LEGACY_MAGIC):
+      raise ConversionError(
+        "the file is a plain Python pickle, not a torch checkpoint; nothing in the file was "
+        "executed",
+        remedy="load it with the project that wrote it and torch.save its state_dict()",
+      )
+    check_pickle(file)  # that number
+    check_pickle(file)  # version of the format
+    check_pickle(file)  # sizes of integers
+    _, storages = check_pickle(file)
+    keys, _ = check_pickle(file)
+    plain = isinstance(keys, list) and all(type(key) in (str, int) for key in keys)
+    if not plain or len(keys) != len(storages) or set(keys) != set(storages):
       raise ConversionError(
         "the list of storages does not agree with the tensors", remedy=_DOWNLOAD_AGAIN
       )
-    count = int.from_bytes(file.read(8), "little" if order == "<" else "big")
-    if count != storage.size:
+    end = file.tell() + sum(8 + size for size in storages.values())
+    if end > len(mapped):
       raise ConversionError(
-        f"storage {storage.key[:100]!r} has {count} elements where {storage.size} are announced",
+        f"the file ends too early: it has {len(mapped)} bytes where {end} are announced",
         remedy=_DOWNLOAD_AGAIN,
       )
-    places[storage.key] = file.stream.tell()
-    file.skip(count * ITEM_SIZE[storage.dtype])
-  missing = sorted(set(sizes) - set(places))
-  if missing:
-    raise ConversionError(
-      f"{len(missing)} storages are missing from the file", remedy=_DOWNLOAD_AGAIN
-    )
-
-  def load(storage: Storage) -> np.ndarray:
-    file.stream.seek(places[storage.key])
-    return _as_array(file.read(storage.size * ITEM_SIZE[storage.dtype]), storage, order)
-
-  return "torch legacy", content, load
+  stream.seek(0)
+  return _load(stream, mapped=False)
 
 
-def _storages_in(content: Any) -> dict[str, Storage]:
-  """Every storage that a checkpoint's tensors name, wherever they are (optimizer state too)."""
-  found: dict[str, Storage] = {}
-  seen: set[int] = set()
-  waiting = [content]
-  while waiting:  # not recursive: a hostile file may nest deeper than the stack
-    value = waiting.pop()
-    if isinstance(value, Tensor):
-      value = value.storage
-    if isinstance(value, Storage):
-      if found.setdefault(value.key, value) != value:
-        raise ConversionError(f"storage {value.key[:100]!r} is described in two ways")
-    elif isinstance(value, (dict, list, tuple)) and id(value) not in seen:
-      seen.add(id(value))
-      waiting.extend(value.values() if isinstance(value, dict) else value)
-  return found
+def import_torch() -> types.ModuleType:
+  """The module torch.
+
+  Raises:
+    ConversionError: torch is not installed.
+  """
+  try:
+    import torch
+  except ImportError as error:
+    raise ConversionError('torch is not installed: pip install "jax_me[convert]"') from error
+  return torch
 
 
-def _materialise(
-  tensors: dict[str, Tensor],
-  load: Callable[[Storage], np.ndarray],
-  notes: list[str],
-  limit: int,
-) -> dict[str, np.ndarray]:
-  """The tensors as arrays of their own memory, floating-point ones as float32."""
-  if sum(4 * tensor.size for tensor in tensors.values()) > limit:
+def _load(source: pathlib.Path | io.BufferedReader, *, mapped: bool) -> Any:
+  torch = import_torch()
+  with torch.serialization.safe_globals(SAFE_GLOBALS), warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # of pickle protocol 3, which is read
+    return torch.load(source, map_location="cpu", weights_only=True, mmap=mapped)
+
+
+def _as_arrays(tensors: dict[str, Any], notes: list[str], limit: int) -> dict[str, np.ndarray]:
+  """The tensors as arrays of their own memory, floating-point ones as float32.
+
+  Empties `tensors`, so that a large file is not held in memory twice.
+  """
+  if sum(4 * math.prod(tensor.shape) for tensor in tensors.values()) > limit:
     raise ConversionError("the tensors would need far more memory than the file has bytes")
-  counters = [k for k in tensors if k.rpartition(".")[2] == "num_batches_tracked"]
+  counters = [key for key in tensors if key.rpartition(".")[2] == "num_batches_tracked"]
   if counters:
     notes.append(f"{len(counters)} counters of batch normalisation left out")
   arrays: dict[str, np.ndarray] = {}
-  changed: dict[str, int] = {}
-  loaded: dict[Storage, np.ndarray] = {}
-  uses = collections.Counter(tensor.storage for tensor in tensors.values())
-  for key, tensor in tensors.items():
+  changed: collections.Counter[str] = collections.Counter()
+  for key in list(tensors):
+    tensor = tensors.pop(key)
     if key in counters:
       continue
-    kind = tensor.storage.dtype
-    if tensor.storage not in loaded:
-      loaded[tensor.storage] = load(tensor.storage)
-    flat = loaded[tensor.storage]
-    view = np.lib.stride_tricks.as_strided(
-      flat[tensor.offset :],
-      tensor.shape,
-      [step * flat.itemsize for step in tensor.stride],
-      writeable=False,
-    )
-    floating = flat.dtype.kind == "f"
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    floating = dtype.startswith(("float", "bfloat"))
+    if isinstance(tensor, np.ndarray):  # of safetensors, in its own memory
+      array = tensor
+    else:
+      array = np.array((tensor.detach().float() if floating else tensor).numpy())
     with np.errstate(over="ignore"):  # a double beyond float32 becomes inf, which is not finite
-      arrays[key] = np.array(view, np.float32 if floating else flat.dtype.newbyteorder("="))
-    uses[tensor.storage] -= 1
-    if not uses[tensor.storage]:  # a large file is not held in memory twice
-      del loaded[tensor.storage]
-    if floating and kind != "float32":
-      changed[kind] = changed.get(kind, 0) + 1
+      arrays[key] = array.astype(np.float32, copy=False) if floating else array
+    if floating and dtype != "float32":
+      changed[dtype] += 1
   notes += [f"{count} arrays changed from {kind} to float32" for kind, count in changed.items()]
   return arrays

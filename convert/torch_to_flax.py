@@ -96,7 +96,7 @@ def convert_arrays(
       arrays,
       {path: variable.get_value().shape for path, variable in variables.items()},
       family,
-      rules_for(detected.content, family_name, variables),
+      rules_for(family_name, variables, detected.content),
       mapping,
       new_head=_new_head(arrays, detected, family.head, overrides),
       resize="image_size" in overrides,
