@@ -11,7 +11,7 @@ import tempfile
 from typing import TYPE_CHECKING, Any
 
 from .errors import ConversionError
-from .torch_files import import_torch
+from .file_formats import import_torch
 
 if TYPE_CHECKING:
   import numpy as np

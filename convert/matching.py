@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from jax_me.models.positions import resize_positions
-from jax_me.models.weight_mapping import WeightMapping
+from jax_me.models.weight_mapping import WeightMapping, can_resize, reason_for
 
 from .errors import ConversionError
 from .families import Family
@@ -72,7 +72,7 @@ def match_arrays(
     array = arrays.get(key)
     reason = new_head if key.startswith(family.head) else ""
     if array is None and not reason:
-      reason = _reason(key, mapping.fresh)
+      reason = reason_for(key, mapping.fresh)
     if reason:
       match.fresh.append({"path": path, "shape": list(shape), "reason": reason})
       if array is not None:
@@ -84,7 +84,7 @@ def match_arrays(
     how = ["renamed"] * (key != path) + ["transposed"] * (transform is not COPY)
     if array.shape == expected:
       match.values[path] = transform.from_torch(array)
-    elif resize and key in family.positions and _is_position_table(array.shape, expected):
+    elif resize and key in family.positions and can_resize(array.shape, expected):
       match.values[path] = resize_positions(array, round((expected[1] - 1) ** 0.5))
       how.append("resized")
     else:
@@ -95,7 +95,7 @@ def match_arrays(
   for key, array in arrays.items():
     if key in handled:
       continue
-    reason = _reason(key, mapping.dropped) or (new_head if key.startswith(family.head) else "")
+    reason = reason_for(key, mapping.dropped) or (new_head if key.startswith(family.head) else "")
     if reason:
       match.dropped.append({"key": key, "shape": list(array.shape), "reason": reason})
     else:
@@ -109,13 +109,3 @@ def match_arrays(
   order = {key: number for number, key in enumerate(arrays)}
   match.loaded.sort(key=lambda entry: order[entry["key"]])  # in the order of the file
   return match
-
-
-def _reason(key: str, groups: Sequence[tuple[tuple[str, ...], str]]) -> str:
-  return next((reason for prefixes, reason in groups if key.startswith(prefixes)), "")
-
-
-def _is_position_table(shape: tuple[int, ...], expected: tuple[int, ...]) -> bool:
-  """Whether the shape is a class token and a square grid, in the expected width."""
-  side = round((shape[1] - 1) ** 0.5) if len(shape) == 3 and shape[1] > 1 else 0
-  return side > 0 and side * side == shape[1] - 1 and (shape[0], shape[2]) == (1, expected[2])

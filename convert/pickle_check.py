@@ -90,7 +90,6 @@ class _Name(str):
 
 
 _OBJECT = object()  # what a call returns
-_MARK = object()
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _LITERALS = {"BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINSTRING"}
 _EMPTY = {"EMPTY_TUPLE": tuple, "EMPTY_LIST": list, "EMPTY_DICT": dict, "EMPTY_SET": set}
@@ -144,18 +143,18 @@ def _damage_reported(stream: IO[bytes]) -> Iterator[None]:
 
 
 class _Walk:
-  """The stack and the memo of a pickle, with constants and outlines of containers as values."""
+  """The run of a pickle on constants and outlines of containers, without the objects it names."""
 
   def __init__(self, stream: IO[bytes]):
     self.operations: Iterator[tuple[Any, Any, Any]] = pickletools.genops(stream)
     self.storages: dict[str | int, int] = {}
     self.protocol = 2
     self.work = 0
-    self.stack: list[Any] = []
-    self.memo: dict[int, Any] = {}
 
   def run(self) -> Any:
-    stack = self.stack
+    stack: list[Any] = []  # since the last mark
+    below: list[list[Any]] = []  # the stacks below the marks
+    memo: dict[int, Any] = {}
     for opcode, argument, _ in self.operations:
       self._spend(1)
       match opcode.name:
@@ -166,32 +165,39 @@ class _Walk:
         case name if name in _EMPTY:
           stack.append(_EMPTY[name]())
         case name if name in _TUPLES:
-          stack.append(tuple(self._pop(_TUPLES[name])))
+          stack[-_TUPLES[name] :] = [tuple(stack[-_TUPLES[name] :])]
         case "MARK":
-          stack.append(_MARK)
+          below.append(stack)
+          stack = []
         case "TUPLE":
-          stack.append(tuple(self._pop_to_mark()))
-        case "APPEND":
-          self._extend(self._pop(1))
+          items, stack = stack, below.pop()
+          stack.append(tuple(items))
         case "APPENDS":
-          self._extend(self._pop_to_mark())
-        case "SETITEM":
-          self._set_items(self._pop(2))
+          items, stack = stack, below.pop()
+          stack[-1].extend(items)
         case "SETITEMS":
-          self._set_items(self._pop_to_mark())
+          items, stack = stack, below.pop()
+          _set_items(stack[-1], items)
+        case "APPEND":
+          item = stack.pop()
+          stack[-1].append(item)
+        case "SETITEM":
+          value, key = stack.pop(), stack.pop()
+          _set_items(stack[-1], [key, value])
         case "BINPUT" | "LONG_BINPUT":
-          self.memo[argument] = stack[-1]
+          memo[argument] = stack[-1]
         case "BINGET" | "LONG_BINGET":
-          stack.append(self.memo[argument])
+          stack.append(memo[argument])
         case "GLOBAL":
           stack.append(self._name(argument))
         case "REDUCE" | "NEWOBJ":
-          stack.append(self._call(*self._pop(2)))
+          args, function = stack.pop(), stack.pop()
+          stack.append(self._call(function, args))
         case "BUILD":
-          (state,) = self._pop(1)
+          state = stack.pop()
           self._spend_on(state if isinstance(state, tuple) else (state,))
         case "BINPERSID":
-          self._add_storage(*self._pop(1))
+          self._add_storage(stack.pop())
           stack.append(_OBJECT)
         case "PROTO":
           self.protocol = argument
@@ -206,30 +212,9 @@ class _Walk:
     if self.work > MAX_WORK:
       raise ConversionError("the pickle is far larger than any checkpoint's")
 
-  def _spend_on(self, copied: tuple | list) -> None:
+  def _spend_on(self, copied: tuple) -> None:
     """Values that a call copies cost their length, however often the pickle repeats them."""
-    self._spend(len(copied) + sum(len(v) for v in copied if hasattr(v, "__len__")))
-
-  def _pop(self, count: int) -> list[Any]:
-    if len(self.stack) < count:
-      raise IndexError("the stack is empty")
-    items = self.stack[-count:]
-    del self.stack[-count:]
-    return items
-
-  def _pop_to_mark(self) -> list[Any]:
-    for index in range(len(self.stack) - 1, -1, -1):
-      if self.stack[index] is _MARK:
-        return self._pop(len(self.stack) - index)[1:]
-    raise IndexError("a mark is missing")
-
-  def _extend(self, items: list[Any]) -> None:
-    self.stack[-1].extend(items)
-
-  def _set_items(self, items: list[Any]) -> None:
-    target = self.stack[-1]
-    for key, value in zip(items[::2], items[1::2], strict=True):
-      target[_checked_key(key)] = value
+    self._spend(len(copied) + sum(len(value) for value in copied if hasattr(value, "__len__")))
 
   def _name(self, argument: str) -> _Name:
     name = argument.replace(" ", ".", 1)
@@ -237,8 +222,8 @@ class _Walk:
       name = name.replace("__builtin__", "builtins")
     if name in _ALLOWED:
       return _Name(name)
-    rest = (text for opcode, text, _ in self.operations if opcode.name == "GLOBAL")
-    names = itertools.chain([argument], itertools.islice(rest, MAX_WORK))
+    rest = itertools.islice(self.operations, MAX_WORK)
+    names = [argument, *(text for opcode, text, _ in rest if opcode.name == "GLOBAL")]
     if any(text.startswith("torch.nn.modules.") for text in names):
       raise ConversionError(
         "the file holds a whole model, whose code would have to be executed; nothing in the file "
@@ -278,6 +263,11 @@ class _Walk:
     size = count * item_size
     if self.storages.setdefault(key, size) != size:
       raise ConversionError(f"storage {str(key)[:100]!r} is described in two ways")
+
+
+def _set_items(target: Any, items: list[Any]) -> None:
+  for key, value in zip(items[::2], items[1::2], strict=True):
+    target[_checked_key(key)] = value
 
 
 def _checked_key(key: Any) -> Any:

@@ -1,42 +1,29 @@
-"""Reader of torch checkpoints (zip and legacy format) and safetensors files.
+"""Checkpoint files as arrays: choice of the state dict, element types, checks of the arrays.
 
-Nothing in a file is executed. Every problem with a file is raised as a ConversionError that names
-it. safetensors files are read without torch.
+Every problem with a file is raised as a ConversionError that names it.
 """
 
+import argparse
 import collections
+import concurrent.futures
 import dataclasses
 import hashlib
 import io
 import math
-import mmap
 import pathlib
-import types
-import warnings
-import zipfile
-from collections.abc import Callable
-from typing import IO, Any, cast
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
-from .containers import check_arrays, select_state_dict
 from .errors import ConversionError
-from .pickle_check import SAFE_GLOBALS, begins_with, check_pickle
+from .file_formats import DOWNLOAD_AGAIN, format_of
 
-LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+EMA_KEYS = ("state_dict_ema", "model_ema", "ema_state_dict", "ema")
+RAW_KEYS = ("state_dict", "model", "model_state_dict", "module", "net")
+PREFIXES = ("module.", "_orig_mod.")
 # Views of one storage are legitimate (tied weights); a thousand of them are an attack on memory.
 MAX_GROWTH = 8
-
-_DOWNLOAD_AGAIN = "the download is incomplete or damaged: fetch the file again"
-# Starts of files that users mistake for checkpoints, and what to tell them.
-_OTHER_FILES = (
-  (b"version https://git-lfs", "a Git LFS pointer", "fetch the real file with `git lfs pull`"),
-  (b"<!DOCTYPE", "a web page", "the download link gave a page: download the file in a browser"),
-  (b"<html", "a web page", "the download link gave a page: download the file in a browser"),
-  (b"\x89HDF", "an HDF5 file", "convert it in the project that wrote it to a torch state dict"),
-  (b"\x1f\x8b", "gzip-compressed", "unpack it first with gunzip"),
-  (b"PK\x05\x06", "an empty zip archive", _DOWNLOAD_AGAIN),
-)
 
 
 @dataclasses.dataclass
@@ -71,6 +58,10 @@ def read_checkpoint(path: str | pathlib.Path, *, prefer: str = "ema") -> TorchCh
   (`num_batches_tracked`) are left out (noted). Other integer arrays, and values that are not
   finite, are left to `convert` and `read_torch_checkpoint`, which refuse them.
 
+  T2T-ViT releases have `state_dict_ema`, its training saves both kinds; MAE and ConvNeXt V2 have
+  `model` (and `model_ema`), MAE-SFER's fine-tuning `model_state_dict`; many files are a bare state
+  dict. Keys may have the prefix `module.` of DataParallel or `_orig_mod.` of torch.compile.
+
   Args:
     path: torch file (zip or legacy format; needs torch) or safetensors file.
     prefer: which weights to take when the file has both averaged and raw ones, "ema" or "raw".
@@ -95,7 +86,7 @@ def read_checkpoint(path: str | pathlib.Path, *, prefer: str = "ema") -> TorchCh
     reason = str(error).rpartition("WeightsUnpickler error: ")[2].strip().split("\n")[0]
     raise ConversionError(
       f"cannot be read ({type(error).__name__}: {reason[:200]})",
-      remedy=_DOWNLOAD_AGAIN,
+      remedy=DOWNLOAD_AGAIN,
       file=str(path),
     ) from error
 
@@ -121,167 +112,113 @@ def read_torch_checkpoint(path: str | pathlib.Path) -> dict[str, np.ndarray]:
   return arrays
 
 
+def check_arrays(arrays: Mapping[str, np.ndarray]) -> list[str]:
+  """Lists the arrays that cannot be weights: not floating point, or not finite."""
+  problems = []
+  for key, array in arrays.items():
+    if array.dtype.kind != "f":
+      problems.append(f"{key}: {array.dtype} instead of a floating-point type")
+    elif not (finite := np.isfinite(array)).all():
+      count = array.size - int(finite.sum())
+      problems.append(f"{key}: {count} of {array.size} values are not finite (NaN or inf)")
+  return problems
+
+
 def _read(path: pathlib.Path, stream: io.BufferedReader, prefer: str) -> TorchCheckpoint:
+  if prefer not in ("ema", "raw"):
+    raise ConversionError(f"weights must be 'ema' or 'raw', got {prefer!r}")
   size = path.stat().st_size
-  name, read_format = _format_of(stream.read(512), size)
-  selection = select_state_dict(read_format(path, stream), prefer=prefer)
-  notes = list(selection.notes)
-  arrays = _as_arrays(selection.tensors, notes, limit=MAX_GROWTH * size)
-  stream.seek(0)
+  format_name, read_content = format_of(stream.read(512), size)
+  with concurrent.futures.ThreadPoolExecutor(1) as executor:
+    sha256 = executor.submit(_sha256, path)  # beside the import of torch
+    content = read_content(path, stream)
+  if not isinstance(content, dict):
+    raise ConversionError(
+      f"the file contains a {type(content).__name__}, not weights",
+      remedy="save model.state_dict() with torch.save",
+    )
+  metadata = _metadata(content)
+  notes: list[str] = []
+  container, tensors = _select_state_dict(content, prefer, notes)
+  del content  # the optimizer's state, which may be twice as large as the weights
+  tensors = _strip_prefixes(tensors, notes)
+  arrays = _as_arrays(tensors, notes, limit=MAX_GROWTH * size)
   return TorchCheckpoint(
     arrays=arrays,
     file=path.name,
-    sha256=hashlib.file_digest(stream, "sha256").hexdigest(),
-    format=name,
-    container=selection.container,
-    weights=selection.weights,
+    sha256=sha256.result(),
+    format=format_name,
+    container=container,
+    weights="ema" if container in EMA_KEYS else "raw",
     notes=notes,
-    metadata=selection.metadata,
+    metadata=metadata,
   )
 
 
-_Reader = Callable[[pathlib.Path, io.BufferedReader], Any]
+def _sha256(path: pathlib.Path) -> str:
+  with path.open("rb") as stream:
+    return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _format_of(head: bytes, size: int) -> tuple[str, _Reader]:
-  """Name and reader of the file's format, from its first bytes; the file's name does not count."""
-  if not head:
-    raise ConversionError("the file is empty", remedy=_DOWNLOAD_AGAIN)
-  for start, name, remedy in _OTHER_FILES:
-    if head.lstrip()[:64].lower().startswith(start.lower()):
-      raise ConversionError(f"the file is {name}, not a checkpoint", remedy=remedy)
-  if head.startswith(b"PK\x03\x04"):
-    return "torch zip", _read_zip
-  # The length of the header, then a JSON object; text would give a length beyond 2**40.
-  if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 2**40:
-    return "safetensors", _read_safetensors
-  if head.startswith(b"\x80"):
-    return "torch legacy", _read_legacy
-  if head[257:262] == b"ustar":
+def _metadata(content: dict) -> dict[str, Any]:
+  """Values that help to identify the model."""
+  found = {k: content[k] for k in ("arch", "epoch", "version") if k in content}
+  args = content.get("args")
+  if isinstance(args, argparse.Namespace):
+    found["args.model"] = vars(args).get("model")
+  texts = {k: v[:100] for k, v in found.items() if isinstance(v, str) and v}
+  counts = {k: v for k, v in found.items() if type(v) is int and abs(v) < 2**53}
+  return texts | counts
+
+
+def _is_tensor(value: Any) -> bool:
+  """Whether the value is an array of torch (which need not be installed) or of numpy."""
+  return hasattr(value, "shape") and hasattr(value, "dtype")
+
+
+def _is_state_dict(value: Any) -> bool:
+  return isinstance(value, dict) and any(map(_is_tensor, value.values()))
+
+
+def _select_state_dict(content: dict, prefer: str, notes: list[str]) -> tuple[str, dict]:
+  """The key of the weights in a checkpoint, or "bare state dict", and the weights."""
+  keys = EMA_KEYS + RAW_KEYS if prefer == "ema" else RAW_KEYS + EMA_KEYS
+  found = [key for key in keys if _is_state_dict(content.get(key))]
+  if found:
+    container, chosen = found[0], content[found[0]]
+    if len(found) > 1:
+      listed = [key for key in EMA_KEYS + RAW_KEYS if key in found]
+      notes.append(f"the file contains {', '.join(listed)}: {container} was used")
+  elif _is_state_dict(content):
+    container, chosen = "bare state dict", content
+  else:
+    first = ", ".join(str(key)[:40] for key in list(content)[:8]) or "nothing"
     raise ConversionError(
-      "the file is a tar archive, not a checkpoint",
-      remedy="unpack it; names such as x.pth.tar are torch files only by habit",
+      f"the file has no state dict (it contains: {first})",
+      remedy=f"weights are expected under {', '.join(EMA_KEYS + RAW_KEYS)} or at the top level",
     )
-  raise ConversionError(
-    "the file is neither a torch checkpoint nor safetensors "
-    f"(it starts with {head[:16]!r} and has {size} bytes)",
-    remedy=_DOWNLOAD_AGAIN,
-  )
-
-
-def _read_safetensors(path: pathlib.Path, stream: io.BufferedReader) -> dict[str, np.ndarray]:
-  import ml_dtypes  # noqa: F401  registers the dtype "bfloat16" in numpy
-  from safetensors import safe_open
-
-  with safe_open(path, framework="numpy") as file:
-    return {key: file.get_tensor(key) for key in file.offset_keys()}
-
-
-def _read_zip(path: pathlib.Path, stream: io.BufferedReader) -> Any:
-  """torch.save since 1.6: data.pkl, and every storage uncompressed under data/.
-
-  torch checks neither checksums nor, in a mapped file, that a storage ends with its entry.
-  """
-  archive = zipfile.ZipFile(stream)
-  entries = {entry.filename: entry for entry in archive.infolist()}
-  if len({name.lower() for name in entries}) != len(archive.infolist()):
-    raise ConversionError("the archive holds an entry twice", remedy=_DOWNLOAD_AGAIN)
-  pickles = [name for name in entries if name.endswith("/data.pkl") and name.count("/") == 1]
-  if len(pickles) != 1:
+  others = [k for k, v in chosen.items() if not isinstance(k, str) or not _is_tensor(v)]
+  if others:
     raise ConversionError(
-      "the zip archive is not a torch checkpoint (it has no data.pkl)",
-      remedy="give the file that torch.save wrote, not an archive around it",
+      f"the state dict ({container}) contains values that are not arrays",
+      problems=[f"{str(k)[:100]}: {type(chosen[k]).__name__}" for k in others],
     )
-  folder = pickles[0].removesuffix("data.pkl")
-  if f"{folder}constants.pkl" in entries:
-    raise ConversionError(
-      "the file is a TorchScript program, not a checkpoint",
-      remedy="load it with torch.jit.load and save its state_dict()",
-    )
-  for name, entry in entries.items():
-    if entry.compress_type != zipfile.ZIP_STORED:
-      raise ConversionError(
-        f"{name[:100]!r} is compressed",
-        remedy="give the file that torch.save wrote, not one that was packed again",
-      )
-  if sum(entry.file_size for entry in entries.values()) > path.stat().st_size:
-    raise ConversionError("the archive's entries are larger than the file", remedy=_DOWNLOAD_AGAIN)
-  damaged = archive.testzip()
-  if damaged is not None:
-    raise ConversionError(f"{damaged[:100]!r} has a wrong checksum", remedy=_DOWNLOAD_AGAIN)
-  _, storages = check_pickle(io.BytesIO(archive.read(pickles[0])))
-  for key, size in storages.items():
-    stored = entries.get(f"{folder}data/{key}")
-    if stored is None or stored.file_size != size:
-      raise ConversionError(
-        f"storage {str(key)[:100]!r} has {stored.file_size if stored else 'no'} bytes where {size} are "
-        "announced",
-        remedy=_DOWNLOAD_AGAIN,
-      )
-  # torch takes a path that ends with .safetensors for such a file, whatever it holds.
-  by_path = path.suffix != ".safetensors"
-  stream.seek(0)
-  return _load(path if by_path else stream, mapped=by_path)
+  return container, chosen
 
 
-def _read_legacy(path: pathlib.Path, stream: io.BufferedReader) -> Any:
-  """torch.save until 1.5: five pickles, then each storage as a count and its elements.
-
-  There are no checksums. A storage that the file leaves out would be uninitialised memory.
-  """
-  with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-    file = cast(IO[bytes], mapped)
-    if not begins_with(file, LEGACY_MAGIC):
-      raise ConversionError(
-        "the file is a plain Python pickle, not a torch checkpoint; nothing in the file was "
-        "executed",
-        remedy="load it with the project that wrote it and torch.save its state_dict()",
-      )
-    check_pickle(file)  # that number
-    check_pickle(file)  # version of the format
-    check_pickle(file)  # sizes of integers
-    _, storages = check_pickle(file)
-    keys, _ = check_pickle(file)
-    plain = isinstance(keys, list) and all(type(key) in (str, int) for key in keys)
-    if not plain or len(keys) != len(storages) or set(keys) != set(storages):
-      raise ConversionError(
-        "the list of storages does not agree with the tensors", remedy=_DOWNLOAD_AGAIN
-      )
-    end = file.tell() + sum(8 + size for size in storages.values())
-    if end > len(mapped):
-      raise ConversionError(
-        f"the file ends too early: it has {len(mapped)} bytes where {end} are announced",
-        remedy=_DOWNLOAD_AGAIN,
-      )
-  stream.seek(0)
-  return _load(stream, mapped=False)
-
-
-def import_torch() -> types.ModuleType:
-  """The module torch.
-
-  Raises:
-    ConversionError: torch is not installed.
-  """
-  try:
-    import torch
-  except ImportError as error:
-    raise ConversionError('torch is not installed: pip install "jax_me[convert]"') from error
-  return torch
-
-
-def _load(source: pathlib.Path | io.BufferedReader, *, mapped: bool) -> Any:
-  torch = import_torch()
-  with torch.serialization.safe_globals(SAFE_GLOBALS), warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # of pickle protocol 3, which is read
-    return torch.load(source, map_location="cpu", weights_only=True, mmap=mapped)
+def _strip_prefixes(tensors: dict[str, Any], notes: list[str]) -> dict[str, Any]:
+  for prefix in PREFIXES * 2:  # twice, as either may be the outer one
+    if any(key.startswith(prefix) for key in tensors):
+      stripped = {key.removeprefix(prefix): value for key, value in tensors.items()}
+      if len(stripped) != len(tensors):
+        raise ConversionError(f"keys with and without the prefix {prefix!r} name the same array")
+      notes.append(f"prefix {prefix!r} removed from the keys")
+      tensors = stripped
+  return tensors
 
 
 def _as_arrays(tensors: dict[str, Any], notes: list[str], limit: int) -> dict[str, np.ndarray]:
-  """The tensors as arrays of their own memory, floating-point ones as float32.
-
-  Empties `tensors`, so that a large file is not held in memory twice.
-  """
+  """The tensors as arrays of their own memory, floating-point ones as float32."""
   if sum(4 * math.prod(tensor.shape) for tensor in tensors.values()) > limit:
     raise ConversionError("the tensors would need far more memory than the file has bytes")
   counters = [key for key in tensors if key.rpartition(".")[2] == "num_batches_tracked"]
@@ -289,8 +226,7 @@ def _as_arrays(tensors: dict[str, Any], notes: list[str], limit: int) -> dict[st
     notes.append(f"{len(counters)} counters of batch normalisation left out")
   arrays: dict[str, np.ndarray] = {}
   changed: collections.Counter[str] = collections.Counter()
-  for key in list(tensors):
-    tensor = tensors.pop(key)
+  for key, tensor in tensors.items():
     if key in counters:
       continue
     dtype = str(tensor.dtype).removeprefix("torch.")

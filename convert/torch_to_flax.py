@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .containers import check_arrays
 from .conversion import REPORT_FILE, Conversion, check_output, save_conversion
 from .errors import ConversionError
-from .torch_files import TorchCheckpoint, read_checkpoint, read_torch_checkpoint
+from .torch_files import TorchCheckpoint, check_arrays, read_checkpoint, read_torch_checkpoint
 
 if TYPE_CHECKING:
   from flax import nnx
@@ -244,9 +243,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
   """Adds the command's description and options."""
   parser.description = (
     "Converts a torch checkpoint (.pth, .pt, .pth.tar, .safetensors) into a model folder. Nothing "
-    "in the file is executed, and torch need not be installed."
+    "in the file is executed. All but .safetensors files need torch."
   )
-  parser.add_argument("--checkpoint", required=True, metavar="FILE", help="the torch checkpoint")
+  parser.add_argument("--checkpoint", required=True, metavar="FILE", help="the checkpoint")
   parser.add_argument("--output", required=True, metavar="DIR", help="model folder to write")
   parser.add_argument("--model", metavar="NAME", help="default: inferred from the file")
   parser.add_argument("--labels", metavar="A,B,C", help="class names in the order of the logits")
