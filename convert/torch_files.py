@@ -72,23 +72,25 @@ def read_checkpoint(path: str | pathlib.Path, *, prefer: str = "ema") -> TorchCh
   """
   path = pathlib.Path(path)
   try:
-    with path.open("rb") as stream:
-      return _read(path, stream, prefer)
-  except ConversionError as error:
-    raise error.in_file(str(path)) from error.__cause__
+    stream = path.open("rb")
   except OSError as error:
     raise ConversionError(
       f"cannot be opened ({error.strerror or error})",
       remedy="give the path of one checkpoint file",
       file=str(path),
     ) from error
-  except Exception as error:  # whatever zipfile, torch and safetensors raise on damaged files
-    reason = str(error).rpartition("WeightsUnpickler error: ")[2].strip().split("\n")[0]
-    raise ConversionError(
-      f"cannot be read ({type(error).__name__}: {reason[:200]})",
-      remedy=DOWNLOAD_AGAIN,
-      file=str(path),
-    ) from error
+  with stream:
+    try:
+      return _read(path, stream, prefer)
+    except ConversionError as error:
+      raise error.in_file(str(path)) from error.__cause__
+    except Exception as error:  # whatever zipfile, torch and safetensors raise on damaged files
+      reason = str(error).rpartition("WeightsUnpickler error: ")[2].strip().split("\n")[0]
+      raise ConversionError(
+        f"cannot be read ({type(error).__name__}: {reason[:200]})",
+        remedy=DOWNLOAD_AGAIN,
+        file=str(path),
+      ) from error
 
 
 def read_torch_checkpoint(path: str | pathlib.Path) -> dict[str, np.ndarray]:
