@@ -20,7 +20,6 @@ MAE_FULL = "full MAE with decoder (pre-training or 'visualize' file)"
 MAE_ENCODER = "MAE encoder only (pre-training result without decoder or head)"
 FCMAE_SPARSE = "full FCMAE with decoder, sparse kernels (pre-training save)"
 FCMAE_DENSE = "FCMAE encoder only, dense kernels (released form, no decoder or head)"
-PRE_TRAINED = (MAE_FULL, MAE_ENCODER, FCMAE_SPARSE, FCMAE_DENSE)
 
 FAMILY_NAMES = {
   "t2t_vit": "T2T-ViT",

@@ -1,8 +1,6 @@
 """Matching of a file's arrays with a model's arrays; every key on both sides is accounted for."""
 
-import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -11,22 +9,8 @@ from jax_me.models.weight_mapping import WeightMapping, can_resize, reason_for
 
 from .errors import ConversionError
 from .families import Family
+from .load_report import LoadReport
 from .rules import COPY, RuleTable
-
-
-@dataclasses.dataclass
-class Match:
-  """Result of `match_arrays`.
-
-  Attributes:
-    values: {path: array in our layout} of the model's arrays that the file provides.
-    loaded, dropped, fresh: see `LoadReport`.
-  """
-
-  values: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
-  loaded: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-  dropped: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-  fresh: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
 
 def match_arrays(
@@ -35,11 +19,12 @@ def match_arrays(
   family: Family,
   rules: RuleTable,
   mapping: WeightMapping,
+  report: LoadReport,
   *,
   new_head: str = "",
   resize: bool = False,
   problems: Sequence[str] = (),
-) -> Match:
+) -> dict[str, np.ndarray]:
   """Assigns every key of the file and every array of the model.
 
   Args:
@@ -48,17 +33,18 @@ def match_arrays(
     family: of the model.
     rules: table from the file's keys to the model's paths.
     mapping: parameters that the file's content omits or has in excess on purpose.
+    report: receives an entry for every key on both sides.
     new_head: reason for a fresh head; empty when the file's head is to be loaded.
     resize: whether position tables may be resized to the model's image size.
     problems: found earlier; reported together with those found here.
 
   Returns:
-    The values to load and an entry for every key on both sides.
+    {path: array in our layout} of the model's arrays that the file provides.
 
   Raises:
     ConversionError: missing or unexpected keys, or wrong shapes; all of them are listed.
   """
-  match = Match()
+  values: dict[str, np.ndarray] = {}
   problems = list(problems)
   handled: set[str] = set()
   for path, shape in targets.items():
@@ -74,30 +60,30 @@ def match_arrays(
     if array is None and not reason:
       reason = reason_for(key, mapping.fresh)
     if reason:
-      match.fresh.append({"path": path, "shape": list(shape), "reason": reason})
+      report.fresh.append({"path": path, "shape": list(shape), "reason": reason})
       if array is not None:
-        match.dropped.append({"key": key, "shape": list(array.shape), "reason": reason})
+        report.dropped.append({"key": key, "shape": list(array.shape), "reason": reason})
       continue
     if array is None:
       problems.append(f"{key} {list(expected)}: missing in the file")
       continue
     how = ["renamed"] * (key != path) + ["transposed"] * (transform is not COPY)
     if array.shape == expected:
-      match.values[path] = transform.from_torch(array)
+      values[path] = transform.from_torch(array)
     elif resize and key in family.positions and can_resize(array.shape, expected):
-      match.values[path] = resize_positions(array, round((expected[1] - 1) ** 0.5))
+      values[path] = resize_positions(array, round((expected[1] - 1) ** 0.5))
       how.append("resized")
     else:
       problems.append(f"{key}: shape {list(array.shape)}, the model needs {list(expected)}")
       continue
     shapes = {"shape": list(array.shape), "model_shape": list(shape)}
-    match.loaded.append({"key": key, "path": path, **shapes, "how": " and ".join(how) or "copied"})
+    report.loaded.append({"key": key, "path": path, **shapes, "how": " and ".join(how) or "copied"})
   for key, array in arrays.items():
     if key in handled:
       continue
     reason = reason_for(key, mapping.dropped) or (new_head if key.startswith(family.head) else "")
     if reason:
-      match.dropped.append({"key": key, "shape": list(array.shape), "reason": reason})
+      report.dropped.append({"key": key, "shape": list(array.shape), "reason": reason})
     else:
       problems.append(f"{key} {list(array.shape)}: unexpected, the model has no such array")
   if problems:
@@ -107,5 +93,5 @@ def match_arrays(
       remedy="choose the model that the file was saved from (--model), with its sizes",
     )
   order = {key: number for number, key in enumerate(arrays)}
-  match.loaded.sort(key=lambda entry: order[entry["key"]])  # in the order of the file
-  return match
+  report.loaded.sort(key=lambda entry: order[entry["key"]])  # in the order of the file
+  return values

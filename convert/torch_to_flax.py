@@ -90,13 +90,19 @@ def convert_arrays(
     raise ConversionError(
       f"{name} cannot be built with {arguments} ({error}); the file seems to be {detected}"
     ) from error
+  report = LoadReport(
+    model=name,
+    arguments={k: v for k, v in arguments.items() if k not in ("dtype", "param_dtype")},
+    detected=str(detected),
+  )
   try:
-    match = match_arrays(
+    values = match_arrays(
       arrays,
       {path: variable.get_value().shape for path, variable in variables.items()},
       family,
       rules_for(family_name, variables, detected.content),
       mapping,
+      report,
       new_head=_new_head(arrays, detected, family.head, overrides),
       resize="image_size" in overrides,
       problems=check_arrays(arrays),
@@ -105,20 +111,12 @@ def convert_arrays(
     error.reason += f" {name} with {arguments}; the file seems to be {detected}"
     error.remedy = detected.size_flags(default_arguments(name) | arguments) or error.remedy
     raise
-  values = match.values | initial_arrays(name, arguments, [entry["path"] for entry in match.fresh])
+  values |= initial_arrays(name, arguments, [entry["path"] for entry in report.fresh])
   model = fill_model(graphdef, variables, values)
   final = model_arrays(model)
-  report = LoadReport(
-    model=name,
-    arguments={k: v for k, v in arguments.items() if k not in ("dtype", "param_dtype")},
-    detected=str(detected),
-    loaded=match.loaded,
-    dropped=match.dropped,
-    fresh=match.fresh,
-    warnings=_warnings(match.fresh, detected, name),
-    weights_sha256=weights_sha256(final),
-    parameters=sum(array.size for array in final.values()),
-  )
+  report.warnings = _warnings(report.fresh, detected, name)
+  report.weights_sha256 = weights_sha256(final)
+  report.parameters = sum(array.size for array in final.values())
   return Conversion(model, name, report.arguments, report)
 
 
