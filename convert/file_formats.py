@@ -6,6 +6,7 @@ safetensors files are read without torch.
 import io
 import mmap
 import pathlib
+import struct
 import types
 import warnings
 import zipfile
@@ -71,6 +72,7 @@ def _read_zip(path: pathlib.Path, stream: io.BufferedReader) -> Any:
   torch checks neither checksums nor, in a mapped file, that a storage ends with its entry.
   """
   archive = zipfile.ZipFile(stream)
+  _check_directory(stream)
   entries = {entry.filename: entry for entry in archive.infolist()}
   if len({name.lower() for name in entries}) != len(archive.infolist()):
     raise ConversionError("the archive holds an entry twice", remedy=DOWNLOAD_AGAIN)
@@ -110,6 +112,28 @@ def _read_zip(path: pathlib.Path, stream: io.BufferedReader) -> Any:
   by_path = path.suffix != ".safetensors"
   stream.seek(0)
   return _load(path if by_path else stream, mapped=by_path)
+
+
+def _check_directory(stream: io.BufferedReader) -> None:
+  """Refuses an archive with a second list of entries, which torch would read in place of ours.
+
+  zipfile takes the list just before the archive's last records, torch the one whose place they
+  state.
+  """
+  size = stream.seek(0, io.SEEK_END)
+  start = stream.seek(max(0, size - 2**16 - 98))
+  tail = stream.read()
+  end = last = tail.rfind(b"PK\x05\x06")
+  length, place = struct.unpack("<II", tail[last + 12 : last + 20])
+  record = start + end
+  if tail[last - 20 : last - 16] == b"PK\x06\x07":  # with sizes of 64 bits, as torch writes them
+    end = last - 76
+    (record,) = struct.unpack("<Q", tail[last - 12 : last - 4])
+    length, place = struct.unpack("<QQ", tail[end + 40 : end + 56])
+  if record != start + end or place + length != start + end:
+    raise ConversionError(
+      "the archive's list of entries is not in its place", remedy=DOWNLOAD_AGAIN
+    )
 
 
 def _read_legacy(path: pathlib.Path, stream: io.BufferedReader) -> Any:

@@ -442,6 +442,38 @@ def test_damaged_and_overlapping_zip_entries_are_rejected(tmp_path):
   assert_rejected(path, "larger than the file")
 
 
+@pytest.mark.parametrize("long", [False, True], ids=["32 bits", "64 bits"])
+def test_two_archives_in_one_file_are_rejected(tmp_path, long):
+  """zipfile, which checks the file, would see the second one, and torch the first."""
+
+  def parts(values):
+    """Entries, list of entries, records after it; and the place of the list in the records."""
+    source = files.save_torch({"a": values}, tmp_path / "saved.pth")
+    if not long:
+      files.rewrite_zip(source, source.with_name("plain.pth"), {})
+      source = source.with_name("plain.pth")
+    data = source.read_bytes()
+    end = data.rindex(b"PK\6\6") if long else data.rindex(b"PK\5\6")
+    field, form = (end + 48, "<Q") if long else (end + 16, "<I")
+    (place,) = struct.unpack_from(form, data, field)
+    return data[:place], data[place:end], bytearray(data[end:]), field - end, form
+
+  hidden, hidden_list, *_ = parts(torch.ones(8))
+  shown, shown_list, records, field, form = parts(torch.arange(8.0))
+  assert len(hidden_list) == len(shown_list)
+  struct.pack_into(form, records, field, len(hidden))
+  path = tmp_path / "two.pth"
+  content = hidden + hidden_list + shown + shown_list
+  if long:  # the locator of the record
+    struct.pack_into("<Q", records, 56 + 8, len(content))
+  path.write_bytes(content + records)
+  with zipfile.ZipFile(path) as archive:
+    assert archive.testzip() is None
+    assert archive.infolist()[0].header_offset > 0
+  assert torch.load(path, weights_only=True, mmap=True)["a"].sum() == 8
+  assert_rejected(path, "list of entries")
+
+
 def test_the_content_decides_not_the_name_of_the_file(tmp_path, arrays):
   state = files.state_dict(arrays)
   for path, form in (
