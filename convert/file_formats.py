@@ -109,7 +109,7 @@ def _read_zip(path: pathlib.Path, stream: io.BufferedReader) -> Any:
         remedy=DOWNLOAD_AGAIN,
       )
   # torch takes a path that ends with .safetensors for such a file, whatever it holds.
-  by_path = path.suffix != ".safetensors"
+  by_path = not path.name.endswith(".safetensors")
   stream.seek(0)
   return _load(path if by_path else stream, mapped=by_path)
 

@@ -8,17 +8,18 @@ import os
 import pathlib
 import sys
 import tempfile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from .errors import ConversionError
 from .file_formats import import_torch
 
 if TYPE_CHECKING:
-  import numpy as np
   from flax import nnx
 
 
-def torch_arrays(model: "nnx.Module", name: str) -> "dict[str, np.ndarray]":
+def torch_arrays(model: "nnx.Module", name: str) -> dict[str, np.ndarray]:
   """All arrays of a model as {torch key: array in torch's layout}.
 
   Args:
@@ -28,15 +29,13 @@ def torch_arrays(model: "nnx.Module", name: str) -> "dict[str, np.ndarray]":
   Raises:
     ConversionError: unknown name, or an array that the original code does not have.
   """
-  import numpy as np
-
   from .detection import family_of
   from .families import rules_for
   from .module_arrays import model_arrays
 
   ours = model_arrays(model)
   rules = rules_for(family_of(name), ours)
-  arrays: dict[str, Any] = {}
+  arrays: dict[str, np.ndarray] = {}
   problems = []
   for path, value in ours.items():
     rule = rules.key_of(path)

@@ -38,7 +38,7 @@ __all__ = [
 
 
 def convert(
-  arrays: "Mapping[str, np.ndarray]", name: str | None = None, **overrides: Any
+  arrays: Mapping[str, np.ndarray], name: str | None = None, **overrides: Any
 ) -> "nnx.Module":
   """Builds a jax_me model with the arrays of a torch checkpoint.
 
@@ -60,7 +60,7 @@ def convert(
 
 
 def convert_arrays(
-  arrays: "Mapping[str, np.ndarray]", name: str | None = None, **overrides: Any
+  arrays: Mapping[str, np.ndarray], name: str | None = None, **overrides: Any
 ) -> Conversion:
   """Like `convert`, but returns the model with its load report."""
   from .detection import default_arguments, detect, family_of
