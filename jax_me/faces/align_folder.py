@@ -1,19 +1,21 @@
 """Face alignment of a whole folder of photographs or clips, in parallel, with a report."""
 
 import contextlib
+import functools
+import itertools
 import json
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator
 from typing import Any
 
 from jax_me.cpu_cores import available_cores
-from jax_me.faces import alignment, alignment_task, detector, input_files, worker_pool
+from jax_me.faces import alignment, alignment_task, detector, image_files, input_files
 from jax_me.faces.alignment_report import AlignmentReport, ReportRow
 from jax_me.faces.alignment_task import OutputError
-from jax_me.files import write_atomically
+from jax_me.files import exclusive_lock, write_atomically
 from jax_me.progress import Progress
+from jax_me.worker_pool import map_in_processes
 
 SUMMARY_NAME = "summary.json"
 SCRATCH_NAME = ".faces-partial"
@@ -72,7 +74,7 @@ def align_folder(
     OutputError: the output cannot be written, or another run is writing to it.
   """
   alignment.check_settings(size, on_no_face)
-  if image_format not in ("png", "jpg"):
+  if image_format not in image_files.ENCODINGS:
     raise ValueError(f"image_format must be 'png' or 'jpg', got {image_format!r}")
   workers = available_cores() if workers is None else workers
   if workers < 1:
@@ -92,9 +94,13 @@ def align_folder(
     "image_format": image_format,
     "on_no_face": on_no_face,
   }
+
+  def refuse() -> None:
+    raise OutputError(f"another run is writing to {target}; wait for it to end")
+
   try:
     target.mkdir(parents=True, exist_ok=True)
-    with lock_folder(target):
+    with exclusive_lock(target, refuse):
       return _align_files(files, source, target, settings, workers, quiet)
   except OSError as error:
     raise OutputError(f"cannot write {error.filename or target}: {error.strerror}") from error
@@ -118,31 +124,6 @@ def _resolve_folders(
   if target.exists() and not target.is_dir():
     raise ValueError(f"the output {target} is a file; choose a folder")
   return source, target
-
-
-@contextlib.contextmanager
-def lock_folder(folder: pathlib.Path) -> Iterator[None]:
-  """Holds an exclusive lock on a folder; the lock is released when the process ends.
-
-  Raises:
-    OutputError: another process holds the lock.
-  """
-  try:
-    import fcntl
-  except ImportError:  # not available on Windows
-    yield
-    return
-  handle = os.open(folder, os.O_RDONLY)
-  try:
-    try:
-      fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-      raise OutputError(f"another run is writing to {folder}; wait for it to end") from error
-    except OSError:  # a file system without locks
-      pass
-    yield
-  finally:
-    os.close(handle)
 
 
 def _align_files(
@@ -178,12 +159,19 @@ def _align_files(
       output=str(target),
       scratch=str(scratch),
       size=settings["size"],
-      center=settings["on_no_face"] == "center",
+      on_no_face="center" if settings["on_no_face"] == "center" else "skip",
       image_format=settings["image_format"],
     )
+    results = map_in_processes(
+      functools.partial(alignment_task.run_task, settings=task_settings),
+      tasks,
+      workers=workers,
+      ordered=False,
+      on_death=alignment_task.failed_rows,
+    )
     try:
-      with contextlib.closing(worker_pool.run_tasks(tasks, task_settings, workers=workers)) as rows:
-        for row in rows:
+      with contextlib.closing(results):
+        for row in itertools.chain.from_iterable(results):
           report.append(_add_source(row, sources[row["file"]]))
           progress.advance()
     finally:

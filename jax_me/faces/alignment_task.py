@@ -3,7 +3,6 @@
 import dataclasses
 import os
 import pathlib
-from collections.abc import Iterator
 
 import cv2
 import numpy as np
@@ -25,7 +24,7 @@ class AlignmentSettings:
     input, output: the two folders.
     scratch: folder for partial files, on the same file system as output.
     size: side of the aligned faces in pixels.
-    center: whether an image without a face gives its centred square.
+    on_no_face: "skip", or "center" for the centred square of an image without a face.
     image_format: "png" or "jpg".
   """
 
@@ -33,24 +32,46 @@ class AlignmentSettings:
   output: str
   scratch: str
   size: int
-  center: bool
+  on_no_face: str
   image_format: str
 
-  @property
-  def on_no_face(self) -> str:
-    return "center" if self.center else "skip"
 
-
-def run_task(task: input_files.AlignmentTask, settings: AlignmentSettings) -> Iterator[ReportRow]:
+def run_task(task: input_files.AlignmentTask, settings: AlignmentSettings) -> list[ReportRow]:
   """Aligns and writes the images of a task.
 
-  Yields:
-    One report row per image, in order, each after its image was written.
+  Returns:
+    One report row per image, in order.
 
   Raises:
     OutputError: a result cannot be written.
   """
-  yield from (_align_clip if task.is_clip else _align_photograph)(task, settings)
+  aligner, errors = None, dict[str, Exception]()
+  if task.is_clip:
+    aligner, errors = _find_clip_aligner(task, settings)
+  rows = []
+  for name, output in zip(task.names, task.outputs, strict=True):
+    try:
+      if name in errors:
+        raise errors[name]
+      image = image_files.read_image(os.path.join(settings.input, name))
+      if task.is_clip:
+        assert aligner is not None, "without an aligner all frames have errors"
+        aligned = aligner.align(image)
+      else:
+        aligned = alignment.align_image(image, settings.size, settings.on_no_face)
+      rows.append(_write_image(name, output, aligned, settings))
+    except OutputError:
+      raise
+    except image_files.UnreadableImage as error:
+      rows.append(make_empty_row(name, "unreadable", error.reason))
+    except Exception as error:  # must not stop the run
+      rows.append(make_empty_row(name, "failed", f"{type(error).__name__}: {error}"))
+  return rows
+
+
+def failed_rows(task: input_files.AlignmentTask, reason: str) -> list[ReportRow]:
+  """The report rows of a task whose worker process has died."""
+  return [make_empty_row(name, "failed", reason) for name in task.names]
 
 
 def make_empty_row(name: str, status: str, reason: str | None = None) -> ReportRow:
@@ -76,30 +97,18 @@ def make_empty_row(name: str, status: str, reason: str | None = None) -> ReportR
   }
 
 
-def _align_photograph(
+def _find_clip_aligner(
   task: input_files.AlignmentTask, settings: AlignmentSettings
-) -> Iterator[ReportRow]:
-  name, output = task.names[0], task.outputs[0]
-  try:
-    image = _read_image(name, settings)
-    aligned = alignment.align_image(image, settings.size, settings.on_no_face)
-    row = _write_image(name, output, aligned, settings)
-  except OutputError:
-    raise
-  except Exception as error:
-    row = _make_failure_row(name, error)
-  yield row
+) -> tuple[alignment.ClipAligner | None, dict[str, Exception]]:
+  """Finds the first frame with a face; also returns the errors of the frames before it.
 
-
-def _align_clip(
-  task: input_files.AlignmentTask, settings: AlignmentSettings
-) -> Iterator[ReportRow]:
-  # Frames are read twice, not kept: a clip may have thousands, and most have a face in the first.
+  Frames are read twice, not kept: a clip may have thousands, and most have a face in the first.
+  """
   errors: dict[str, Exception] = {}
   aligner = None
   for name in task.names:
     try:
-      frame = _read_image(name, settings)
+      frame = image_files.read_image(os.path.join(settings.input, name))
       faces = detector.find_faces(frame)
     except Exception as error:
       errors[name] = error
@@ -110,27 +119,7 @@ def _align_clip(
       )
     if faces:
       break
-  for name, output in zip(task.names, task.outputs, strict=True):
-    try:
-      if aligner is None or name in errors:  # without an aligner all frames have errors
-        raise errors[name]
-      row = _write_image(name, output, aligner.align(_read_image(name, settings)), settings)
-    except OutputError:
-      raise
-    except Exception as error:
-      row = _make_failure_row(name, error)
-    yield row
-
-
-def _read_image(name: str, settings: AlignmentSettings) -> np.ndarray:
-  return image_files.read_image(os.path.join(settings.input, name))
-
-
-def _make_failure_row(name: str, error: Exception) -> ReportRow:
-  """The row of an image whose error must not stop the run."""
-  if isinstance(error, image_files.UnreadableImage):
-    return make_empty_row(name, "unreadable", error.reason)
-  return make_empty_row(name, "failed", f"{type(error).__name__}: {error}")
+  return aligner, errors
 
 
 def _write_image(

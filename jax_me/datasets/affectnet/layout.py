@@ -10,7 +10,7 @@ import os
 import pathlib
 from collections.abc import Iterator
 
-from jax_me.datasets.generation.find_files import walk_folders
+from jax_me.datasets.generation.source_files import walk_folders
 from jax_me.faces.image_files import is_image_name
 
 RELEASES = ("csv", "npy", "plus")

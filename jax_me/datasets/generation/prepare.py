@@ -6,7 +6,6 @@ import pathlib
 
 from jax_me.cpu_cores import available_cores
 from jax_me.datasets.generation.base_builder import FaceDataset, FaceDatasetConfig
-from jax_me.datasets.generation.build_lock import build_lock
 from jax_me.datasets.generation.fingerprint import (
   find_prepared,
   find_respelled,
@@ -14,8 +13,11 @@ from jax_me.datasets.generation.fingerprint import (
   make_options,
 )
 from jax_me.datasets.generation.generate import generate
+from jax_me.files import exclusive_lock
 
 logger = logging.getLogger(__name__)
+
+BUSY = "another process is generating this dataset (%s): waiting"
 
 
 def prepare_dataset(
@@ -67,12 +69,15 @@ def prepare_dataset(
     manual_dir=source,
     workers=available_cores() if workers is None else workers,
   )
-  config.name = f"{cls.config_title(checked)}-{fingerprint_hash(cls, config)}"
+  config.name = f"{checked.title}-{fingerprint_hash(cls, config)}"
   builder = cls(data_dir=folder, config=config)
   if not _is_complete(builder):
     if respelled := find_respelled(cls, folder, config):
       return cls(data_dir=folder, config=respelled)
-    with build_lock(folder / cls.name / f".{config.name}.lock"):
+    lock = folder / cls.name / f".{config.name}.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    lock.touch()
+    with exclusive_lock(lock, lambda: logger.info(BUSY, lock)):
       # Another process may have generated it in the meantime.
       if not _is_complete(builder):
         logger.info("generating dataset %s in %s", cls.name, builder.data_path)

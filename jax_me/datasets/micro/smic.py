@@ -12,11 +12,12 @@ import dataclasses
 import os
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from jax_me.data.labels import GROUPS, canonical_label
-from jax_me.datasets.generation.example import ReportRow
+from jax_me.datasets.generation.options import option
 from jax_me.datasets.generation.tables import ROW, parse_integer, read_table
+from jax_me.datasets.generation.tasks import ReportRow, problem
 from jax_me.datasets.micro.clip_dataset import ClipDataset
 from jax_me.datasets.micro.clip_layout import (
   ClipFolder,
@@ -29,7 +30,11 @@ from jax_me.datasets.micro.clip_layout import (
   single_folder,
 )
 from jax_me.datasets.micro.process_clips import Clip
-from jax_me.datasets.micro.table_dataset import AnnotatedClipOptions, frame_folders
+from jax_me.datasets.micro.table_dataset import (
+  AnnotatedClipOptions,
+  frame_folders,
+  unlisted_folders,
+)
 
 SUBSETS = ("hs", "vis", "nir")
 # For HS only; the published counts per class of VIS and NIR were not checked.
@@ -59,15 +64,14 @@ class SmicOptions(AnnotatedClipOptions):
     extended: take the expressions from SMIC-E's longer recordings, which are raw.
   """
 
-  subset: str = "hs"
+  subset: str = option("hs", choices=SUBSETS)
   extended: bool = False
+  # Without the recordings of SMIC-E no table is read.
+  table: str = option("", idle=lambda options: not options.extended)
 
-  def __post_init__(self):
-    super().__post_init__()
-    if self.subset not in SUBSETS:
-      raise ValueError(f"subset must be one of {', '.join(SUBSETS)}: {self.subset!r}")
-    if not self.extended:  # no table is read
-      self._reset("table")
+  @property
+  def title(self) -> str:
+    return f"{self.subset}{'_e' if self.extended else ''}_{super().title}"
 
 
 class Smic(ClipDataset[SmicOptions]):
@@ -82,20 +86,11 @@ class Smic(ClipDataset[SmicOptions]):
   MANUAL_DOWNLOAD_INSTRUCTIONS = INSTRUCTIONS
   Options = SmicOptions
 
-  @classmethod
-  def config_title(cls, options: SmicOptions) -> str:
-    release = options.subset + ("_e" if options.extended else "")
-    return f"{release}_{super().config_title(options)}"
+  LABELS = GROUPS
 
-  @classmethod
-  def label_names(cls, options: SmicOptions, manual_dir: pathlib.Path | None) -> tuple[str, ...]:
-    del options, manual_dir
-    return GROUPS
-
-  def known_counts(self) -> dict[str, dict[str, int]]:
+  def published_clips(self) -> Mapping[str, int]:
     # SMIC-E lacks three of the clips, and some of its recordings have two expressions.
-    known = {} if self.options.extended else COUNTS.get(self.options.subset, {})
-    return self.example_counts(known) if known else {}
+    return {} if self.options.extended else COUNTS.get(self.options.subset, {})
 
   @classmethod
   def list_clips(
@@ -189,7 +184,7 @@ def _extended_clips(
     emotion = canonical_label(str(row["Emotion"] or label))
     if emotion in GROUPS and emotion != label:
       detail = f"the label is {emotion} in the table and {label} in the clip's name, which is used"
-      problems.append(ReportRow(f"{subject}/{name}#emotion", "two_labels", {"detail": detail}))
+      problems.append(problem(f"{subject}/{name}#emotion", "two_labels", detail))
     found = folders.get(key, ())
     frames = single_folder(tree, found).frames if found else ()
     for count, nth in enumerate(("", "2", "3"), 1):
@@ -215,8 +210,4 @@ def _extended_clips(
       elif not nth:
         detail = f"onset {onset}, offset {offset}"
         problems.append(ReportRow(file, "bad_annotation", {"detail": detail, "row": row[ROW]}))
-  unlisted = [found[0].path for key, found in folders.items() if key not in listed]
-  problems += [
-    ReportRow(folder, "not_listed", {"table": table.name}) for folder in sorted(unlisted)
-  ]
-  return clips, problems
+  return clips, [*problems, *unlisted_folders(folders, listed, table)]
