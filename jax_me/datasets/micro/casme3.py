@@ -213,7 +213,6 @@ def _parse_row(cells: Sequence[Cell], options: Casme3Options) -> Clip:
     onset=onset,
     apex=apex,
     offset=offset,
-    frames=(),
     note="; ".join(note),
   )
 

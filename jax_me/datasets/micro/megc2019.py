@@ -133,7 +133,7 @@ def _clip(sample: Sample, on_disk: dict[tuple[str, str, str], Clip]) -> Clip:
   found = on_disk.get((sample.database, sample.subject, clip_key(sample.clip)))
   if found is None:
     note = MISSING_IN_CROPPED if file == "smic/s18/s18_sur_03" else ""
-    found = Clip(file, sample.label, sample.subject, sample.clip, -1, -1, -1, (), note=note)
+    found = Clip(file, sample.label, sample.subject, sample.clip, note=note)
   return dataclasses.replace(
     found, file=file, label=sample.label, clip=sample.clip, database=sample.database
   )

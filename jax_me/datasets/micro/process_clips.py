@@ -50,10 +50,10 @@ class Clip:
   label: str
   subject: str
   clip: str
-  onset: int
-  apex: int
-  offset: int
-  frames: tuple[tuple[int, str], ...]
+  onset: int = -1
+  apex: int = -1
+  offset: int = -1
+  frames: tuple[tuple[int, str], ...] = ()
   database: str = ""
   note: str = ""
 

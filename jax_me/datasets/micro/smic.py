@@ -85,7 +85,6 @@ class Smic(ClipDataset[SmicOptions]):
   )
   MANUAL_DOWNLOAD_INSTRUCTIONS = INSTRUCTIONS
   Options = SmicOptions
-
   LABELS = GROUPS
 
   def published_clips(self) -> Mapping[str, int]:
@@ -108,7 +107,12 @@ class Smic(ClipDataset[SmicOptions]):
     if options.extended:
       clips, problems = _extended_clips(tree, options, folders)
       return clips, rows + problems
-    return [_whole_clip(single_folder(tree, found)) for _, found in sorted(folders.items())], rows
+    chosen = [single_folder(tree, found) for _, found in sorted(folders.items())]
+    # The frames of a whole clip are those from onset to offset.
+    return [
+      _clip(folder.parts[-1].lower(), folder.frames[0][0], folder.frames[-1][0], folder.frames)
+      for folder in chosen
+    ], rows
 
 
 def folder_key(
@@ -136,24 +140,21 @@ def folder_key(
   cameras = [match[1] for part in parents for match in _SUBSET.finditer(part.replace("_", " "))]
   if cameras and cameras[-1] != subset:
     return None
-  return format_subject(parts[-1].partition("_")[0], "s", 2) or "", clip_key(parts[-1])
+  return _subject(parts[-1]), clip_key(parts[-1])
 
 
-def _whole_clip(folder: ClipFolder) -> Clip:
-  """Returns a clip whose frames are those from onset to offset."""
-  name = folder.parts[-1].lower()
-  subject = format_subject(name.partition("_")[0], "s", 2) or ""
-  numbers = [number for number, _ in folder.frames]
-  return Clip(
-    file=f"{subject}/{name}",
-    label=canonical_label(name.split("_")[1]),
-    subject=subject,
-    clip=name,
-    onset=numbers[0],
-    apex=-1,
-    offset=numbers[-1],
-    frames=folder.frames,
-  )
+def _clip(
+  name: str, onset: int, offset: int, frames: tuple[tuple[int, str], ...], suffix: str = ""
+) -> Clip:
+  """Returns an expression of the recording with this name; `suffix` tells several apart."""
+  subject = _subject(name)
+  label = canonical_label(name.split("_")[1])
+  file = f"{subject}/{name}{suffix}"
+  return Clip(file, label, subject, name, onset=onset, offset=offset, frames=frames)
+
+
+def _subject(name: str) -> str:
+  return format_subject(name.partition("_")[0], "s", 2) or ""
 
 
 def _extended_clips(
@@ -166,7 +167,6 @@ def _extended_clips(
     header=HEADER,
     chosen=options.table,
     instructions=INSTRUCTIONS,
-    clip_column="Filename",
     clip_names=_CLIP.pattern,
   )
   clips: list[Clip] = []
@@ -177,7 +177,7 @@ def _extended_clips(
     if not _CLIP.fullmatch(name):  # explanations below the data
       problems.append(ReportRow(f"{table.name}#{row[ROW]}", "no_clip", {"table": table.name}))
       continue
-    subject = format_subject(name.partition("_")[0], "s", 2) or ""
+    subject = _subject(name)
     key = (subject, clip_key(name))
     listed.add(key)
     label = canonical_label(name.split("_")[1])
@@ -188,25 +188,15 @@ def _extended_clips(
     found = folders.get(key, ())
     frames = single_folder(tree, found).frames if found else ()
     for count, nth in enumerate(("", "2", "3"), 1):
-      file = f"{subject}/{name}" + (f"#{count}" if nth else "")
+      suffix = f"#{count}" if nth else ""
+      file = f"{subject}/{name}{suffix}"
       try:
         onset, offset = (parse_integer(row[f"{end}{nth}F"]) for end in ("Onset", "Offset"))
       except ValueError as error:
         problems.append(ReportRow(file, "bad_annotation", {"detail": str(error), "row": row[ROW]}))
         continue
       if onset and offset:
-        clips.append(
-          Clip(
-            file=file,
-            label=label,
-            subject=subject,
-            clip=name,
-            onset=onset,
-            apex=-1,
-            offset=offset,
-            frames=frames,
-          )
-        )
+        clips.append(_clip(name, onset, offset, frames, suffix))
       elif not nth:
         detail = f"onset {onset}, offset {offset}"
         problems.append(ReportRow(file, "bad_annotation", {"detail": detail, "row": row[ROW]}))

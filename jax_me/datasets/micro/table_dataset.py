@@ -13,11 +13,11 @@ from jax_me.datasets.generation.tables import ROW, parse_integer, read_table
 from jax_me.datasets.generation.tasks import ReportRow, problem
 from jax_me.datasets.micro.clip_dataset import ClipDataset
 from jax_me.datasets.micro.clip_layout import (
+  CLIP,
   IMAGES,
   ClipFolder,
   FolderTree,
   Key,
-  clip_folders,
   clip_key,
   find_table,
   format_subject,
@@ -29,7 +29,7 @@ from jax_me.datasets.micro.process_clips import Clip
 
 MOMENTS = ("onset", "apex", "offset")
 # Columns of the tables; letter case, spaces and punctuation differ between them.
-SUBJECT, CLIP, EMOTION = "Subject", "Filename", "Estimated Emotion"
+SUBJECT, EMOTION = "Subject", "Estimated Emotion"
 MOMENT_COLUMNS = ("OnsetFrame", "ApexFrame", "OffsetFrame")
 
 
@@ -113,7 +113,6 @@ class TableClipDataset(ClipDataset[TableOptionsT]):
       header=header,
       chosen=options.table,
       instructions=instructions,
-      clip_column=CLIP,
       clip_names=cls.CLIP_NAMES,
       option=table_option,
     )
@@ -197,28 +196,31 @@ def frame_folders(
 
   Args:
     tree: the folders.
-    key: as in `clip_layout.clip_folders`.
+    key: returns the subject and the `clip_key` of a folder, None for a folder of something else.
     options: the options `images` and `align`.
     dataset: name of the dataset in messages.
     instructions: text added to an error.
 
   Returns:
-    The folders of each clip; and a report row if `images` is "auto" and only the other kind exists.
+    The folders of each clip (more than one is a user's mistake); and a report row if `images` is
+    "auto" and only the other kind exists.
 
   Raises:
     ValueError: there are none; the message states what manual_dir must hold.
   """
-  folders, cropped = clip_folders(tree, key, options.images, options.align)
-  if cropped is None:
-    _, other = clip_folders(tree, key, "auto", options.align)
-    if other is not None:
-      kind = "cropped" if other else "raw"
-      raise ValueError(
-        f"manual_dir {tree.top} holds only {kind} frames of {dataset}: give images={kind} or auto"
-      )
+  found: dict[bool, dict[Key, list[ClipFolder]]] = {}
+  for folder in tree.folders:
+    if (name := key(folder)) is not None:
+      found.setdefault(folder.cropped, {}).setdefault(name, []).append(folder)
+  if not found:
     hint = dataset.partition(" ")[0]
     raise ValueError(describe_missing(tree.top, f"frames of {dataset}", hint=hint) + instructions)
-  if options.images == "auto" and cropped == options.align:
-    kind = "cropped" if cropped else "raw"
-    return folders, [problem(dataset, f"only_{kind}", f"only {kind} frames exist")]
-  return folders, []
+  cropped = not options.align if options.images == "auto" else options.images == "cropped"
+  if cropped in found:
+    return found[cropped], []
+  kind = "raw" if cropped else "cropped"
+  if options.images != "auto":
+    raise ValueError(
+      f"manual_dir {tree.top} holds only {kind} frames of {dataset}: give images={kind} or auto"
+    )
+  return found[not cropped], [problem(dataset, f"only_{kind}", f"only {kind} frames exist")]
