@@ -29,7 +29,7 @@ _ITEMS_PER_WORKER = 4
 
 
 class WorkerDied(RuntimeError):
-  """The process of an item has ended; the message says how."""
+  """A worker process could not start or has ended; the message says how."""
 
 
 def map_in_processes(
@@ -54,7 +54,7 @@ def map_in_processes(
 
   Raises:
     ValueError: workers is negative.
-    RuntimeError: a worker could not start, or died and there is no `on_death`. Errors of `function`
+    WorkerDied: a worker could not start, or died and there is no `on_death`. Errors of `function`
       propagate. In each case all workers are stopped.
   """
   if workers < 0:
@@ -109,7 +109,7 @@ class _Pool:
     except WorkerDied as error:
       if self._on_death is not None:
         return self._on_death(item, str(error))
-      raise RuntimeError(f"{error}; if memory ran out, use fewer workers") from error
+      raise WorkerDied(f"{error}; if memory ran out, use fewer workers") from error
     finally:
       if worker.process.poll() is None:
         self._idle.append(worker)
@@ -153,7 +153,7 @@ class _Worker:
     try:
       self._exchange(program)
     except WorkerDied as error:
-      raise RuntimeError("a worker process could not start; its message is above") from error
+      raise WorkerDied("a worker process could not start; its message is above") from error
 
   def call(self, item: Any) -> Any:
     """Returns the result for one item, or raises the error of the function, or WorkerDied."""

@@ -22,12 +22,14 @@ from jax_me.datasets.option_flags import add_option_flags, format_value, given_o
 from jax_me.datasets.quality.check import MAX_IMAGES_FOR_FACES, DatasetCheck, check_dataset
 from jax_me.datasets.quality.preview import write_preview
 from jax_me.files import write_atomically
+from jax_me.worker_pool import WorkerDied
 
 MAX_PROBLEMS = 5  # printed problems of a build; all are in its report
 
 BUILD_EPILOG = """\
 Repeat the command to continue an interrupted build. An existing build is left as it is.
-exit code: 0 done; 1 disk error; 2 bad arguments or unusable files; 130 interrupted (ctrl-C)"""
+exit code: 0 done; 1 disk error, or a worker process died; 2 bad arguments or unusable files;
+130 interrupted (ctrl-C)"""
 LIST_EPILOG = "exit code: 0, or 2 for an unknown name"
 CHECK_EPILOG = """\
 exit code: 0 valid for evaluation; 1 damaged or not valid for evaluation; 2 bad arguments"""
@@ -167,7 +169,7 @@ def main(args: argparse.Namespace) -> int:
     text = str(error).replace(catalog.CONFIG_OVERRIDE, catalog.DATA_FLAG)
     print(f"error: {text}", file=sys.stderr)
     return 2
-  except OSError as error:
+  except (OSError, WorkerDied) as error:
     print(f"error: {error}", file=sys.stderr)
     return 1
   finally:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 
 from jax_me.datasets.affectnet.layout import LABEL_SUFFIXES, ReleaseSplit
 from jax_me.datasets.generation.process_images import SourceImage
+from jax_me.datasets.generation.source_files import numeric_key
 from jax_me.datasets.generation.tables import csv_rows
 from jax_me.datasets.generation.tasks import ReportRow, problem
 from jax_me.faces.image_files import is_image_name
@@ -79,7 +80,7 @@ def _match_annotation_files(
   faces, problems = [], []
   annotations = sorted(
     (name for name in _visible_names(split.labels) if name.lower().endswith(suffix)),
-    key=_numeric_key,
+    key=numeric_key,
   )
   for annotation in annotations:
     found = sorted(by_id.pop(annotation[: -len(suffix)], []))
@@ -89,7 +90,7 @@ def _match_annotation_files(
       continue
     faces.append(AnnotatedFace(f"{prefix}/{found[0]}", "", found[0], annotation=annotation))
     problems += [problem(f"{prefix}/{name}", "second_image", found[0]) for name in found[1:]]
-  unlisted = sorted((name for names in by_id.values() for name in names), key=_numeric_key)
+  unlisted = sorted((name for names in by_id.values() for name in names), key=numeric_key)
   problems += [problem(f"{prefix}/{name}", "not_listed", "no annotation") for name in unlisted]
   return faces, problems
 
@@ -97,12 +98,6 @@ def _match_annotation_files(
 def _visible_names(folder: pathlib.Path) -> Iterator[str]:
   with os.scandir(folder) as entries:
     yield from (entry.name for entry in entries if not entry.name.startswith("."))
-
-
-def _numeric_key(name: str) -> tuple[int, str]:
-  """Sort key that orders ids as numbers: 9 before 10."""
-  number = re.match(r"\d+", name)
-  return (int(number.group()) if number else -1, name)
 
 
 def _read_csv(path: pathlib.Path, name: str) -> tuple[list[AnnotatedFace], list[ReportRow]]:

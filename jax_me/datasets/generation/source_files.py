@@ -3,6 +3,7 @@
 import hashlib
 import os
 import pathlib
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 ARCHIVES = (".zip", ".rar", ".7z", ".tar", ".tgz", ".gz", ".bz2", ".xz")
@@ -88,6 +89,12 @@ def find_folders(
   for parent, _, folders in walk_folders(folder, depth=depth, enter=enter):
     found += [parent / name for name in folders if name.casefold() == wanted]
   return found
+
+
+def numeric_key(text: str) -> list[tuple[int, int, str]]:
+  """Sorting key that compares digits as numbers: "img9" before "img10"."""
+  parts = re.split(r"(\d+)", text)
+  return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts if part]
 
 
 def single_path(

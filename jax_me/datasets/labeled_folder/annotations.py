@@ -9,7 +9,7 @@ from typing import Any
 
 from jax_me.data.labels import normalize_label
 from jax_me.datasets.generation.process_images import SourceImage
-from jax_me.datasets.generation.source_files import walk_files
+from jax_me.datasets.generation.source_files import numeric_key, walk_files
 from jax_me.datasets.generation.tables import csv_rows
 from jax_me.datasets.generation.tasks import ReportRow, problem
 from jax_me.faces.image_files import is_image_name
@@ -84,13 +84,7 @@ def list_folder(folder: pathlib.Path) -> FolderListing:
 
 def _sort_key(source: FolderImage) -> tuple:
   names = (source.split, source.database, source.subject, source.clip)
-  return (*map(_numeric_key, names), source.frame, _numeric_key(source.file))
-
-
-def _numeric_key(text: str) -> list[tuple[int, int, str]]:
-  """Sorting key that compares digits as numbers: "img9" before "img10"."""
-  parts = re.split(r"(\d+)", text)
-  return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts if part]
+  return (*map(numeric_key, names), source.frame, numeric_key(source.file))
 
 
 def _from_folders(folder: pathlib.Path, files: list[str]) -> FolderListing:
