@@ -3,7 +3,7 @@
 Runs in worker processes, so it imports nothing of TFDS.
 """
 
-import hashlib
+import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -12,53 +12,54 @@ import numpy as np
 
 from jax_me.datasets.generation.options import ImageOptions
 from jax_me.datasets.generation.process_images import ImageProcessor
-from jax_me.datasets.generation.tasks import ReportRow, Skipped, TaskResult, batches
+from jax_me.datasets.generation.tasks import Skipped, TaskResult, batches
 from jax_me.datasets.labeled_folder.annotations import FolderImage
-from jax_me.faces.alignment import AlignedFace, NoFaceError, align_clip
+from jax_me.faces.alignment import AlignedFace, ClipAligner, NoFaceError
+from jax_me.faces.detector import find_faces
 
 FILES_PER_TASK = 8
 
 
+@dataclasses.dataclass(frozen=True)
 class FolderProcessor(ImageProcessor[FolderImage, ImageOptions]):
-  """Makes the examples of photographs, or of the frames of a clip."""
+  """Makes the examples of photographs, or of the frames of a clip.
+
+  Attributes:
+    aligner: the transform of the clip that is processed, None for photographs.
+  """
+
+  aligner: ClipAligner | None = None
 
   def __call__(self, images: Sequence[FolderImage]) -> TaskResult:
-    if not is_clip(images[0], self.options.align):
-      return super().__call__(images)
-    skipped: dict[str, ReportRow] = {}
-    digests: dict[str, str] = {}
+    aligner = self._find_aligner(images) if is_clip(images[0], self.options.align) else None
+    return super(FolderProcessor, dataclasses.replace(self, aligner=aligner)).__call__(images)
 
-    def frames() -> Iterator[np.ndarray]:
-      for image in images:
-        try:
-          data = self.read(image)
-          pixels = self.decode(image, data)
-        except Skipped as error:
-          skipped[image.file] = ReportRow(image.file, error.status, {"detail": error.detail})
-        else:
-          digests[image.file] = hashlib.sha256(data).hexdigest()
-          yield pixels
-
-    try:
-      faces = align_clip(frames(), self.options.size, self.options.on_no_face)
-    except NoFaceError as error:
-      raise ValueError(f"{images[0].file} and the frames after it: {error}") from error
-    aligned = dict(zip(digests, faces, strict=True))
-    examples, rows = [], []
-    for image in images:
-      if image.file in skipped:
-        rows.append(skipped[image.file])
-        continue
-      stored, record = self.encode(aligned[image.file])
-      rows.append(ReportRow(image.file, record.pop("status"), record, digests[image.file]))
-      if stored is not None:
-        examples.append(image.example(stored))
-    return TaskResult(tuple(examples), tuple(rows), tuple(image.label for image in images))
+  def align(self, image: FolderImage, pixels: np.ndarray) -> AlignedFace:
+    return super().align(image, pixels) if self.aligner is None else self.aligner.align(pixels)
 
   def encode(self, face: AlignedFace) -> tuple[bytes | None, dict[str, Any]]:
     stored, _ = super().encode(face)
     # With 68 landmarks per image the report would be larger than the index of the images.
     return stored, {key: value for key, value in face.record.items() if key != "landmarks"}
+
+  def _find_aligner(self, images: Sequence[FolderImage]) -> ClipAligner | None:
+    """Returns the transform of the first frame with a face; None if no frame can be read."""
+    size, on_no_face = self.options.size, self.options.on_no_face
+    for number, frame in enumerate(self._frames(images)):
+      if faces := find_faces(frame):
+        return ClipAligner.from_frame(frame, faces, size, on_no_face, number)
+    first = next(self._frames(images), None)
+    try:
+      return None if first is None else ClipAligner.from_frame(first, [], size, on_no_face, 0)
+    except NoFaceError as error:
+      raise ValueError(f"{images[0].file} and the frames after it: {error}") from error
+
+  def _frames(self, images: Sequence[FolderImage]) -> Iterator[np.ndarray]:
+    for image in images:
+      try:
+        yield self.decode(image, self.read(image))
+      except Skipped:
+        continue
 
 
 def is_clip(image: FolderImage, align: bool) -> bool:
