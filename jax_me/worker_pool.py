@@ -181,13 +181,13 @@ def _describe_exit(code: int) -> str:
 
 def _serve() -> None:
   """Runs the items on stdin; ends when the input ends, also when the parent is killed."""
-  import cv2
-
   signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C reaches all processes; the parent decides
-  cv2.setNumThreads(1)  # there is already one process per core
   # Anything a library prints must not mix with the results.
   replies = os.fdopen(os.dup(1), "wb")
   os.dup2(2, 1)
+  import cv2
+
+  cv2.setNumThreads(1)  # there is already one process per core
   requests = sys.stdin.buffer
   sys.path[:] = pickle.load(requests)
   function = pickle.load(requests)
