@@ -59,7 +59,7 @@ def exclusive_lock(path: str | os.PathLike[str], when_busy: Callable[[], None]) 
   There is no lock on Windows and on file systems without locks.
 
   Args:
-    path: an existing file or folder.
+    path: an existing folder, or a file, which is created.
     when_busy: called if another process holds the lock; it raises, or returns to wait.
   """
   try:
@@ -67,7 +67,9 @@ def exclusive_lock(path: str | os.PathLike[str], when_busy: Callable[[], None]) 
   except ImportError:
     yield
     return
-  handle = os.open(path, os.O_RDONLY)
+  # On network file systems only a file that is open for writing can be locked.
+  flags = os.O_RDONLY if os.path.isdir(path) else os.O_RDWR | os.O_CREAT
+  handle = os.open(path, flags, 0o666)
   try:
     try:
       fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -28,9 +28,7 @@ def prepare_dataset(
 
   Args:
     cls: the builder.
-    data_dir: folder where datasets are kept.
-    manual_dir: folder with the user's files; None opens the one build with these options.
-    workers: processes for generation; None takes one per CPU core.
+    data_dir, manual_dir, workers: as in `catalog.prepare`.
     **options: fields of `cls.Options`.
 
   Returns:
@@ -73,7 +71,6 @@ def prepare_dataset(
         return cls(data_dir=folder, config=other)
     lock = folder / cls.name / f".{config.name}.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
-    lock.touch()
     with exclusive_lock(lock, lambda: logger.info(BUSY, lock)):
       # Another process may have generated it in the meantime.
       if not _is_complete(builder):

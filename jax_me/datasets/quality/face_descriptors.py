@@ -72,7 +72,6 @@ def _describe_split(builder: FaceDataset, split: str, workers: int) -> np.ndarra
     logger.warning("%s is not writable: face descriptors are not cached", path.parent)
     return np.concatenate([*_describe_images(store, 0, workers)])
   lock = path.with_name(f".{path.stem}.lock")
-  lock.touch()
   with exclusive_lock(lock, lambda: logger.info("waiting for another process (%s)", lock)):
     cached = _load_cached(path, len(store))
     return _resume(store, path, workers) if cached is None else cached
