@@ -18,22 +18,32 @@ class OutputError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class AlignmentSettings:
-  """Settings shared by all tasks of a run.
+  """Settings of a run.
 
   Attributes:
     input, output: the two folders.
-    scratch: folder for partial files, on the same file system as output.
     size: side of the aligned faces in pixels.
-    on_no_face: "skip", or "center" for the centred square of an image without a face.
-    image_format: "png" or "jpg".
+    clips: whether the numbered images of a folder are frames of one clip.
+    image_format: one of `image_files.ENCODINGS`.
+    on_no_face: "skip", "center" or "error", which differ in the result for "center" only.
   """
 
   input: str
   output: str
-  scratch: str
   size: int
-  on_no_face: str
+  clips: bool
   image_format: str
+  on_no_face: str
+
+  @property
+  def scratch(self) -> pathlib.Path:
+    """Folder for partial files."""
+    return pathlib.Path(self.output, ".faces-partial")
+
+  @property
+  def policy(self) -> str:
+    """`on_no_face` of a single image: faceless ones never stop the run."""
+    return "center" if self.on_no_face == "center" else "skip"
 
 
 def run_task(task: input_files.AlignmentTask, settings: AlignmentSettings) -> list[ReportRow]:
@@ -58,7 +68,7 @@ def run_task(task: input_files.AlignmentTask, settings: AlignmentSettings) -> li
         assert aligner is not None, "without an aligner all frames have errors"
         aligned = aligner.align(image)
       else:
-        aligned = alignment.align_image(image, settings.size, settings.on_no_face)
+        aligned = alignment.align_image(image, settings.size, settings.policy)
       rows.append(_write_image(name, output, aligned, settings))
     except OutputError:
       raise
@@ -115,7 +125,7 @@ def _find_clip_aligner(
       continue
     if faces or aligner is None:
       aligner = alignment.ClipAligner.from_frame(
-        frame, faces, settings.size, settings.on_no_face, reference=name
+        frame, faces, settings.size, settings.policy, reference=name
       )
     if faces:
       break
