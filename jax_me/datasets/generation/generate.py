@@ -126,8 +126,7 @@ def _run_split(dataset: FaceDataset, writer: SplitWriter, split: Split) -> None:
     with contextlib.closing(map_in_processes(split.run, todo, workers=workers)) as results:
       for result in results:
         writer.add(result)
-        for _ in result.examples:
-          bar.advance()
+        bar.advance(len(result.examples))
         if writer.is_full:
           writer.finish_shard()
     writer.finish_shard()

@@ -121,8 +121,7 @@ def _describe_images(store: ImageStore, start: int, workers: int) -> Iterator[np
   try:
     for rows in map_in_processes(_describe_encoded, tasks, workers=workers):
       yield rows
-      for _ in rows:
-        progress.advance()
+      progress.advance(len(rows))
   finally:
     progress.close()
 
