@@ -3,12 +3,13 @@
 import dataclasses
 import os
 import pathlib
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
 
 from jax_me import files
-from jax_me.faces import alignment, detector, image_files, input_files
+from jax_me.faces import alignment, image_files, input_files
 from jax_me.faces.alignment_report import ReportRow
 
 
@@ -55,17 +56,29 @@ def run_task(task: input_files.AlignmentTask, settings: AlignmentSettings) -> li
   Raises:
     OutputError: a result cannot be written.
   """
-  aligner, errors = None, dict[str, Exception]()
-  if task.is_clip:
-    aligner, errors = _find_clip_aligner(task, settings)
+  errors: dict[str, Exception] = {}
+
+  def frames() -> Iterator[tuple[str, np.ndarray]]:
+    for name in task.names:
+      try:
+        yield name, _read_image(name, settings)
+      except Exception as error:
+        errors[name] = error
+
   rows = []
+  # Frames are read twice, not kept: a clip may have thousands, and most have a face in the first.
+  aligner = None
+  if task.is_clip:
+    try:
+      aligner = alignment.ClipAligner.of_clip(frames(), settings.size, settings.policy)
+    except Exception as error:  # must not stop the run
+      return failed_rows(task, f"{type(error).__name__}: {error}")
   for name, output in zip(task.names, task.outputs, strict=True):
     try:
       if name in errors:
         raise errors[name]
-      image = image_files.read_image(os.path.join(settings.input, name))
-      if task.is_clip:
-        assert aligner is not None, "without an aligner all frames have errors"
+      image = _read_image(name, settings)
+      if aligner is not None:
         aligned = aligner.align(image)
       else:
         aligned = alignment.align_image(image, settings.size, settings.policy)
@@ -74,13 +87,17 @@ def run_task(task: input_files.AlignmentTask, settings: AlignmentSettings) -> li
       raise
     except image_files.UnreadableImage as error:
       rows.append(make_empty_row(name, "unreadable", error.reason))
-    except Exception as error:  # must not stop the run
+    except Exception as error:
       rows.append(make_empty_row(name, "failed", f"{type(error).__name__}: {error}"))
   return rows
 
 
+def _read_image(name: str, settings: AlignmentSettings) -> np.ndarray:
+  return image_files.read_image(os.path.join(settings.input, name))
+
+
 def failed_rows(task: input_files.AlignmentTask, reason: str) -> list[ReportRow]:
-  """The report rows of a task whose worker process has died."""
+  """The report rows of a task that failed as a whole, such as by a crash of its worker."""
   return [make_empty_row(name, "failed", reason) for name in task.names]
 
 
@@ -105,31 +122,6 @@ def make_empty_row(name: str, status: str, reason: str | None = None) -> ReportR
     "landmarks": None,
     "transform": None,
   }
-
-
-def _find_clip_aligner(
-  task: input_files.AlignmentTask, settings: AlignmentSettings
-) -> tuple[alignment.ClipAligner | None, dict[str, Exception]]:
-  """Finds the first frame with a face; also returns the errors of the frames before it.
-
-  Frames are read twice, not kept: a clip may have thousands, and most have a face in the first.
-  """
-  errors: dict[str, Exception] = {}
-  aligner = None
-  for name in task.names:
-    try:
-      frame = image_files.read_image(os.path.join(settings.input, name))
-      faces = detector.find_faces(frame)
-    except Exception as error:
-      errors[name] = error
-      continue
-    if faces or aligner is None:
-      aligner = alignment.ClipAligner.from_frame(
-        frame, faces, settings.size, settings.policy, reference=name
-      )
-    if faces:
-      break
-  return aligner, errors
 
 
 def _write_image(

@@ -15,7 +15,6 @@ from jax_me.datasets.generation.process_images import ImageProcessor
 from jax_me.datasets.generation.tasks import Skipped, TaskResult, batches
 from jax_me.datasets.labeled_folder.annotations import FolderImage
 from jax_me.faces.alignment import AlignedFace, ClipAligner, NoFaceError
-from jax_me.faces.detector import find_faces
 
 FILES_PER_TASK = 8
 
@@ -44,13 +43,9 @@ class FolderProcessor(ImageProcessor[FolderImage, ImageOptions]):
 
   def _find_aligner(self, images: Sequence[FolderImage]) -> ClipAligner | None:
     """Returns the transform of the first frame with a face; None if no frame can be read."""
-    size, on_no_face = self.options.size, self.options.on_no_face
-    for number, frame in enumerate(self._frames(images)):
-      if faces := find_faces(frame):
-        return ClipAligner.from_frame(frame, faces, size, on_no_face, number)
-    first = next(self._frames(images), None)
+    frames = enumerate(self._frames(images))
     try:
-      return None if first is None else ClipAligner.from_frame(first, [], size, on_no_face, 0)
+      return ClipAligner.of_clip(frames, self.options.size, self.options.on_no_face)
     except NoFaceError as error:
       raise ValueError(f"{images[0].file} and the frames after it: {error}") from error
 

@@ -21,7 +21,6 @@ from jax_me.datasets.micro.clip_options import (
   examples_per_clip,
 )
 from jax_me.faces.alignment import ClipAligner, NoFaceError
-from jax_me.faces.detector import find_faces
 from jax_me.faces.image_files import UnreadableImage, encode_image, read_image
 
 # A missing frame is replaced by one at most this many frames away.
@@ -210,15 +209,18 @@ class ClipProcessor:
     self, frames: _FrameReader, key_frames: KeyFrames, shape: tuple[int, ...]
   ) -> ClipAligner:
     """Returns the transform of the clip: from its onset, or the first later frame with a face."""
-    size, on_no_face = self.options.size, self.options.on_no_face
     inside = [n for n in frames.available() if key_frames.onset <= n <= key_frames.offset]
     positions = np.unique(np.rint(np.linspace(0, len(inside) - 1, FACE_SEARCH_FRAMES)).astype(int))
-    for number in (inside[position] for position in positions):
-      image = frames.read(number)
-      if image is not None and image.shape == shape and (faces := find_faces(image)):
-        return ClipAligner.from_frame(image, faces, size, on_no_face, number)
-    blank = np.zeros(shape, np.uint8)
-    return ClipAligner.from_frame(blank, [], size, on_no_face, key_frames.onset)
+
+    def candidates() -> Iterator[tuple[int, np.ndarray]]:
+      for number in (inside[position] for position in positions):
+        image = frames.read(number)
+        if image is not None and image.shape == shape:
+          yield number, image
+
+    aligner = ClipAligner.of_clip(candidates(), self.options.size, self.options.on_no_face)
+    assert aligner is not None, "the onset is a candidate"
+    return aligner
 
   def _examples(
     self,
