@@ -13,11 +13,11 @@ from typing import ClassVar, TypeVar
 from jax_me.datasets.generation.base_builder import FaceDataset
 from jax_me.datasets.generation.source_files import walk_files
 from jax_me.datasets.generation.tasks import ReportRow, Split
+from jax_me.datasets.micro.clip_layout import TABLE_SUFFIXES
 from jax_me.datasets.micro.clip_options import ClipOptions, examples_per_clip
 from jax_me.datasets.micro.process_clips import Clip, ClipProcessor
 from jax_me.faces.image_files import is_image_name
 
-SHEET_SUFFIXES = (".xlsx", ".xls", ".csv")
 # Starting a worker takes about two seconds, as long as this many clips.
 TASKS_PER_WORKER = 10
 
@@ -86,7 +86,7 @@ class ClipDataset(FaceDataset[ClipOptionsT]):
     del options
     digest = hashlib.sha256()
     for name in walk_files(manual_dir):
-      if name.lower().endswith(SHEET_SUFFIXES):
+      if name.lower().endswith(TABLE_SUFFIXES):
         status = (manual_dir / name).stat()
         name = f"{name}\0{status.st_size}\0{status.st_mtime_ns}"
       elif not is_image_name(name):
