@@ -46,39 +46,25 @@ def walk_folders(
     level = below
 
 
-def find_files(folder: pathlib.Path, names: Iterable[str], *, depth: int = 4) -> list[pathlib.Path]:
-  """Finds all files with one of the names, ignoring case; upper folders first.
-
-  Args:
-    folder: the top folder.
-    names: the file names.
-    depth: number of levels below it that are searched.
-
-  Returns:
-    Paths of the files.
-  """
+def find_files(folder: pathlib.Path, names: Iterable[str]) -> list[pathlib.Path]:
+  """Finds all files with one of the names, ignoring case; upper folders first."""
   wanted = {name.casefold() for name in names}
   return [
     parent / name
-    for parent, files, _ in walk_folders(folder, depth=depth)
+    for parent, files, _ in walk_folders(folder)
     for name in files
     if name.casefold() in wanted
   ]
 
 
 def find_folders(
-  folder: pathlib.Path,
-  name: str,
-  *,
-  depth: int = 4,
-  enter: Callable[[str], bool] = lambda name: True,
+  folder: pathlib.Path, name: str, *, enter: Callable[[str], bool] = lambda name: True
 ) -> list[pathlib.Path]:
   """Finds all folders of a name, ignoring case; upper folders first.
 
   Args:
     folder: the top folder, which may have the name itself.
     name: the name.
-    depth: number of levels below it that are searched.
     enter: whether a folder is searched, given its name.
 
   Returns:
@@ -86,7 +72,7 @@ def find_folders(
   """
   wanted = name.casefold()
   found = [folder] if folder.name.casefold() == wanted else []
-  for parent, _, folders in walk_folders(folder, depth=depth, enter=enter):
+  for parent, _, folders in walk_folders(folder, enter=enter):
     found += [parent / name for name in folders if name.casefold() == wanted]
   return found
 
