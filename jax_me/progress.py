@@ -36,12 +36,14 @@ class Progress:
     if not quiet and sys.stderr.isatty():
       self._bar = tqdm.tqdm(total=total, initial=done, unit=unit, desc=label, dynamic_ncols=True)
 
-  def advance(self, **values: str) -> None:
-    """Counts one more; the values follow the numbers, for example the loss."""
-    self._done += 1
+  def advance(self, count: int = 1, **values: str) -> None:
+    """Counts what is finished; the values follow the numbers, for example the loss."""
+    if not count:  # without any, there is no speed to show
+      return
+    self._done += count
     if self._bar is not None:
       self._bar.set_postfix(values, refresh=False)
-      self._bar.update()
+      self._bar.update(count)
     elif not self._quiet and time.monotonic() >= self._next_line:
       self._next_line = time.monotonic() + LINE_SECONDS
       speed = (self._done - self._first) / max(time.monotonic() - self._started, 1e-9)

@@ -303,8 +303,7 @@ class _Loop:
     losses = losses[np.isfinite(losses)]
     loss = f"{losses.mean() if losses.size else np.nan:.4f}"
     speed = f"{rate * np.count_nonzero(counts):.1f}"
-    for _ in range(counts.max()):
-      self._progress.advance(loss=loss, **{"images/s": speed})
+    self._progress.advance(int(counts.max()), loss=loss, **{"images/s": speed})
 
   def _log_step(self, fold: _Fold, step: int, values: dict[str, float], rate: float) -> None:
     cadence = fold.run.cadence
