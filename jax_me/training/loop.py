@@ -229,7 +229,8 @@ class _Loop:
         with self._meter.paused():
           self._evaluate(state, step)
           # While steps are being skipped, the checkpoint before them must stay the newest.
-          if self._saves(step) and not (any(f.skipped for f in self.folds) and step < self.total):
+          skipping = any(fold.skipped and fold.steps(step, 1) for fold in self.folds)
+          if self._saves(step) and not skipping:
             self._save(state)
     self._log_pending()
     if step < self.total:
