@@ -26,14 +26,10 @@ from jax_me.evaluation.predictions import Predictions
 from jax_me.experiment.initial_weights import REPORT_FILE, initialise_state
 from jax_me.experiment.model_selection import Selection
 from jax_me.models import model_folder
+from jax_me.models.classifier import Classifier, make_classifier
 from jax_me.training import loop
 from jax_me.training.checkpoint import JsonValue
-from jax_me.training.evaluation_step import (
-  Classifier,
-  class_probabilities,
-  evaluation_weights,
-  make_classifier,
-)
+from jax_me.training.evaluation_step import class_probabilities, evaluation_weights
 from jax_me.training.logging.writers import open_writers
 from jax_me.training.losses import balanced_class_weights
 from jax_me.training.processes import is_writer, wait_for_all

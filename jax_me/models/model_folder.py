@@ -6,10 +6,11 @@ import os
 import pathlib
 import shutil
 import tempfile
-from collections.abc import Mapping
-from typing import Any, TypedDict
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict, Unpack, cast
 
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from etils import epath
 from flax import nnx
@@ -27,7 +28,6 @@ RECORD_FILE = "record.json"
 
 
 ArrayTree = dict[str, Any]  # Nested dict of arrays with string keys.
-Arguments = Mapping[str, Any]  # Constructor keywords, JSON values.
 
 
 class SavedModelError(ValueError):
@@ -35,16 +35,18 @@ class SavedModelError(ValueError):
 
 
 class ModelMetadata(TypedDict):
-  """Content of `model.json`; the fields are those of `SavedModel`."""
+  """Metadata of a model, as JSON values; see `SavedModel`."""
 
-  format: int
   name: str
   arguments: dict[str, Any]
   labels: list[str] | None
   image_size: int
-  mean: list[float]
-  std: list[float]
+  mean: Sequence[float]
+  std: Sequence[float]
   source: dict[str, Any]
+
+
+METADATA_KEYS = tuple(ModelMetadata.__annotations__)
 
 
 @dataclasses.dataclass
@@ -66,9 +68,18 @@ class SavedModel:
   arguments: dict[str, Any]
   labels: list[str] | None
   image_size: int
-  mean: list[float]
-  std: list[float]
+  mean: Sequence[float]
+  std: Sequence[float]
   source: dict[str, Any]
+
+  def split(self) -> tuple[nnx.GraphDef, ArrayTree, ArrayTree]:
+    """Graph definition, weights {"params", "model_state"} and normalisation {"mean", "std"}."""
+    graphdef, params, model_state = split_model(self.model)
+    normalisation = {
+      "mean": jnp.asarray(self.mean, jnp.float32),
+      "std": jnp.asarray(self.std, jnp.float32),
+    }
+    return graphdef, {"params": params, "model_state": model_state}, normalisation
 
 
 def _nested(state: nnx.State) -> ArrayTree:
@@ -114,54 +125,21 @@ def write_json(path: str | os.PathLike, content: object) -> None:
   write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
 
 
-def model_metadata(
-  *,
-  name: str,
-  arguments: Arguments,
-  labels: list[str] | None,
-  image_size: int,
-  mean: list[float],
-  std: list[float],
-  source: Mapping[str, object],
-) -> ModelMetadata:
-  """Content of `model.json`.
-
-  Args:
-    name, arguments, labels, image_size, mean, std, source: see `SavedModel`.
-
-  Returns:
-    JSON values.
-  """
-  return {
-    "format": 1,
-    "name": name,
-    "arguments": dict(arguments),
-    "labels": labels,
-    "image_size": image_size,
-    "mean": list(mean),
-    "std": list(std),
-    "source": dict(source),
-  }
+def model_metadata(**metadata: Unpack[ModelMetadata]) -> dict[str, Any]:
+  """Content of `model.json`."""
+  values: Mapping[str, Any] = metadata
+  return {"format": 1, **{key: values[key] for key in METADATA_KEYS}}
 
 
 def save_model(
-  folder: str | os.PathLike,
-  model: nnx.Module,
-  *,
-  name: str,
-  arguments: Arguments,
-  labels: list[str] | None,
-  image_size: int,
-  mean: list[float],
-  std: list[float],
-  source: Mapping[str, object],
+  folder: str | os.PathLike, model: nnx.Module, **metadata: Unpack[ModelMetadata]
 ) -> None:
   """Writes a model folder atomically.
 
   Args:
     folder: to be created; may exist when empty.
     model: the module with its weights.
-    name, arguments, labels, image_size, mean, std, source: see `SavedModel`.
+    **metadata: name, arguments, labels, image_size, mean, std, source: see `SavedModel`.
 
   Raises:
     FileExistsError: the folder exists and is not empty.
@@ -175,16 +153,7 @@ def save_model(
     _, params, model_state = split_model(model)
     with ocp.StandardCheckpointer() as checkpointer:
       checkpointer.save(staging / WEIGHTS_FOLDER, {"params": params, "model_state": model_state})
-    metadata = model_metadata(
-      name=name,
-      arguments=arguments,
-      labels=labels,
-      image_size=image_size,
-      mean=mean,
-      std=std,
-      source=source,
-    )
-    write_json(staging / MODEL_FILE, metadata)
+    write_json(staging / MODEL_FILE, model_metadata(**metadata))
     os.chmod(staging, 0o755)
     if target.exists():
       target.rmdir()
@@ -206,11 +175,10 @@ def read_model_metadata(folder: str | os.PathLike) -> ModelMetadata:
     ) from None
   except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
     raise SavedModelError(f"{path} cannot be read: {error}") from error
-  needed = ("name", "arguments", "labels", "image_size", "mean", "std", "source")
-  missing = [key for key in needed if not isinstance(metadata, dict) or key not in metadata]
+  missing = [key for key in METADATA_KEYS if not isinstance(metadata, dict) or key not in metadata]
   if missing:
     raise SavedModelError(f"{path} lacks {', '.join(missing)}; it was not written by jax_me")
-  return metadata
+  return cast(ModelMetadata, {key: metadata[key] for key in METADATA_KEYS})
 
 
 def selected_folder(workdir: str | os.PathLike) -> pathlib.Path | None:
@@ -316,13 +284,5 @@ def load_model(folder: str | os.PathLike, **overrides: Any) -> SavedModel:
     raise SavedModelError(f"{folder}/{MODEL_FILE} describes no model of jax_me: {error}") from error
   graphdef, params, model_state = split_model(abstract_model)
   weights = read_weights(folder, {"params": params, "model_state": model_state})
-  return SavedModel(
-    model=merge_model(graphdef, weights["params"], weights["model_state"]),
-    name=metadata["name"],
-    arguments=metadata["arguments"],
-    labels=metadata["labels"],
-    image_size=metadata["image_size"],
-    mean=metadata["mean"],
-    std=metadata["std"],
-    source=metadata["source"],
-  )
+  model = merge_model(graphdef, weights["params"], weights["model_state"])
+  return SavedModel(model, **metadata)

@@ -8,9 +8,9 @@ import pytest
 from flax import nnx
 
 from jax_me.data.sampling import ShuffledSampler
+from jax_me.models.classifier import make_classifier
 from jax_me.models.model_folder import split_model
 from jax_me.training import loop
-from jax_me.training.evaluation_step import make_classifier
 from jax_me.training.fold_chunks import equal_rows
 from jax_me.training.fold_loop import FoldRun, train_chunk, unfinished_chunk
 from jax_me.training.fold_program import compile_folds

@@ -10,8 +10,8 @@ import numpy as np
 from jax_me.data.decoding import resize_image
 from jax_me.faces.alignment import FaceChip
 from jax_me.faces.detector import Box
+from jax_me.inference.batched_inference import BatchedInference
 from jax_me.inference.model_input import CroppableImage, InputBuilder, InputSpec
-from jax_me.inference.video.batched_inference import BatchedInference
 from jax_me.inference.video.face_region import FaceRegion
 from jax_me.inference.video.face_tracker import FaceTracker
 from jax_me.inference.video.facial_motion import CROP_SIZE, FacialMotionEstimator
@@ -62,9 +62,10 @@ class Detection:
   Attributes:
     person: number of the person, from 1.
     box: (left, top, right, bottom) of the face; None for a model of whole images.
-    scores: float32 [classes], in the order of the model's labels.
+    scores: float [classes], in the order of the model's labels.
     motion: float [regions, 2] of `FacialMotionEstimator`; None if not measured.
     face: uint8 [S, S, 3] RGB, the face crop.
+    distance: distance from the neutral face, of `ExpressionSpotter.push`; None if not measured.
   """
 
   person: int
@@ -72,6 +73,7 @@ class Detection:
   scores: np.ndarray | None = None
   motion: np.ndarray | None = None
   face: np.ndarray | None = None
+  distance: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,7 +131,7 @@ def stream_detections(
 class _FrameStream:
   def __init__(self, saved: SavedModel, settings: FrameStreamSettings, interval: float):
     self._settings = settings
-    self._spec = InputSpec.from_source(saved.source, saved.image_size)
+    self._spec = InputSpec.from_model(saved)
     self._inference: BatchedInference[_PendingFace] = BatchedInference(saved, settings.batch)
     self._max_absence = max(ABSENCE_SECONDS, ABSENCE_FRAMES * interval)
     self._tracker = FaceTracker(
