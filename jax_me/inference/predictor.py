@@ -8,7 +8,7 @@ import numpy as np
 
 from jax_me.faces.detector import Box
 from jax_me.faces.image_files import read_image
-from jax_me.inference.batched_inference import FaceClassifier
+from jax_me.inference.batched_inference import DEFAULT_BATCH, BatchedInference
 from jax_me.inference.model_input import face_inputs
 from jax_me.inference.results import FaceResult, FrameResult, Results
 from jax_me.models.model_folder import SavedModel, load_model
@@ -81,8 +81,8 @@ class Predictor:
       ValueError: an array has another dtype or shape.
     """
     if isinstance(images, str | os.PathLike | np.ndarray):
-      return self._predict_image(images)
-    return Results([self._predict_image(image) for image in images])
+      return self._predict([images], batch=1)[0]
+    return self._predict(images, DEFAULT_BATCH)
 
   @overload
   def explain(  # type: ignore[overload-overlap]
@@ -161,14 +161,22 @@ class Predictor:
           label, scores = self._named(detection.scores)
           yield FrameResult(label, scores, detection.box, "ok", number, seconds, detection.person)
 
-  def _predict_image(self, image: ImageInput) -> Results[FaceResult]:
-    faces = self.preprocess(_load_image(image))
-    if not faces:
-      return Results([FaceResult(None, {}, None, "no_face")])
-    scores = FaceClassifier(self.saved)([face for face, _ in faces])
-    return Results(
-      FaceResult(*self._named(row), box, "ok") for row, (_, box) in zip(scores, faces, strict=True)
+  def _predict(self, images: Sequence[ImageInput], batch: int) -> Results[Results[FaceResult]]:
+    """The results of each image; `batch` faces per call of the model."""
+    inference: BatchedInference[tuple[Results[FaceResult], Box | None]] = BatchedInference(
+      self.saved, batch
     )
+    results: Results[Results[FaceResult]] = Results()
+    scored = []
+    for image in images:
+      faces = self.preprocess(_load_image(image))
+      found = Results() if faces else Results([FaceResult(None, {}, None, "no_face")])
+      results.append(found)
+      for face, box in faces:
+        scored += inference.submit(face, (found, box))
+    for (found, box), scores in scored + inference.flush():
+      found.append(FaceResult(*self._named(scores), box, "ok"))
+    return results
 
   def _named(self, scores: np.ndarray) -> tuple[str, dict[str, float]]:
     """The most probable class, and {class: probability}."""

@@ -4,9 +4,10 @@ import jax
 import numpy as np
 import pytest
 
-from jax_me.inference.batched_inference import BatchedInference, FaceClassifier
+from jax_me.inference.batched_inference import BatchedInference
 from jax_me.inference.explain.explainer import Explainer
 from jax_me.inference.model_input import FaceInput
+from jax_me.inference.predictor import Predictor
 from jax_me.models.classifier import make_classifier
 from jax_me.models.model_folder import load_model
 from jax_me.training.evaluation_step import class_probabilities
@@ -18,12 +19,26 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-  return load_model(save(tmp_path_factory.mktemp("model") / "m"))
+  return load_model(save(tmp_path_factory.mktemp("model") / "m", align=False))
 
 
 def faces(count):
   rng = np.random.default_rng(0)
   return list(rng.integers(0, 256, (count, 32, 32, 3)).astype(np.uint8))
+
+
+def predicted(predictor, images):
+  results = predictor.predict(images)
+  faces = sum(results, []) if isinstance(images, list) else results
+  return [list(face.scores.values()) for face in faces]
+
+
+def streamed(saved, images):
+  inference = BatchedInference(saved)
+  ready = [entry for i, image in enumerate(images) for entry in inference.submit(image, i)]
+  ready += inference.flush()
+  assert [key for key, _ in ready] == list(range(len(images))) and inference.flush() == []
+  return [scores for _, scores in ready]
 
 
 def evaluated(saved, images, devices):
@@ -42,12 +57,8 @@ def evaluated(saved, images, devices):
 def test_photographs_and_videos_have_the_scores_of_an_evaluation(saved):
   images = faces(8)
   expected = evaluated(saved, images, devices=1)
-  np.testing.assert_array_equal(FaceClassifier(saved)(images), expected)
-  stream = BatchedInference(saved, batch=4)
-  ready = [entry for i, image in enumerate(images) for entry in stream.submit(image, i)]
-  ready += stream.flush()
-  assert [key for key, _ in ready] == list(range(8)) and stream.flush() == []
-  np.testing.assert_array_equal([scores for _, scores in ready], expected)
+  for found in (streamed(saved, images), predicted(Predictor(saved), images)):
+    np.testing.assert_array_equal(found, expected)
   np.testing.assert_allclose(evaluated(saved, images, devices=4), expected, rtol=0, atol=1e-6)
   explainer = Explainer(saved, ["rollout"])
   for image, scores in zip(images[:2], expected, strict=False):
@@ -56,19 +67,20 @@ def test_photographs_and_videos_have_the_scores_of_an_evaluation(saved):
 
 
 def test_any_number_of_faces_compiles_for_two_batch_sizes(saved, tmp_path):
-  classifier = FaceClassifier(saved)
+  predictor = Predictor(saved)
   compiled = make_classifier(saved.split()[0])
   compiled.clear_cache()
   images = faces(9)
-  expected = classifier(images)
+  expected = predicted(predictor, images)
   for count in range(1, 9):
-    scores = classifier(images[:count])
-    assert scores.shape == (count, 2)
-    np.testing.assert_allclose(scores, expected[:count], rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(predicted(predictor, images[:count]), expected[:count])
+  alone = [predicted(predictor, image) for image in images]
+  np.testing.assert_allclose(np.concatenate(alone), expected, rtol=0, atol=1e-6)
   assert compiled._cache_size() == 2
-  # Another model of the same structure, as for the next video.
-  again = load_model(save(tmp_path / "again"))
-  np.testing.assert_array_equal(FaceClassifier(again)(images), expected)
+  # Another model of the same structure, and a video.
+  again = load_model(save(tmp_path / "again", align=False))
+  np.testing.assert_array_equal(predicted(Predictor(again), images), expected)
+  np.testing.assert_array_equal(streamed(again, images), expected)
   assert compiled._cache_size() == 2
 
 

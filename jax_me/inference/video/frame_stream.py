@@ -10,7 +10,7 @@ import numpy as np
 from jax_me.data.decoding import resize_image
 from jax_me.faces.alignment import FaceChip
 from jax_me.faces.detector import Box
-from jax_me.inference.batched_inference import BatchedInference
+from jax_me.inference.batched_inference import DEFAULT_BATCH, BatchedInference
 from jax_me.inference.model_input import CroppableImage, InputBuilder, InputSpec
 from jax_me.inference.video.face_region import FaceRegion
 from jax_me.inference.video.face_tracker import FaceTracker
@@ -39,14 +39,14 @@ class FrameStreamSettings:
     motion: measure the motion of the facial regions.
     recognise: re-identify people who return, by face descriptors.
     smooth_seconds: time constant of an exponential moving average of the scores, 0 for none.
-    batch: faces per model call. Larger batches are slower on CPUs because of their small caches.
+    batch: faces per model call.
   """
 
   every: int = 1
   motion: bool = True
   recognise: bool = True
   smooth_seconds: float = 0.0
-  batch: int = 4
+  batch: int = DEFAULT_BATCH
 
   def __post_init__(self):
     if self.every < 1 or self.batch < 1 or not 0 <= self.smooth_seconds < 60:
