@@ -4,13 +4,13 @@
 
 Runs `run.py --config configs/finetune_images.py` on folders of drawn faces, build of the dataset
 included, and records every call of a function of `jax_me` and `convert`, in all processes and
-threads. Code that runs when a module is imported is not counted. A file belongs to one of these
-groups:
+threads. Code that runs when a module is imported is not counted. The groups are:
 
-  walk     a function of it is called for an image: either on the host, that is, more often when
-           the folder has twice as many images; or while the training step or the classifier is
-           traced, so that its operations run on the device for every image.
-  set-up   its functions are called as often for any number of images.
+  walk     a function of the file is called for an image: either on the host, that is, more often
+           when the folder has twice as many images; or while the training step or the classifier
+           is traced, so that its operations run on the device for every image.
+  set-up   the functions of the file are called as often for any number of images.
+  report   they are called only for the report, after predictions.csv.
 
 The number of epochs is fixed. Logging, checkpoints and evaluations before the end of training are
 off, because they depend on the number of steps and not on the images.
@@ -41,18 +41,20 @@ SETTINGS = [
   "--config.checkpoint_steps=1000000",
   "--config.trackers=()",
 ]
-# Jitted functions of images: (file, qualified name).
-TRACED = (
-  ("jax_me/training/steps.py", "make_train_step.<locals>.step"),
-  ("jax_me/models/classifier.py", "make_classifier.<locals>.classifier"),
-)
+# Functions whose callees are counted separately: (file, qualified name) -> where they run.
+CONTEXTS = {
+  ("jax_me/training/steps.py", "make_train_step.<locals>.step"): "device",
+  ("jax_me/models/classifier.py", "make_classifier.<locals>.classifier"): "device",
+  ("jax_me/reports/run_report.py", "write_report"): "report",
+}
+WHERE = ("host", *dict.fromkeys(CONTEXTS.values()))
 # Imported by every Python process at its start. Each call is written at once, as processes may be
 # killed.
 RECORDER = """
 import os, sys, threading
 
 ROOTS = ({roots})
-TRACED = {traced!r}
+CONTEXTS = {contexts!r}
 OPTIMIZED = 1  # The flag of functions; bodies of modules and classes lack it.
 log = os.open(os.path.join({folder!r}, str(os.getpid())), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 inside = threading.local()
@@ -66,10 +68,11 @@ def record(frame, event, argument):
     inside.imports = getattr(inside, "imports", 0) + step
   elif not getattr(inside, "imports", 0):
     entry = (os.path.relpath(code.co_filename, {root!r}), code.co_qualname)
-    if entry in TRACED:
-      inside.traced = getattr(inside, "traced", 0) + step
+    contexts = inside.__dict__.setdefault("contexts", ["host"])
+    if entry in CONTEXTS:
+      contexts.append(CONTEXTS[entry]) if event == "call" else contexts.pop()
     if event == "call":
-      where = "device" if getattr(inside, "traced", 0) else "host"
+      where = contexts[-1]
       os.write(log, "\\t".join((*entry, where)).encode() + b"\\n")
 
 threading.setprofile(record)
@@ -93,13 +96,13 @@ def draw_folder(folder: pathlib.Path, subjects: int) -> pathlib.Path:
 
 
 def count_calls(images: pathlib.Path, folder: pathlib.Path) -> collections.Counter:
-  """Runs the recipe: {(file, qualified name, "host" or "device"): number of calls}."""
+  """Runs the recipe: {(file, qualified name, where it runs): number of calls}."""
   calls, hook = folder / "calls", folder / "hook"
   calls.mkdir(parents=True)
   hook.mkdir()
   roots = ", ".join(repr(f"{REPOSITORY / package}{os.sep}") for package in ("jax_me", "convert"))
   (hook / "sitecustomize.py").write_text(
-    RECORDER.format(roots=f"{roots},", traced=TRACED, folder=str(calls), root=str(REPOSITORY))
+    RECORDER.format(roots=f"{roots},", contexts=CONTEXTS, folder=str(calls), root=str(REPOSITORY))
   )
   command = [sys.executable, str(REPOSITORY / "run.py"), "--config=configs/finetune_images.py"]
   command += [f"--config.data.manual_dir={images}", f"--config.data.data_dir={folder / 'data'}"]
@@ -122,19 +125,26 @@ def main() -> None:
       count_calls(draw_folder(folder / f"{subjects} subjects", subjects), folder / str(subjects))
       for subjects in (SUBJECTS, 2 * SUBJECTS)
     )
-  missing = [entry for entry in TRACED if (*entry, "device") not in many]
+  missing = [entry for entry, where in CONTEXTS.items() if (*entry, where) not in many]
   if missing:
     raise RuntimeError(f"never called: {missing}")
+  more: dict[str, list[str]] = {}  # File -> its functions that are called for every image.
+  for (file, name, where), count in sorted(many.items()):
+    if where == "host" and count > few[file, name, where]:
+      more.setdefault(file, []).append(f"{name} {few[file, name, where]} -> {count}")
+  files = {where: {file for file, _, found in many if found == where} for where in WHERE}
+  walk = files["device"].union(more)
   groups = {
-    "host": {file for (file, name, where), n in many.items() if n > few[file, name, where]},
-    "device": {file for file, _, where in many if where == "device"},
+    "host": set(more),
+    "device": files["device"],
+    "set-up": files["host"] - walk,
+    "report": files["report"] - files["host"] - walk,
   }
-  groups["walk"] = groups["host"] | groups["device"]
-  groups["set-up"] = {file for file, _, _ in many} - groups["walk"]
-  for group in ("host", "device", "set-up"):
-    print(f"\n{group}: {len(groups[group])} files")
-    print("\n".join(f"  {file}" for file in sorted(groups[group])))
-  print(f"\nwalk (host and device): {len(groups['walk'])} files")
+  for group, found in groups.items():
+    print(f"\n{group}: {len(found)} files")
+    for file in sorted(found):
+      print(f"  {file}", f"({'; '.join(more[file])})" if group == "host" else "")
+  print(f"\nwalk (host and device): {len(walk)} files")
   args.output.write_text(json.dumps({k: sorted(v) for k, v in groups.items()}, indent=2) + "\n")
 
 
