@@ -17,7 +17,7 @@ from typing import Protocol
 
 import numpy as np
 
-from jax_me.data.clip_inputs import dynamic_image, inputs
+from jax_me.data.clip_inputs import inputs
 from jax_me.data.decoding import resize_image
 from jax_me.faces.alignment import FaceChip, align_clip
 from jax_me.faces.detector import Box, find_faces
@@ -117,13 +117,13 @@ def face_inputs(
     )
   if not (spec.align if align is None else align):
     return [FaceInput(resize_image(image, spec.image_size))]
-  inputs = []
+  faces = []
   for face in find_faces(image):
     chip = FaceChip.of_face(face, spec.crop_size)
     landmarks = _input_landmarks(face.landmarks, chip.matrix(), spec)
     crop = resize_image(chip.extract(image), spec.image_size)
-    inputs.append(FaceInput(crop, face.box, landmarks))
-  return inputs
+    faces.append(FaceInput(crop, face.box, landmarks))
+  return faces
 
 
 def required_clip_frames(saved: SavedModel, *, apex: int, count: int) -> list[int]:
@@ -182,11 +182,18 @@ def clip_face(
     landmarks = _input_landmarks(np.array(record["landmarks"]), np.array(record["transform"]), spec)
   else:
     crops = [resize_image(image, spec.crop_size) for image in images]
-  faces = dict(zip(indices, crops, strict=True))
-  ((_, motion_image),) = inputs.make_clip_images(
-    spec.input, faces, onset=0, apex=apex, offset=count - 1, count=0
+  image = _motion_input(dict(zip(indices, crops, strict=True)), spec, apex=apex, last=count - 1)
+  return FaceInput(image, box, landmarks)
+
+
+def _motion_input(
+  crops: Mapping[int, np.ndarray], spec: InputSpec, *, apex: int, last: int
+) -> np.ndarray:
+  """The motion image of face crops by frame number, from frame 0 (onset) to `last` (offset)."""
+  ((_, image),) = inputs.make_clip_images(
+    spec.input, crops, onset=0, apex=apex, offset=last, count=0
   )
-  return FaceInput(resize_image(motion_image, spec.image_size), box, landmarks)
+  return resize_image(image, spec.image_size)
 
 
 def _input_landmarks(landmarks: np.ndarray, matrix: np.ndarray, spec: InputSpec) -> np.ndarray:
@@ -227,14 +234,9 @@ class InputBuilder:
     # Keeps the last frame that is at least one window old, and all later ones.
     while len(history) > 1 and seconds - history[1][0] >= WINDOW_SECONDS[spec.input] - 1e-6:
       history.popleft()
-    first_chip = history[0][2]
-    if spec.input == "dynamic":
-      count = min(len(history), DYNAMIC_FRAMES)
-      indices = np.rint(np.linspace(0, len(history) - 1, count)).astype(int)
-      faces = (history[index][1].crop(first_chip) for index in indices)
-      motion = dynamic_image.dynamic_image(faces, count, inputs.DYNAMIC_GAIN)
-    else:
-      before, now = history[0][1].crop(first_chip), image.crop(first_chip)
-      combine = inputs.pair_image if spec.input == "pair" else inputs.motion_image
-      motion = combine(before, now)
-    return resize_image(motion, spec.image_size)
+    last, first_chip = len(history) - 1, history[0][2]
+    count = min(last + 1, DYNAMIC_FRAMES) if spec.input == "dynamic" else 2
+    indices = np.rint(np.linspace(0, last, count)).astype(int).tolist()
+    return _motion_input(
+      {index: history[index][1].crop(first_chip) for index in indices}, spec, apex=last, last=last
+    )

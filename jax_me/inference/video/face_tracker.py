@@ -37,6 +37,8 @@ DUPLICATE_IOU = 0.6
 # A face lost for up to this long is matched by position: overlap, or a distance of at most one
 # face side between the centres.
 LOST_SECONDS = 1.0
+# At low frame rates, an absence is at least this many intervals between processed frames.
+ABSENCE_FRAMES = 2.5
 # Weight of the new detection in the box for the landmarks. Detected boxes jump between steps of
 # the detector's grid, and landmarks are biased towards their box.
 BOX_WEIGHT = 0.2
@@ -111,7 +113,7 @@ class FaceTracker:
   def __init__(self, size: int, *, recognise: bool = True, interval: float = 0.0):
     self._size = size
     self._recognise = recognise
-    self._lost_seconds = max(LOST_SECONDS, 2.5 * interval)
+    self._lost_seconds = max(LOST_SECONDS, ABSENCE_FRAMES * interval)
     self._tracks: list[_FaceTrack] = []
     self._people = 0
     self._known_people: dict[int, list[np.ndarray]] = {}

@@ -13,19 +13,17 @@ from jax_me.faces.detector import Box
 from jax_me.inference.batched_inference import DEFAULT_BATCH, BatchedInference
 from jax_me.inference.model_input import CroppableImage, InputBuilder, InputSpec
 from jax_me.inference.video.face_region import FaceRegion
-from jax_me.inference.video.face_tracker import FaceTracker
+from jax_me.inference.video.face_tracker import ABSENCE_FRAMES, FaceTracker
 from jax_me.inference.video.facial_motion import CROP_SIZE, FacialMotionEstimator
 from jax_me.inference.video.sources import Frame, VideoSource
 from jax_me.models.model_folder import SavedModel
 
 Status = Literal["ok", "no_face", "unreadable", "skipped"]
 
-# Motion and input history of a person are reset after an absence that is longer than this, and
-# longer than this many processed frames.
+# Motion and input history of a person are reset after a longer absence (and ABSENCE_FRAMES).
 ABSENCE_SECONDS = 0.25
-ABSENCE_FRAMES = 2.5
 # State of a person who has been absent for longer than this is dropped.
-FORGET_SECONDS = 60
+FORGET_SECONDS = 60.0
 # Maximum number of frames that wait for a batch; bounds memory in videos with few faces.
 MAX_PENDING_FRAMES = 64
 

@@ -13,7 +13,9 @@ from jax_me.inference.model_input import InputSpec
 from jax_me.inference.predictor import Predictor
 from jax_me.inference.video.annotation import AnnotatedVideoWriter
 from jax_me.inference.video.decimated_series import DecimatedSeries
+from jax_me.inference.video.face_tracker import ABSENCE_FRAMES
 from jax_me.inference.video.frame_stream import (
+  FORGET_SECONDS,
   Detection,
   FrameDetections,
   FrameStreamSettings,
@@ -30,12 +32,8 @@ from jax_me.inference.video.spotting import (
 from jax_me.inference.video.timeline import Timeline, draw_timeline
 from jax_me.progress import Progress
 
-# Bounds for long recordings with many people. Time series, for the timeline, are kept for the
-# people with the most frames; spotting ends for people who have been absent for this long.
+# Time series, for the timeline, are kept for the people with the most frames.
 MAX_SERIES = 32
-FORGET_SECONDS = 60.0
-# At low frame rates, an absence is at least this many frame intervals.
-ABSENCE_FRAMES = 2.5
 # More intervals cannot be distinguished in the timeline.
 MAX_INTERVALS = 1000
 
