@@ -1,6 +1,6 @@
 """Number of source files that an image passes through between `run.py` and `predictions.csv`.
 
-  python benchmarks/source_files.py              # prints the files; benchmarks/results/*.json
+  python benchmarks/source_files.py              # about two minutes
 
 Runs `run.py --config configs/finetune_images.py` on folders of drawn faces, build of the dataset
 included, and records every call of a function of `jax_me` and `convert`, in all processes and
@@ -32,7 +32,6 @@ sys.path.insert(0, str(REPOSITORY))
 
 from jax_me.datasets.synthetic import clip_rendering  # noqa: E402
 
-RESULTS = REPOSITORY / "benchmarks" / "results" / "source_files.json"
 SUBJECTS = 6  # Of the smaller folder, with two images each.
 SETTINGS = [
   "--config.epochs=4",
@@ -117,7 +116,7 @@ def count_calls(images: pathlib.Path, folder: pathlib.Path) -> collections.Count
 
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument("--output", type=pathlib.Path, default=RESULTS, help="JSON file")
+  parser.add_argument("--output", type=pathlib.Path, help="JSON file for the lists")
   args = parser.parse_args()
   with tempfile.TemporaryDirectory() as name:
     folder = pathlib.Path(name)
@@ -145,7 +144,8 @@ def main() -> None:
     for file in sorted(found):
       print(f"  {file}", f"({'; '.join(more[file])})" if group == "host" else "")
   print(f"\nwalk (host and device): {len(walk)} files")
-  args.output.write_text(json.dumps({k: sorted(v) for k, v in groups.items()}, indent=2) + "\n")
+  if args.output:
+    args.output.write_text(json.dumps({k: sorted(v) for k, v in groups.items()}, indent=2) + "\n")
 
 
 if __name__ == "__main__":
