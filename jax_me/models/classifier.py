@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jax_me.models.layers import normalise_channels
+from jax_me.models.layers import normalise
 from jax_me.models.model_folder import ArrayTree, merge_model
 
 Normalisation = Mapping[str, jax.Array]  # `mean` and `std`: float32 [3] each.
@@ -33,8 +33,7 @@ def classify(
   Returns:
     float32 [B, C]; each row sums to 1.
   """
-  scaled = images.astype(jnp.float32) / 255.0
-  logits = model(normalise_channels(scaled, normalisation["mean"], normalisation["std"]))
+  logits = model(normalise(images.astype(jnp.float32) / 255.0, normalisation))
   return jax.nn.softmax(logits.astype(jnp.float32), axis=-1)
 
 

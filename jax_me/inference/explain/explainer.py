@@ -24,6 +24,7 @@ from jax_me.models.model_folder import SavedModel, merge_model
 from jax_me.models.patches import patch_grid
 from jax_me.models.t2t_vit import T2TViT
 from jax_me.models.vit import VisionTransformer
+from jax_me.reports.saved_report import RECONSTRUCTION_IMAGES
 from jax_me.training.reconstruction import make_reconstructor
 
 METHODS = ("rollout", "gradcam", "reconstruction")
@@ -184,7 +185,7 @@ class FaceReconstructor:
     seed: selects the removed patches; they are the same for every face.
   """
 
-  panels = ("masked", "reconstructed", "original")
+  panels = RECONSTRUCTION_IMAGES
 
   def __init__(self, saved: SavedModel, *, mask_ratio: float | None = None, seed: int = 0):
     model: Any = saved.model

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from jax_me.inference.explain.explainer import Explanation, HeatMap, Reconstruction
 from jax_me.inference.explain.heat_map import overlay, scale_to_unit
 from jax_me.reports.figures import BLUE, DARK, GREY, SKY, new_figure, shorten, style_axes, to_png
+from jax_me.reports.saved_report import RECONSTRUCTION_IMAGES
 
 TITLES = {"rollout": "attention rollout", "gradcam": "Grad-CAM"}
 PANEL = 2.6  # inches
@@ -90,11 +91,8 @@ def _images(result: Explanation | Reconstruction) -> list[tuple[str, np.ndarray]
   """(title, uint8 [H, W, 3] RGB) of the images of a result, from left to right."""
   face = result.face.image
   if isinstance(result, Reconstruction):
-    return [
-      ("masked", result.masked),
-      ("reconstructed", result.reconstructed),
-      ("original", face),
-    ]
+    reconstruction = (result.masked, result.reconstructed, face)
+    return list(zip(RECONSTRUCTION_IMAGES, reconstruction, strict=True))
   images = [("model input", face)]
   for method, heat in result.maps.items():
     scaled = normalised_map(heat)
