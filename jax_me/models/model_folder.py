@@ -34,7 +34,7 @@ class SavedModelError(ValueError):
   """A folder that does not hold a usable model."""
 
 
-class ModelMetadata(TypedDict):
+class ModelFields(TypedDict):
   """Metadata of a model, as JSON values; see `SavedModel`."""
 
   name: str
@@ -46,7 +46,10 @@ class ModelMetadata(TypedDict):
   source: dict[str, Any]
 
 
-METADATA_KEYS = tuple(ModelMetadata.__annotations__)
+class ModelMetadata(ModelFields):
+  """Content of `model.json`."""
+
+  format: int
 
 
 @dataclasses.dataclass
@@ -125,21 +128,18 @@ def write_json(path: str | os.PathLike, content: object) -> None:
   write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
 
 
-def model_metadata(**metadata: Unpack[ModelMetadata]) -> dict[str, Any]:
+def model_metadata(**fields: Unpack[ModelFields]) -> ModelMetadata:
   """Content of `model.json`."""
-  values: Mapping[str, Any] = metadata
-  return {"format": 1, **{key: values[key] for key in METADATA_KEYS}}
+  return {"format": 1, **fields}
 
 
-def save_model(
-  folder: str | os.PathLike, model: nnx.Module, **metadata: Unpack[ModelMetadata]
-) -> None:
+def save_model(folder: str | os.PathLike, model: nnx.Module, **fields: Unpack[ModelFields]) -> None:
   """Writes a model folder atomically.
 
   Args:
     folder: to be created; may exist when empty.
     model: the module with its weights.
-    **metadata: name, arguments, labels, image_size, mean, std, source: see `SavedModel`.
+    **fields: name, arguments, labels, image_size, mean, std, source: see `SavedModel`.
 
   Raises:
     FileExistsError: the folder exists and is not empty.
@@ -153,7 +153,7 @@ def save_model(
     _, params, model_state = split_model(model)
     with ocp.StandardCheckpointer() as checkpointer:
       checkpointer.save(staging / WEIGHTS_FOLDER, {"params": params, "model_state": model_state})
-    write_json(staging / MODEL_FILE, model_metadata(**metadata))
+    write_json(staging / MODEL_FILE, model_metadata(**fields))
     os.chmod(staging, 0o755)
     if target.exists():
       target.rmdir()
@@ -163,7 +163,7 @@ def save_model(
     raise
 
 
-def read_model_metadata(folder: str | os.PathLike) -> ModelMetadata:
+def read_model_metadata(folder: str | os.PathLike) -> ModelFields:
   """Reads and checks `model.json` of a model folder or a run's workdir."""
   path = pathlib.Path(folder) / MODEL_FILE
   try:
@@ -175,10 +175,11 @@ def read_model_metadata(folder: str | os.PathLike) -> ModelMetadata:
     ) from None
   except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
     raise SavedModelError(f"{path} cannot be read: {error}") from error
-  missing = [key for key in METADATA_KEYS if not isinstance(metadata, dict) or key not in metadata]
+  needed = ModelFields.__annotations__
+  missing = [key for key in needed if not isinstance(metadata, dict) or key not in metadata]
   if missing:
     raise SavedModelError(f"{path} lacks {', '.join(missing)}; it was not written by jax_me")
-  return cast(ModelMetadata, {key: metadata[key] for key in METADATA_KEYS})
+  return cast(ModelFields, {key: metadata[key] for key in needed})
 
 
 def selected_folder(workdir: str | os.PathLike) -> pathlib.Path | None:
