@@ -6,14 +6,17 @@ Runs `run.py --config configs/finetune_images.py` on folders of drawn faces, bui
 included, and records every call of a function of `jax_me` and `convert`, in all processes and
 threads. Code that runs when a module is imported is not counted. The groups are:
 
-  walk     a function of the file is called for an image: either on the host, that is, more often
-           when the folder has twice as many images; or while the training step or the classifier
-           is traced, so that its operations run on the device for every image.
-  set-up   the functions of the file are called as often for any number of images.
-  report   they are called only for the report, after predictions.csv.
+  image    a function of the file is called on the host for each image: in a folder with twice as
+           many images at least once more for each of them.
+  device   it is called while the training step or the classifier is traced, so that its operations
+           run on the device for each image.
+  batch    it is called more often for more images, but not for each: for a batch or a step.
+  set-up   it is called as often for any number of images.
+  report   it is called only for the report, after predictions.csv.
 
-The number of epochs is fixed. Logging, checkpoints and evaluations before the end of training are
-off, because they depend on the number of steps and not on the images.
+A file is in the first group that applies to one of its functions. The number of epochs is fixed.
+Logging, checkpoints and evaluations before the end of training are off, because they depend on the
+number of steps and not on the images.
 """
 
 import argparse
@@ -127,25 +130,31 @@ def main() -> None:
   missing = [entry for entry, where in CONTEXTS.items() if (*entry, where) not in many]
   if missing:
     raise RuntimeError(f"never called: {missing}")
-  more: dict[str, list[str]] = {}  # File -> its functions that are called for every image.
+  more: dict[str, dict[str, int]] = {}  # File -> function -> calls for the additional images.
   for (file, name, where), count in sorted(many.items()):
-    if where == "host" and count > few[file, name, where]:
-      more.setdefault(file, []).append(f"{name} {few[file, name, where]} -> {count}")
+    if where == "host":
+      more.setdefault(file, {})[name] = count - few[file, name, where]
+  most = {file: max(calls.values()) for file, calls in more.items()}
+  images = 2 * SUBJECTS
   files = {where: {file for file, _, found in many if found == where} for where in WHERE}
-  walk = files["device"].union(more)
-  groups = {
-    "host": set(more),
+  candidates = {
+    "image": {file for file, calls in most.items() if calls >= images},
     "device": files["device"],
-    "set-up": files["host"] - walk,
-    "report": files["report"] - files["host"] - walk,
+    "batch": {file for file, calls in most.items() if calls > 0},
+    "set-up": files["host"],
+    "report": files["report"],
   }
-  for group, found in groups.items():
-    print(f"\n{group}: {len(found)} files")
-    for file in sorted(found):
-      print(f"  {file}", f"({'; '.join(more[file])})" if group == "host" else "")
-  print(f"\nwalk (host and device): {len(walk)} files")
+  groups: dict[str, list[str]] = {}
+  for group, found in candidates.items():
+    groups[group] = sorted(found.difference(*groups.values()))
+    print(f"\n{group}: {len(groups[group])} files")
+    for file in groups[group]:
+      calls = [f"{name} +{n}" for name, n in more.get(file, {}).items() if n > 0]
+      print(f"  {file}", f"({', '.join(calls)})" if calls else "")
+  print()
+  print(", ".join(f"{len(found)} {group}" for group, found in groups.items()))
   if args.output:
-    args.output.write_text(json.dumps({k: sorted(v) for k, v in groups.items()}, indent=2) + "\n")
+    args.output.write_text(json.dumps(groups, indent=2) + "\n")
 
 
 if __name__ == "__main__":
