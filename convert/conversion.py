@@ -3,7 +3,6 @@
 import dataclasses
 import os
 import pathlib
-import shutil
 import tempfile
 from typing import TYPE_CHECKING, Any
 
@@ -82,10 +81,10 @@ def save_conversion(
     "fresh": [entry["path"] for entry in report.fresh],
   }
   target.parent.mkdir(parents=True, exist_ok=True)
-  staging = pathlib.Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-  try:
+  with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as staging:
+    written = pathlib.Path(staging) / "model"
     save_model(
-      staging / "model",
+      written,
       conversion.model,
       name=conversion.name,
       arguments=conversion.arguments,
@@ -95,12 +94,10 @@ def save_conversion(
       std=std or IMAGENET_STD,
       source=source,
     )
-    write_json(staging / "model" / REPORT_FILE, report.as_dict())
+    write_json(written / REPORT_FILE, report.as_dict())
     if target.exists():
-      os.replace(target, staging / "old")
-    os.replace(staging / "model", target)
-  finally:
-    shutil.rmtree(staging, ignore_errors=True)
+      os.replace(target, pathlib.Path(staging) / "old")
+    os.replace(written, target)
 
 
 def check_output(target: pathlib.Path, force: bool) -> None:

@@ -20,7 +20,6 @@ MAE_FULL = "full MAE with decoder (pre-training or 'visualize' file)"
 MAE_ENCODER = "MAE encoder only (pre-training result without decoder or head)"
 FCMAE_SPARSE = "full FCMAE with decoder, sparse kernels (pre-training save)"
 FCMAE_DENSE = "FCMAE encoder only, dense kernels (released form, no decoder or head)"
-PRE_TRAINED = (MAE_FULL, MAE_ENCODER, FCMAE_SPARSE, FCMAE_DENSE)
 
 FAMILY_NAMES = {
   "t2t_vit": "T2T-ViT",
@@ -40,7 +39,6 @@ UNSUPPORTED_FORMATS = (
   (r"features\.0\.0\.weight", "a torchvision network"),
   (r"(visual|text_model|vision_model)\..*", "a CLIP-like model"),
 )
-
 
 Arguments = dict[str, Any]  # Constructor keywords.
 
@@ -106,32 +104,18 @@ class Detection:
     return f"{name}give the sizes of the file: {' '.join(differ)}"
 
 
-class _UnknownSizeError(Exception):
-  """The array that determines a size is missing or has a wrong rank; matching reports it."""
-
-
-def _inferred(**arguments: Callable[[], Any]) -> Arguments:
-  """The arguments whose functions find their sizes in the file."""
-  inferred = {}
-  for name, infer in arguments.items():
-    try:
-      inferred[name] = infer()
-    except _UnknownSizeError:
-      continue
-  return inferred
-
-
 class _Shapes:
-  """Sizes of the arrays of a state dict."""
+  """Sizes of the arrays of a state dict; None where the array is missing or has another rank.
+
+  Matching reports such an array.
+  """
 
   def __init__(self, arrays: Mapping[str, np.ndarray]):
     self.arrays = arrays
 
-  def of(self, key: str, rank: int) -> tuple[int, ...]:
+  def size(self, key: str, rank: int, axis: int) -> int | None:
     shape = np.shape(self.arrays[key]) if key in self.arrays else ()
-    if len(shape) != rank or 0 in shape:
-      raise _UnknownSizeError
-    return shape
+    return shape[axis] if len(shape) == rank and 0 not in shape else None
 
   def any(self, pattern: str) -> bool:
     """Whether the regular expression matches the start of some key."""
@@ -142,23 +126,31 @@ class _Shapes:
     numbers = {int(m.group(1)) for key in self.arrays if (m := re.match(pattern, key))}
     return next(i for i in range(len(numbers) + 1) if i not in numbers)
 
-  def classes(self) -> int:
+  def classes(self) -> int | None:
     if "head.weight" in self.arrays:
-      return self.of("head.weight", 2)[0]
-    return self.of("head.bias", 1)[0]
+      return self.size("head.weight", 2, 0)
+    return self.size("head.bias", 1, 0)
 
-  def grid(self) -> int:
-    """Patches along a side, from the position table (its first row is the class token's)."""
-    tokens = self.of("pos_embed", 3)[1] - 1
+  def image_size(self, patch_size: int | None) -> int | None:
+    """From the patches in the position table, whose first row is the class token's."""
+    tokens = (self.size("pos_embed", 3, 1) or 0) - 1
     side = round(max(tokens, 0) ** 0.5)
-    if side < 1 or side * side != tokens:
-      raise _UnknownSizeError
-    return side
+    return side * patch_size if patch_size and side and side * side == tokens else None
 
-  def mlp_ratio(self) -> float:
+  def mlp_ratio(self) -> float | None:
     # From the second layer: the first one of the ghost backbone is narrower than the hidden width.
-    dim, hidden = self.of("blocks.0.mlp.fc2.weight", 2)
-    return hidden / dim
+    dim = self.size("blocks.0.mlp.fc2.weight", 2, 0)
+    hidden = self.size("blocks.0.mlp.fc2.weight", 2, 1)
+    return hidden / dim if dim and hidden else None
+
+  def convnext(self, prefix: str, pointwise: str) -> Arguments:
+    """Blocks and channels of the four stages."""
+    stages = re.escape(f"{prefix}stages.")
+    dims = [self.size(f"{prefix}stages.{i}.0.{pointwise}.weight", 2, 1) for i in range(4)]
+    return {
+      "depths": [self.count(rf"{stages}{i}\.(\d+)\.") for i in range(4)],
+      "dims": None if None in dims else dims,
+    }
 
 
 def detect(arrays: Mapping[str, np.ndarray]) -> Detection:
@@ -186,22 +178,21 @@ def detect(arrays: Mapping[str, np.ndarray]) -> Detection:
 
 
 def _describe_vit(shapes: _Shapes) -> Detection:
-  arguments = _inferred(
-    patch_size=lambda: shapes.of("patch_embed.proj.weight", 4)[2],
-    embed_dim=lambda: shapes.of("patch_embed.proj.weight", 4)[0],
-    depth=lambda: shapes.count(r"blocks\.(\d+)\."),
-    mlp_ratio=shapes.mlp_ratio,
-    image_size=lambda: shapes.grid() * shapes.of("patch_embed.proj.weight", 4)[2],
-  )
+  patch_size = shapes.size("patch_embed.proj.weight", 4, 2)
+  arguments: Arguments = {
+    "patch_size": patch_size,
+    "embed_dim": shapes.size("patch_embed.proj.weight", 4, 0),
+    "depth": shapes.count(r"blocks\.(\d+)\."),
+    "mlp_ratio": shapes.mlp_ratio(),
+    "image_size": shapes.image_size(patch_size),
+  }
   if shapes.any(r"decoder_|mask_token"):
-    arguments |= _inferred(
-      decoder_embed_dim=lambda: shapes.of("decoder_embed.weight", 2)[0],
-      decoder_depth=lambda: shapes.count(r"decoder_blocks\.(\d+)\."),
-    )
+    arguments["decoder_embed_dim"] = shapes.size("decoder_embed.weight", 2, 0)
+    arguments["decoder_depth"] = shapes.count(r"decoder_blocks\.(\d+)\.")
     return _detection("mae", MAE_FULL, arguments)
   if not shapes.any(r"head\.|fc_norm\."):
     return _detection("vit", MAE_ENCODER, arguments)
-  arguments |= _inferred(num_classes=shapes.classes)
+  arguments["num_classes"] = shapes.classes()
   if shapes.any(r"(fc_)?norm\."):
     arguments["global_pool"] = shapes.any(r"fc_norm\.")
   return _detection("vit", CLASSIFIER, arguments)
@@ -210,29 +201,24 @@ def _describe_vit(shapes: _Shapes) -> Detection:
 def _describe_t2t(shapes: _Shapes) -> Detection:
   module = "tokens_to_token.attention1"
   performer = shapes.any(r"tokens_to_token\.attention\d\.(w\Z|kqv\.)")
-  arguments = _inferred(
-    embed_dim=lambda: shapes.of("cls_token", 3)[2],
-    mlp_ratio=shapes.mlp_ratio,
-    image_size=lambda: shapes.grid() * 16,
-    tokens_type=lambda: "performer" if performer else "transformer",
-    token_dim=lambda: (
-      shapes.of(f"{module}.proj.weight", 2)[0]
-      if performer
-      else shapes.of(f"{module}.attn.proj.weight", 2)[0]
-    ),
-    num_classes=shapes.classes,
-  )
   backbones = (("se_layer", "se"), ("cheap_operation", "ghost"), ("dense_linear", "dense"))
   backbone = next((name for part, name in backbones if shapes.any(rf"blocks\..*{part}")), "plain")
-  arguments["backbone"] = backbone
+  arguments: Arguments = {
+    "embed_dim": shapes.size("cls_token", 3, 2),
+    "mlp_ratio": shapes.mlp_ratio(),
+    "image_size": shapes.image_size(16),
+    "tokens_type": "performer" if performer else "transformer",
+    "token_dim": shapes.size(f"{module}.{'' if performer else 'attn.'}proj.weight", 2, 0),
+    "num_classes": shapes.classes(),
+    "backbone": backbone,
+  }
   if backbone == "dense":
-    arguments |= _inferred(
-      block_config=lambda: _dense_stages(shapes),
-      growth_rate=lambda: shapes.of("blocks.0.dense_linear.weight", 2)[0],
-    )
+    arguments["block_config"] = _dense_stages(shapes)
+    arguments["growth_rate"] = shapes.size("blocks.0.dense_linear.weight", 2, 0)
   else:
     arguments["depth"] = shapes.count(r"blocks\.(\d+)\.")
-  arguments |= {"token_labeling": True} if shapes.any(r"aux_head\.") else {}
+  if shapes.any(r"aux_head\."):
+    arguments["token_labeling"] = True
   return _detection("t2t_vit", CLASSIFIER, arguments)
 
 
@@ -247,31 +233,23 @@ def _dense_stages(shapes: _Shapes) -> list[int]:
   return stages
 
 
-def _convnext_sizes(shapes: _Shapes, prefix: str, pointwise: str) -> Arguments:
-  return _inferred(
-    depths=lambda: [shapes.count(rf"{re.escape(prefix)}stages\.{i}\.(\d+)\.") for i in range(4)],
-    dims=lambda: [shapes.of(f"{prefix}stages.{i}.0.{pointwise}.weight", 2)[1] for i in range(4)],
-  )
-
-
 def _describe_convnext(shapes: _Shapes) -> Detection:
   if not shapes.any(r".*\.grn\."):
     raise ConversionError(
       "the file seems to be ConvNeXt V1 (it has no global response normalisation)",
       remedy="use the ConvNeXt V2 checkpoint of the same size",
     )
-  arguments = _convnext_sizes(shapes, "", "pwconv1")
+  arguments = shapes.convnext("", "pwconv1")
   if not shapes.any(r"(head|norm)\."):
     return _detection("convnextv2", FCMAE_DENSE, arguments)
-  return _detection("convnextv2", CLASSIFIER, arguments | _inferred(num_classes=shapes.classes))
+  return _detection("convnextv2", CLASSIFIER, arguments | {"num_classes": shapes.classes()})
 
 
 def _describe_fcmae(shapes: _Shapes) -> Detection:
-  sizes = _convnext_sizes(shapes, "encoder.", "pwconv1.linear") | _inferred(
-    decoder_embed_dim=lambda: shapes.of("proj.weight", 4)[0],
-    decoder_depth=lambda: shapes.count(r"decoder\.(\d+)\."),
-  )
-  return _detection("fcmae", FCMAE_SPARSE, sizes)
+  arguments = shapes.convnext("encoder.", "pwconv1.linear")
+  arguments["decoder_embed_dim"] = shapes.size("proj.weight", 4, 0)
+  arguments["decoder_depth"] = shapes.count(r"decoder\.(\d+)\.")
+  return _detection("fcmae", FCMAE_SPARSE, arguments)
 
 
 # Pattern of a key and the function that describes the file; the first match is used.
@@ -284,25 +262,17 @@ _FAMILIES: tuple[tuple[str, Callable[[_Shapes], Detection]], ...] = (
 
 
 # Keywords that a model's name determines; the others may differ under the same name.
-_SIZES = (
-  "patch_size",
-  "embed_dim",
-  "depth",
-  "mlp_ratio",
-  "decoder_embed_dim",
-  "decoder_depth",
-  "tokens_type",
-  "token_dim",
-  "backbone",
-  "block_config",
-  "growth_rate",
-  "depths",
-  "dims",
-)
+_SIZES = {
+  *("patch_size", "embed_dim", "depth", "mlp_ratio"),
+  *("decoder_embed_dim", "decoder_depth"),
+  *("tokens_type", "token_dim", "backbone", "block_config", "growth_rate"),
+  *("depths", "dims"),
+}
 
 
 def _detection(family: str, content: str, arguments: Arguments) -> Detection:
   """The detection with every named model of the family that has these sizes."""
+  arguments = {k: v for k, v in arguments.items() if v is not None}
   sizes = {k: _comparable(v) for k, v in arguments.items() if k in _SIZES}
   names = [
     name

@@ -8,16 +8,18 @@ import os
 import pathlib
 import sys
 import tempfile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from .errors import ConversionError
+from .file_formats import import_torch
 
 if TYPE_CHECKING:
-  import numpy as np
   from flax import nnx
 
 
-def torch_arrays(model: "nnx.Module", name: str) -> "dict[str, np.ndarray]":
+def torch_arrays(model: "nnx.Module", name: str) -> dict[str, np.ndarray]:
   """All arrays of a model as {torch key: array in torch's layout}.
 
   Args:
@@ -27,15 +29,13 @@ def torch_arrays(model: "nnx.Module", name: str) -> "dict[str, np.ndarray]":
   Raises:
     ConversionError: unknown name, or an array that the original code does not have.
   """
-  import numpy as np
-
   from .detection import family_of
-  from .families import FAMILIES
+  from .families import rules_for
   from .module_arrays import model_arrays
 
   ours = model_arrays(model)
-  rules = FAMILIES[family_of(name)].rules(ours)
-  arrays: dict[str, Any] = {}
+  rules = rules_for(family_of(name), ours)
+  arrays: dict[str, np.ndarray] = {}
   problems = []
   for path, value in ours.items():
     rule = rules.key_of(path)
@@ -69,24 +69,16 @@ def write_torch_checkpoint(
   from .detection import family_of
   from .families import FAMILIES
 
-  try:
-    import torch
-  except ImportError as error:
-    raise ConversionError("writing a torch file needs torch", remedy="pip install torch") from error
+  torch = import_torch()
   target = pathlib.Path(path).absolute()
   if target.exists() and (not force or target.is_dir()):
     raise ConversionError(f"{target} exists", remedy="choose another --output, or use --force")
   state = {key: torch.from_numpy(a) for key, a in torch_arrays(model, name).items()}
   target.parent.mkdir(parents=True, exist_ok=True)
-  handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-  try:
-    with os.fdopen(handle, "wb") as stream:
-      torch.save({FAMILIES[family_of(name)].container: state}, stream)
-    os.chmod(temporary, 0o644)
-    os.replace(temporary, target)
-  except BaseException:
-    pathlib.Path(temporary).unlink(missing_ok=True)
-    raise
+  with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as staging:
+    written = pathlib.Path(staging) / target.name
+    torch.save({FAMILIES[family_of(name)].container: state}, written)
+    os.replace(written, target)
   return len(state)
 
 

@@ -102,5 +102,5 @@ def weights_sha256(arrays: Mapping[str, np.ndarray]) -> str:
   for path in sorted(arrays):
     array = np.ascontiguousarray(arrays[path])
     digest.update(f"{path} {array.dtype.name} {array.shape}\n".encode())
-    digest.update(array.tobytes())
+    digest.update(array.reshape(-1).view(np.uint8).data)
   return digest.hexdigest()

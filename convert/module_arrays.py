@@ -10,6 +10,7 @@ import numpy as np
 from flax import nnx
 
 from jax_me.models import create_model
+from jax_me.models.registry import create_abstract_model
 
 
 def abstract_model(
@@ -28,8 +29,7 @@ def abstract_model(
 def _abstract_model(
   name: str, arguments: tuple[tuple[str, Any], ...]
 ) -> tuple[nnx.GraphDef, dict[str, nnx.Variable]]:
-  model = nnx.eval_shape(lambda: create_model(name, rngs=nnx.Rngs(0), **dict(arguments)))
-  graphdef, state = nnx.split(model)
+  graphdef, state = nnx.split(create_abstract_model(name, **dict(arguments)))
   return graphdef, {_join(path): variable for path, variable in nnx.to_flat_state(state)}
 
 

@@ -13,38 +13,41 @@ import numpy as np
 
 from .errors import ConversionError
 
+_Change = Callable[[np.ndarray], np.ndarray]
+
 
 @dataclasses.dataclass(frozen=True)
 class Transform:
   """Layout change of an array between torch and jax_me, in both directions."""
 
   name: str
-  from_torch: Callable[[np.ndarray], np.ndarray]
-  to_torch: Callable[[np.ndarray], np.ndarray]
+  from_torch: _Change
+  to_torch: _Change
 
   def torch_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
     """Shape in torch of an array that has `shape` in jax_me."""
     return self.to_torch(np.broadcast_to(np.float32(0), tuple(shape))).shape
 
 
-def _same(array: np.ndarray) -> np.ndarray:
-  return array
-
-
-def _checked_rank(rank: int, change: Callable[[np.ndarray], np.ndarray]):
+def _of_rank(rank: int, change: _Change) -> _Change:
   """`change` for arrays of this rank; others pass unchanged and fail the shape check."""
   return lambda array: change(array) if array.ndim == rank else array
 
 
-def _square(count: int) -> int:
-  """Side of a square kernel stored flat; 1 when not square (fails the shape check)."""
-  side = round(count**0.5)
-  return side if side * side == count else 1
+def _permutation(name: str, *axes: int) -> Transform:
+  back = tuple(map(axes.index, range(len(axes))))
+  return Transform(
+    name,
+    _of_rank(len(axes), lambda array: array.transpose(axes)),
+    _of_rank(len(axes), lambda array: array.transpose(back)),
+  )
 
 
 def _sparse_from_torch(array: np.ndarray) -> np.ndarray:
   """[k * k, in, out], flat index h + k * w (MinkowskiEngine) -> [h, w, in, out]."""
-  side = _square(array.shape[0])
+  side = round(len(array) ** 0.5)
+  if side * side != len(array):
+    side = 1  # not square: fails the shape check
   return array.reshape(side, -1, *array.shape[1:]).swapaxes(0, 1)
 
 
@@ -53,37 +56,31 @@ def _sparse_to_torch(array: np.ndarray) -> np.ndarray:
 
 
 # Tables, tokens, norms, biases: the same layout on both sides.
-COPY = Transform("COPY", _same, _same)
+COPY = Transform("COPY", lambda array: array, lambda array: array)
 # [out, in] <-> [in, out].
-LINEAR = Transform("LINEAR", _checked_rank(2, np.transpose), _checked_rank(2, np.transpose))
+LINEAR = _permutation("LINEAR", 1, 0)
 # [out, in, h, w] <-> [h, w, in, out]; depthwise [C, 1, h, w] <-> [h, w, 1, C].
-CONV2D = Transform(
-  "CONV2D",
-  _checked_rank(4, lambda a: a.transpose(2, 3, 1, 0)),
-  _checked_rank(4, lambda a: a.transpose(3, 2, 0, 1)),
-)
+CONV2D = _permutation("CONV2D", 2, 3, 1, 0)
 # [out, in, k] <-> [k, in, out].
-CONV1D = Transform("CONV1D", _checked_rank(3, np.transpose), _checked_rank(3, np.transpose))
+CONV1D = _permutation("CONV1D", 2, 1, 0)
+# [1, C, 1, 1] <-> [1, 1, 1, C] (mask token of a dense decoder).
+CHANNEL_TOKEN = _permutation("CHANNEL_TOKEN", 0, 2, 3, 1)
 # Kernels of the sparse library [k * k, in, out] and, depthwise, [k * k, C] (C <-> [h, w, 1, C]).
 SPARSE_CONV2D = Transform(
-  "SPARSE_CONV2D", _checked_rank(3, _sparse_from_torch), _checked_rank(4, _sparse_to_torch)
+  "SPARSE_CONV2D", _of_rank(3, _sparse_from_torch), _of_rank(4, _sparse_to_torch)
 )
 SPARSE_DEPTHWISE = Transform(
   "SPARSE_DEPTHWISE",
-  _checked_rank(2, lambda a: _sparse_from_torch(a[:, None])),
-  _checked_rank(4, lambda a: _sparse_to_torch(a)[:, 0]),
+  _of_rank(2, lambda array: _sparse_from_torch(array[:, None])),
+  _of_rank(4, lambda array: _sparse_to_torch(array)[:, 0]),
 )
 # [1, C] <-> [C].
-ROW = Transform("ROW", _checked_rank(2, lambda a: a.reshape(-1)), lambda a: a.reshape(1, -1))
+ROW = Transform(
+  "ROW", _of_rank(2, lambda array: array.reshape(-1)), lambda array: array.reshape(1, -1)
+)
 # [1, C] <-> [1, 1, 1, C] (global response normalisation).
 GRN_ROW = Transform(
-  "GRN_ROW", _checked_rank(2, lambda a: a[None, None]), _checked_rank(4, lambda a: a[0, 0])
-)
-# [1, C, 1, 1] <-> [1, 1, 1, C] (mask token of a dense decoder).
-CHANNEL_TOKEN = Transform(
-  "CHANNEL_TOKEN",
-  _checked_rank(4, lambda a: a.transpose(0, 2, 3, 1)),
-  _checked_rank(4, lambda a: a.transpose(0, 3, 1, 2)),
+  "GRN_ROW", _of_rank(2, lambda array: array[None, None]), _of_rank(4, lambda array: array[0, 0])
 )
 
 
@@ -96,6 +93,11 @@ def _expression(template: str) -> re.Pattern[str]:
   return re.compile(rf"\A{pattern}\Z")
 
 
+def _expansion(template: str) -> str:
+  """'blocks.{0}.norm' -> 'blocks.\\g<n0>.norm', for `re.Match.expand`."""
+  return re.sub(r"\{(\d)\}", r"\\g<n\1>", template)
+
+
 @dataclasses.dataclass(frozen=True)
 class Rule:
   """One line of a family's table."""
@@ -103,41 +105,38 @@ class Rule:
   torch: str
   path: str
   transform: Transform = COPY
-  torch_pattern: re.Pattern[str] = dataclasses.field(init=False, repr=False)
-  path_pattern: re.Pattern[str] = dataclasses.field(init=False, repr=False)
-
-  def __post_init__(self):
-    object.__setattr__(self, "torch_pattern", _expression(self.torch))
-    object.__setattr__(self, "path_pattern", _expression(self.path))
 
 
 class RuleTable:
   """Rules of one family; a name matches at most one rule in each direction."""
 
   def __init__(self, rules: Iterable[Rule]):
-    self.rules = list(rules)
+    rules = list(rules)
+    self._from_key = [(_expression(r.torch), _expansion(r.path), r.transform) for r in rules]
+    self._from_path = [(_expression(r.path), _expansion(r.torch), r.transform) for r in rules]
 
   def path_of(self, key: str) -> tuple[str, Transform] | None:
     """Path and transform of a torch key; None when no rule matches."""
-    found = [(r, m) for r in self.rules if (m := r.torch_pattern.match(key))]
-    return self._single(key, [(_substitute(r.path, m), r.transform) for r, m in found])
+    return _translate(key, self._from_key)
 
   def key_of(self, path: str) -> tuple[str, Transform] | None:
     """Torch key and transform of a path; None when no rule matches."""
-    found = [(r, m) for r in self.rules if (m := r.path_pattern.match(path))]
-    return self._single(path, [(_substitute(r.torch, m), r.transform) for r, m in found])
-
-  @staticmethod
-  def _single(name: str, found: list[tuple[str, Transform]]) -> tuple[str, Transform] | None:
-    if len(found) > 1:
-      raise ConversionError(
-        f"{name} matches {len(found)} rules: {', '.join(target for target, _ in found)}"
-      )
-    return found[0] if found else None
+    return _translate(path, self._from_path)
 
 
-def _substitute(template: str, match: re.Match[str]) -> str:
-  return re.sub(r"\{(\d)\}", lambda m: match.group(f"n{m.group(1)}"), template)
+def _translate(
+  name: str, rules: Sequence[tuple[re.Pattern[str], str, Transform]]
+) -> tuple[str, Transform] | None:
+  found = [
+    (match.expand(target), transform)
+    for pattern, target, transform in rules
+    if (match := pattern.match(name))
+  ]
+  if len(found) > 1:
+    raise ConversionError(
+      f"{name} matches {len(found)} rules: {', '.join(target for target, _ in found)}"
+    )
+  return found[0] if found else None
 
 
 def layer(

@@ -1,58 +1,34 @@
-"""Reader of torch checkpoints (zip and legacy format) and safetensors files, without torch.
+"""Checkpoint files as arrays: choice of the state dict, element types, checks of the arrays.
 
-Nothing in a file is executed: the pickle inside is read by `torch_pickle`, which builds data only.
 Every problem with a file is raised as a ConversionError that names it.
 """
 
+import argparse
 import collections
+import concurrent.futures
 import dataclasses
+import hashlib
 import io
+import math
 import pathlib
-import struct
-import zipfile
-from collections.abc import Callable
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
-from .binary_file import BinaryFile
-from .containers import check_arrays, select_state_dict
 from .errors import ConversionError
-from .safetensors_file import looks_like_safetensors, read_safetensors
-from .torch_pickle import ITEM_SIZE, PickleReader, Storage, Tensor
+from .file_formats import DOWNLOAD_AGAIN, format_of
 
-LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
-LEGACY_PROTOCOL = 1001
+EMA_KEYS = ("state_dict_ema", "model_ema", "ema_state_dict", "ema")
+RAW_KEYS = ("state_dict", "model", "model_state_dict", "module", "net")
+PREFIXES = ("module.", "_orig_mod.")
 # Views of one storage are legitimate (tied weights); a thousand of them are an attack on memory.
 MAX_GROWTH = 8
-
-_DOWNLOAD_AGAIN = "the download is incomplete or damaged: fetch the file again"
-# What Python's zip and JSON readers raise on damaged input, beside OSError.
-_DAMAGE = (
-  zipfile.BadZipFile,
-  ArithmeticError,
-  EOFError,
-  LookupError,
-  MemoryError,
-  RuntimeError,
-  TypeError,
-  ValueError,
-  struct.error,
-)
-# Starts of files that users mistake for checkpoints, and what to tell them.
-_OTHER_FILES = (
-  (b"version https://git-lfs", "a Git LFS pointer", "fetch the real file with `git lfs pull`"),
-  (b"<!DOCTYPE", "a web page", "the download link gave a page: download the file in a browser"),
-  (b"<html", "a web page", "the download link gave a page: download the file in a browser"),
-  (b"\x89HDF", "an HDF5 file", "convert it in the project that wrote it to a torch state dict"),
-  (b"\x1f\x8b", "gzip-compressed", "unpack it first with gunzip"),
-  (b"PK\x05\x06", "an empty zip archive", _DOWNLOAD_AGAIN),
-)
 
 
 @dataclasses.dataclass
 class TorchCheckpoint:
-  """What a checkpoint file held.
+  """Content of a checkpoint file.
 
   Attributes:
     arrays: {key: array in torch's layout}, container unwrapped, prefixes removed.
@@ -82,32 +58,39 @@ def read_checkpoint(path: str | pathlib.Path, *, prefer: str = "ema") -> TorchCh
   (`num_batches_tracked`) are left out (noted). Other integer arrays, and values that are not
   finite, are left to `convert` and `read_torch_checkpoint`, which refuse them.
 
+  T2T-ViT releases have `state_dict_ema`, its training saves both kinds; MAE and ConvNeXt V2 have
+  `model` (and `model_ema`), MAE-SFER's fine-tuning `model_state_dict`; many files are a bare state
+  dict. Keys may have the prefix `module.` of DataParallel or `_orig_mod.` of torch.compile.
+
   Args:
-    path: torch file (zip or legacy format) or safetensors file.
+    path: torch file (zip or legacy format; needs torch) or safetensors file.
     prefer: which weights to take when the file has both averaged and raw ones, "ema" or "raw".
 
   Raises:
     ConversionError: the file is missing, damaged, of another kind, asks to execute something, or
-      has no weights.
+      has no weights; or torch is needed and missing.
   """
   path = pathlib.Path(path)
   try:
-    with path.open("rb") as stream:
-      return _read(BinaryFile(path, stream), prefer)
-  except ConversionError as error:
-    raise error.in_file(str(path)) from error.__cause__
+    stream = path.open("rb")
   except OSError as error:
     raise ConversionError(
       f"cannot be opened ({error.strerror or error})",
       remedy="give the path of one checkpoint file",
       file=str(path),
     ) from error
-  except _DAMAGE as error:
-    raise ConversionError(
-      f"cannot be read ({type(error).__name__}: {str(error)[:200]})",
-      remedy=_DOWNLOAD_AGAIN,
-      file=str(path),
-    ) from error
+  with stream:
+    try:
+      return _read(path, stream, prefer)
+    except ConversionError as error:
+      raise error.in_file(str(path)) from error.__cause__
+    except Exception as error:  # whatever zipfile, torch and safetensors raise on damaged files
+      reason = str(error).rpartition("WeightsUnpickler error: ")[2].strip().split("\n")[0]
+      raise ConversionError(
+        f"cannot be read ({type(error).__name__}: {reason[:200]})",
+        remedy=DOWNLOAD_AGAIN,
+        file=str(path),
+      ) from error
 
 
 def read_torch_checkpoint(path: str | pathlib.Path) -> dict[str, np.ndarray]:
@@ -131,213 +114,132 @@ def read_torch_checkpoint(path: str | pathlib.Path) -> dict[str, np.ndarray]:
   return arrays
 
 
-def _read(file: BinaryFile, prefer: str) -> TorchCheckpoint:
-  head = file.head(512)
-  read_format = _format_of(head, file.size)
-  kind, content, load = read_format(file)
-  selection = select_state_dict(content, prefer=prefer)
-  notes = list(selection.notes)
-  arrays = _materialise(selection.tensors, load, notes, limit=MAX_GROWTH * file.size)
+def check_arrays(arrays: Mapping[str, np.ndarray]) -> list[str]:
+  """Lists the arrays that cannot be weights: not floating point, or not finite."""
+  problems = []
+  for key, array in arrays.items():
+    if array.dtype.kind != "f":
+      problems.append(f"{key}: {array.dtype} instead of a floating-point type")
+    elif not (finite := np.isfinite(array)).all():
+      count = array.size - int(finite.sum())
+      problems.append(f"{key}: {count} of {array.size} values are not finite (NaN or inf)")
+  return problems
+
+
+def _read(path: pathlib.Path, stream: io.BufferedReader, prefer: str) -> TorchCheckpoint:
+  if prefer not in ("ema", "raw"):
+    raise ConversionError(f"weights must be 'ema' or 'raw', got {prefer!r}")
+  size = path.stat().st_size
+  format_name, read_content = format_of(stream.read(512), size)
+  with concurrent.futures.ThreadPoolExecutor(1) as executor:
+    sha256 = executor.submit(_sha256, path)  # beside the import of torch
+    content = read_content(path, stream)
+  if not isinstance(content, dict):
+    raise ConversionError(
+      f"the file contains a {type(content).__name__}, not weights",
+      remedy="save model.state_dict() with torch.save",
+    )
+  metadata = _metadata(content)
+  notes: list[str] = []
+  container, tensors = _select_state_dict(content, prefer, notes)
+  del content  # the optimizer's state, which may be twice as large as the weights
+  tensors = _strip_prefixes(tensors, notes)
+  arrays = _as_arrays(tensors, notes, limit=MAX_GROWTH * size)
   return TorchCheckpoint(
     arrays=arrays,
-    file=file.path.name,
-    sha256=file.sha256(),
-    format=kind,
-    container=selection.container,
-    weights=selection.weights,
+    file=path.name,
+    sha256=sha256.result(),
+    format=format_name,
+    container=container,
+    weights="ema" if container in EMA_KEYS else "raw",
     notes=notes,
-    metadata=selection.metadata,
+    metadata=metadata,
   )
 
 
-_Order = Literal["<", ">"]
-# What a format's reader returns: its name, the unpickled content, and how to get a storage.
-_Content = tuple[str, Any, Callable[[Storage], np.ndarray]]
+def _sha256(path: pathlib.Path) -> str:
+  with path.open("rb") as stream:
+    return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _format_of(head: bytes, size: int) -> Callable[[BinaryFile], _Content]:
-  if not head:
-    raise ConversionError("the file is empty", remedy=_DOWNLOAD_AGAIN)
-  for start, name, remedy in _OTHER_FILES:
-    if head.lstrip()[:64].lower().startswith(start.lower()):
-      raise ConversionError(f"the file is {name}, not a checkpoint", remedy=remedy)
-  if head.startswith(b"PK\x03\x04"):
-    return _read_zip
-  if looks_like_safetensors(head):
-    return _read_safetensors
-  if head.startswith(b"\x80"):
-    return _read_legacy
-  if head[257:262] == b"ustar":
+def _metadata(content: dict) -> dict[str, Any]:
+  """Values that help to identify the model."""
+  found = {k: content[k] for k in ("arch", "epoch", "version") if k in content}
+  args = content.get("args")
+  if isinstance(args, argparse.Namespace):
+    found["args.model"] = vars(args).get("model")
+  texts = {k: v[:100] for k, v in found.items() if isinstance(v, str) and v}
+  counts = {k: v for k, v in found.items() if type(v) is int and abs(v) < 2**53}
+  return texts | counts
+
+
+def _is_tensor(value: Any) -> bool:
+  """Whether the value is an array of torch (which need not be installed) or of numpy."""
+  return hasattr(value, "shape") and hasattr(value, "dtype")
+
+
+def _is_state_dict(value: Any) -> bool:
+  return isinstance(value, dict) and any(map(_is_tensor, value.values()))
+
+
+def _select_state_dict(content: dict, prefer: str, notes: list[str]) -> tuple[str, dict]:
+  """The key of the weights in a checkpoint, or "bare state dict", and the weights."""
+  keys = EMA_KEYS + RAW_KEYS if prefer == "ema" else RAW_KEYS + EMA_KEYS
+  found = [key for key in keys if _is_state_dict(content.get(key))]
+  if found:
+    container, chosen = found[0], content[found[0]]
+    if len(found) > 1:
+      listed = [key for key in EMA_KEYS + RAW_KEYS if key in found]
+      notes.append(f"the file contains {', '.join(listed)}: {container} was used")
+  elif _is_state_dict(content):
+    container, chosen = "bare state dict", content
+  else:
+    first = ", ".join(str(key)[:40] for key in list(content)[:8]) or "nothing"
     raise ConversionError(
-      "the file is a tar archive, not a checkpoint",
-      remedy="unpack it; names such as x.pth.tar are torch files only by habit",
+      f"the file has no state dict (it contains: {first})",
+      remedy=f"weights are expected under {', '.join(EMA_KEYS + RAW_KEYS)} or at the top level",
     )
-  raise ConversionError(
-    "the file is neither a torch checkpoint nor safetensors "
-    f"(it starts with {head[:16]!r} and has {size} bytes)",
-    remedy=_DOWNLOAD_AGAIN,
-  )
-
-
-def _read_safetensors(file: BinaryFile) -> _Content:
-  content, load = read_safetensors(file)
-  return "safetensors", content, lambda storage: _as_array(load(storage), storage)
-
-
-def _as_array(data: bytes, storage: Storage, order: _Order = "<") -> np.ndarray:
-  """A storage's bytes as a flat array; bfloat16 arrives as float32."""
-  if storage.dtype == "bfloat16":
-    bits = np.frombuffer(data, f"{order}u2")
-    return (bits.astype(np.uint32) << 16).view(np.float32)
-  return np.frombuffer(data, np.dtype(storage.dtype).newbyteorder(order))
-
-
-def _read_zip(file: BinaryFile) -> _Content:
-  """torch.save since 1.6: data.pkl, and every storage uncompressed under data/."""
-  archive = zipfile.ZipFile(file.stream)
-  entries: dict[str, zipfile.ZipInfo] = {}
-  for entry in archive.infolist():
-    if entry.filename in entries:
-      raise ConversionError(
-        f"the archive holds {entry.filename[:100]!r} twice", remedy=_DOWNLOAD_AGAIN
-      )
-    entries[entry.filename] = entry
-  pickles = [name for name in entries if name.endswith("/data.pkl") and name.count("/") == 1]
-  if len(pickles) != 1:
+  others = [k for k, v in chosen.items() if not isinstance(k, str) or not _is_tensor(v)]
+  if others:
     raise ConversionError(
-      "the zip archive is not a torch checkpoint (it has no data.pkl)",
-      remedy="give the file that torch.save wrote, not an archive around it",
+      f"the state dict ({container}) contains values that are not arrays",
+      problems=[f"{str(k)[:100]}: {type(chosen[k]).__name__}" for k in others],
     )
-  folder = pickles[0].removesuffix("data.pkl")
-  if f"{folder}constants.pkl" in entries:
-    raise ConversionError(
-      "the file is a TorchScript program, not a checkpoint",
-      remedy="load it with torch.jit.load and save its state_dict()",
-    )
-
-  def read(name: str) -> bytes:
-    entry = entries.get(folder + name)
-    if entry is None:
-      raise ConversionError(f"the archive lacks {name[:100]!r}", remedy=_DOWNLOAD_AGAIN)
-    if entry.compress_type != zipfile.ZIP_STORED or entry.file_size > file.size:
-      raise ConversionError(f"{name[:100]!r} is compressed or larger than the file itself")
-    return archive.read(entry)  # verifies the checksum
-
-  order: _Order = ">" if f"{folder}byteorder" in entries and read("byteorder") == b"big" else "<"
-
-  def load(storage: Storage) -> np.ndarray:
-    data = read(f"data/{storage.key}")
-    if len(data) != storage.size * ITEM_SIZE[storage.dtype]:
-      raise ConversionError(
-        f"storage {storage.key[:100]!r} has {len(data)} bytes where "
-        f"{storage.size * ITEM_SIZE[storage.dtype]} are announced",
-        remedy=_DOWNLOAD_AGAIN,
-      )
-    return _as_array(data, storage, order)
-
-  stream = io.BytesIO(read("data.pkl"))
-  source = BinaryFile(file.path, stream, size=stream.getbuffer().nbytes)
-  return "torch zip", PickleReader(source.read, source.readline).load(), load
+  return container, chosen
 
 
-def _read_legacy(file: BinaryFile) -> _Content:
-  """torch.save until 1.5: five pickles, then each storage as a count and its elements."""
-  file.stream.seek(0)
-  magic = PickleReader(file.read, file.readline).load()
-  if magic != LEGACY_MAGIC:
-    raise ConversionError(
-      "the file is a plain Python pickle, not a torch checkpoint",
-      remedy="load it with the project that wrote it and torch.save its state_dict()",
-    )
-  protocol, system, content, keys = (
-    PickleReader(file.read, file.readline).load() for _ in range(4)
-  )
-  if protocol != LEGACY_PROTOCOL or not isinstance(system, dict) or not isinstance(keys, list):
-    raise ConversionError("the legacy torch file has an unknown layout", remedy=_DOWNLOAD_AGAIN)
-  order: _Order = "<" if system.get("little_endian") is True else ">"
-  sizes = _storages_in(content)
-  places: dict[str, int] = {}
-  for key in keys:
-    storage = sizes.get(str(key)) if isinstance(key, (str, int)) else None
-    if storage is None or storage.key in places:
-      raise ConversionError(
-        "the list of storages does not agree with the tensors", remedy=_DOWNLOAD_AGAIN
-      )
-    count = int.from_bytes(file.read(8), "little" if order == "<" else "big")
-    if count != storage.size:
-      raise ConversionError(
-        f"storage {storage.key[:100]!r} has {count} elements where {storage.size} are announced",
-        remedy=_DOWNLOAD_AGAIN,
-      )
-    places[storage.key] = file.stream.tell()
-    file.skip(count * ITEM_SIZE[storage.dtype])
-  missing = sorted(set(sizes) - set(places))
-  if missing:
-    raise ConversionError(
-      f"{len(missing)} storages are missing from the file", remedy=_DOWNLOAD_AGAIN
-    )
-
-  def load(storage: Storage) -> np.ndarray:
-    file.stream.seek(places[storage.key])
-    return _as_array(file.read(storage.size * ITEM_SIZE[storage.dtype]), storage, order)
-
-  return "torch legacy", content, load
+def _strip_prefixes(tensors: dict[str, Any], notes: list[str]) -> dict[str, Any]:
+  for prefix in PREFIXES * 2:  # twice, as either may be the outer one
+    if any(key.startswith(prefix) for key in tensors):
+      stripped = {key.removeprefix(prefix): value for key, value in tensors.items()}
+      if len(stripped) != len(tensors):
+        raise ConversionError(f"keys with and without the prefix {prefix!r} name the same array")
+      notes.append(f"prefix {prefix!r} removed from the keys")
+      tensors = stripped
+  return tensors
 
 
-def _storages_in(content: Any) -> dict[str, Storage]:
-  """Every storage that a checkpoint's tensors name, wherever they are (optimizer state too)."""
-  found: dict[str, Storage] = {}
-  seen: set[int] = set()
-  waiting = [content]
-  while waiting:  # not recursive: a hostile file may nest deeper than the stack
-    value = waiting.pop()
-    if isinstance(value, Tensor):
-      value = value.storage
-    if isinstance(value, Storage):
-      if found.setdefault(value.key, value) != value:
-        raise ConversionError(f"storage {value.key[:100]!r} is described in two ways")
-    elif isinstance(value, (dict, list, tuple)) and id(value) not in seen:
-      seen.add(id(value))
-      waiting.extend(value.values() if isinstance(value, dict) else value)
-  return found
-
-
-def _materialise(
-  tensors: dict[str, Tensor],
-  load: Callable[[Storage], np.ndarray],
-  notes: list[str],
-  limit: int,
-) -> dict[str, np.ndarray]:
+def _as_arrays(tensors: dict[str, Any], notes: list[str], limit: int) -> dict[str, np.ndarray]:
   """The tensors as arrays of their own memory, floating-point ones as float32."""
-  if sum(4 * tensor.size for tensor in tensors.values()) > limit:
+  if sum(4 * math.prod(tensor.shape) for tensor in tensors.values()) > limit:
     raise ConversionError("the tensors would need far more memory than the file has bytes")
-  counters = [k for k in tensors if k.rpartition(".")[2] == "num_batches_tracked"]
+  counters = [key for key in tensors if key.rpartition(".")[2] == "num_batches_tracked"]
   if counters:
     notes.append(f"{len(counters)} counters of batch normalisation left out")
   arrays: dict[str, np.ndarray] = {}
-  changed: dict[str, int] = {}
-  loaded: dict[Storage, np.ndarray] = {}
-  uses = collections.Counter(tensor.storage for tensor in tensors.values())
+  changed: collections.Counter[str] = collections.Counter()
   for key, tensor in tensors.items():
     if key in counters:
       continue
-    kind = tensor.storage.dtype
-    if tensor.storage not in loaded:
-      loaded[tensor.storage] = load(tensor.storage)
-    flat = loaded[tensor.storage]
-    view = np.lib.stride_tricks.as_strided(
-      flat[tensor.offset :],
-      tensor.shape,
-      [step * flat.itemsize for step in tensor.stride],
-      writeable=False,
-    )
-    floating = flat.dtype.kind == "f"
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    floating = dtype.startswith(("float", "bfloat"))
+    if isinstance(tensor, np.ndarray):  # of safetensors, in its own memory
+      array = tensor
+    else:
+      array = np.array((tensor.detach().float() if floating else tensor).numpy())
     with np.errstate(over="ignore"):  # a double beyond float32 becomes inf, which is not finite
-      arrays[key] = np.array(view, np.float32 if floating else flat.dtype.newbyteorder("="))
-    uses[tensor.storage] -= 1
-    if not uses[tensor.storage]:  # a large file is not held in memory twice
-      del loaded[tensor.storage]
-    if floating and kind != "float32":
-      changed[kind] = changed.get(kind, 0) + 1
+      arrays[key] = array.astype(np.float32, copy=False) if floating else array
+    if floating and dtype != "float32":
+      changed[dtype] += 1
   notes += [f"{count} arrays changed from {kind} to float32" for kind, count in changed.items()]
   return arrays

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .containers import check_arrays
 from .conversion import REPORT_FILE, Conversion, check_output, save_conversion
 from .errors import ConversionError
-from .torch_files import TorchCheckpoint, read_checkpoint, read_torch_checkpoint
+from .torch_files import TorchCheckpoint, check_arrays, read_checkpoint, read_torch_checkpoint
 
 if TYPE_CHECKING:
   from flax import nnx
@@ -39,7 +38,7 @@ __all__ = [
 
 
 def convert(
-  arrays: "Mapping[str, np.ndarray]", name: str | None = None, **overrides: Any
+  arrays: Mapping[str, np.ndarray], name: str | None = None, **overrides: Any
 ) -> "nnx.Module":
   """Builds a jax_me model with the arrays of a torch checkpoint.
 
@@ -61,7 +60,7 @@ def convert(
 
 
 def convert_arrays(
-  arrays: "Mapping[str, np.ndarray]", name: str | None = None, **overrides: Any
+  arrays: Mapping[str, np.ndarray], name: str | None = None, **overrides: Any
 ) -> Conversion:
   """Like `convert`, but returns the model with its load report."""
   from .detection import default_arguments, detect, family_of
@@ -91,13 +90,19 @@ def convert_arrays(
     raise ConversionError(
       f"{name} cannot be built with {arguments} ({error}); the file seems to be {detected}"
     ) from error
+  report = LoadReport(
+    model=name,
+    arguments={k: v for k, v in arguments.items() if k not in ("dtype", "param_dtype")},
+    detected=str(detected),
+  )
   try:
-    match = match_arrays(
+    values = match_arrays(
       arrays,
       {path: variable.get_value().shape for path, variable in variables.items()},
       family,
-      rules_for(detected.content, family_name, variables),
+      rules_for(family_name, variables, detected.content),
       mapping,
+      report,
       new_head=_new_head(arrays, detected, family.head, overrides),
       resize="image_size" in overrides,
       problems=check_arrays(arrays),
@@ -106,20 +111,12 @@ def convert_arrays(
     error.reason += f" {name} with {arguments}; the file seems to be {detected}"
     error.remedy = detected.size_flags(default_arguments(name) | arguments) or error.remedy
     raise
-  values = match.values | initial_arrays(name, arguments, [entry["path"] for entry in match.fresh])
+  values |= initial_arrays(name, arguments, [entry["path"] for entry in report.fresh])
   model = fill_model(graphdef, variables, values)
   final = model_arrays(model)
-  report = LoadReport(
-    model=name,
-    arguments={k: v for k, v in arguments.items() if k not in ("dtype", "param_dtype")},
-    detected=str(detected),
-    loaded=match.loaded,
-    dropped=match.dropped,
-    fresh=match.fresh,
-    warnings=_warnings(match.fresh, detected, name),
-    weights_sha256=weights_sha256(final),
-    parameters=sum(array.size for array in final.values()),
-  )
+  report.warnings = _warnings(report.fresh, detected, name)
+  report.weights_sha256 = weights_sha256(final)
+  report.parameters = sum(array.size for array in final.values())
   return Conversion(model, name, report.arguments, report)
 
 
@@ -244,9 +241,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
   """Adds the command's description and options."""
   parser.description = (
     "Converts a torch checkpoint (.pth, .pt, .pth.tar, .safetensors) into a model folder. Nothing "
-    "in the file is executed, and torch need not be installed."
+    "in the file is executed. All but .safetensors files need torch."
   )
-  parser.add_argument("--checkpoint", required=True, metavar="FILE", help="the torch checkpoint")
+  parser.add_argument("--checkpoint", required=True, metavar="FILE", help="the checkpoint")
   parser.add_argument("--output", required=True, metavar="DIR", help="model folder to write")
   parser.add_argument("--model", metavar="NAME", help="default: inferred from the file")
   parser.add_argument("--labels", metavar="A,B,C", help="class names in the order of the logits")

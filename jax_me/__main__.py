@@ -34,7 +34,10 @@ class Command:
 
 TRAIN = "train"
 COMMANDS = {
-  "convert": Command("convert.torch_to_flax", "convert a PyTorch checkpoint into a model folder"),
+  "convert": Command(
+    "convert.torch_to_flax",
+    "convert a checkpoint into a model folder (PyTorch files need the extra convert)",
+  ),
   "data": Command("jax_me.datasets.cli", "build, list, check and preview datasets", "train"),
   "explain": Command(
     "jax_me.inference.explain.cli",

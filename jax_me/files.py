@@ -1,8 +1,10 @@
-"""Atomic file writes: a reader finds either the old content or the new, never a partial file."""
+"""Atomic file writes and exclusive locks, also between processes that may be killed."""
 
+import contextlib
 import os
 import pathlib
 import tempfile
+from collections.abc import Callable, Iterator
 
 
 def write_atomically(
@@ -12,6 +14,8 @@ def write_atomically(
   scratch: str | os.PathLike[str] | None = None,
 ) -> None:
   """Writes `content` to a temporary file and renames it to `path`; safe even against kill -9.
+
+  A reader finds either the old content or the new, never a partial file.
 
   Args:
     path: the file to write; missing parent folders are created.
@@ -46,3 +50,34 @@ def _umask() -> int:
   umask = os.umask(0o077)
   os.umask(umask)
   return umask
+
+
+@contextlib.contextmanager
+def exclusive_lock(path: str | os.PathLike[str], when_busy: Callable[[], None]) -> Iterator[None]:
+  """Holds an exclusive lock, which the system releases even when the process is killed.
+
+  There is no lock on Windows and on file systems without locks.
+
+  Args:
+    path: an existing folder, or a file, which is created.
+    when_busy: called if another process holds the lock; it raises, or returns to wait.
+  """
+  try:
+    import fcntl
+  except ImportError:
+    yield
+    return
+  # On network file systems only a file that is open for writing can be locked.
+  flags = os.O_RDONLY if os.path.isdir(path) else os.O_RDWR | os.O_CREAT
+  handle = os.open(path, flags, 0o666)
+  try:
+    try:
+      fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      when_busy()
+      fcntl.flock(handle, fcntl.LOCK_EX)
+    except OSError:
+      pass
+    yield
+  finally:
+    os.close(handle)

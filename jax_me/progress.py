@@ -31,11 +31,13 @@ class Progress:
     if not quiet and sys.stderr.isatty():
       self._bar = tqdm.tqdm(total=total, initial=done, unit="image", desc=label, dynamic_ncols=True)
 
-  def advance(self) -> None:
-    """Counts one more image."""
-    self._done += 1
+  def advance(self, count: int = 1) -> None:
+    """Counts finished images."""
+    if not count:  # without any, there is no speed to show
+      return
+    self._done += count
     if self._bar is not None:
-      self._bar.update()
+      self._bar.update(count)
     elif not self._quiet and time.monotonic() - self._last_line >= LINE_SECONDS:
       self._last_line = time.monotonic()
       speed = (self._done - self._first) / (self._last_line - self._started)

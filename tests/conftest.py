@@ -1,5 +1,6 @@
 """Shared set-up: four virtual CPU devices, exact matmuls, and the optional local test data."""
 
+import ctypes
 import gc
 import os
 import pathlib
@@ -7,6 +8,7 @@ import pathlib
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
+import psutil
 import pytest
 
 jax.config.update("jax_num_cpu_devices", 4)
@@ -15,6 +17,8 @@ jax.config.update("jax_default_matmul_precision", "highest")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
+# Without a name Windows has no library to open.
+LIBC = ctypes.CDLL(None) if os.name == "posix" else None
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 
 
@@ -33,12 +37,21 @@ def quick_compilation():
   jax.config.update("jax_disable_most_optimizations", False)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _release_compiled_programs():
-  """Keeps a worker small: without this the compiled programs of all modules stay in memory."""
+@pytest.fixture(autouse=True)
+def _limit_memory():
+  """Keeps a worker small: compiled programs of earlier tests stay in memory until released."""
   yield
-  jax.clear_caches()
-  gc.collect()
+  _return_freed_memory()
+  if psutil.Process().memory_info().rss > 3 << 29:
+    jax.clear_caches()
+    gc.collect()
+    _return_freed_memory()
+
+
+def _return_freed_memory():
+  """glibc keeps what XLA's threads have freed, several GB after a large model."""
+  if hasattr(LIBC, "malloc_trim"):
+    LIBC.malloc_trim(0)
 
 
 @pytest.fixture(scope="session")

@@ -1,10 +1,10 @@
-"""Atomic file writes."""
+"""Atomic file writes, and locks."""
 
 import os
 
 import pytest
 
-from jax_me.files import write_atomically
+from jax_me.files import exclusive_lock, write_atomically
 
 
 @pytest.mark.parametrize("use_scratch", [False, True])
@@ -38,3 +38,19 @@ def test_failed_write_keeps_the_old_content_and_no_partial_file(tmp_path, monkey
   assert path.read_bytes() == b"one" and os.listdir(tmp_path) == ["a.txt"]
   with pytest.raises(OSError):
     write_atomically(path / "below a file", b"three")
+
+
+@pytest.mark.parametrize("name", ["", "lock"])  # a folder; a file, which is created
+def test_a_lock_is_held_by_one(tmp_path, name):
+  path = tmp_path / name
+
+  def refuse():
+    raise InterruptedError
+
+  for _ in range(2):
+    with (
+      exclusive_lock(path, lambda: pytest.fail("nobody else has it")),
+      pytest.raises(InterruptedError),
+      exclusive_lock(path, refuse),
+    ):
+      pytest.fail("two have it")

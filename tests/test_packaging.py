@@ -101,7 +101,7 @@ for module in {modules}:
   importlib.import_module(module)
 """
 EXTRAS = ("tensorflow", "tensorflow_datasets", "grain", "array_record", "ml_collections", "torch")
-EXTRAS += ("safetensors", "skimage", "scipy", "openpyxl", "tensorboardX", "threadpoolctl")
+EXTRAS += ("skimage", "scipy", "openpyxl", "tensorboardX", "threadpoolctl")
 
 
 def test_reading_photographs_and_videos_needs_no_extra(repository):

@@ -26,6 +26,16 @@ def test_files_done_before_do_not_count_towards_the_speed(capsys, monkeypatch):
   assert first.startswith("toy: 999/1000 images") and last.startswith("toy: 1 images in ")
 
 
+def test_several_or_no_images_at_once(capsys, monkeypatch):
+  monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
+  counter = progress.Progress("toy", 10)
+  for count in (0, 4):
+    counter.advance(count)
+  counter.close()
+  first, last = capsys.readouterr().err.splitlines()
+  assert first.startswith("toy: 4/10 images") and last.startswith("toy: 4 images in ")
+
+
 def test_quiet_prints_nothing(capsys):
   counter = progress.Progress("toy", 2, quiet=True)
   counter.advance()

@@ -148,6 +148,7 @@ def test_every_example_is_predicted_once_over_all_folds(folds):
   assert all(len(own) == 1 for own in folds_of_subject.values())
 
 
+@pytest.mark.slow
 def test_each_fold_is_a_model_with_labels(folds):
   loaded = saved.load_model(folds / "fold2")
   assert loaded.labels == ["dark", "light"] and loaded.image_size == 16

@@ -8,7 +8,6 @@ import pathlib
 import sys
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from jax_me.cpu_cores import available_cores
 from jax_me.data.folds import RULES
@@ -23,14 +22,14 @@ from jax_me.datasets.option_flags import add_option_flags, format_value, given_o
 from jax_me.datasets.quality.check import MAX_IMAGES_FOR_FACES, DatasetCheck, check_dataset
 from jax_me.datasets.quality.preview import write_preview
 from jax_me.files import write_atomically
+from jax_me.worker_pool import WorkerDied
 
 MAX_PROBLEMS = 5  # printed problems of a build; all are in its report
-# Flags that take a value: the word after one of them is not the dataset's name.
-FLAGS_WITH_VALUE = ("--manual-dir", "--data-dir", "--workers", "--variant", "--output", "--json")
 
 BUILD_EPILOG = """\
 Repeat the command to continue an interrupted build. An existing build is left as it is.
-exit code: 0 done; 1 disk error; 2 bad arguments or unusable files; 130 interrupted (ctrl-C)"""
+exit code: 0 done; 1 disk error, or a worker process died; 2 bad arguments or unusable files;
+130 interrupted (ctrl-C)"""
 LIST_EPILOG = "exit code: 0, or 2 for an unknown name"
 CHECK_EPILOG = """\
 exit code: 0 valid for evaluation; 1 damaged or not valid for evaluation; 2 bad arguments"""
@@ -44,10 +43,12 @@ class DatasetParser(argparse.ArgumentParser):
     self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
   ) -> tuple[argparse.Namespace, list[str]]:
     words = list(args or ())
+    # The word after a flag that takes a value is not the dataset's name.
+    with_value = {flag for flag, a in self._option_string_actions.items() if a.nargs != 0}
     positional = [
       word
       for previous, word in zip(["", *words], words, strict=False)
-      if not word.startswith("-") and previous not in FLAGS_WITH_VALUE
+      if not word.startswith("-") and previous not in with_value
     ]
     name = next((word for word in positional if word in BUILDERS), None)
     if name is not None:
@@ -168,7 +169,7 @@ def main(args: argparse.Namespace) -> int:
     text = str(error).replace(catalog.CONFIG_OVERRIDE, catalog.DATA_FLAG)
     print(f"error: {text}", file=sys.stderr)
     return 2
-  except OSError as error:
+  except (OSError, WorkerDied) as error:
     print(f"error: {error}", file=sys.stderr)
     return 1
   finally:
@@ -193,9 +194,9 @@ def _build(args: argparse.Namespace) -> int:
   is_old = folder in existing
   print(f"{args.name}: {'already built' if is_old else 'built'}, {splits}")
   if summary["known_counts"]:
-    print(_format_counts(summary["known_counts"]))
+    print(published_counts.format_counts(summary["known_counts"]))
   else:
-    print(_format_table(("class", "stored"), summary["classes"].items()))
+    print(published_counts.format_table(("class", "stored"), summary["classes"].items()))
   if is_old:  # a new build logs its problems itself
     for line in _format_problems(summary["files"], folder / REPORT_FILE):
       print(line)
@@ -269,9 +270,9 @@ def _format_check(result: DatasetCheck) -> str:
     (row["split"], row["class"], row["examples"], "–" if (n := row["subjects"]) is None else n)
     for row in result.classes
   ]
-  lines += [_format_table(("split", "class", "examples", "subjects"), rows), ""]
+  lines += [published_counts.format_table(("split", "class", "examples", "subjects"), rows), ""]
   if result.counts:
-    lines += [_format_counts(result.counts), ""]
+    lines += [published_counts.format_counts(result.counts), ""]
   for finding in result.findings:
     lines.append(f"{prefixes[finding.level]}  {finding.topic}: {finding.text}")
   errors = sum(finding.level == "error" for finding in result.findings)
@@ -279,32 +280,6 @@ def _format_check(result: DatasetCheck) -> str:
   verdict = "valid for evaluation" if result.valid else "NOT valid for evaluation"
   lines += ["", f"{verdict}: {errors} errors, {warnings} warnings"]
   return "\n".join(lines)
-
-
-def _format_counts(rows: list[dict[str, Any]]) -> str:
-  """Table of published and actual class counts, with the sum of each split."""
-  columns = ("expected", "found", "stored")
-  lines: list[tuple[Any, ...]] = []
-  for split in dict.fromkeys(row["split"] for row in rows):
-    of_split = [row for row in rows if row["split"] == split]
-    total = {key: sum(row[key] for row in of_split) for key in columns}
-    for row in [*of_split, {"class": "all", **total}]:
-      counts = [row[key] for key in columns]
-      lines.append((split, row["class"], *counts, "" if len(set(counts)) == 1 else "differs"))
-  return _format_table(("split", "class", *columns, ""), lines)
-
-
-def _format_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-  cells = [list(map(str, header)), *(list(map(str, row)) for row in rows)]
-  columns = range(len(header))
-  numeric = [all(row[i].isdigit() or row[i] == "–" for row in cells[1:]) for i in columns]
-  width = [max(len(row[i]) for row in cells) for i in columns]
-  return "\n".join(
-    "  ".join(
-      cell.rjust(width[i]) if numeric[i] else cell.ljust(width[i]) for i, cell in enumerate(row)
-    ).rstrip()
-    for row in cells
-  )
 
 
 def _format_problems(counts: dict[str, int], report: pathlib.Path) -> Iterable[str]:

@@ -4,15 +4,13 @@ There is one split, "train", for leave-one-subject-out cross-validation
 (`jax_me.data.folds.leave_one_subject_out`).
 """
 
-import pathlib
 import re
 
 from jax_me.datasets.generation.base_builder import FaceDataset
-from jax_me.datasets.generation.find_files import describe_missing
-from jax_me.datasets.generation.image_dataset import ImageOptions, image_split
-from jax_me.datasets.generation.process_images import LabeledImage
-from jax_me.datasets.generation.source_files import fingerprint_folder, walk_files
-from jax_me.datasets.generation.split import Split
+from jax_me.datasets.generation.options import ImageOptions
+from jax_me.datasets.generation.process_images import SourceImage, image_split
+from jax_me.datasets.generation.source_files import describe_missing, walk_files
+from jax_me.datasets.generation.tasks import Split
 from jax_me.faces.image_files import is_image_name
 
 # Code in the file names -> label and published image count, in label order.
@@ -44,44 +42,32 @@ class Jaffe(FaceDataset[ImageOptions]):
   MANUAL_DOWNLOAD_INSTRUCTIONS = INSTRUCTIONS
   Options = ImageOptions
 
-  @classmethod
-  def fingerprint(cls, options: ImageOptions, manual_dir: pathlib.Path) -> str:
-    del options
-    return fingerprint_folder(
-      manual_dir, lambda name: is_image_name(pathlib.PurePosixPath(name).name)
-    )
+  LABELS = tuple(label for label, _ in CODES.values())
+  KNOWN_COUNTS = {"train": tuple(count for _, count in CODES.values())}
 
   @classmethod
-  def config_title(cls, options: ImageOptions) -> str:
-    return options.crop_title
-
-  @classmethod
-  def label_names(cls, options: ImageOptions, manual_dir: pathlib.Path | None) -> tuple[str, ...]:
-    del options, manual_dir
-    return tuple(label for label, _ in CODES.values())
-
-  def known_counts(self) -> dict[str, dict[str, int]]:
-    return {"train": dict(CODES.values())}
+  def is_source(cls, name: str) -> bool:
+    return is_image_name(name)
 
   def splits(self) -> dict[str, Split]:
-    by_number: dict[str, LabeledImage] = {}
+    by_number: dict[str, SourceImage] = {}
     for path in walk_files(self.manual_dir):
       name = path.rpartition("/")[2]
       if not is_image_name(name):
         continue
       match = _NAME.fullmatch(name)
       if match is None:
-        self.report(path, "unexpected_name", detail="expected a name like KA.AN1.39.tiff")
+        self.report(path, "unexpected_name", "expected a name like KA.AN1.39.tiff")
         continue
       subject, emotion, number = match.groups()
       # The same image may occur in two formats or two folders.
       if number in by_number:
-        self.report(path, "second_image", detail=by_number[number].file)
+        self.report(path, "second_image", by_number[number].file)
         continue
       label, _ = CODES[emotion.upper()]
-      by_number[number] = LabeledImage(path, label, subject=subject.upper())
+      by_number[number] = SourceImage(path, label, subject=subject.upper())
     if not by_number:
       missing = describe_missing(self.manual_dir, "images of JAFFE", hint="jaffe")
       raise ValueError(missing + INSTRUCTIONS)
     listed = [by_number[number] for number in sorted(by_number, key=int)]
-    return {"train": image_split(self.manual_dir, listed, self.options.crop)}
+    return {"train": image_split(self.manual_dir, listed, self.options)}

@@ -5,11 +5,25 @@ import dataclasses
 import inspect
 import re
 import textwrap
-import types
 import typing
 from typing import Any
 
 PREFIX = "option_"  # of destinations in the namespace, to separate them from other flags
+
+
+def _split_words(text: str) -> tuple[str, ...]:
+  return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+# Type of a field -> keyword arguments of `add_argument`.
+_ARGUMENTS: dict[Any, dict[str, Any]] = {
+  bool: {"action": argparse.BooleanOptionalAction},
+  int: {"type": int, "metavar": "N"},
+  float: {"type": float, "metavar": "X"},
+  str: {"type": str, "metavar": "WORD"},
+  str | None: {"type": str, "metavar": "WORD"},
+  tuple[str, ...]: {"type": _split_words, "metavar": "WORD,WORD"},
+}
 
 
 def add_option_flags(parser: argparse.ArgumentParser, options: type) -> None:
@@ -22,9 +36,6 @@ def add_option_flags(parser: argparse.ArgumentParser, options: type) -> None:
   Args:
     parser: parser to extend.
     options: a dataclass with defaults, of bool, int, float, str or tuple[str, ...].
-
-  Raises:
-    TypeError: a field of another type.
   """
   descriptions = attribute_docs(options)
   types_of = typing.get_type_hints(options)
@@ -36,7 +47,7 @@ def add_option_flags(parser: argparse.ArgumentParser, options: type) -> None:
       dest=PREFIX + field.name,
       default=argparse.SUPPRESS,
       help=text.replace("%", "%%"),
-      **_argument_settings(field.name, types_of[field.name]),
+      **_ARGUMENTS[types_of[field.name]],
     )
 
 
@@ -70,20 +81,3 @@ def format_value(value: object) -> str:
   if isinstance(value, list | tuple):
     return ",".join(map(str, value)) or "none"
   return "none" if value is None or value == "" else str(value)
-
-
-def _argument_settings(name: str, kind: Any) -> dict[str, Any]:
-  """Keyword arguments of `add_argument` for a value of a type."""
-  if typing.get_origin(kind) in (types.UnionType, typing.Union):
-    (kind,) = [part for part in typing.get_args(kind) if part is not type(None)]
-  if kind is bool:
-    return {"action": argparse.BooleanOptionalAction}
-  if kind in (int, float, str):
-    return {"type": kind, "metavar": {int: "N", float: "X", str: "WORD"}[kind]}
-  if kind == tuple[str, ...]:
-    return {"type": _split_words, "metavar": "WORD,WORD"}
-  raise TypeError(f"option {name} has type {kind}, which is not supported as a flag")
-
-
-def _split_words(text: str) -> tuple[str, ...]:
-  return tuple(part.strip() for part in text.split(",") if part.strip())

@@ -1,22 +1,24 @@
 """Face alignment of a whole folder of photographs or clips, in parallel, with a report."""
 
 import contextlib
+import dataclasses
+import functools
+import itertools
 import json
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator
 from typing import Any
 
 from jax_me.cpu_cores import available_cores
-from jax_me.faces import alignment, alignment_task, detector, input_files, worker_pool
+from jax_me.faces import alignment, alignment_task, detector, image_files, input_files
 from jax_me.faces.alignment_report import AlignmentReport, ReportRow
-from jax_me.faces.alignment_task import OutputError
-from jax_me.files import write_atomically
+from jax_me.faces.alignment_task import AlignmentSettings, OutputError
+from jax_me.files import exclusive_lock, write_atomically
 from jax_me.progress import Progress
+from jax_me.worker_pool import map_in_processes
 
 SUMMARY_NAME = "summary.json"
-SCRATCH_NAME = ".faces-partial"
 
 # Statuses that count as failures; on_no_face="error" adds "no_face".
 FAILURES = frozenset({"unreadable", "failed", "size_mismatch"})
@@ -72,7 +74,7 @@ def align_folder(
     OutputError: the output cannot be written, or another run is writing to it.
   """
   alignment.check_settings(size, on_no_face)
-  if image_format not in ("png", "jpg"):
+  if image_format not in image_files.ENCODINGS:
     raise ValueError(f"image_format must be 'png' or 'jpg', got {image_format!r}")
   workers = available_cores() if workers is None else workers
   if workers < 1:
@@ -85,17 +87,15 @@ def align_folder(
     raise ValueError(f"cannot list {error.filename}: {error.strerror}") from error
   if not files:
     raise ValueError(f"there are no files in {source}")
-  settings = {
-    "input": str(source),
-    "size": size,
-    "clips": clips,
-    "image_format": image_format,
-    "on_no_face": on_no_face,
-  }
+  settings = AlignmentSettings(str(source), str(target), size, clips, image_format, on_no_face)
+
+  def refuse() -> None:
+    raise OutputError(f"another run is writing to {target}; wait for it to end")
+
   try:
     target.mkdir(parents=True, exist_ok=True)
-    with lock_folder(target):
-      return _align_files(files, source, target, settings, workers, quiet)
+    with exclusive_lock(target, refuse):
+      return _align_files(files, settings, workers, quiet)
   except OSError as error:
     raise OutputError(f"cannot write {error.filename or target}: {error.strerror}") from error
 
@@ -120,50 +120,20 @@ def _resolve_folders(
   return source, target
 
 
-@contextlib.contextmanager
-def lock_folder(folder: pathlib.Path) -> Iterator[None]:
-  """Holds an exclusive lock on a folder; the lock is released when the process ends.
-
-  Raises:
-    OutputError: another process holds the lock.
-  """
-  try:
-    import fcntl
-  except ImportError:  # not available on Windows
-    yield
-    return
-  handle = os.open(folder, os.O_RDONLY)
-  try:
-    try:
-      fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-      raise OutputError(f"another run is writing to {folder}; wait for it to end") from error
-    except OSError:  # a file system without locks
-      pass
-    yield
-  finally:
-    os.close(handle)
-
-
 def _align_files(
-  files: list[input_files.SourceFile],
-  source: pathlib.Path,
-  target: pathlib.Path,
-  settings: dict[str, Any],
-  workers: int,
-  quiet: bool,
+  files: list[input_files.SourceFile], settings: AlignmentSettings, workers: int, quiet: bool
 ) -> Summary:
-  earlier = _read_earlier_settings(target, settings)
-  scratch = target / SCRATCH_NAME
-  shutil.rmtree(scratch, ignore_errors=True)
-  scratch.mkdir()
-  header = {"settings": settings, "notice": detector.LICENSE_NOTICE}
-  _write_summary(target, {"complete": False, **header}, scratch)
+  target = pathlib.Path(settings.output)
+  recorded = dataclasses.asdict(settings)
+  del recorded["output"]
+  earlier = _read_earlier_settings(target, recorded)
+  shutil.rmtree(settings.scratch, ignore_errors=True)
+  settings.scratch.mkdir()
+  header = {"settings": recorded, "notice": detector.LICENSE_NOTICE}
+  _write_summary(target, {"complete": False, **header}, settings.scratch)
   with contextlib.closing(AlignmentReport(target)) as report:
-    tasks = input_files.make_tasks(
-      files, clips=settings["clips"], image_format=settings["image_format"]
-    )
-    redo_faceless = earlier is not None and earlier["on_no_face"] != settings["on_no_face"]
+    tasks = input_files.make_tasks(files, clips=settings.clips, image_format=settings.image_format)
+    redo_faceless = earlier is not None and earlier["on_no_face"] != settings.on_no_face
     tasks = _unfinished_tasks(report, files, tasks, target, redo_faceless=redo_faceless)
     sources = {file.name: file for file in files}
     total = sum(file.is_image for file in files)
@@ -173,24 +143,23 @@ def _align_files(
       if not file.is_image and file.name not in report:
         row = alignment_task.make_empty_row(file.name, "not_an_image")
         report.append(_add_source(row, file))
-    task_settings = alignment_task.AlignmentSettings(
-      input=str(source),
-      output=str(target),
-      scratch=str(scratch),
-      size=settings["size"],
-      center=settings["on_no_face"] == "center",
-      image_format=settings["image_format"],
+    results = map_in_processes(
+      functools.partial(alignment_task.run_task, settings=settings),
+      tasks,
+      workers=workers,
+      ordered=False,
+      on_death=alignment_task.failed_rows,
     )
     try:
-      with contextlib.closing(worker_pool.run_tasks(tasks, task_settings, workers=workers)) as rows:
-        for row in rows:
+      with contextlib.closing(results):
+        for row in itertools.chain.from_iterable(results):
           report.append(_add_source(row, sources[row["file"]]))
           progress.advance()
     finally:
       progress.close()
-      shutil.rmtree(scratch, ignore_errors=True)
+      shutil.rmtree(settings.scratch, ignore_errors=True)
     result = report.finish(files)
-  failures = FAILURES | ({"no_face"} if settings["on_no_face"] == "error" else set())
+  failures = FAILURES | ({"no_face"} if settings.on_no_face == "error" else set())
   failed = sum(number for status, number in result["counts"].items() if status in failures)
   summary = {"complete": True, "failed": failed, **result, **header}
   _write_summary(target, summary, target)

@@ -1,6 +1,7 @@
 """Face alignment: dlib's face chip of a photograph, or one shared chip for a whole clip."""
 
 import dataclasses
+import itertools
 from collections.abc import Iterable
 from typing import Any
 
@@ -184,20 +185,10 @@ def align_clip(
     ValueError: bad arguments.
   """
   check_settings(size, on_no_face)
-  aligner, pending, results = None, [], []
-  for index, frame in enumerate(frames):
-    if aligner is None:
-      pending.append(frame)
-      if faces := detector.find_faces(frame):
-        aligner = ClipAligner.from_frame(frame, faces, size, on_no_face, reference=index)
-        results = [aligner.align(early) for early in pending]
-        pending.clear()
-    else:
-      results.append(aligner.align(frame))
-  if pending:
-    aligner = ClipAligner.from_frame(pending[0], [], size, on_no_face, reference=0)
-    results = [aligner.align(frame) for frame in pending]
-  return results
+  ahead, every = itertools.tee(frames)
+  aligner = ClipAligner.of_clip(enumerate(ahead), size, on_no_face)
+  del ahead  # otherwise all frames would be kept
+  return [] if aligner is None else [aligner.align(frame) for frame in every]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -213,6 +204,31 @@ class ClipAligner:
   shape: tuple[int, int]
   chip: FaceChip | CenterChip | None
   record: FaceRecord
+
+  @classmethod
+  def of_clip(
+    cls, frames: Iterable[tuple[int | str, np.ndarray]], size: int, on_no_face: str
+  ) -> "ClipAligner | None":
+    """Computes the transform of a clip: that of its first frame with a face.
+
+    Args:
+      frames: (index or name, uint8 [H, W, 3] RGB) of the frames in order; none is taken after the
+        first face.
+      size: side of the aligned faces in pixels.
+      on_no_face: treatment of a clip without any face, as in `align_clip`.
+
+    Returns:
+      the aligner; None without frames.
+
+    Raises:
+      NoFaceError: no frame has a face, and on_no_face is "error".
+    """
+    first = None
+    for reference, frame in frames:
+      if faces := detector.find_faces(frame):
+        return cls.from_frame(frame, faces, size, on_no_face, reference)
+      first = first or (reference, frame)
+    return None if first is None else cls.from_frame(first[1], [], size, on_no_face, first[0])
 
   @classmethod
   def from_frame(

@@ -5,7 +5,7 @@ import json
 import os
 import pathlib
 from collections.abc import Iterable, Iterator
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 
@@ -15,15 +15,6 @@ REPORT_NAME = "report.jsonl"
 
 # One JSON object of the report; `align_folder.align_folder` lists its keys.
 ReportRow = dict[str, Any]
-
-
-class ReportSummary(TypedDict):
-  """Number of files, of files by status, and pixel statistics per RGB channel."""
-
-  files: int
-  counts: dict[str, int]
-  mean: list[float] | None
-  std: list[float] | None
 
 
 def read_report(folder: str | os.PathLike) -> list[ReportRow]:
@@ -116,14 +107,15 @@ class AlignmentReport:
     while line:  # an unbuffered write may be partial
       line = line[self._file.write(line) :]
 
-  def finish(self, files: Iterable[input_files.SourceFile]) -> ReportSummary:
+  def finish(self, files: Iterable[input_files.SourceFile]) -> dict[str, Any]:
     """Sorts the report, keeps only the rows of these files, and counts statuses.
 
     Args:
       files: all input files; each must have a row.
 
     Returns:
-      the counts and, see `pixel_statistics`, mean and standard deviation.
+      {"files", "counts", "mean", "std"}: number of files, status -> number of files, and, see
+      `pixel_statistics`, mean and standard deviation per RGB channel or None.
     """
     counts: collections.Counter[str] = collections.Counter()
     partial = self._path.with_name(f".{REPORT_NAME}.partial")

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from jax_me import files
-from jax_me.faces import alignment, detector, image_files, input_files
+from jax_me.faces import alignment, image_files, input_files
 from jax_me.faces.alignment_report import ReportRow
 
 
@@ -19,38 +19,86 @@ class OutputError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class AlignmentSettings:
-  """Settings shared by all tasks of a run.
+  """Settings of a run.
 
   Attributes:
     input, output: the two folders.
-    scratch: folder for partial files, on the same file system as output.
     size: side of the aligned faces in pixels.
-    center: whether an image without a face gives its centred square.
-    image_format: "png" or "jpg".
+    clips: whether the numbered images of a folder are frames of one clip.
+    image_format: one of `image_files.ENCODINGS`.
+    on_no_face: "skip", "center" or "error", which differ in the result for "center" only.
   """
 
   input: str
   output: str
-  scratch: str
   size: int
-  center: bool
+  clips: bool
   image_format: str
+  on_no_face: str
 
   @property
-  def on_no_face(self) -> str:
-    return "center" if self.center else "skip"
+  def scratch(self) -> pathlib.Path:
+    """Folder for partial files."""
+    return pathlib.Path(self.output, ".faces-partial")
+
+  @property
+  def policy(self) -> str:
+    """`on_no_face` of a single image: faceless ones never stop the run."""
+    return "center" if self.on_no_face == "center" else "skip"
 
 
-def run_task(task: input_files.AlignmentTask, settings: AlignmentSettings) -> Iterator[ReportRow]:
+def run_task(task: input_files.AlignmentTask, settings: AlignmentSettings) -> list[ReportRow]:
   """Aligns and writes the images of a task.
 
-  Yields:
-    One report row per image, in order, each after its image was written.
+  Returns:
+    One report row per image, in order.
 
   Raises:
     OutputError: a result cannot be written.
   """
-  yield from (_align_clip if task.is_clip else _align_photograph)(task, settings)
+  errors: dict[str, Exception] = {}
+
+  def frames() -> Iterator[tuple[str, np.ndarray]]:
+    for name in task.names:
+      try:
+        yield name, _read_image(name, settings)
+      except Exception as error:
+        errors[name] = error
+
+  rows = []
+  # Frames are read twice, not kept: a clip may have thousands, and most have a face in the first.
+  aligner = None
+  if task.is_clip:
+    try:
+      aligner = alignment.ClipAligner.of_clip(frames(), settings.size, settings.policy)
+    except Exception as error:  # must not stop the run
+      return failed_rows(task, f"{type(error).__name__}: {error}")
+  for name, output in zip(task.names, task.outputs, strict=True):
+    try:
+      if name in errors:
+        raise errors[name]
+      image = _read_image(name, settings)
+      if aligner is not None:
+        aligned = aligner.align(image)
+      else:
+        aligned = alignment.align_image(image, settings.size, settings.policy)
+      rows.append(_write_image(name, output, aligned, settings))
+    except OutputError:
+      raise
+    except image_files.UnreadableImage as error:
+      rows.append(make_empty_row(name, "unreadable", error.reason))
+    except Exception as error:
+      rows.append(make_empty_row(name, "failed", f"{type(error).__name__}: {error}"))
+  return rows
+
+
+def _read_image(name: str, settings: AlignmentSettings) -> np.ndarray:
+  return image_files.read_image(os.path.join(settings.input, name))
+
+
+def failed_rows(task: input_files.AlignmentTask, reason: str) -> list[ReportRow]:
+  """The report rows of a task that failed as a whole, such as by a crash of its worker."""
+  return [make_empty_row(name, "failed", reason) for name in task.names]
 
 
 def make_empty_row(name: str, status: str, reason: str | None = None) -> ReportRow:
@@ -74,63 +122,6 @@ def make_empty_row(name: str, status: str, reason: str | None = None) -> ReportR
     "landmarks": None,
     "transform": None,
   }
-
-
-def _align_photograph(
-  task: input_files.AlignmentTask, settings: AlignmentSettings
-) -> Iterator[ReportRow]:
-  name, output = task.names[0], task.outputs[0]
-  try:
-    image = _read_image(name, settings)
-    aligned = alignment.align_image(image, settings.size, settings.on_no_face)
-    row = _write_image(name, output, aligned, settings)
-  except OutputError:
-    raise
-  except Exception as error:
-    row = _make_failure_row(name, error)
-  yield row
-
-
-def _align_clip(
-  task: input_files.AlignmentTask, settings: AlignmentSettings
-) -> Iterator[ReportRow]:
-  # Frames are read twice, not kept: a clip may have thousands, and most have a face in the first.
-  errors: dict[str, Exception] = {}
-  aligner = None
-  for name in task.names:
-    try:
-      frame = _read_image(name, settings)
-      faces = detector.find_faces(frame)
-    except Exception as error:
-      errors[name] = error
-      continue
-    if faces or aligner is None:
-      aligner = alignment.ClipAligner.from_frame(
-        frame, faces, settings.size, settings.on_no_face, reference=name
-      )
-    if faces:
-      break
-  for name, output in zip(task.names, task.outputs, strict=True):
-    try:
-      if aligner is None or name in errors:  # without an aligner all frames have errors
-        raise errors[name]
-      row = _write_image(name, output, aligner.align(_read_image(name, settings)), settings)
-    except OutputError:
-      raise
-    except Exception as error:
-      row = _make_failure_row(name, error)
-    yield row
-
-
-def _read_image(name: str, settings: AlignmentSettings) -> np.ndarray:
-  return image_files.read_image(os.path.join(settings.input, name))
-
-
-def _make_failure_row(name: str, error: Exception) -> ReportRow:
-  """The row of an image whose error must not stop the run."""
-  if isinstance(error, image_files.UnreadableImage):
-    return make_empty_row(name, "unreadable", error.reason)
-  return make_empty_row(name, "failed", f"{type(error).__name__}: {error}")
 
 
 def _write_image(

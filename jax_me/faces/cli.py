@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from jax_me.cpu_cores import available_cores
-from jax_me.faces import align_folder, alignment, detector
+from jax_me.faces import align_folder, alignment, detector, image_files
 
 EPILOG = f"""\
 OUTPUT/report.jsonl has one row per file; OUTPUT/summary.json has the counts and the mean and
@@ -47,7 +47,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
   )
   add(
     "--format",
-    choices=("png", "jpg"),
+    choices=image_files.ENCODINGS,
     default="png",
     help="png is lossless; jpg takes a fifth of the space (default png)",
   )

@@ -19,6 +19,8 @@ UNSUPPORTED_SUFFIXES = frozenset(".heic .heif .cr2 .cr3 .nef .arw .dng .raf .orf
 # Twice Pillow's own limit (537 MB of RGB): guards against decompression bombs.
 MAX_PIXELS = 178_956_970
 
+# Encodings of `encode_image`: lossless, or a fifth of the size.
+ENCODINGS = ("png", "jpg")
 JPEG_QUALITY = 95
 
 # EXIF orientation -> operation that brings the image upright.
@@ -43,8 +45,8 @@ class UnreadableImage(ValueError):
 
 
 def is_image_name(name: str) -> bool:
-  """Whether a file of this name should be an image (by its suffix, ignoring case)."""
-  if name.startswith("._"):  # macOS metadata beside each file of an archive
+  """Whether a file of this name or path should be an image (by its suffix, ignoring case)."""
+  if os.path.basename(name).startswith("._"):  # macOS metadata beside each file of an archive
     return False
   suffix = os.path.splitext(name)[1].lower()
   return suffix in IMAGE_SUFFIXES or suffix in UNSUPPORTED_SUFFIXES

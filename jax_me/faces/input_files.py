@@ -6,7 +6,7 @@ import os
 import pathlib
 import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from jax_me.faces import image_files
 
@@ -57,30 +57,32 @@ def list_files(folder: pathlib.Path, *, without: pathlib.Path) -> list[SourceFil
   Raises:
     OSError: a folder cannot be read.
   """
-  files = list(_walk_folder(folder, "", {without.resolve()}))
-  return sorted(files, key=lambda file: file.name)
 
+  def fail(error: OSError) -> None:
+    raise error
 
-def _walk_folder(
-  folder: pathlib.Path, prefix: str, seen: set[pathlib.Path]
-) -> Iterator[SourceFile]:
-  real = folder.resolve()
-  if real in seen:
-    return
-  seen.add(real)
-  with os.scandir(folder) as entries:
-    for entry in sorted(entries, key=lambda entry: entry.name):
-      if entry.is_dir():
-        yield from _walk_folder(folder / entry.name, f"{prefix}{entry.name}/", seen)
-        continue
+  files = []
+  seen = {os.path.realpath(without)}
+  for parent, folders, names in os.walk(folder, onerror=fail, followlinks=True):
+    real = os.path.realpath(parent)
+    if real in seen:
+      folders.clear()
+      continue
+    seen.add(real)
+    folders.sort()
+    above = os.path.relpath(parent, folder).replace(os.sep, "/")
+    prefix = "" if above == "." else f"{above}/"
+    for name in names:
+      path = os.path.join(parent, name)
       try:
-        status = entry.stat()
+        status = os.stat(path)
       except OSError:  # a broken link
-        status = entry.stat(follow_symlinks=False)
+        status = os.lstat(path)
       # Pipes and devices are never opened: reading them could block forever.
       readable = stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode)
-      is_image = readable and image_files.is_image_name(entry.name)
-      yield SourceFile(prefix + entry.name, is_image, status.st_size, status.st_mtime_ns)
+      is_image = readable and image_files.is_image_name(name)
+      files.append(SourceFile(prefix + name, is_image, status.st_size, status.st_mtime_ns))
+  return sorted(files, key=lambda file: file.name)
 
 
 def frame_number(name: str) -> int | None:

@@ -16,7 +16,7 @@ from etils import epath
 from flax import nnx
 
 from jax_me.files import write_atomically
-from jax_me.models.registry import create_model
+from jax_me.models.registry import create_abstract_model
 
 MODEL_FILE = "model.json"
 WEIGHTS_FOLDER = "weights"
@@ -278,9 +278,7 @@ def load_model(folder: str | os.PathLike, **overrides: Any) -> SavedModel:
   metadata = read_model_metadata(folder)
   arguments = {**metadata["arguments"], **overrides}
   try:
-    abstract_model = nnx.eval_shape(
-      lambda: create_model(metadata["name"], rngs=nnx.Rngs(0), **arguments)
-    )
+    abstract_model = create_abstract_model(metadata["name"], **arguments)
   except (TypeError, ValueError) as error:
     raise SavedModelError(f"{folder}/{MODEL_FILE} describes no model of jax_me: {error}") from error
   graphdef, params, model_state = split_model(abstract_model)

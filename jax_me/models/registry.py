@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import jax
 from flax import nnx
 
 from jax_me.models.convnext_v2 import CONVNEXTV2_MODELS
@@ -47,6 +48,28 @@ def create_model(name: str, *, rngs: nnx.Rngs, **overrides: Any) -> nnx.Module:
     if keyword not in known:
       raise ValueError(f"{name} takes no argument {keyword!r}{_suggestion(keyword, known)}")
   return constructor(rngs=rngs, **overrides)
+
+
+class _OneKey(nnx.RngStream):
+  """Stream that repeats one key. Counting the keys under a trace takes most of its time in flax."""
+
+  def __call__(self) -> jax.Array:
+    return self.key[...]
+
+
+def create_abstract_model(name: str, **overrides: Any) -> nnx.Module:
+  """The module of `create_model` with the shapes and dtypes of its arrays in place of values.
+
+  Raises:
+    ValueError: as `create_model`.
+  """
+
+  def build() -> nnx.Module:
+    rngs = nnx.Rngs(0)
+    rngs.default = _OneKey(0, tag="default")  # type: ignore[attr-defined]
+    return create_model(name, rngs=rngs, **overrides)
+
+  return nnx.eval_shape(build)
 
 
 def _keywords(constructor: Callable) -> list[str]:

@@ -164,7 +164,7 @@ def initialise_from(
     handled.add(origin)
     head = path.startswith(("head.", "aux_head."))
     if source is None:
-      reason = _reason(path, mapping.fresh) or ("the source has no such head" if head else "")
+      reason = reason_for(path, mapping.fresh) or ("the source has no such head" if head else "")
       if reason:
         add("fresh", path, target, reason=reason)
       else:
@@ -177,7 +177,7 @@ def initialise_from(
     elif source.shape == target.shape:
       values[path] = jnp.asarray(source, target.dtype)
       add("taken", path, target)
-    elif path.endswith("pos_embed") and _can_resize(source.shape, target.shape):
+    elif path.endswith("pos_embed") and can_resize(source.shape, target.shape):
       grid = round((target.shape[1] - 1) ** 0.5)
       values[path] = jnp.asarray(resize_positions(np.asarray(source), grid), target.dtype)
       add("resized", path, target, **{"from": [*source.shape]})
@@ -187,7 +187,7 @@ def initialise_from(
     if origin in handled:
       continue
     head = origin.startswith(("head.", "aux_head."))
-    reason = _reason(origin, mapping.dropped) or ("the model has no such head" if head else "")
+    reason = reason_for(origin, mapping.dropped) or ("the model has no such head" if head else "")
     if reason:
       add("dropped", origin, source, reason=reason)
     else:
@@ -207,11 +207,12 @@ def initialise_from(
   )
 
 
-def _reason(path: str, reasons: Reasons) -> str:
+def reason_for(path: str, reasons: Reasons) -> str:
+  """Reason of the first group with a prefix of the path; "" when there is none."""
   return next((reason for prefixes, reason in reasons if path.startswith(prefixes)), "")
 
 
-def _can_resize(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
+def can_resize(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
   """Whether both are position tables [1, 1 + grid**2, D] that differ only in their grid."""
   square = len(shape) == 3 and shape[1] > 1 and round((shape[1] - 1) ** 0.5) ** 2 == shape[1] - 1
   return square and len(target) == 3 and (shape[0], shape[2]) == (target[0], target[2])

@@ -5,7 +5,7 @@ import pytest
 
 from convert import rules
 from convert.errors import ConversionError
-from convert.families import FAMILIES
+from convert.families import CONVNEXT_RULES, FCMAE_TO_CONVNEXT_RULES, rules_for
 from convert.rules import Rule, RuleTable
 from tests.helpers.golden_cases import golden_cases
 
@@ -77,7 +77,7 @@ def test_every_key_of_the_original_has_a_rule_in_both_directions(golden):
     family = {"t2t": "t2t_vit", "mae": "mae" if name.startswith("mae") else "vit"}.get(
       golden, golden
     )
-    table = FAMILIES[family].rules([entry["key"] for entry in case["keys"]])
+    table = rules_for(family, [entry["key"] for entry in case["keys"]])
     paths = set()
     for entry in case["keys"]:
       found = table.path_of(entry["key"])
@@ -89,8 +89,6 @@ def test_every_key_of_the_original_has_a_rule_in_both_directions(golden):
 
 
 def test_sparse_encoder_is_remapped_like_in_the_original():
-  from convert.convnext_rules import CONVNEXT_RULES, FCMAE_TO_CONVNEXT_RULES
-
   case = golden_cases("fcmae")["fcmae_convnextv2_atto"]
   shapes = {entry["key"]: tuple(entry["shape"]) for entry in case["keys"]}
   rng = np.random.default_rng(0)

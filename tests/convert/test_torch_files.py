@@ -1,5 +1,6 @@
 """Reading of checkpoint files: formats, containers, element types, rejected files."""
 
+import argparse
 import collections
 import pathlib
 import pickle
@@ -7,6 +8,7 @@ import struct
 import subprocess
 import sys
 import time
+import zipfile
 
 import numpy as np
 import pytest
@@ -99,17 +101,21 @@ def test_training_save_with_optimizer_and_arguments(tmp_path, arrays):
     }
 
 
+@pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
-def test_pickle_protocols(tmp_path, arrays, protocol):
-  for legacy in (False, True):
-    path = tmp_path / "p.pth"
-    torch.save(
-      {"model": files.state_dict(arrays)},
-      path,
-      pickle_protocol=protocol,
-      _use_new_zipfile_serialization=not legacy,
-    )
+def test_pickle_protocols(tmp_path, arrays, protocol, legacy):
+  path = tmp_path / "p.pth"
+  torch.save(
+    {"model": files.state_dict(arrays)},
+    path,
+    pickle_protocol=protocol,
+    _use_new_zipfile_serialization=not legacy,
+  )
+  if protocol <= 3:
     assert_same(read_torch_checkpoint(path), arrays)
+  else:  # which torch does not read with weights_only=True
+    error = assert_rejected(path, f"pickle protocol {protocol}", "nothing in the file was executed")
+    assert "torch.save" in error.remedy
 
 
 def test_parameters_views_and_tied_storages(tmp_path):
@@ -204,10 +210,10 @@ def assert_rejected(path: pathlib.Path, *words: str) -> ConversionError:
     (b"\x80", "too early"),
     (b"\x80\x02", "too early"),
     (pickle.dumps({"a": 1}), "plain Python pickle"),
-    (pickle.dumps(collections.deque([1])), "deque"),
-    (struct.pack("<Q", 2**31) + b'{"a": 1}', "header claims"),
-    (struct.pack("<Q", 1000) + b'{"a": 1}', "too early"),
-    (struct.pack("<Q", 8) + b'{"a": 1}', "unknown type"),
+    (pickle.dumps(collections.deque([1])), "plain Python pickle"),
+    (struct.pack("<Q", 2**31) + b'{"a": 1}', "header too large"),
+    (struct.pack("<Q", 1000) + b'{"a": 1}', "invalid header length"),
+    (struct.pack("<Q", 8) + b'{"a": 1}', "invalid type"),
     (struct.pack("<Q", 7) + b'{"a": 1', "cannot be read"),
     (struct.pack("<Q", 2) + b"{}", "no state dict"),
   ],
@@ -331,19 +337,75 @@ def test_wrong_lengths_in_pickles_and_legacy_storages_are_rejected(tmp_path):
     assert_rejected(path)
 
 
-@pytest.mark.slow
+def legacy_file(path: pathlib.Path, pickled: bytes) -> pathlib.Path:
+  """A legacy torch file with a hand-written pickle and no storages."""
+  whole = files.save_torch({}, path, legacy=True).read_bytes()
+  content = pickle.dumps({}, protocol=2)
+  start = whole.rindex(content)
+  path.write_bytes(whole[:start] + pickled + whole[start + len(content) :])
+  return path
+
+
 def test_work_is_bounded(tmp_path):
   path = tmp_path / "work.pth"
-  # A list of a thousand elements, copied into a new mapping again and again.
-  many = b"\x80\x02ccollections\nOrderedDict\nq\x00](" + b"]" * 1000 + b"eq\x01" + b"0"
-  path.write_bytes(many + b"h\x00h\x01\x85R0" * 100_000 + b".")
-  assert_rejected(path)
+  assert_rejected(legacy_file(path, b"\x80\x02(" + b"N" * 20_000_000), "larger")
+  assert_rejected(legacy_file(path, b"\x80\x02N" + b"2" * 20_000_000), "operation DUP")
   path.write_bytes(b"\x80\x02N" + b"2" * 20_000_000)
+  assert_rejected(path, "plain Python pickle")
+
+
+@pytest.mark.parametrize("name", ["collections\nOrderedDict", "collections\nCounter"])
+def test_copies_of_one_value_are_bounded(tmp_path, name):
+  # A thousand elements, copied into a new mapping again and again.
+  elements = b"".join(b"M" + struct.pack("<H", i) + b"N\x86" for i in range(1000))
+  if "Counter" in name:
+    elements = elements.replace(b"N\x86", b"")
+  many = b"\x80\x02c" + name.encode() + b"\nq\x00]q\x01(" + elements + b"e"
+  path = legacy_file(tmp_path / "copies.pth", many + b"h\x00h\x01\x85R" * 100_000 + b".")
   assert_rejected(path, "larger")
-  path.write_bytes(b"\x80\x02)" + b"\x85" * 500_000 + b"}q\x00h\x00Ns.")  # deep, but harmless
-  assert_rejected(path)
-  path.write_bytes(b"\x80\x02})" + b"\x85" * 500_000 + b"Ns.")  # a deep tuple as a key
-  assert_rejected(path, "key")
+  copies = b"ccollections\nOrderedDict\n)R}(" + elements[:3] + b"NubN"
+  assert b"" == copies[:0]
+
+
+def test_nested_keys_are_rejected(tmp_path):
+  """Hashing them would exhaust the stack, or take for ever: hashes of tuples are not stored."""
+  deep = b")" + b"\x85" * 500_000
+  wide = b")q\x00" + b"h\x00\x86q\x00h\x00" * 60  # each pair holds the one before it twice
+  path = tmp_path / "nested.pth"
+  for pickled in (
+    b"}" + deep + b"Ns",
+    b"}" + wide + b"Ns",
+    b"}(" + wide + b"Nu",
+    b"cbuiltins\nset\n](" + wide + b"e\x85R",
+    b"ccollections\nCounter\n](" + wide + b"e\x85R",
+    b"ccollections\nOrderedDict\n]](" + wide + b"Nea\x85R",
+  ):
+    assert_rejected(legacy_file(path, b"\x80\x02" + pickled + b"."), "key")
+  # Deep, but harmless.
+  legacy_file(path, b"\x80\x02}X\x01\0\0\0a" + deep + b"s.")
+  assert_rejected(path, "no state dict")
+
+
+@pytest.mark.parametrize("name", ["builtins\nbytearray", "torch\nTensor", "torch\nFloatTensor"])
+def test_allocations_of_a_stated_size_are_rejected(tmp_path, name):
+  pickled = b"\x80\x02c" + name.encode() + b"\n\x8a\x05\0\0\0\0\x01\x85R."
+  assert_rejected(legacy_file(tmp_path / "a.pth", pickled), name.replace("\n", "."))
+
+
+def test_storages_of_a_legacy_file_are_those_of_its_tensors(tmp_path):
+  """A storage that the list leaves out would be uninitialised memory."""
+  content = {"a": torch.arange(8.0), "b": torch.arange(4.0)}
+  good = files.save_torch(content, tmp_path / "good.pth", legacy=True).read_bytes()
+  start, end = good.rindex(b"\x80\x02]"), good.rindex(struct.pack("<q", 8))
+  keys = good[start:end]
+  assert keys.count(b"X") == 2
+  path = tmp_path / "list.pth"
+  one = keys[keys.index(b"X") : keys.index(b"X", keys.index(b"X") + 1)]
+  for listed in (b"\x80\x02].", b"\x80\x02](" + one + b"e.", b"\x80\x02](" + one * 2 + b"e."):
+    path.write_bytes(good[:start] + listed + good[end:])
+    assert_rejected(path, "list of storages")
+  path.write_bytes(good + b"trailing bytes" * 100)
+  assert read_torch_checkpoint(path)["a"].sum() == 28
 
 
 def test_memory_is_bounded_for_many_views_of_one_storage(tmp_path):
@@ -356,8 +418,6 @@ def test_other_archives(tmp_path):
   path = tmp_path / "m.pt"
   torch.jit.script(torch.nn.Linear(2, 2)).save(str(path))
   assert_rejected(path, "TorchScript")
-  import zipfile
-
   with zipfile.ZipFile(path, "w") as archive:
     archive.writestr("photo.txt", "hello")
   assert_rejected(path, "not a torch checkpoint")
@@ -366,10 +426,162 @@ def test_other_archives(tmp_path):
   assert_rejected(path, "compressed")
 
 
-def test_reading_needs_no_torch(tmp_path, repository):
-  path = files.save_torch({"model": {"a": torch.ones(2)}}, tmp_path / "a.pth")
-  code = (
-    "import sys; from convert.torch_files import read_torch_checkpoint as r; "
-    f"assert r({str(path)!r})['a'].sum() == 2; assert 'torch' not in sys.modules"
-  )
-  subprocess.run([sys.executable, "-c", code], check=True, cwd=repository)
+def test_damaged_and_overlapping_zip_entries_are_rejected(tmp_path):
+  source = files.save_torch({"a": torch.arange(8.0)}, tmp_path / "good.pth")
+  good = source.read_bytes()
+  position = good.index(torch.arange(8.0).numpy().tobytes())
+  path = tmp_path / "flipped.pth"
+  path.write_bytes(good[:position] + b"\1" + good[position + 1 :])
+  assert_rejected(path, "checksum", "fetch the file again")
+  sizes = {"file_size": 10**9, "compress_size": 10**9}
+  with zipfile.ZipFile(source) as old, zipfile.ZipFile(path, "w") as new:
+    for entry in old.infolist():
+      new.writestr(zipfile.ZipInfo(entry.filename), old.read(entry))
+    for name, value in sizes.items():
+      setattr(new.filelist[-1], name, value)
+  assert_rejected(path, "larger than the file")
+
+
+@pytest.mark.parametrize("long", [False, True], ids=["32 bits", "64 bits"])
+def test_two_archives_in_one_file_are_rejected(tmp_path, long):
+  """zipfile, which checks the file, would see the second one, and torch the first."""
+
+  def parts(values):
+    """Entries, list of entries, records after it; and the place of the list in the records."""
+    source = files.save_torch({"a": values}, tmp_path / "saved.pth")
+    if not long:
+      files.rewrite_zip(source, source.with_name("plain.pth"), {})
+      source = source.with_name("plain.pth")
+    data = source.read_bytes()
+    end = data.rindex(b"PK\6\6") if long else data.rindex(b"PK\5\6")
+    field, form = (end + 48, "<Q") if long else (end + 16, "<I")
+    (place,) = struct.unpack_from(form, data, field)
+    return data[:place], data[place:end], bytearray(data[end:]), field - end, form
+
+  hidden, hidden_list, *_ = parts(torch.ones(8))
+  shown, shown_list, records, field, form = parts(torch.arange(8.0))
+  assert len(hidden_list) == len(shown_list)
+  struct.pack_into(form, records, field, len(hidden))
+  path = tmp_path / "two.pth"
+  content = hidden + hidden_list + shown + shown_list
+  if long:  # the locator of the record
+    struct.pack_into("<Q", records, 56 + 8, len(content))
+  path.write_bytes(content + records)
+  with zipfile.ZipFile(path) as archive:
+    assert archive.testzip() is None
+    assert archive.infolist()[0].header_offset > 0
+  assert torch.load(path, weights_only=True, mmap=True)["a"].sum() == 8
+  assert_rejected(path, "list of entries")
+
+
+def test_the_content_decides_not_the_name_of_the_file(tmp_path, arrays):
+  state = files.state_dict(arrays)
+  for path, form in (
+    (files.save_torch(state, tmp_path / "zip.safetensors"), "torch zip"),
+    (files.save_torch(state, tmp_path / "old.safetensors", legacy=True), "torch legacy"),
+    (files.save_safetensors(arrays, tmp_path / "weights.pth"), "safetensors"),
+    (files.save_torch(state, tmp_path / "weights.tar"), "torch zip"),
+  ):
+    checkpoint = read_checkpoint(path)
+    assert_same(checkpoint.arrays, arrays)
+    assert checkpoint.format == form
+
+
+@pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
+def test_values_of_training_scripts_are_read_past(tmp_path, arrays, legacy):
+  content = {
+    "model": files.state_dict(arrays),
+    "epoch": np.int64(3),
+    "best": np.float64(0.5),
+    "history": np.arange(4.0),
+    "names": {"a", "b"},
+    "output": pathlib.PurePosixPath("out/run"),
+    "state": collections.defaultdict(dict, {0: {"step": 1}}),
+    "milestones": collections.Counter([3, 4]),
+    "shape": torch.Size([1, 2]),
+    "device": torch.device("cuda:0"),
+    "dtype": torch.float16,
+    "args": argparse.Namespace(model="vit_tiny", output_dir=pathlib.PurePosixPath("out")),
+  }
+  path = files.save_torch(content, tmp_path / "t.pth", legacy=legacy)
+  checkpoint = read_checkpoint(path)
+  assert_same(checkpoint.arrays, arrays)
+  assert checkpoint.metadata == {"args.model": "vit_tiny"}
+  # As written on Windows, and by numpy 1.
+  for old, new in (
+    (b"PurePosixPath", b"WindowsPath"),
+    (b"numpy._core", b"numpy.core"),
+    (b"pathlib", b"pathlib._local"),
+  ):
+    data = path.read_bytes()
+    if legacy:
+      assert old in data
+      path.write_bytes(data.replace(old, new))
+    else:
+      with zipfile.ZipFile(path) as archive:
+        name = next(n for n in archive.namelist() if n.endswith("data.pkl"))
+        pickled = archive.read(name)
+      assert old in pickled
+      files.rewrite_zip(path, tmp_path / "r.pth", {"data.pkl": pickled.replace(old, new)})
+      path = tmp_path / "r.pth"
+    assert_same(read_torch_checkpoint(path), arrays)
+    path = files.save_torch(content, tmp_path / "t.pth", legacy=legacy)
+
+
+@pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
+def test_a_whole_model_is_refused_with_the_way_to_its_weights(tmp_path, legacy):
+  model = torch.nn.Sequential(torch.nn.Linear(2, 3))
+  for content in (model, {"model": model, "epoch": 3}):
+    error = assert_rejected(
+      files.save_torch(content, tmp_path / "m.pth", legacy=legacy),
+      "whole model",
+      "nothing in the file was executed",
+    )
+    assert "torch.save(model.state_dict(), " in error.remedy
+
+
+def test_a_state_dict_of_python_2_is_read(tmp_path):
+  """Python 2 pickled an OrderedDict with a list of pairs."""
+  source = files.save_torch({"a": torch.arange(8.0)}, tmp_path / "good.pth")
+  tensor = _tensor_pickle(8, 0, 8, 1)[9:-2]  # without protocol, dict and key
+  pickled = b"\x80\x02ccollections\nOrderedDict\n](](U\x01a" + tensor + b"ee\x85R."
+  files.rewrite_zip(source, tmp_path / "two.pth", {"data.pkl": pickled})
+  assert read_torch_checkpoint(tmp_path / "two.pth")["a"].sum() == 28
+
+
+# Runs with torch hidden, as in an installation without the extra `convert`.
+WITHOUT_TORCH = """
+import sys
+
+class Hide:
+  def find_spec(self, name, path=None, target=None):
+    if name.partition(".")[0] == "torch":
+      raise ModuleNotFoundError(name, name=name)
+
+sys.meta_path.insert(0, Hide())
+from convert.torch_to_flax import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.slow
+def test_only_torch_files_need_torch(tmp_path, arrays, repository):
+  def run(source):
+    options = [f"--{k}={v}" for k, v in files.TINY_VIT.items()]
+    command = ["--checkpoint", str(source), "--model", "vit_tiny_patch16", *options]
+    return subprocess.run(
+      [sys.executable, "-c", WITHOUT_TORCH, *command, "--output", str(tmp_path / "out")],
+      capture_output=True,
+      text=True,
+      cwd=repository,
+    )
+
+  for legacy in (False, True):
+    source = files.save_torch(files.state_dict(arrays), tmp_path / "a.pth", legacy=legacy)
+    refused = run(source)
+    assert refused.returncode == 1
+    assert refused.stderr == (
+      f'error: {source}: torch is not installed: pip install "jax_me[convert]"\n'
+    )
+  converted = run(files.save_safetensors(arrays, tmp_path / "a.safetensors"))
+  assert converted.returncode == 0, converted.stderr

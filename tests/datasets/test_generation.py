@@ -13,11 +13,11 @@ import pytest
 
 from jax_me.data.index import make_index, read_index
 from jax_me.datasets import catalog
-from jax_me.datasets.generation import generate, process_pool, shard_writer, source_files
-from jax_me.datasets.generation.base_builder import BuilderOptions, FaceDataset
-from jax_me.datasets.generation.example import Example, ReportRow, TaskResult
+from jax_me.datasets.generation import shard_writer, source_files
+from jax_me.datasets.generation.base_builder import FaceDataset
+from jax_me.datasets.generation.options import BuilderOptions
 from jax_me.datasets.generation.prepare import prepare_dataset
-from jax_me.datasets.generation.split import Split
+from jax_me.datasets.generation.tasks import Example, ReportRow, Split, TaskResult
 
 
 def png(value: int, size: int = 8) -> bytes:
@@ -146,8 +146,6 @@ def test_full_disk_is_reported_and_leaves_nothing(tmp_path, monkeypatch):
       raise RuntimeError("write() failed: No space left on device; writing x")
 
   monkeypatch.setattr(shard_writer.array_record_module, "ArrayRecordWriter", FullDisk)
-  # On a slow machine a progress file would be saved before the disk is full.
-  monkeypatch.setattr(generate, "SAVE_SECONDS", 1e9)
   with pytest.raises(OSError, match="disk is full"):
     prepare_dataset(Toy, data_dir=tmp_path)
   assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".lock"]
@@ -215,23 +213,6 @@ def test_listing_the_builders_imports_none_of_them(repository):
   )
   environment = {**os.environ, "PYTHONPATH": str(repository)}
   subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=60)
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_map_in_processes_keeps_the_order(workers):
-  mapped = process_pool.map_in_processes(abs, iter(range(-20, 0)), workers=workers)
-  assert list(mapped) == list(range(20, 0, -1))
-
-
-def test_map_in_processes_rejects_negative_workers():
-  with pytest.raises(ValueError, match="workers"):
-    list(process_pool.map_in_processes(abs, [1], workers=-1))
-
-
-def test_dead_worker_is_an_error_with_advice():
-  # os._exit ends the worker as a crash or a lack of memory would.
-  with pytest.raises(RuntimeError, match="fewer workers"):
-    list(process_pool.map_in_processes(os._exit, [1], workers=2))
 
 
 @pytest.mark.slow

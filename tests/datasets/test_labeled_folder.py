@@ -13,8 +13,8 @@ from jax_me.data import folds, image_store
 from jax_me.data.index import read_index
 from jax_me.datasets.catalog import prepare
 from jax_me.datasets.generation.process_images import EXIF_ORIENTATION
-from jax_me.datasets.labeled_folder import process_files
-from jax_me.datasets.labeled_folder.annotations import SourceImage
+from jax_me.datasets.labeled_folder import process_folder
+from jax_me.datasets.labeled_folder.annotations import FolderImage
 
 
 def draw(path: pathlib.Path, value: int = 100, size: tuple[int, int] = (12, 10)) -> None:
@@ -209,7 +209,7 @@ def test_chosen_labels_fix_order_and_content(tmp_path):
 @pytest.mark.parametrize(
   ("options", "message"),
   [
-    ({"size": 0}, "at least 1 pixel"),
+    ({"size": 0}, "in .16, 4096. pixels, got 0"),
     ({"on_no_face": "keep"}, "skip, center, error"),
     ({"encoding": "gif"}, "png, jpg"),
     ({"labels": ("a", "A")}, "must be different"),
@@ -289,17 +289,14 @@ def test_images_without_a_face_follow_on_no_face(tmp_path):
   assert statuses(builder) == {"a/x.png": "centered"}
 
 
-def test_photographs_share_tasks_and_clips_do_not():
-  x, one, two = (SourceImage(file, "label") for file in ("x", "1", "2"))
-  task = process_files.FolderTask("f", (x,), False, True, 32, "skip", "png")
-  clip = process_files.FolderTask("f", (one, two), True, True, 32, "skip", "png")
-  made = list(process_files.batch_tasks([task, task, task, clip, task], 2))
-  assert [(entry.sources, entry.is_clip) for entry in made] == [
-    ((x, x), False),
-    ((x,), False),
-    ((one, two), True),
-    ((x,), False),
-  ]
+def test_photographs_share_tasks_and_clips_do_not(monkeypatch):
+  monkeypatch.setattr(process_folder, "FILES_PER_TASK", 2)
+  x = FolderImage("x", "label")
+  one, two, other = (FolderImage(name, "label", clip=name[0]) for name in ("c1", "c2", "d1"))
+  images = [x, x, x, one, two, other, x]
+  made = list(process_folder.folder_tasks(images, align=True))
+  assert made == [[x, x], [x], [one, two], [other], [x]]
+  assert [len(task) for task in process_folder.folder_tasks(images, align=False)] == [2, 2, 2, 1]
 
 
 def test_links_to_folders_above_are_followed_once(tmp_path):

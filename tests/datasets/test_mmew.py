@@ -94,9 +94,9 @@ def test_classes(source, classes, count, left_out):
   names = Mmew.label_names(MmewOptions(classes=classes), None)
   assert len(names) == classes and {clip.label for clip in clips.values()} <= set(names)
 
-  emotions = [e for parts in Mmew.classes[classes].values() for e in parts]
-  assert tuple(Mmew.classes[classes]) == names
-  assert sum(Mmew.counts[emotion] for emotion in emotions) == count
+  emotions = [e for parts in Mmew.CLASSES[classes].values() for e in parts]
+  assert tuple(Mmew.CLASSES[classes]) == names
+  assert sum(Mmew.CLIP_COUNTS[emotion] for emotion in emotions) == count
 
 
 def test_build(source, tmp_path):

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from jax_me.data.clip_inputs.inputs import INPUTS
-from jax_me.datasets.micro.clip_dataset import ClipOptions
 from jax_me.datasets.micro.clip_layout import clip_key, format_subject, read_tree
-from jax_me.datasets.micro.process_clips import Clip, ClipTask, run_clip_task
+from jax_me.datasets.micro.clip_options import ClipOptions
+from jax_me.datasets.micro.process_clips import Clip, ClipProcessor
 from jax_me.datasets.synthetic import clip_rendering
 from jax_me.faces.alignment import align_image
 from jax_me.faces.image_files import read_image
@@ -20,21 +20,12 @@ from tests.helpers.clip_files import draw_clip, encode_frame
 from tests.helpers.inference_models import save
 
 
-def task(folder, onset=5, apex=9, offset=14, **options):
-  """Returns a task with the frames in folder/clip."""
+def run(folder, onset=5, apex=9, offset=14, **options):
+  """Returns the examples and the report row of the frames in folder/clip."""
   paths = sorted((folder / "clip").iterdir()) if (folder / "clip").is_dir() else []
   frames = sorted((frame_number(path.name) or 0, f"clip/{path.name}") for path in paths)
   clip = Clip("s/clip", "fear", "s", "clip", onset, apex, offset, tuple(frames), "db", "a note")
-  settings = ClipOptions(**{"align": False, **options})
-  names = ("input", "frames", "align", "size", "on_no_face", "encoding", "apex_policy")
-  return ClipTask(
-    folder=str(folder), clip=clip, **{name: getattr(settings, name) for name in names}
-  )
-
-
-def run(folder, **options):
-  """Returns the examples and the report row of a task."""
-  result = run_clip_task(task(folder, **options))
+  result = ClipProcessor(str(folder), ClipOptions(**{"align": False, **options}))(clip)
   assert set(result.found) == {"fear"}
   (row,) = result.rows
   assert row.file == "s/clip" and row.details["note"] == "a note"

@@ -6,20 +6,28 @@ import logging
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
 
-import psutil
 import pytest
 
 from jax_me.data.index import read_index
-from jax_me.datasets.generation import generate, progress_file, shard_writer
-from tests.helpers.interrupted_build import TASKS, build
+from jax_me.datasets.generation import generate, shard_writer
+from tests.helpers.interrupted_build import TASKS, TASKS_PER_SHARD, build
 
 
 def contents(builder) -> dict[str, bytes]:
+  """File -> bytes; a folder, such as that of the checkpoints, would be an error."""
   return {path.name: path.read_bytes() for path in pathlib.Path(builder.data_path).iterdir()}
+
+
+def redone(log: pathlib.Path) -> dict[int, int]:
+  """Task -> number of times that it ran again."""
+  runs = collections.Counter(map(int, log.read_text().split()))
+  assert sorted(runs) == list(range(sum(TASKS.values())))
+  return {task: count - 1 for task, count in runs.items() if count > 1}
 
 
 def unfinished(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -39,11 +47,6 @@ def test_the_build_has_several_shards_and_duplicates(uninterrupted):
     name.split(".")[0] for name in uninterrupted if "array_record" in name
   )
   assert shards["stopping-train"] > 2 and shards["stopping-test"] > 1
-  assert not [
-    name
-    for name in uninterrupted
-    if name.endswith((".part", ".spool")) or name == progress_file.PROGRESS_FILE
-  ]
   summary = json.loads(uninterrupted["summary.json"])
   assert summary["examples"] == {"train": 21, "test": 11}
   assert summary["same_content"] == {"train": {"train": 4}, "test": {"train": 12}}
@@ -72,26 +75,28 @@ def test_build_killed_twice_is_byte_identical(tmp_path, repository, uninterrupte
     assert len(unfinished(data)) == 1
   builder = build(data, log)
   assert contents(builder) == uninterrupted and not unfinished(data)
-  # Only the tasks at which it was killed ran twice.
-  assert log.read_text().split() == [str(n) for n in [*range(8), *range(7, 15), *range(14, 18)]]
+  # Only the tasks of the shards at which it was killed ran twice.
+  assert {7, 14} <= redone(log).keys() and set(redone(log).values()) == {1}
+  assert len(redone(log)) <= 2 * TASKS_PER_SHARD
   assert [int(row["frame"]) for row in builder.as_data_source("test")][:3] == [0, 1, 0]
   assert len(read_index(builder, "train+test")) == 32
 
 
 @pytest.mark.parametrize("how", ["interrupt", "crash", "full"])
-@pytest.mark.parametrize("save_seconds", [0.0, 1e9])  # at every task; at the end of shards only
-def test_interrupted_build_resumes(tmp_path, uninterrupted, caplog, how, save_seconds):
+def test_interrupted_build_resumes(tmp_path, uninterrupted, caplog, how):
   errors = {"interrupt": KeyboardInterrupt, "crash": RuntimeError, "full": OSError}
+  log = tmp_path / "log"
   for stop_at in (9, 17):
     with pytest.raises(errors[how]) as raised:
-      build(tmp_path, None, stop_at, how, save_seconds)
+      build(tmp_path / "data", log, stop_at, how)
     if how == "full":
       assert "run the same command again: it continues" in str(raised.value)
   caplog.clear()
   with caplog.at_level(logging.INFO):
-    assert contents(build(tmp_path)) == uninterrupted
-  if not save_seconds:
-    assert f"continuing at task 18 of {sum(TASKS.values())}" in caplog.text
+    assert contents(build(tmp_path / "data", log)) == uninterrupted
+  (task,) = re.findall(rf"continuing at task (\d+) of {sum(TASKS.values())}", caplog.text)
+  assert 18 - TASKS_PER_SHARD < int(task) <= 18
+  assert len(redone(log)) <= 2 * TASKS_PER_SHARD
   assert "12 files of test are duplicates of files in train" in caplog.text
 
 
@@ -109,62 +114,61 @@ def test_other_options_start_a_build_of_their_own(tmp_path, caplog):
   with caplog.at_level(logging.INFO):
     builder = build(tmp_path / "data", log, seed=1)
   assert f"is unfinished in {unfinished(tmp_path)[0]}" in caplog.text
-  assert log.read_text().split() == [str(n) for n in range(18)]
+  assert not redone(log)
   assert len(unfinished(tmp_path)) == 1
   assert contents(builder) == contents(build(tmp_path / "other", seed=1))
 
 
 def damage(folder: pathlib.Path, what: str) -> None:
-  (train,) = folder.glob("index-train.jsonl")
-  path = folder / progress_file.PROGRESS_FILE
-  content = json.loads(path.read_text())
+  description = folder / "shards" / "train-00001.json"
+  plan = folder / "shards" / "plan.json"
+
+  def edit(path: pathlib.Path, name: str, value: object) -> None:
+    content = json.loads(path.read_text())
+    assert name in content
+    path.write_text(json.dumps({**content, name: value}))
+
   match what:
-    case "truncated progress":
-      path.write_bytes(path.read_bytes()[:-40])
-    case "binary progress":
-      path.write_bytes(b"\xff\x00" * 20)
-    case "empty progress":
-      path.write_text("{}")
+    case "truncated description":
+      description.write_bytes(description.read_bytes()[:-40])
+    case "binary description":
+      description.write_bytes(b"\xff\x00" * 20)
+    case "empty description":
+      description.write_text("{}")
     case "invalid number":
-      content["splits"]["train"]["open_bytes"] = "many"
-      path.write_text(json.dumps(content))
+      edit(description, "tasks", "many")
     case "other version":
-      content["format"] = 0
-      path.write_text(json.dumps(content))
+      edit(plan, "format", 0)
     case "other tasks":
-      content["plan"]["tasks"]["train"] = 99
-      path.write_text(json.dumps(content))
-    case "short report":
-      (folder / "report.jsonl").write_text("")
-    case "bad report":
-      rows = (folder / "report.jsonl").read_bytes()
-      (folder / "report.jsonl").write_bytes(b"?" * 50 + rows[50:])
-    case "short index":
-      train.write_bytes(train.read_bytes()[:100])
+      edit(plan, "tasks", {"train": 99, "test": 6})
+    case "damaged plan":
+      plan.write_bytes(plan.read_bytes()[:40])
+    case "version 0.1":
+      shutil.rmtree(folder / "shards")
+      (folder / "journal.json").write_text("{}")
+      (folder / "train.shard00000.part").write_bytes(b"old")
     case "lost shard":
-      next(folder.glob("*.part")).unlink()
-    case "lost spool":
-      for spool in folder.glob("train*.spool"):
-        spool.unlink()
+      description.with_suffix(".array_record").unlink()
+    case "short shard":
+      os.truncate(description.with_suffix(".array_record"), 100)
 
 
 @pytest.mark.parametrize(
   ("what", "reason"),
   [
-    ("truncated progress", "progress file is damaged"),
-    ("binary progress", "progress file is damaged"),
-    ("empty progress", "progress file is damaged"),
+    ("truncated description", "train-00001.json is damaged"),
+    ("binary description", "train-00001.json is damaged"),
+    ("empty description", "train-00001.json is damaged"),
     ("invalid number", "cannot be resumed"),
     ("other version", "another version"),
     ("other tasks", "from other files"),
-    ("short report", "report.jsonl is shorter"),
-    ("bad report", "cannot be resumed"),
-    ("short index", "index-train.jsonl is shorter"),
+    ("damaged plan", "cannot be resumed"),
+    ("version 0.1", "another version"),
     ("lost shard", "shard .* is missing"),
-    ("lost spool", "spool is shorter"),
+    ("short shard", "shard .* is missing or damaged"),
   ],
 )
-def test_unusable_progress_starts_over(tmp_path, uninterrupted, caplog, what, reason):
+def test_unusable_shards_start_over(tmp_path, uninterrupted, caplog, what, reason):
   with pytest.raises(KeyboardInterrupt):
     build(tmp_path, None, 11, "interrupt")
   damage(unfinished(tmp_path)[0], what)
@@ -173,9 +177,40 @@ def test_unusable_progress_starts_over(tmp_path, uninterrupted, caplog, what, re
   assert re.search(reason, warning)
 
 
-def test_build_killed_while_shards_are_renamed(tmp_path, uninterrupted, monkeypatch):
+def test_stop_in_the_first_shard_leaves_nothing(tmp_path):
+  with pytest.raises(KeyboardInterrupt):
+    build(tmp_path, None, 0, "interrupt")
+  assert not unfinished(tmp_path)
+
+
+@pytest.mark.parametrize("moved", [0, 1, 2])
+def test_build_stopped_while_shards_are_moved(tmp_path, uninterrupted, monkeypatch, moved):
+  rename = pathlib.Path.rename
+  left = iter(range(moved))
+
+  def stop(path, target):
+    if path.suffix == ".array_record" and next(left, None) is None:
+      raise SystemExit
+    return rename(path, target)
+
   with monkeypatch.context() as patch:
-    patch.setattr(generate, "_write_json", lambda path, value: (_ for _ in ()).throw(SystemExit))
+    patch.setattr(pathlib.Path, "rename", stop)
+    with pytest.raises(SystemExit):
+      build(tmp_path)
+  log = tmp_path / "log"
+  assert contents(build(tmp_path, log)) == uninterrupted and not log.exists()
+
+
+def test_build_stopped_after_shards_are_moved(tmp_path, uninterrupted, monkeypatch):
+  write = generate._write_json
+
+  def stop(path, value):
+    if path.name == generate.SUMMARY_FILE:
+      raise SystemExit
+    write(path, value)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(generate, "_write_json", stop)
     with pytest.raises(SystemExit):
       build(tmp_path)
   log = tmp_path / "log"
@@ -203,25 +238,3 @@ def test_two_processes_build_once(tmp_path, repository, uninterrupted):
   assert [process.wait(timeout=60) for process in processes] == [0, 0]
   assert log.read_text().split() == [str(n) for n in range(18)]
   assert contents(build(tmp_path / "data")) == uninterrupted
-
-
-WORKERS = """
-import time
-from jax_me.datasets.generation.process_pool import map_in_processes
-
-if __name__ == "__main__":
-  for _ in map_in_processes(time.sleep, [0.1] + [60] * 9, workers=2):
-    print("one is done", flush=True)
-"""
-
-
-def test_workers_end_with_a_killed_build(tmp_path, repository):
-  (tmp_path / "sleepy.py").write_text(WORKERS)
-  environment = {**os.environ, "PYTHONPATH": str(repository)}
-  command = [sys.executable, str(tmp_path / "sleepy.py")]
-  with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as process:
-    assert process.stdout.readline() == b"one is done\n"
-    workers = psutil.Process(process.pid).children(recursive=True)
-    process.kill()
-  assert len(workers) >= 2
-  assert not psutil.wait_procs(workers, timeout=20)[1]

@@ -62,17 +62,12 @@ def test_header_row_is_searched_for(tmp_path, notes):
   assert row == dict(zip((*HEADER, ROW), ("006", "006_1_2", 7, 9, notes + 2), strict=True))
 
 
-def test_aliases_and_sheets(tmp_path):
+def test_sheets(tmp_path):
   path = save(
     tmp_path / "a.xlsx", [], sheet="empty", label=[["Sub", "Onset", "OnsetF"], ["s1", 3, 4]]
   )
-  aliases = {"Subject": ("Sub",), "OnsetFrame": ("Onset", "OnsetF")}
-  rows = read_table(path, header=("Subject", "OnsetFrame"), aliases=aliases)
-  assert without_rows(rows) == [{"Subject": "s1", "OnsetFrame": 3}]
-  assert rows == read_table(path, header=("Subject", "OnsetFrame"), aliases=aliases, sheet="Label ")
-  with pytest.raises(TableError, match="no sheet 'MICRO_ONLY'; it has empty, label"):
-    read_table(path, header=("Subject",), sheet="MICRO_ONLY")
-  with pytest.raises(TableError, match=r"lacks Apex; it has Sub, Onset, OnsetF"):
+  assert without_rows(read_table(path, header=("Sub", "OnsetF"))) == [{"Sub": "s1", "OnsetF": 4}]
+  with pytest.raises(TableError, match=r"sheet label, lacks Apex; it has Sub, Onset, OnsetF"):
     read_table(path, header=("Sub", "Apex"))
   with pytest.raises(TableError, match=r"a.xlsx: no header row .* Filename .*right table"):
     read_table(path, header=("Filename",))

@@ -138,6 +138,7 @@ def test_run_killed_in_the_second_chunk_ends_with_the_files_of_separate_runs(
   assert model_folder.load_model(workdir / "d").labels == ["x", "y", "z"]
 
 
+@pytest.mark.slow
 def test_folds_train_without_their_test_subject_and_in_their_own_order(
   repository, image_folder, separate, tmp_path, monkeypatch
 ):

@@ -7,8 +7,8 @@ import os
 import numpy as np
 import pytest
 
-from jax_me import files
-from jax_me.faces import align_folder, alignment, alignment_task, image_files, worker_pool
+from jax_me import files, worker_pool
+from jax_me.faces import align_folder, alignment, alignment_task, image_files
 from jax_me.faces.alignment_report import read_report
 
 
@@ -277,7 +277,7 @@ def test_a_second_simultaneous_run_is_rejected(tmp_path, save, variants, run):
   save(tmp_path / "in" / "a.png", variants(1))
   run()
   with (
-    align_folder.lock_folder(tmp_path / "out"),
+    files.exclusive_lock(tmp_path / "out", pytest.fail),
     pytest.raises(align_folder.OutputError, match="another run"),
   ):
     run()

@@ -136,11 +136,11 @@ def rewrite_zip(source: pathlib.Path, target: pathlib.Path, changes: dict[str, b
 def random_model_arrays(name: str, *, seed: int = 0, **arguments) -> dict[str, np.ndarray]:
   """Random weights of any model with torch's names and layouts; the model is built abstractly."""
   from convert.detection import family_of
-  from convert.families import FAMILIES
+  from convert.families import rules_for
   from convert.module_arrays import abstract_model
 
   _, variables = abstract_model(name, arguments)
-  table = FAMILIES[family_of(name)].rules(variables)
+  table = rules_for(family_of(name), variables)
   shapes = {}
   for path, variable in variables.items():
     key, transform = table.key_of(path)

@@ -82,19 +82,23 @@ def sincos_table(positions: int, dim: int) -> np.ndarray:
   return np.concatenate([np.zeros((1, dim)), np.concatenate([column, row], axis=1)])
 
 
-def torch_weights(case: dict) -> dict[str, np.ndarray]:
-  """{torch key: float32 array in torch layout}: mean + std * normal of stream [seed, index]."""
+def torch_weight(case: dict, entry: dict) -> np.ndarray:
+  """Float32 array in torch layout of one entry of `keys`: mean + std * normal of [seed, index]."""
   tables = {"t2t_sinusoid": sinusoid_table, "mae_sincos": sincos_table}
-  weights = {}
-  for entry in case["keys"]:
-    shape = tuple(entry["shape"])
-    if entry["kind"] in tables:
-      value = tables[entry["kind"]](*shape[-2:])[None]
-    else:
-      rng = np.random.default_rng([case["seed"], entry["index"]])
-      value = entry["mean"] + entry["std"] * rng.standard_normal(shape)
-    weights[entry["key"]] = value.astype(np.float32)
-  return weights
+  shape = tuple(entry["shape"])
+  if entry["kind"] in tables:
+    return tables[entry["kind"]](*shape[-2:])[None].astype(np.float32)
+  rng = np.random.default_rng([case["seed"], entry["index"]])
+  value = rng.standard_normal(shape)
+  # In place, with the rounding of `mean + std * value`.
+  value *= entry["std"]
+  value += entry["mean"]
+  return value.astype(np.float32)
+
+
+def torch_weights(case: dict) -> dict[str, np.ndarray]:
+  """{torch key: array} of all entries, see `torch_weight`."""
+  return {entry["key"]: torch_weight(case, entry) for entry in case["keys"]}
 
 
 def weights_digest(case: dict, weights: dict[str, np.ndarray]) -> str:
@@ -184,6 +188,39 @@ def fill_model(
   missing = [path for path in variables if path not in assigned]
   assert not missing, f"no key for {missing}"
   return graphdef, nnx.from_flat_state([(path, assigned[path]) for path in variables])
+
+
+class GeneratedArray:
+  """Weight in our layout that is generated at each access and not kept."""
+
+  def __init__(self, case: dict, entry: dict, dtype: type):
+    self.case, self.entry, self.dtype = case, entry, np.dtype(dtype)
+
+  def __len__(self) -> int:  # Flax takes a norm's scale for absent where it is empty.
+    return len(self[...])
+
+  def __getitem__(self, index) -> jax.Array:
+    _, value = flax_location(self.entry["key"], torch_weight(self.case, self.entry))
+    return jax.numpy.asarray(value, self.dtype)[index]
+
+
+def fill_model_lazily(build: Callable[[], nnx.Module], case: dict, *, dtype: type) -> nnx.Module:
+  """`build()` with a `GeneratedArray` in each variable, for a model that does not fit in memory.
+
+  Call it outside of `jax.jit`. Raises KeyError if a variable has no key of the case.
+  """
+  graphdef, abstract = nnx.split(nnx.eval_shape(build))
+  # flax_location needs the rank of a value only.
+  entries = {
+    flax_location(entry["key"], np.empty((0,) * len(entry["shape"])))[0]: entry
+    for entry in case["keys"]
+  }
+  variables = [
+    (path, variable.replace(GeneratedArray(case, entries.pop(path), dtype)))
+    for path, variable in nnx.to_flat_state(abstract)
+  ]
+  assert not entries, f"no variable for {list(entries)}"
+  return nnx.merge(graphdef, nnx.from_flat_state(variables))
 
 
 def max_difference(actual, desired) -> float:

@@ -11,13 +11,16 @@ from unittest import mock
 import cv2
 import numpy as np
 
-from jax_me.datasets.generation import generate, shard_writer
-from jax_me.datasets.generation.base_builder import BuilderOptions, FaceDataset
-from jax_me.datasets.generation.example import Example, ReportRow, TaskResult
+from jax_me.datasets.generation import shard_writer
+from jax_me.datasets.generation.base_builder import FaceDataset
+from jax_me.datasets.generation.options import BuilderOptions
 from jax_me.datasets.generation.prepare import prepare_dataset
-from jax_me.datasets.generation.split import Split
+from jax_me.datasets.generation.tasks import Example, ReportRow, Split, TaskResult
 
 TASKS = {"train": 12, "test": 6}
+# A record has more than 500 bytes, and a task gives at least one.
+SHARD_BYTES = 2500
+TASKS_PER_SHARD = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,11 +91,10 @@ def run_task(task):
   return TaskResult(tuple(examples), tuple(rows), ("calm", "glad")[number % 2 :][:1] * 2)
 
 
-def build(data_dir, log=None, stop_at=-1, how="", save_seconds=0.0, **options):
+def build(data_dir, log=None, stop_at=-1, how="", **options):
   """Builds it with shards of a few records."""
   with (
-    mock.patch.object(generate, "SAVE_SECONDS", save_seconds),
-    mock.patch.object(shard_writer, "SHARD_BYTES", 2500),
+    mock.patch.object(shard_writer, "SHARD_BYTES", SHARD_BYTES),
     mock.patch.multiple(Stopping, log=log, stop_at=stop_at, how=how),
   ):
     return prepare_dataset(Stopping, data_dir=data_dir, workers=0, **options)

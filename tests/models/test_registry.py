@@ -5,6 +5,7 @@ import pytest
 from flax import nnx
 
 from jax_me.models import MODELS, create_model
+from jax_me.models.registry import create_abstract_model
 from tests.helpers.golden_cases import golden_cases
 
 
@@ -31,6 +32,31 @@ def test_a_name_similar_to_none_lists_all():
 def test_an_unknown_argument_suggests_similar_ones(name):
   with pytest.raises(ValueError, match=f"{name} takes no argument 'image_sise'; .*image_size"):
     create_model(name, rngs=nnx.Rngs(0), image_sise=32)
+
+
+@pytest.mark.parametrize(
+  "name",
+  [
+    "vit_tiny_patch16",
+    "mae_vit_tiny_patch16",
+    "t2t_vit_7",
+    "convnextv2_atto",
+    "fcmae_convnextv2_atto",
+  ],
+)
+def test_an_abstract_model_has_the_structure_of_the_model(name):
+  graphdef, state = nnx.split(create_abstract_model(name))
+  expected = nnx.eval_shape(lambda: create_model(name, rngs=nnx.Rngs(0)))
+  expected_graphdef, expected_state = nnx.split(expected)
+  assert graphdef == expected_graphdef
+
+  def described(tree):
+    return {
+      path: (type(variable), variable.get_value().shape, variable.get_value().dtype)
+      for path, variable in nnx.to_flat_state(tree)
+    }
+
+  assert described(state) == described(expected_state)
 
 
 @pytest.mark.slow

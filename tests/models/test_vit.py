@@ -49,22 +49,23 @@ def outputs(graphdef, state, images):
   return {"features": features, "logits": model.head(features)}
 
 
+def run_golden_case(name, dtype, compile):
+  """Outputs in one precision; its weights are released before the next one's are made."""
+  case = golden_cases("mae")[name]
+  graphdef, state = fill_model(build(name, dtype), torch_weights(case), dtype=dtype)
+  return compile(outputs, static_argnums=0)(graphdef, state, jnp.asarray(model_input(case), dtype))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_golden(name):
-  case, reference = golden_cases("mae")[name], expected_outputs("mae", name)
-  weights, images = torch_weights(case), model_input(case)
   with float64():
-    graphdef, state = fill_model(build(name, jnp.float64), weights, dtype=np.float64)
-    double = quick_jit(outputs, static_argnums=0)(graphdef, state, jnp.asarray(images, jnp.float64))
-  for output, value in double.items():
-    desired = reference[f"{output}_f64"]
-    assert max_difference(value, desired) < golden_tolerance(desired, np.float64)
-  graphdef, state = fill_model(build(name, jnp.float32), weights)
-  single = jax.jit(outputs, static_argnums=0)(graphdef, state, images)
+    double = run_golden_case(name, np.float64, quick_jit)
+  single = run_golden_case(name, np.float32, jax.jit)
   for output, value in single.items():
-    desired = reference[f"{output}_f64"]
+    desired = expected_outputs("mae", name)[f"{output}_f64"]
     assert value.dtype == jnp.float32
+    assert max_difference(double[output], desired) < golden_tolerance(desired, np.float64)
     assert max_difference(value, desired) < golden_tolerance(desired, np.float32)
 
 

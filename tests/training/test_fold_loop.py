@@ -179,6 +179,7 @@ def test_sequential_folds_are_bit_identical_to_a_fold_alone(alone, programs, tmp
     assert log(runs[row]) == rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode, devices", [("vmap", 1), ("vmap", 4), ("map", 4)])
 def test_parallel_folds_equal_a_fold_alone(alone, programs, tmp_path, mode, devices):
   runs = runs_of(tmp_path)

@@ -60,6 +60,7 @@ def test_four_devices_equal_one(one_device):
   close(state["params"], one_device[1]["params"])
 
 
+@pytest.mark.slow
 def test_sharded_parameters_equal_replicated_ones(one_device, monkeypatch):
   monkeypatch.setattr("jax_me.training.sharding.FSDP_MIN_SIZE", 64)
   mesh = make_mesh(2, jax.devices()[:4])
@@ -95,6 +96,7 @@ def test_step_compiles_once(one_device):
   assert one_device[0] == [1, 0, 0]
 
 
+@pytest.mark.slow
 def test_accumulated_gradients_equal_those_of_the_whole_batch():
   # Without dropout, whose keys differ between microbatches; the augmentation is the same.
   options = dict(augment=Augmentation(flip=0.5, brightness=0.5), drop_path_rate=0.0)
@@ -104,6 +106,7 @@ def test_accumulated_gradients_equal_those_of_the_whole_batch():
   close(parts[1]["params"], whole[1]["params"])
 
 
+@pytest.mark.slow
 def test_moving_average_follows_its_formula():
   mesh = make_mesh(1, jax.devices()[:1])
   program = make_program(mesh, ema=0.9)

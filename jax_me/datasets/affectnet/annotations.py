@@ -1,15 +1,17 @@
 """Readers of AffectNet's annotations: one AnnotatedFace per face, and the rows left out."""
 
 import collections
-import csv
+import dataclasses
 import os
 import pathlib
 import re
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
 from jax_me.datasets.affectnet.layout import LABEL_SUFFIXES, ReleaseSplit
-from jax_me.datasets.labeled_folder.annotations import SkippedFile
+from jax_me.datasets.generation.process_images import SourceImage
+from jax_me.datasets.generation.source_files import numeric_key
+from jax_me.datasets.generation.tables import csv_rows
+from jax_me.datasets.generation.tasks import ReportRow, problem
 from jax_me.faces.image_files import is_image_name
 
 Box = tuple[int, int, int, int]
@@ -35,19 +37,16 @@ _REQUIRED = (
 )
 
 
-class AnnotatedFace(NamedTuple):
-  """One annotated face.
+@dataclasses.dataclass(frozen=True, slots=True)
+class AnnotatedFace(SourceImage):
+  """One annotated face, whose label is read by a task; `path` is relative to the image folders.
 
   Attributes:
-    file: unique name of the example.
-    image: path of its image, relative to the image folder.
     code: AffectNet's expression code; -1 where it is read from `annotation`.
     annotation: name of the file with the expression, "" for the csv release.
     box: left, top, width, height of the face in the image; None when the image is the face crop.
   """
 
-  file: str
-  image: str
   code: int = -1
   annotation: str = ""
   box: Box | None = None
@@ -55,7 +54,7 @@ class AnnotatedFace(NamedTuple):
 
 def list_faces(
   split: ReleaseSplit, folder: pathlib.Path
-) -> tuple[list[AnnotatedFace], list[SkippedFile]]:
+) -> tuple[list[AnnotatedFace], list[ReportRow]]:
   """Lists all annotated faces of a split in a fixed order, without opening any image.
 
   Args:
@@ -69,7 +68,7 @@ def list_faces(
 
 def _match_annotation_files(
   split: ReleaseSplit, folder: pathlib.Path
-) -> tuple[list[AnnotatedFace], list[SkippedFile]]:
+) -> tuple[list[AnnotatedFace], list[ReportRow]]:
   """Pairs annotation files with images of the same id (npy and plus releases)."""
   suffix = LABEL_SUFFIXES[split.release]
   (images,) = split.images
@@ -81,18 +80,18 @@ def _match_annotation_files(
   faces, problems = [], []
   annotations = sorted(
     (name for name in _visible_names(split.labels) if name.lower().endswith(suffix)),
-    key=_numeric_key,
+    key=numeric_key,
   )
   for annotation in annotations:
     found = sorted(by_id.pop(annotation[: -len(suffix)], []))
     if not found:
       name = (split.labels / annotation).relative_to(folder).as_posix()
-      problems.append(SkippedFile(name, "missing", "no image"))
+      problems.append(problem(name, "missing", "no image"))
       continue
-    faces.append(AnnotatedFace(f"{prefix}/{found[0]}", found[0], annotation=annotation))
-    problems += [SkippedFile(f"{prefix}/{name}", "second_image", found[0]) for name in found[1:]]
-  unlisted = sorted((name for names in by_id.values() for name in names), key=_numeric_key)
-  problems += [SkippedFile(f"{prefix}/{name}", "not_listed", "no annotation") for name in unlisted]
+    faces.append(AnnotatedFace(f"{prefix}/{found[0]}", "", found[0], annotation=annotation))
+    problems += [problem(f"{prefix}/{name}", "second_image", found[0]) for name in found[1:]]
+  unlisted = sorted((name for names in by_id.values() for name in names), key=numeric_key)
+  problems += [problem(f"{prefix}/{name}", "not_listed", "no annotation") for name in unlisted]
   return faces, problems
 
 
@@ -101,13 +100,7 @@ def _visible_names(folder: pathlib.Path) -> Iterator[str]:
     yield from (entry.name for entry in entries if not entry.name.startswith("."))
 
 
-def _numeric_key(name: str) -> tuple[int, str]:
-  """Sort key that orders ids as numbers: 9 before 10."""
-  number = re.match(r"\d+", name)
-  return (int(number.group()) if number else -1, name)
-
-
-def _read_csv(path: pathlib.Path, name: str) -> tuple[list[AnnotatedFace], list[SkippedFile]]:
+def _read_csv(path: pathlib.Path, name: str) -> tuple[list[AnnotatedFace], list[ReportRow]]:
   by_image: dict[str, list[tuple[int, AnnotatedFace]]] = {}
   problems = []
   with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
@@ -115,9 +108,9 @@ def _read_csv(path: pathlib.Path, name: str) -> tuple[list[AnnotatedFace], list[
       try:
         face = _parse_row(row)
       except ValueError as error:
-        problems.append(SkippedFile(f"{name}:{line}", "bad_row", str(error)))
+        problems.append(problem(f"{name}:{line}", "bad_row", str(error)))
       else:
-        by_image.setdefault(face.image, []).append((line, face))
+        by_image.setdefault(face.path, []).append((line, face))
   faces = []
   for rows in by_image.values():
     kept, rejected = _merge_rows_of_image(rows)
@@ -128,22 +121,16 @@ def _read_csv(path: pathlib.Path, name: str) -> tuple[list[AnnotatedFace], list[
 
 def _read_rows(lines: Iterable[str], path: pathlib.Path) -> Iterator[tuple[int, dict[str, str]]]:
   """Yields (line number, column -> text); the header may be plain, start with "#" or be absent."""
-  reader = csv.reader(lines, skipinitialspace=True)
   columns = [column.lower() for column in COLUMNS]
-  try:
-    for number, row in enumerate(reader):
-      if not any(row):
+  for position, (line, row) in enumerate(csv_rows(path, lines)):
+    if position == 0:
+      header = [cell.strip().lstrip("#").strip().lower() for cell in row]
+      if header[0] == columns[0]:
+        if missing := [column for column in _REQUIRED if column not in header]:
+          raise ValueError(f"{path} has no column {', '.join(missing)}")
+        columns = header
         continue
-      if number == 0:
-        header = [cell.strip().lstrip("#").strip().lower() for cell in row]
-        if header[0] == columns[0]:
-          if missing := [column for column in _REQUIRED if column not in header]:
-            raise ValueError(f"{path} has no column {', '.join(missing)}")
-          columns = header
-          continue
-      yield reader.line_num, dict(zip(columns, row, strict=False))
-  except csv.Error as error:
-    raise ValueError(f"{path}, line {reader.line_num}: {error}") from error
+    yield line, dict(zip(columns, row, strict=False))
 
 
 def _parse_row(row: dict[str, str]) -> AnnotatedFace:
@@ -153,7 +140,7 @@ def _parse_row(row: dict[str, str]) -> AnnotatedFace:
   image = re.sub(r"^(\./)+", "", row["subdirectory_filepath"].strip().replace("\\", "/"))
   if image.startswith("/") or ".." in image.split("/"):
     raise ValueError(f"{image} is not a path inside the image folder")
-  return AnnotatedFace(image, image, code=code, box=(left, top, width, height))
+  return AnnotatedFace(image, "", image, code=code, box=(left, top, width, height))
 
 
 def _parse_number(column: str, text: str) -> int:
@@ -165,7 +152,7 @@ def _parse_number(column: str, text: str) -> int:
 
 def _merge_rows_of_image(
   rows: list[tuple[int, AnnotatedFace]],
-) -> tuple[list[AnnotatedFace], list[SkippedFile]]:
+) -> tuple[list[AnnotatedFace], list[ReportRow]]:
   """Distinct faces of one image: drops duplicate rows and rows that contradict each other."""
   if len(rows) == 1:
     return [rows[0][1]], []
@@ -178,10 +165,10 @@ def _merge_rows_of_image(
     first = same[0][1]
     lines = ", ".join(str(line) for line, _ in same)
     if len({face.code for _, face in same}) > 1:
-      problems.append(SkippedFile(first.image, "contradictory", f"lines {lines} differ"))
+      problems.append(problem(first.path, "contradictory", f"lines {lines} differ"))
       continue
     # Further faces of an image get names of their own.
-    name = f"{first.image}#{len(faces) + 1}" if faces else first.image
-    faces.append(first._replace(file=name))
-    problems += [SkippedFile(first.image, "duplicate", f"line {line}") for line, _ in same[1:]]
+    name = f"{first.path}#{len(faces) + 1}" if faces else first.path
+    faces.append(dataclasses.replace(first, file=name))
+    problems += [problem(first.path, "duplicate", f"line {line}") for line, _ in same[1:]]
   return faces, problems

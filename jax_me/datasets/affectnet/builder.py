@@ -10,13 +10,10 @@ from collections.abc import Mapping
 
 from jax_me.data.labels import EMOTIONS
 from jax_me.datasets.affectnet import layout
-from jax_me.datasets.affectnet.annotations import AnnotatedFace, list_faces
-from jax_me.datasets.affectnet.layout import RELEASES, ReleaseSplit
-from jax_me.datasets.affectnet.process_faces import FaceTask, run_face_task
-from jax_me.datasets.generation.base_builder import BuilderOptions, FaceDataset
-from jax_me.datasets.generation.process_images import check_encoding
-from jax_me.datasets.generation.split import Split
-from jax_me.faces.alignment import check_settings
+from jax_me.datasets.affectnet.annotations import list_faces
+from jax_me.datasets.affectnet.process_faces import AffectNetOptions, FaceProcessor
+from jax_me.datasets.generation.base_builder import FaceDataset
+from jax_me.datasets.generation.tasks import Split
 
 FACES_PER_TASK = 32
 # Starting a worker takes about two seconds, as long as this many tasks without alignment.
@@ -31,42 +28,6 @@ KNOWN_COUNTS = {
   # Before the release is known; csv and npy share these counts.
   "auto": {"train": TRAIN_COUNTS},
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class AffectNetOptions(BuilderOptions):
-  """Options that change the content of the AffectNet dataset.
-
-  Attributes:
-    release: "csv" (2017), "npy" (March 2021), "plus" (AffectNet+), or "auto" for the only release
-      in manual_dir.
-    classes: 8, or 7 without contempt. None, uncertain and non-face are always left out.
-    align: crop and align the face with dlib; for csv, the face in the annotated box. False keeps
-      the release's own crops: the files of npy and plus byte for byte; for csv a square around
-      the annotated box with a margin of a tenth of its longer side.
-    size: side of aligned faces in pixels; larger csv crops are downscaled to it.
-    on_no_face: for align, if dlib finds no face: "skip", "center" (unaligned) or "error".
-    encoding: "jpg" (quality 95) or "png" (lossless, five times the size), for cropped faces.
-  """
-
-  release: str = "auto"
-  classes: int = 8
-  align: bool = False
-  size: int = 224
-  on_no_face: str = "skip"
-  encoding: str = "jpg"
-
-  def __post_init__(self):
-    if self.release not in ("auto", *RELEASES):
-      raise ValueError(f"release must be auto, {', '.join(RELEASES)}: {self.release!r}")
-    if self.classes not in (7, 8):
-      raise ValueError(f"classes of AffectNet must be 7 or 8, got {self.classes}")
-    check_settings(self.size, self.on_no_face)
-    check_encoding(self.encoding)
-    if not self.align:
-      self._reset("on_no_face")
-      if self.release in ("npy", "plus"):
-        self._reset("size", "encoding")
 
 
 class AffectNet(FaceDataset[AffectNetOptions]):
@@ -98,10 +59,6 @@ class AffectNet(FaceDataset[AffectNetOptions]):
     return layout.fingerprint(layout.find_release(manual_dir, options.release))
 
   @classmethod
-  def config_title(cls, options: AffectNetOptions) -> str:
-    return f"{options.release}_{options.classes}" + (f"_{options.size}" if options.align else "")
-
-  @classmethod
   def label_names(
     cls, options: AffectNetOptions, manual_dir: pathlib.Path | None
   ) -> tuple[str, ...]:
@@ -117,26 +74,10 @@ class AffectNet(FaceDataset[AffectNetOptions]):
     splits: dict[str, Split] = {}
     for split in layout.find_release(self.manual_dir, self.options.release):
       faces, problems = list_faces(split, self.manual_dir)
-      for problem in problems:
-        self.report(problem.file, problem.status, detail=problem.detail)
-      tasks = self._tasks(split, faces)
-      splits[split.split] = Split(run_face_task, tasks, len(faces), TASKS_PER_WORKER)
+      self.listing_rows += problems
+      images = tuple(str(folder) for folder in split.images)
+      processor = FaceProcessor(str(split.labels), self.options, images, self.labels)
+      splits[split.split] = processor.split(faces, FACES_PER_TASK, TASKS_PER_WORKER)
     for missing in sorted(set(layout.SPLITS) - set(splits)):
-      self.report(missing, "missing_split", detail=f"not in {self.manual_dir}")
+      self.report(missing, "missing_split", f"not in {self.manual_dir}")
     return splits
-
-  def _tasks(self, split: ReleaseSplit, faces: list[AnnotatedFace]) -> list[FaceTask]:
-    options = self.options
-    return [
-      FaceTask(
-        faces=tuple(faces[start : start + FACES_PER_TASK]),
-        images=tuple(str(folder) for folder in split.images),
-        annotations=str(split.labels),
-        labels=self.labels,
-        align=options.align,
-        size=options.size,
-        on_no_face=options.on_no_face,
-        encoding=options.encoding,
-      )
-      for start in range(0, len(faces), FACES_PER_TASK)
-    ]

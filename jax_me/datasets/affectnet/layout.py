@@ -10,7 +10,7 @@ import os
 import pathlib
 from collections.abc import Iterator
 
-from jax_me.datasets.generation.find_files import walk_folders
+from jax_me.datasets.generation.source_files import describe_missing, walk_folders
 from jax_me.faces.image_files import is_image_name
 
 RELEASES = ("csv", "npy", "plus")
@@ -42,7 +42,6 @@ To try the recipe on synthetic faces, without AffectNet:
 
 # FOLDER/AffectNet+/human_annotated/train_set, plus one level above and one doubled folder.
 _MAX_DEPTH = 5
-_MAX_NAMES = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,11 +74,8 @@ def find_release(folder: pathlib.Path, wanted: str) -> tuple[ReleaseSplit, ...]:
   found = [split for split in _find_splits(folder) if wanted in ("auto", split.release)]
   releases = sorted({split.release for split in found})
   if not releases:
-    names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
-    more = ", ..." if len(names) > _MAX_NAMES else ""
-    content = f"it holds {', '.join(names[:_MAX_NAMES])}{more}" if names else "it is empty"
     what = "AffectNet" if wanted == "auto" else f"AffectNet's release {wanted!r}"
-    raise ValueError(f"manual_dir {folder} holds no {what} ({content}).{INSTRUCTIONS}")
+    raise ValueError(describe_missing(folder, what, hint="affectnet") + INSTRUCTIONS)
   if len(releases) > 1:
     raise ValueError(
       f"manual_dir {folder} holds the releases {' and '.join(releases)} of AffectNet; choose one "

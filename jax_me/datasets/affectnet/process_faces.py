@@ -1,11 +1,10 @@
-"""Worker task of the AffectNet build: reads labels and images, crops or aligns the faces.
+"""Options of AffectNet, and the processing of its faces: read label and image, crop or align.
 
 Runs in worker processes, so it must not import TFDS.
 """
 
 import dataclasses
 import functools
-import hashlib
 import json
 import os
 import pathlib
@@ -17,10 +16,12 @@ import cv2
 import numpy as np
 
 from jax_me.datasets.affectnet.annotations import AnnotatedFace, Box
-from jax_me.datasets.generation.example import Example, ReportRow, TaskResult
-from jax_me.datasets.generation.process_images import is_portable_image
-from jax_me.faces.alignment import NoFaceError, align_image
-from jax_me.faces.image_files import UnreadableImage, encode_image, read_image
+from jax_me.datasets.affectnet.layout import RELEASES
+from jax_me.datasets.generation.options import ImageOptions, option
+from jax_me.datasets.generation.process_images import ImageProcessor
+from jax_me.datasets.generation.tasks import Skipped
+from jax_me.faces.alignment import align_image
+from jax_me.faces.image_files import ENCODINGS, encode_image
 
 # Codes that are not expressions, in every release.
 NO_EXPRESSION = {8: "none", 9: "uncertain", 10: "non face"}
@@ -32,92 +33,116 @@ SEARCH_MARGIN = 0.5
 KNOWN_CORRUPT = frozenset({"103/29a31ebf1567693f4644c8ba3476ca9a72ee07fe67a5860d98707a0a.jpg"})
 
 
+def _keeps_files(options: "AffectNetOptions") -> bool:
+  return not options.align and options.release in ("npy", "plus")
+
+
 @dataclasses.dataclass(frozen=True)
-class FaceTask:
-  """A batch of faces of one split.
+class AffectNetOptions(ImageOptions):
+  """Options that change the content of the AffectNet dataset.
 
   Attributes:
-    faces: the faces.
+    release: "csv" (2017), "npy" (March 2021), "plus" (AffectNet+), or "auto" for the only release
+      in manual_dir.
+    classes: 8, or 7 without contempt. None, uncertain and non-face are always left out.
+    align: crop and align the face with dlib; for csv, the face in the annotated box. False keeps
+      the release's own crops: the files of npy and plus byte for byte; for csv a square around
+      the annotated box with a margin of a tenth of its longer side.
+    size: side of aligned faces in pixels; larger csv crops are downscaled to it.
+    on_no_face: for align, if dlib finds no face: "skip", "center" (unaligned) or "error".
+    encoding: "jpg" (quality 95) or "png" (lossless, five times the size), for cropped faces.
+  """
+
+  size: int = option(224, idle=_keeps_files)
+  encoding: str = option("jpg", choices=ENCODINGS, idle=_keeps_files)
+  release: str = "auto"
+  classes: int = option(8, choices=(7, 8), of="AffectNet")
+
+  def __post_init__(self):
+    if self.release not in ("auto", *RELEASES):
+      raise ValueError(f"release must be auto, {', '.join(RELEASES)}: {self.release!r}")
+    super().__post_init__()
+
+  @property
+  def title(self) -> str:
+    return f"{self.release}_{self.classes}" + (f"_{self.size}" if self.align else "")
+
+
+@dataclasses.dataclass(frozen=True)
+class FaceProcessor(ImageProcessor[AnnotatedFace, AffectNetOptions]):
+  """Makes the examples of faces of one split; `folder` holds their annotation files.
+
+  `options.size` is also the largest side of crops by box.
+
+  Attributes:
     images: folders that may hold the images.
-    annotations: folder of the faces' annotation files.
     labels: names of the expressions that are kept, by code.
-    align: whether faces are aligned with dlib; else the release's own crop is kept.
-    size: side of aligned faces, and largest side of crops by box, in pixels.
-    on_no_face: if dlib finds no face: "skip", "center" (unaligned) or "error".
-    encoding: "jpg" or "png", for cropped faces.
   """
 
-  faces: tuple[AnnotatedFace, ...]
   images: tuple[str, ...]
-  annotations: str
   labels: tuple[str, ...]
-  align: bool
-  size: int
-  on_no_face: str
-  encoding: str
 
+  def annotate(self, image: AnnotatedFace) -> AnnotatedFace:
+    """Adds the label of the expression code; raises Skipped if its class is not kept."""
+    code = image.code
+    if image.annotation:
+      path = pathlib.Path(self.folder, image.annotation)
+      try:
+        code = read_npy_label(path) if path.suffix.lower() == ".npy" else read_json_label(path)
+      except (OSError, ValueError) as error:
+        raise Skipped("bad_annotation", f"{image.annotation}: {error}") from error
+    if code in NO_EXPRESSION:
+      raise Skipped("no_expression", NO_EXPRESSION[code])
+    if not 0 <= code < 8:
+      raise Skipped("bad_annotation", f"expression {code} is not one of the codes 0 to 10")
+    if code >= len(self.labels):
+      raise Skipped("other_label", "contempt")
+    return dataclasses.replace(image, label=self.labels[code])
 
-class _SkippedFace(ValueError):
-  """A face that is not stored, with its status and detail for the report."""
+  def read(self, image: AnnotatedFace) -> bytes:
+    """Returns the image file's content, from the first folder that has it."""
+    if image.box is not None and min(image.box[2:]) <= 0:
+      raise Skipped("no_box", "the width or height of the face is not positive")
+    for path in _candidate_paths(self.images, image.path):
+      try:
+        return path.read_bytes()
+      except FileNotFoundError:
+        continue
+      except OSError as error:
+        raise Skipped("unreadable", error.strerror or str(error)) from error
+    raise Skipped("missing", "listed, but there is no such file")
 
-  def __init__(self, status: str, detail: str):
-    super().__init__(status, detail)
-    self.status, self.detail = status, detail
-
-
-def run_face_task(task: FaceTask) -> TaskResult:
-  """Processes all faces of a task, in order.
-
-  Raises:
-    ValueError: no face in an image, and on_no_face is "error"; the message names the file.
-  """
-  examples, rows, found = [], [], []
-  for face in task.faces:
-    label, encoded, row = _process_face(task, face)
-    rows.append(row)
-    if label:
-      found.append(label)
-    if encoded is not None:
-      examples.append(Example(image=encoded, label=label, file=face.file))
-  return TaskResult(tuple(examples), tuple(rows), tuple(found))
-
-
-def _process_face(task: FaceTask, face: AnnotatedFace) -> tuple[str, bytes | None, ReportRow]:
-  """Returns the label ("" if unknown or not kept), the encoded face, and the report row."""
-  label, digest = "", ""
-  try:
-    label = task.labels[_expression_code(task, face)]
-    if face.box is not None and min(face.box[2:]) <= 0:
-      raise _SkippedFace("no_box", "the width or height of the face is not positive")
-    data = _read_image_bytes(task, face)
-    digest = hashlib.sha256(data).hexdigest()
-    encoded, record = _crop_and_encode(task, face, data, read_image(data))
-  except _SkippedFace as reason:
-    return label, None, ReportRow(face.file, reason.status, {"detail": reason.detail}, digest)
-  except UnreadableImage as error:
-    status = "known_corrupt" if face.image in KNOWN_CORRUPT else "unreadable"
-    return label, None, ReportRow(face.file, status, {"detail": error.reason}, digest)
-  except NoFaceError as error:
-    raise ValueError(f"{face.file}: {error}") from error
-  return label, encoded, ReportRow(face.file, record.pop("status"), record, digest)
-
-
-def _expression_code(task: FaceTask, face: AnnotatedFace) -> int:
-  """The expression code; raises _SkippedFace if its class is not kept."""
-  code = face.code
-  if face.annotation:
-    path = pathlib.Path(task.annotations) / face.annotation
+  def decode(self, image: AnnotatedFace, data: bytes) -> np.ndarray:
     try:
-      code = read_npy_label(path) if path.suffix.lower() == ".npy" else read_json_label(path)
-    except (OSError, ValueError) as error:
-      raise _SkippedFace("bad_annotation", f"{face.annotation}: {error}") from error
-  if code in NO_EXPRESSION:
-    raise _SkippedFace("no_expression", NO_EXPRESSION[code])
-  if not 0 <= code < 8:
-    raise _SkippedFace("bad_annotation", f"expression {code} is not one of the codes 0 to 10")
-  if code >= len(task.labels):
-    raise _SkippedFace("other_label", "contempt")
-  return code
+      return super().decode(image, data)
+    except Skipped as error:
+      status = "known_corrupt" if image.path in KNOWN_CORRUPT else error.status
+      raise Skipped(status, error.detail) from error
+
+  def _crop(
+    self, image: AnnotatedFace, data: bytes, pixels: np.ndarray
+  ) -> tuple[bytes | None, dict[str, Any]]:
+    size, on_no_face, encoding = self.options.size, self.options.on_no_face, self.options.encoding
+    box = image.box
+    if box is None:
+      return super()._crop(image, data, pixels)
+    if not _box_overlaps_image(box, pixels):
+      raise Skipped("no_box", f"the face's box {list(box)} is outside the image")
+    annotated = crop_square(pixels, box, CROP_MARGIN)
+    if max(annotated.shape[:2]) > size:
+      annotated = cv2.resize(annotated, (size, size), interpolation=cv2.INTER_AREA)
+    if not self.options.align:
+      return encode_image(annotated, encoding), {"status": "ok"}
+    # If dlib finds no face, the crop by the annotated box is tighter than the search region.
+    policy = "skip" if on_no_face == "center" else on_no_face
+    face = align_image(crop_square(pixels, box, SEARCH_MARGIN), size, policy)
+    stored, record = self.encode(face)
+    if stored is None and on_no_face == "center":
+      stored = encode_image(
+        cv2.resize(annotated, (size, size), interpolation=cv2.INTER_LINEAR), encoding
+      )
+      record["status"] = "centered"
+    return stored, record
 
 
 def read_npy_label(path: pathlib.Path) -> int:
@@ -167,18 +192,6 @@ def _parse_code(value: object) -> int:
   return int(number)
 
 
-def _read_image_bytes(task: FaceTask, face: AnnotatedFace) -> bytes:
-  """The image file's content, from the first folder that has it."""
-  for path in _candidate_paths(task.images, face.image):
-    try:
-      return path.read_bytes()
-    except FileNotFoundError:
-      continue
-    except OSError as error:
-      raise _SkippedFace("unreadable", error.strerror or str(error)) from error
-  raise _SkippedFace("missing", "listed, but there is no such file")
-
-
 def _candidate_paths(folders: tuple[str, ...], image: str) -> Iterator[pathlib.Path]:
   """The listed path in each folder, then paths that differ from it only in case."""
   yield from (pathlib.Path(folder, image) for folder in folders)
@@ -196,38 +209,6 @@ def _names_by_case(folder: str) -> dict[str, list[str]]:
     for name in os.listdir(folder):
       names.setdefault(name.casefold(), []).append(name)
   return names
-
-
-def _crop_and_encode(
-  task: FaceTask, face: AnnotatedFace, data: bytes, image: np.ndarray
-) -> tuple[bytes | None, dict[str, Any]]:
-  """Returns the encoded face (None if it is not stored) and the report record."""
-  if face.box is not None and not _box_overlaps_image(face.box, image):
-    raise _SkippedFace("no_box", f"the face's box {list(face.box)} is outside the image")
-  if not task.align:
-    if face.box is not None:
-      return encode_image(_annotated_crop(task, face, image), task.encoding), {"status": "ok"}
-    return (data if is_portable_image(data) else encode_image(image)), {"status": "ok"}
-  search_region = image if face.box is None else crop_square(image, face.box, SEARCH_MARGIN)
-  # If dlib finds no face, the crop by the annotated box is tighter than the search region.
-  use_annotated_crop = face.box is not None and task.on_no_face == "center"
-  policy = "skip" if use_annotated_crop else task.on_no_face
-  aligned = align_image(search_region, task.size, policy)
-  record = {key: aligned.record[key] for key in ("status", "faces")}
-  result = aligned.image
-  if result is None and use_annotated_crop:
-    record["status"] = "centered"
-    crop = _annotated_crop(task, face, image)
-    result = cv2.resize(crop, (task.size, task.size), interpolation=cv2.INTER_LINEAR)
-  return None if result is None else encode_image(result, task.encoding), record
-
-
-def _annotated_crop(task: FaceTask, face: AnnotatedFace, image: np.ndarray) -> np.ndarray:
-  """The release's own face crop, downscaled to at most task.size pixels."""
-  crop = image if face.box is None else crop_square(image, face.box, CROP_MARGIN)
-  if max(crop.shape[:2]) <= task.size:
-    return crop
-  return cv2.resize(crop, (task.size, task.size), interpolation=cv2.INTER_AREA)
 
 
 def _box_overlaps_image(box: Box, image: np.ndarray) -> bool:

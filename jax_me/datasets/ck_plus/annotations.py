@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from jax_me.datasets.generation.example import ReportRow
-from jax_me.datasets.generation.find_files import describe_missing, find_folders
-from jax_me.datasets.generation.process_images import LabeledImage
+from jax_me.datasets.generation.process_images import SourceImage
+from jax_me.datasets.generation.source_files import describe_missing, find_folders, single_path
+from jax_me.datasets.generation.tasks import ReportRow, problem
 from jax_me.faces.image_files import is_image_name
 from jax_me.faces.input_files import frame_number
 
@@ -54,15 +54,11 @@ def find_release(folder: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
       for path in find_folders(folder, name, enter=lambda name: not _SUBJECT.fullmatch(name))
       if any(_subfolder_names(path))
     ]
-    if len(found) > 1:
-      raise ValueError(
-        f"manual_dir {folder} has {name} more than once ({', '.join(map(str, found))}); give the "
-        "folder of one copy."
-      )
-    if not found:
+    path = single_path(folder, found, name)
+    if path is None:
       what = f"folder {name} of CK+ with subfolders such as S005"
       raise ValueError(describe_missing(folder, what, hint=hint) + INSTRUCTIONS)
-    release.append(found[0])
+    release.append(path)
   return release[0], release[1]
 
 
@@ -88,19 +84,19 @@ def list_sequences(
       try:
         label = _read_label(labels / subject / clip)
       except ValueError as error:
-        rows.append(ReportRow(name, "bad_annotation", {"detail": str(error)}))
+        rows.append(problem(name, "bad_annotation", str(error)))
         continue
       if label is None:
-        rows.append(ReportRow(name, "no_expression", {"detail": "no label"}))
+        rows.append(problem(name, "no_expression", "no label"))
       elif not frames:
-        rows.append(ReportRow(name, "missing", {"detail": "labelled, but without images"}))
+        rows.append(problem(name, "missing", "labelled, but without images"))
       else:
         sequences.append(LabeledSequence(subject, clip, label, frames))
   for subject in _subfolder_names(labels):
     for clip in _subfolder_names(labels / subject):
       name = f"{subject}/{clip}"
       if name not in listed and any((labels / name).glob(f"*{_LABEL_SUFFIX}")):
-        rows.append(ReportRow(name, "missing", {"detail": "labelled, but there is no such folder"}))
+        rows.append(problem(name, "missing", "labelled, but there is no such folder"))
   return sequences, rows
 
 
@@ -115,7 +111,7 @@ def _list_frames(
     number = frame_number(path.name)
     if number is None or number in frames:
       detail = "no number" if number is None else f"same number as {frames[number]}"
-      rows.append(ReportRow(f"{name}/{path.name}", "unexpected_name", {"detail": detail}))
+      rows.append(problem(f"{name}/{path.name}", "unexpected_name", detail))
     else:
       frames[number] = f"{name}/{path.name}"
   return tuple(sorted(frames.items())), rows
@@ -153,7 +149,7 @@ def parse_code(text: str) -> int:
 
 def select_frames(
   sequence: LabeledSequence, peak_frames: int, neutral_first: bool
-) -> list[LabeledImage]:
+) -> list[SourceImage]:
   """Selects the frames of a sequence that are stored.
 
   Args:
@@ -168,7 +164,7 @@ def select_frames(
   first = frames[:1] if neutral_first and len(frames) > 1 else ()
   peaks = frames[len(first) :][-peak_frames:]
   return [
-    LabeledImage(
+    SourceImage(
       file=file,
       label=NEUTRAL if (number, file) in first else sequence.label,
       subject=sequence.subject,

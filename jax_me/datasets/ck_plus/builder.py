@@ -10,10 +10,10 @@ import pathlib
 from jax_me.datasets.ck_plus import annotations
 from jax_me.datasets.ck_plus.annotations import EMOTIONS, NEUTRAL
 from jax_me.datasets.generation.base_builder import FaceDataset
-from jax_me.datasets.generation.image_dataset import ImageOptions, image_split
-from jax_me.datasets.generation.process_images import LabeledImage
+from jax_me.datasets.generation.options import ImageOptions
+from jax_me.datasets.generation.process_images import SourceImage, image_split
 from jax_me.datasets.generation.source_files import fingerprint_folder
-from jax_me.datasets.generation.split import Split
+from jax_me.datasets.generation.tasks import Split
 from jax_me.faces.image_files import is_image_name
 
 # Labelled sequences, in the order of EMOTIONS: 327 of 593.
@@ -41,6 +41,10 @@ class CkPlusOptions(ImageOptions):
     if self.peak_frames < 1:
       raise ValueError(f"peak_frames of CK+ must be at least 1, got {self.peak_frames}")
 
+  @property
+  def title(self) -> str:
+    return f"last_{self.peak_frames}_{super().title}"
+
 
 class CkPlus(FaceDataset[CkPlusOptions]):
   """CK+; see `CkPlusOptions`.
@@ -59,19 +63,14 @@ class CkPlus(FaceDataset[CkPlusOptions]):
   Options = CkPlusOptions
 
   @classmethod
-  def fingerprint(cls, options: CkPlusOptions, manual_dir: pathlib.Path) -> str:
-    del options
-    return "".join(
-      fingerprint_folder(
-        folder,
-        lambda name: is_image_name(pathlib.PurePosixPath(name).name) or name.endswith(".txt"),
-      )
-      for folder in annotations.find_release(manual_dir)
-    )
+  def is_source(cls, name: str) -> bool:
+    return is_image_name(name) or name.endswith(".txt")
 
   @classmethod
-  def config_title(cls, options: CkPlusOptions) -> str:
-    return f"last_{options.peak_frames}_{options.crop_title}"
+  def fingerprint(cls, options: CkPlusOptions, manual_dir: pathlib.Path) -> str:
+    del options
+    folders = annotations.find_release(manual_dir)
+    return "".join(fingerprint_folder(folder, cls.is_source) for folder in folders)
 
   @classmethod
   def label_names(cls, options: CkPlusOptions, manual_dir: pathlib.Path | None) -> tuple[str, ...]:
@@ -89,17 +88,16 @@ class CkPlus(FaceDataset[CkPlusOptions]):
   def splits(self) -> dict[str, Split]:
     images, labels = annotations.find_release(self.manual_dir)
     sequences, rows = annotations.list_sequences(images, labels)
-    for row in rows:
-      self.report(row.file, row.status, **row.details)
-    stored: list[LabeledImage] = []
+    self.listing_rows += rows
+    stored: list[SourceImage] = []
     for sequence in sequences:
       name = f"{sequence.subject}/{sequence.clip}"
       if sequence.label not in self.labels:
-        self.report(name, "other_label", detail=sequence.label)
+        self.report(name, "other_label", sequence.label)
         continue
       if len(sequence.frames) < self.options.peak_frames + self.options.neutral_first:
-        self.report(name, "few_frames", detail=f"only {len(sequence.frames)} frames")
+        self.report(name, "few_frames", f"only {len(sequence.frames)} frames")
       stored += annotations.select_frames(
         sequence, self.options.peak_frames, self.options.neutral_first
       )
-    return {"train": image_split(images, stored, self.options.crop)}
+    return {"train": image_split(images, stored, self.options)}

@@ -6,14 +6,17 @@ Runs in worker processes, so it must not import TFDS.
 import csv
 import dataclasses
 import pathlib
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from jax_me.datasets.generation.example import Example, ReportRow, TaskResult
-from jax_me.datasets.generation.find_files import describe_missing, find_files
-from jax_me.datasets.generation.process_images import CropOptions, LabeledImage, process_image
+from jax_me.datasets.generation.options import ImageOptions
+from jax_me.datasets.generation.process_images import ImageProcessor, SourceImage
+from jax_me.datasets.generation.source_files import describe_missing, find_files, single_path
+from jax_me.datasets.generation.tables import column_positions
+from jax_me.datasets.generation.tasks import Skipped, Split
 
 SIDE = 48
 # In the order of the codes in the file, 0 to 6.
@@ -61,14 +64,59 @@ class Fer2013Csv:
   rows: tuple[CsvRowLocation, ...]
 
 
-@dataclasses.dataclass(frozen=True)
-class CsvRowTask:
-  """A batch of rows: (image metadata, byte offset, byte length) each."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class CsvImage(SourceImage):
+  """An image in a csv row.
 
-  path: str
+  Attributes:
+    row_start, row_size: byte offset and length of the row.
+  """
+
+  row_start: int = 0
+  row_size: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class CsvProcessor(ImageProcessor[CsvImage, ImageOptions]):
+  """Decodes rows of the csv, `folder`; report digests are those of the encoded images.
+
+  Attributes:
+    pixels_column: index of the column with the pixels.
+  """
+
   pixels_column: int
-  rows: tuple[tuple[LabeledImage, int, int], ...]
-  crop: CropOptions
+
+  def read(self, image: CsvImage) -> bytes:
+    with open(self.folder, "rb") as file:
+      file.seek(image.row_start)
+      cells = _split_cells(file.read(image.row_size))
+    try:
+      return encode_grey(parse_pixels(cells[self.pixels_column]))
+    except ValueError as error:
+      raise Skipped("bad_row", str(error)) from error
+
+
+def csv_split(
+  csv: Fer2013Csv, rows: Sequence[tuple[SourceImage, CsvRowLocation]], options: ImageOptions
+) -> Split:
+  """Divides csv rows into the tasks of a split, in their order.
+
+  Args:
+    csv: the scanned file.
+    rows: image and location of each row.
+    options: cropping and encoding of the images.
+
+  Returns:
+    the split.
+  """
+  images = [
+    CsvImage(
+      image.file, image.label, targets=image.targets, row_start=row.offset, row_size=row.size
+    )
+    for image, row in rows
+  ]
+  processor = CsvProcessor(str(csv.path), options.narrowed(ImageOptions), csv.pixels_column)
+  return processor.split(images, ROWS_PER_TASK, 1 if options.align else 8)
 
 
 def find_csv(folder: pathlib.Path) -> pathlib.Path:
@@ -78,14 +126,8 @@ def find_csv(folder: pathlib.Path) -> pathlib.Path:
     ValueError: no csv, or several copies of one.
   """
   for name in CSV_NAMES:
-    found = find_files(folder, [name])
-    if len(found) > 1:
-      raise ValueError(
-        f"manual_dir {folder} has {name} more than once ({', '.join(map(str, found))}); give the "
-        "folder of one copy."
-      )
-    if found:
-      return found[0]
+    if path := single_path(folder, find_files(folder, [name]), name):
+      return path
   missing = describe_missing(folder, " or ".join(CSV_NAMES), hint="fer2013")
   raise ValueError(missing + INSTRUCTIONS)
 
@@ -97,12 +139,8 @@ def scan_csv(path: pathlib.Path) -> Fer2013Csv:
     ValueError: the file is empty or lacks a column.
   """
   with path.open("rb") as file:
-    header = [cell.strip().lower() for cell in _split_cells(file.readline())]
-    if missing := [name for name in COLUMNS if name not in header]:
-      raise ValueError(
-        f"{path} has no column {', '.join(missing)}; its columns are: {', '.join(header) or 'none'}"
-      )
-    emotion, pixels, usage = (header.index(name) for name in COLUMNS)
+    header = _split_cells(file.readline())
+    emotion, pixels, usage = column_positions(path, header, COLUMNS)
     rows, offset = [], file.tell()
     for line in file:
       if line.strip():
@@ -126,29 +164,6 @@ def _split_cells(line: bytes) -> list[str]:
     return next(csv.reader([line.decode("utf-8-sig", "replace")]), [])
   except csv.Error:
     return []
-
-
-def run_csv_rows(task: CsvRowTask) -> TaskResult:
-  """Decodes the rows of a task into images; report digests are those of the encoded images.
-
-  Raises:
-    ValueError: no face in an image, and on_no_face is "error"; the message names the row.
-  """
-  examples: list[Example] = []
-  rows = []
-  with open(task.path, "rb") as file:
-    for image, offset, size in task.rows:
-      file.seek(offset)
-      try:
-        pixels = parse_pixels(_split_cells(file.read(size))[task.pixels_column])
-      except ValueError as error:
-        rows.append(ReportRow(image.file, "bad_row", {**image.details, "detail": str(error)}))
-        continue
-      stored, row = process_image(image, encode_grey(pixels), task.crop)
-      rows.append(row)
-      if stored is not None:
-        examples.append(image.example(stored))
-  return TaskResult(tuple(examples), tuple(rows), tuple(image.label for image, *_ in task.rows))
 
 
 def parse_pixels(text: str) -> np.ndarray:

@@ -5,30 +5,20 @@ known to be noisy; `ferplus` has the same faces with ten votes each.
 """
 
 import pathlib
-from collections.abc import Sequence
 
-from jax_me.datasets.fer2013 import annotations
 from jax_me.datasets.fer2013.annotations import (
   EMOTIONS,
   INSTRUCTIONS,
   CsvRowLocation,
-  CsvRowTask,
-  Fer2013Csv,
+  csv_split,
   find_csv,
   scan_csv,
 )
 from jax_me.datasets.generation.base_builder import FaceDataset
-from jax_me.datasets.generation.find_files import fingerprint_files
-from jax_me.datasets.generation.image_dataset import ImageOptions
-from jax_me.datasets.generation.process_images import CropOptions, LabeledImage
-from jax_me.datasets.generation.split import Split
-
-# Published image counts, in the order of EMOTIONS.
-KNOWN_COUNTS = {
-  "train": (3995, 436, 4097, 7215, 4830, 3171, 4965),
-  "validation": (467, 56, 496, 895, 653, 415, 607),
-  "test": (491, 55, 528, 879, 594, 416, 626),
-}
+from jax_me.datasets.generation.options import ImageOptions
+from jax_me.datasets.generation.process_images import SourceImage
+from jax_me.datasets.generation.source_files import fingerprint_files
+from jax_me.datasets.generation.tasks import Split
 
 
 class Fer2013(FaceDataset[ImageOptions]):
@@ -46,28 +36,22 @@ class Fer2013(FaceDataset[ImageOptions]):
   )
   MANUAL_DOWNLOAD_INSTRUCTIONS = INSTRUCTIONS
   Options = ImageOptions
+  LABELS = EMOTIONS
+  KNOWN_COUNTS = {
+    "train": (3995, 436, 4097, 7215, 4830, 3171, 4965),
+    "validation": (467, 56, 496, 895, 653, 415, 607),
+    "test": (491, 55, 528, 879, 594, 416, 626),
+  }
 
   @classmethod
   def fingerprint(cls, options: ImageOptions, manual_dir: pathlib.Path) -> str:
     del options
     return fingerprint_files([find_csv(manual_dir)])
 
-  @classmethod
-  def config_title(cls, options: ImageOptions) -> str:
-    return options.crop_title
-
-  @classmethod
-  def label_names(cls, options: ImageOptions, manual_dir: pathlib.Path | None) -> tuple[str, ...]:
-    del options, manual_dir
-    return EMOTIONS
-
-  def known_counts(self) -> dict[str, dict[str, int]]:
-    return {split: dict(zip(EMOTIONS, known, strict=True)) for split, known in KNOWN_COUNTS.items()}
-
   def splits(self) -> dict[str, Split]:
     csv = scan_csv(find_csv(self.manual_dir))
-    listed: dict[str, list[tuple[LabeledImage, CsvRowLocation]]] = {
-      split: [] for split in KNOWN_COUNTS
+    listed: dict[str, list[tuple[SourceImage, CsvRowLocation]]] = {
+      split: [] for split in self.KNOWN_COUNTS
     }
     label_of_code = {str(code): label for code, label in enumerate(EMOTIONS)}
     for number, row in enumerate(csv.rows):
@@ -76,37 +60,10 @@ class Fer2013(FaceDataset[ImageOptions]):
       if not problem and row.emotion not in label_of_code:
         problem = f"emotion {row.emotion[:20]!r} is not a code from 0 to {len(EMOTIONS) - 1}"
       if problem:
-        self.report(file, "bad_row", detail=problem)
+        self.report(file, "bad_row", problem)
       else:
-        listed[row.split].append((LabeledImage(file, label_of_code[row.emotion]), row))
+        listed[row.split].append((SourceImage(file, label_of_code[row.emotion]), row))
     for split in [split for split, rows in listed.items() if not rows]:
-      self.report(split, "missing_split", detail=f"{csv.path.name} has no row of this split")
+      self.report(split, "missing_split", f"{csv.path.name} has no row of this split")
       del listed[split]
-    return {split: csv_split(csv, rows, self.options.crop) for split, rows in listed.items()}
-
-
-def csv_split(
-  csv: Fer2013Csv, rows: Sequence[tuple[LabeledImage, CsvRowLocation]], crop: CropOptions
-) -> Split:
-  """Divides csv rows into the tasks of a split, in their order.
-
-  Args:
-    csv: the scanned file.
-    rows: image metadata and location of each row.
-    crop: cropping and encoding of the images.
-
-  Returns:
-    the split.
-  """
-  size = annotations.ROWS_PER_TASK
-  batches = [rows[start : start + size] for start in range(0, len(rows), size)]
-  tasks = [
-    CsvRowTask(
-      str(csv.path),
-      csv.pixels_column,
-      tuple((image, row.offset, row.size) for image, row in batch),
-      crop,
-    )
-    for batch in batches
-  ]
-  return Split(annotations.run_csv_rows, tasks, len(rows), 1 if crop.align else 8)
+    return {split: csv_split(csv, rows, self.options) for split, rows in listed.items()}

@@ -1,6 +1,5 @@
 """File search for FER+ and FER2013, and readers of FER+'s two vote tables."""
 
-import csv
 import dataclasses
 import pathlib
 from collections.abc import Iterator, Sequence
@@ -8,7 +7,13 @@ from typing import NamedTuple
 
 from jax_me.datasets.fer2013.annotations import CSV_NAMES, USAGES, Fer2013Csv, find_csv
 from jax_me.datasets.ferplus.votes import COLUMNS
-from jax_me.datasets.generation.find_files import describe_missing, find_files, find_folders
+from jax_me.datasets.generation.source_files import (
+  describe_missing,
+  find_files,
+  find_folders,
+  single_path,
+)
+from jax_me.datasets.generation.tables import column_positions, csv_rows
 from jax_me.faces.image_files import is_image_name
 
 VOTE_TABLES = ("label.csv", "fer2013new")
@@ -66,7 +71,8 @@ def find_release(folder: pathlib.Path, votes: str) -> FerPlusFiles:
     ValueError: the table or the faces are missing, or a file is found more than once.
   """
   splits = {
-    split: _single_path(folder, find_folders(folder, name)) for split, name in SPLIT_FOLDERS.items()
+    split: single_path(folder, find_folders(folder, name), name)
+    for split, name in SPLIT_FOLDERS.items()
   }
   labels = {
     split: path / "label.csv"
@@ -78,7 +84,7 @@ def find_release(folder: pathlib.Path, votes: str) -> FerPlusFiles:
     for split, path in splits.items()
     if path is not None and any(is_image_name(file.name) for file in path.iterdir())
   }
-  fer2013new = _single_path(folder, find_files(folder, [FER2013NEW]))
+  fer2013new = single_path(folder, find_files(folder, [FER2013NEW]), FER2013NEW)
   has_csv = any(find_files(folder, [name]) for name in CSV_NAMES)
   fer2013 = find_csv(folder) if has_csv else None
   if votes == "label.csv" and not labels:
@@ -97,15 +103,6 @@ def find_release(folder: pathlib.Path, votes: str) -> FerPlusFiles:
   return FerPlusFiles(fer2013new, labels, None if fer2013new is None else fer2013, image_folders)
 
 
-def _single_path(folder: pathlib.Path, found: Sequence[pathlib.Path]) -> pathlib.Path | None:
-  if len(found) > 1:
-    raise ValueError(
-      f"manual_dir {folder} has {found[0].name} more than once ({', '.join(map(str, found))}); "
-      "give the folder of one copy."
-    )
-  return found[0] if found else None
-
-
 def read_fer2013new(path: pathlib.Path) -> list[VotedFace]:
   """Reads all rows of fer2013new.csv; row i belongs to row i of fer2013.csv.
 
@@ -115,15 +112,10 @@ def read_fer2013new(path: pathlib.Path) -> list[VotedFace]:
   wanted = ("usage", "image name", *(column.lower() for column in COLUMNS))
   rows = _read_rows(path)
   _, header = next(rows, (0, []))
-  names = [cell.strip().lower() for cell in header]
-  if missing := [name for name in wanted if name not in names]:
-    raise ValueError(
-      f"{path} has no column {', '.join(missing)}; its columns are: {', '.join(names) or 'none'}"
-    )
-  usage, image, *votes = (names.index(column) for column in wanted)
+  usage, image, *votes = column_positions(path, header, wanted)
   faces = []
   for line, cells in rows:
-    padded = [*cells, *[""] * (len(names) - len(cells))]
+    padded = [*cells, *[""] * (len(header) - len(cells))]
     faces.append(
       VotedFace(
         f"{path.name}:{line}",
@@ -146,13 +138,7 @@ def read_label_csv(path: pathlib.Path, split: str) -> list[VotedFace]:
 
 def _read_rows(path: pathlib.Path) -> Iterator[tuple[int, list[str]]]:
   with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-    reader = csv.reader(file)
-    try:
-      for cells in reader:
-        if any(cell.strip() for cell in cells):
-          yield reader.line_num, cells
-    except csv.Error as error:
-      raise ValueError(f"{path}, line {reader.line_num}: {error}") from error
+    yield from csv_rows(path, file)
 
 
 def _parse_votes(cells: Sequence[str]) -> tuple[int, ...]:

@@ -8,16 +8,15 @@ import dataclasses
 import pathlib
 from collections.abc import Sequence
 
-from jax_me.datasets.fer2013.annotations import CsvRowLocation, scan_csv
-from jax_me.datasets.fer2013.builder import csv_split
+from jax_me.datasets.fer2013.annotations import CsvRowLocation, csv_split, scan_csv
 from jax_me.datasets.ferplus import annotations
 from jax_me.datasets.ferplus.annotations import SPLIT_FOLDERS, VOTE_TABLES, FerPlusFiles, VotedFace
 from jax_me.datasets.ferplus.votes import EMOTIONS, MODES, label_from_votes
 from jax_me.datasets.generation.base_builder import FaceDataset
-from jax_me.datasets.generation.find_files import fingerprint_files
-from jax_me.datasets.generation.image_dataset import ImageOptions, image_split
-from jax_me.datasets.generation.process_images import LabeledImage
-from jax_me.datasets.generation.split import Split
+from jax_me.datasets.generation.options import ImageOptions, option
+from jax_me.datasets.generation.process_images import SourceImage, image_split
+from jax_me.datasets.generation.source_files import fingerprint_files
+from jax_me.datasets.generation.tasks import Split
 
 # Face counts that each mode gives on the published tables, in the order of EMOTIONS.
 KNOWN_COUNTS = {
@@ -65,15 +64,13 @@ class FerPlusOptions(ImageOptions):
       two add `targets` to the index, class probabilities that are used as soft labels.
   """
 
-  votes: str = "label.csv"
-  mode: str = "majority"
+  votes: str = option("label.csv", choices=VOTE_TABLES, of="FER+")
+  mode: str = option("majority", choices=MODES, of="FER+")
 
-  def __post_init__(self):
-    super().__post_init__()
-    if self.votes not in VOTE_TABLES:
-      raise ValueError(f"votes of FER+ must be one of {', '.join(VOTE_TABLES)}: {self.votes!r}")
-    if self.mode not in MODES:
-      raise ValueError(f"mode of FER+ must be one of {', '.join(MODES)}: {self.mode!r}")
+  @property
+  def title(self) -> str:
+    title = f"{self.votes.replace('.', '_')}_{self.mode}"
+    return f"{title}_{super().title}" if self.align else title
 
 
 class FerPlus(FaceDataset[FerPlusOptions]):
@@ -90,6 +87,7 @@ class FerPlus(FaceDataset[FerPlusOptions]):
   )
   MANUAL_DOWNLOAD_INSTRUCTIONS = annotations.INSTRUCTIONS
   Options = FerPlusOptions
+  LABELS = EMOTIONS
 
   @classmethod
   def fingerprint(cls, options: FerPlusOptions, manual_dir: pathlib.Path) -> str:
@@ -97,16 +95,6 @@ class FerPlus(FaceDataset[FerPlusOptions]):
     tables = [files.fer2013new, *files.labels.values(), files.fer2013]
     folders = [] if files.fer2013 else files.image_folders.values()
     return fingerprint_files([path for path in tables if path is not None], folders)
-
-  @classmethod
-  def config_title(cls, options: FerPlusOptions) -> str:
-    title = f"{options.votes.replace('.', '_')}_{options.mode}"
-    return f"{title}_{options.crop_title}" if options.align else title
-
-  @classmethod
-  def label_names(cls, options: FerPlusOptions, manual_dir: pathlib.Path | None) -> tuple[str, ...]:
-    del options, manual_dir
-    return EMOTIONS
 
   def known_counts(self) -> dict[str, dict[str, int]]:
     known = KNOWN_COUNTS[self.options.votes, self.options.mode]
@@ -126,7 +114,7 @@ class FerPlus(FaceDataset[FerPlusOptions]):
       ]
     images = self._label_images(faces)
     for split in [split for split in SPLIT_FOLDERS if not images[split]]:
-      self.report(split, "missing_split", detail="no face of this split is listed")
+      self.report(split, "missing_split", "no face of this split is listed")
       del images[split]
     if files.fer2013 is not None:
       return self._splits_from_csv(files, table, images)
@@ -134,31 +122,31 @@ class FerPlus(FaceDataset[FerPlusOptions]):
 
   def _label_images(
     self, faces: Sequence[tuple[int, VotedFace]]
-  ) -> dict[str, list[tuple[int, LabeledImage]]]:
+  ) -> dict[str, list[tuple[int, SourceImage]]]:
     """split -> (row of fer2013.csv, image); a second face of the same name ends in "#2"."""
-    images: dict[str, list[tuple[int, LabeledImage]]] = {split: [] for split in SPLIT_FOLDERS}
+    images: dict[str, list[tuple[int, SourceImage]]] = {split: [] for split in SPLIT_FOLDERS}
     seen: set[str] = set()
     for row, face in faces:
       if not face.votes or not face.split:
         what = "usage" if face.votes else "votes"
-        self.report(face.location, "bad_row", detail=f"invalid {what}")
+        self.report(face.location, "bad_row", f"invalid {what}")
         continue
       label, targets = label_from_votes(face.votes, self.options.mode)
       if not targets:
-        self.report(face.image or face.location, "no_expression", detail=label)
+        self.report(face.image or face.location, "no_expression", label)
         continue
       if not face.image:
-        self.report(face.location, "bad_row", detail="an expression, but no image name")
+        self.report(face.location, "bad_row", "an expression, but no image name")
         continue
       file = f"{face.image}#2" if face.image in seen else face.image
       if file in seen:
-        self.report(face.location, "duplicate", detail=face.image)
+        self.report(face.location, "duplicate", face.image)
         continue
       seen.add(file)
       is_soft = self.options.mode != "majority"
       soft_label = tuple(round(target, 6) for target in targets) if is_soft else ()
       images[face.split].append(
-        (row, LabeledImage(file, label, path=face.image, targets=soft_label))
+        (row, SourceImage(file, label, path=face.image, targets=soft_label))
       )
     return images
 
@@ -166,31 +154,31 @@ class FerPlus(FaceDataset[FerPlusOptions]):
     self,
     files: FerPlusFiles,
     table: list[VotedFace],
-    images: dict[str, list[tuple[int, LabeledImage]]],
+    images: dict[str, list[tuple[int, SourceImage]]],
   ) -> dict[str, Split]:
     assert files.fer2013new is not None and files.fer2013 is not None
     csv = scan_csv(files.fer2013)
     annotations.check_matching_rows(table, files.fer2013new, csv)
     splits = {}
     for split, listed in images.items():
-      rows: list[tuple[LabeledImage, CsvRowLocation]] = []
+      rows: list[tuple[SourceImage, CsvRowLocation]] = []
       for row, image in listed:
         if row < 0:
-          self.report(image.file, "missing", detail=f"{files.fer2013new.name} has no such name")
+          self.report(image.file, "missing", f"{files.fer2013new.name} has no such name")
         elif problem := csv.rows[row].problem:
-          self.report(image.file, "bad_row", detail=f"{csv.path.name}: {problem}")
+          self.report(image.file, "bad_row", f"{csv.path.name}: {problem}")
         else:
           rows.append((image, csv.rows[row]))
-      splits[split] = csv_split(csv, rows, self.options.crop)
+      splits[split] = csv_split(csv, rows, self.options)
     return splits
 
   def _splits_from_folders(
-    self, files: FerPlusFiles, images: dict[str, list[tuple[int, LabeledImage]]]
+    self, files: FerPlusFiles, images: dict[str, list[tuple[int, SourceImage]]]
   ) -> dict[str, Split]:
     splits = {}
     for split, listed in images.items():
       if split not in files.image_folders:
-        self.report(split, "missing_split", detail=f"no images in {SPLIT_FOLDERS[split]}")
+        self.report(split, "missing_split", f"no images in {SPLIT_FOLDERS[split]}")
         continue
       unique = []
       for _, image in listed:
@@ -198,6 +186,6 @@ class FerPlus(FaceDataset[FerPlusOptions]):
         if image.file == image.path:
           unique.append(image)
         else:
-          self.report(image.file, "duplicate", detail="a second face of this name")
-      splits[split] = image_split(files.image_folders[split], unique, self.options.crop)
+          self.report(image.file, "duplicate", "a second face of this name")
+      splits[split] = image_split(files.image_folders[split], unique, self.options)
     return splits

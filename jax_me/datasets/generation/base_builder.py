@@ -9,28 +9,16 @@ import abc
 import dataclasses
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
 import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.dataset_builder import FileReaderBuilder
 
-from jax_me.datasets.generation.example import ReportRow
+from jax_me.datasets.generation.options import BuilderOptions
 from jax_me.datasets.generation.source_files import fingerprint_folder
-from jax_me.datasets.generation.split import Split
-
-
-@dataclasses.dataclass(frozen=True)
-class BuilderOptions:
-  """Base of the builders' options; a builder without options uses it as it is."""
-
-  def _reset(self, *names: str) -> None:
-    """Sets options that have no effect to their defaults, so that they do not change the build."""
-    defaults = {field.name: field.default for field in dataclasses.fields(self)}
-    for name in names:
-      object.__setattr__(self, name, defaults[name])
-
+from jax_me.datasets.generation.tasks import ReportRow, Split, problem
 
 OptionsT = TypeVar("OptionsT", bound=BuilderOptions)
 
@@ -58,9 +46,12 @@ class FaceDataset(FileReaderBuilder, Generic[OptionsT]):
   """A TFDS builder with the common features of jax_me, stored as array_record.
 
   Subclasses set `name`, `DESCRIPTION`, `Options`, and `MANUAL_DOWNLOAD_INSTRUCTIONS` when they
-  read the user's files; they define `label_names` and `splits`.
+  read the user's files; they define `splits`, and `LABELS` or `label_names`.
 
   Attributes:
+    Options: dataclass of everything that changes the content.
+    LABELS: class names in the order of their codes, where they are always the same.
+    KNOWN_COUNTS: published numbers of images, split -> in the order of `LABELS`.
     listing_rows: report rows of problems that `splits` finds before any task runs.
   """
 
@@ -68,21 +59,30 @@ class FaceDataset(FileReaderBuilder, Generic[OptionsT]):
   DESCRIPTION: ClassVar[str] = ""
   CITATION: ClassVar[str] = ""
   Options: ClassVar[type[BuilderOptions]] = BuilderOptions
+  LABELS: ClassVar[tuple[str, ...]] = ()
+  KNOWN_COUNTS: ClassVar[Mapping[str, Sequence[int]]] = {}
 
   @classmethod
-  @abc.abstractmethod
   def label_names(cls, options: OptionsT, manual_dir: pathlib.Path | None) -> tuple[str, ...]:
     """Class names in the order of their codes."""
+    del options, manual_dir
+    return cls.LABELS
 
   @abc.abstractmethod
   def splits(self) -> dict[str, Split]:
     """The splits to generate from `self.manual_dir` with `self.options`."""
 
   @classmethod
+  def is_source(cls, name: str) -> bool:
+    """Whether the dataset reads a file below manual_dir, given its relative name."""
+    del name
+    return True
+
+  @classmethod
   def fingerprint(cls, options: OptionsT, manual_dir: pathlib.Path) -> str:
-    """Hash of the user's files. Override it to include fewer of them."""
+    """Hash of the user's files."""
     del options
-    return fingerprint_folder(manual_dir)
+    return fingerprint_folder(manual_dir, cls.is_source)
 
   @classmethod
   def resolve_options(cls, options: OptionsT, manual_dir: pathlib.Path) -> OptionsT:
@@ -94,12 +94,6 @@ class FaceDataset(FileReaderBuilder, Generic[OptionsT]):
   def matches_options(cls, built: Mapping[str, object], options: OptionsT) -> bool:
     """Whether a build with the options `built` (as JSON values) satisfies `options`."""
     return dict(built) == json.loads(json.dumps(dataclasses.asdict(options)))
-
-  @classmethod
-  def config_title(cls, options: OptionsT) -> str:
-    """Readable first part of the folder name, for example "aligned_224"."""
-    del options
-    return "data"
 
   def __init__(self, *, config: FaceDatasetConfig, **kwargs: Any):
     self.listing_rows: list[ReportRow] = []
@@ -128,19 +122,22 @@ class FaceDataset(FileReaderBuilder, Generic[OptionsT]):
       raise ValueError(f"dataset {self.name} was opened without manual_dir")
     return self.config.manual_dir
 
-  def report(self, file: str, status: str, **details: object) -> None:
+  def report(self, file: str, status: str, detail: str = "") -> None:
     """Adds a report row for something that `splits` finds before any task runs.
 
     Args:
       file: relative name of the source file.
       status: kind of problem.
-      **details: further JSON values of the row.
+      detail: one line of text, "" for none.
     """
-    self.listing_rows.append(ReportRow(file, status, details))
+    self.listing_rows.append(problem(file, status, detail))
 
   def known_counts(self) -> dict[str, dict[str, int]]:
     """Published numbers of images, split -> class -> number, to compare this copy with."""
-    return {}
+    return {
+      split: dict(zip(self.LABELS, counts, strict=True))
+      for split, counts in self.KNOWN_COUNTS.items()
+    }
 
   def _info(self) -> tfds.core.DatasetInfo:
     features = tfds.features

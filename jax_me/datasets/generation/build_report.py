@@ -1,106 +1,69 @@
-"""Build report `report.jsonl`: one row per source file, written while the dataset is built.
+"""Build report `report.jsonl`: one row per source file, with the copies among the files."""
 
-Duplicates are detected here too: the rows contain the hash of each source file.
-"""
-
+import collections
 import json
-import os
 import pathlib
 from typing import Any
 
-from jax_me.datasets.generation.example import ReportRow
-from jax_me.datasets.generation.progress_file import ReportProgress, open_truncated
+from jax_me.datasets.generation.tasks import ReportRow
 
 REPORT_FILE = "report.jsonl"
 MAX_DESCRIBED_PROBLEMS = 3
 
 
-class BuildReport:
-  """Writes report rows one by one.
+def report_record(row: ReportRow, split: str = "") -> dict[str, Any]:
+  """The JSON object of a row; `split` is "" for problems of the listing."""
+  record: dict[str, Any] = {"file": row.file}
+  if split:
+    record["split"] = split
+  record |= {"status": row.status, **row.details}
+  if row.digest:
+    record["sha256"] = row.digest
+  return record
 
-  Only counts and, for every source file, 16 bytes of its hash and the offset of its row are kept in
-  memory: about 60 MB for half a million images.
+
+class BuildReport:
+  """Writes the report of a build whose tasks are all finished.
+
+  Of every source file 16 bytes of its hash and its name are kept in memory.
 
   Attributes:
-    progress: size and counts of what is written; the caller must not change it.
+    statuses: status -> number of rows.
+    same_content: split -> split of the earlier file with the same content -> number of files.
   """
 
-  def __init__(self, folder: pathlib.Path, progress: ReportProgress):
-    """Opens the report and truncates it to the recorded progress.
-
-    Raises:
-      ValueError: the report is shorter than recorded, or damaged.
-    """
-    self.progress = progress
-    self._path = folder / REPORT_FILE
-    self._first_rows: dict[bytes, int] = {}
-    self._file = open_truncated(self._path, progress.size)
-    if progress.size:
-      self._read_digests()
+  def __init__(self, folder: pathlib.Path):
+    self.statuses: collections.Counter[str] = collections.Counter()
+    self.same_content: dict[str, dict[str, int]] = {}
+    self._first_problems: list[str] = []
+    self._first_files: dict[bytes, tuple[str, str]] = {}
+    self._file = (folder / REPORT_FILE).open("wb")
 
   def close(self) -> None:
     """Closes the file."""
     self._file.close()
 
-  def add(self, row: ReportRow, split: str = "") -> None:
-    """Adds one row.
-
-    Args:
-      row: the row.
-      split: the split that the file belongs to, "" for problems of the listing.
-    """
-    record: dict[str, Any] = {"file": row.file}
-    if split:
-      record["split"] = split
-    record |= {"status": row.status, **row.details}
-    if row.digest:
-      record["sha256"] = row.digest
-      if earlier := self._find_duplicate(record):
-        record["same_content_as"] = earlier["file"]
-        pairs = self.progress.same_content.setdefault(split, {})
-        pairs[earlier["split"]] = pairs.get(earlier["split"], 0) + 1
-    line = json.dumps(record, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
-    self._file.write(line)
-    self.progress.size += len(line)
-    self.progress.statuses[row.status] = self.progress.statuses.get(row.status, 0) + 1
-    if row.status != "ok" and len(self.progress.first) < MAX_DESCRIBED_PROBLEMS:
-      self.progress.first.append(f"{row.file}: {row.status}")
-
-  def sync(self) -> None:
-    """Flushes everything to disk."""
-    self._file.flush()
-    os.fsync(self._file.fileno())
+  def add(self, record: dict[str, Any]) -> None:
+    """Adds a row, with the first file of the same content; examples of one file do not count."""
+    split, status = record.get("split", ""), record["status"]
+    if digest := record.get("sha256"):
+      key = bytes.fromhex(digest)[:16]
+      file, earlier = self._first_files.setdefault(key, (record["file"], split))
+      if (_source(file), earlier) != (_source(record["file"]), split):
+        record = {**record, "same_content_as": file}
+        pairs = self.same_content.setdefault(split, {})
+        pairs[earlier] = pairs.get(earlier, 0) + 1
+    self._file.write(json.dumps(record, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
+    self.statuses[status] += 1
+    if status != "ok" and len(self._first_problems) < MAX_DESCRIBED_PROBLEMS:
+      self._first_problems.append(f"{record['file']}: {status}")
 
   def problems(self) -> str:
     """Counts of statuses other than "ok" and the first few names; "" if there are none."""
-    statuses, first = self.progress.statuses, self.progress.first
-    bad = ", ".join(f"{count} {status}" for status, count in statuses.items() if status != "ok")
-    return f"Problems: {bad} ({'; '.join(first)}); see {REPORT_FILE}" if bad else ""
-
-  def _find_duplicate(self, record: dict[str, Any]) -> dict[str, Any] | None:
-    """Returns the first row with the same content; examples from the same file do not count."""
-    offset = self._first_rows.setdefault(_key(record["sha256"]), self.progress.size)
-    if offset == self.progress.size:
-      return None
-    self._file.flush()
-    with self._path.open("rb") as file:
-      file.seek(offset)
-      earlier = json.loads(file.readline())
-    return None if _source(earlier) == _source(record) else earlier
-
-  def _read_digests(self) -> None:
-    offset = 0
-    with self._path.open("rb") as file:
-      for line in file:
-        digest = json.loads(line).get("sha256", "")
-        if digest:
-          self._first_rows.setdefault(_key(digest), offset)
-        offset += len(line)
+    bad = [f"{count} {status}" for status, count in self.statuses.items() if status != "ok"]
+    first = "; ".join(self._first_problems)
+    return f"Problems: {', '.join(bad)} ({first}); see {REPORT_FILE}" if bad else ""
 
 
-def _key(digest: str) -> bytes:
-  return bytes.fromhex(digest)[:16]
-
-
-def _source(record: dict[str, Any]) -> tuple[str, str]:
-  return record["file"].partition("#")[0], record["split"]
+def _source(file: str) -> str:
+  return file.partition("#")[0]

@@ -8,10 +8,9 @@ import difflib
 import hashlib
 import json
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, cast
 
-from jax_me.data.labels import normalize_label
 from jax_me.datasets.generation.base_builder import FaceDataset, FaceDatasetConfig, OptionsT
 
 FINGERPRINT_FILE = "identity.json"
@@ -53,40 +52,10 @@ def fingerprint_hash(cls: type[FaceDataset], config: FaceDatasetConfig) -> str:
   return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def find_respelled(
-  cls: type[FaceDataset], data_dir: pathlib.Path, config: FaceDatasetConfig
-) -> FaceDatasetConfig | None:
-  """Finds a build that differs from `config` only in the spelling of its label names.
-
-  Version 0.1 stored "half_smile" for what is "half smile" now. Such a build is opened with the
-  names that it was built with; all comparisons of names go through `normalize_label`.
-
-  Args:
-    cls: the builder.
-    data_dir: folder where datasets are kept.
-    config: the wanted variant.
-
-  Returns:
-    `config` with the name and the labels of the build; None when there is none.
-  """
-  wanted = sorted(map(normalize_label, config.labels))
-  for variant, record in _read_builds(cls, data_dir):
-    if (
-      record["labels"] != list(config.labels)
-      and sorted(map(normalize_label, record["labels"])) == wanted
-      and record["fingerprint"] == config.fingerprint
-      and cls.matches_options(record["options"], config.options)
-    ):
-      found = dataclasses.replace(config, labels=tuple(record["labels"]))
-      found.name = variant
-      return found
-  return None
-
-
-def find_prepared(
+def find_builds(
   cls: type[FaceDataset[OptionsT]], data_dir: pathlib.Path, options: OptionsT
-) -> FaceDatasetConfig:
-  """Finds the one build with the given options, for use without the source files.
+) -> list[FaceDatasetConfig]:
+  """Finds the finished builds of the current version with the given options.
 
   Args:
     cls: the builder.
@@ -94,35 +63,14 @@ def find_prepared(
     options: the wanted options.
 
   Returns:
-    The config of the build.
-
-  Raises:
-    ValueError: there is none, or more than one (then manual_dir must select it).
+    The configs that open them.
   """
   found = []
-  for variant, record in _read_builds(cls, data_dir):
-    if record["version"] == str(cls.VERSION) and cls.matches_options(record["options"], options):
-      found.append(config_of_build(cls, variant, record))
-  if not found:
-    raise ValueError(
-      f"dataset {cls.name} needs manual_dir: nothing was built with these options in {data_dir}. "
-      f"{cls.MANUAL_DOWNLOAD_INSTRUCTIONS}"
-    )
-  if len(found) > 1:
-    names = ", ".join(str(config.name) for config in found)
-    raise ValueError(
-      f"dataset {cls.name}: {len(found)} builds in {data_dir} have these options ({names}); "
-      "give manual_dir to select one"
-    )
-  return found[0]
-
-
-def _read_builds(
-  cls: type[FaceDataset], data_dir: pathlib.Path
-) -> Iterator[tuple[str, dict[str, Any]]]:
-  """Yields folder name and fingerprint of each finished build of the current version."""
   for path in sorted((data_dir / cls.name).glob(f"*/{cls.VERSION}/{FINGERPRINT_FILE}")):
-    yield path.parent.parent.name, json.loads(path.read_text(encoding="utf-8"))
+    record = json.loads(path.read_text(encoding="utf-8"))
+    if cls.matches_options(record["options"], options):
+      found.append(config_of_build(cls, path.parent.parent.name, record))
+  return found
 
 
 def config_of_build(

@@ -5,17 +5,15 @@ import os
 import pathlib
 
 from jax_me.cpu_cores import available_cores
-from jax_me.datasets.generation.base_builder import FaceDataset, FaceDatasetConfig
-from jax_me.datasets.generation.build_lock import build_lock
-from jax_me.datasets.generation.fingerprint import (
-  find_prepared,
-  find_respelled,
-  fingerprint_hash,
-  make_options,
-)
+from jax_me.data.labels import normalize_label
+from jax_me.datasets.generation.base_builder import FaceDataset, FaceDatasetConfig, OptionsT
+from jax_me.datasets.generation.fingerprint import find_builds, fingerprint_hash, make_options
 from jax_me.datasets.generation.generate import generate
+from jax_me.files import exclusive_lock
 
 logger = logging.getLogger(__name__)
+
+BUSY = "another process is generating this dataset (%s): waiting"
 
 
 def prepare_dataset(
@@ -30,9 +28,7 @@ def prepare_dataset(
 
   Args:
     cls: the builder.
-    data_dir: folder where datasets are kept.
-    manual_dir: folder with the user's files; None opens the one build with these options.
-    workers: processes for generation; None takes one per CPU core.
+    data_dir, manual_dir, workers: as in `catalog.prepare`.
     **options: fields of `cls.Options`.
 
   Returns:
@@ -48,7 +44,7 @@ def prepare_dataset(
   if manual_dir is not None and not needs_files:
     raise ValueError(f"dataset {cls.name} reads no files of yours; leave out manual_dir")
   if needs_files and manual_dir is None:
-    return cls(data_dir=folder, config=find_prepared(cls, folder, checked))
+    return cls(data_dir=folder, config=_only_build(cls, folder, checked))
   source = None
   if manual_dir is not None:
     source = pathlib.Path(manual_dir).expanduser()
@@ -67,12 +63,15 @@ def prepare_dataset(
     manual_dir=source,
     workers=available_cores() if workers is None else workers,
   )
-  config.name = f"{cls.config_title(checked)}-{fingerprint_hash(cls, config)}"
+  config.name = f"{checked.title}-{fingerprint_hash(cls, config)}"
   builder = cls(data_dir=folder, config=config)
   if not _is_complete(builder):
-    if respelled := find_respelled(cls, folder, config):
-      return cls(data_dir=folder, config=respelled)
-    with build_lock(folder / cls.name / f".{config.name}.lock"):
+    for other in find_builds(cls, folder, checked):
+      if other.fingerprint == config.fingerprint and _same_labels(other, config):
+        return cls(data_dir=folder, config=other)
+    lock = folder / cls.name / f".{config.name}.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with exclusive_lock(lock, lambda: logger.info(BUSY, lock)):
       # Another process may have generated it in the meantime.
       if not _is_complete(builder):
         logger.info("generating dataset %s in %s", cls.name, builder.data_path)
@@ -80,6 +79,34 @@ def prepare_dataset(
         logger.info("dataset %s is ready in %s", cls.name, builder.data_path)
     builder = cls(data_dir=folder, config=config)
   return builder
+
+
+def _only_build(
+  cls: type[FaceDataset[OptionsT]], folder: pathlib.Path, options: OptionsT
+) -> FaceDatasetConfig:
+  """Finds the one build with the given options, for use without the source files."""
+  found = find_builds(cls, folder, options)
+  if not found:
+    raise ValueError(
+      f"dataset {cls.name} needs manual_dir: nothing was built with these options in {folder}. "
+      f"{cls.MANUAL_DOWNLOAD_INSTRUCTIONS}"
+    )
+  if len(found) > 1:
+    names = ", ".join(str(config.name) for config in found)
+    raise ValueError(
+      f"dataset {cls.name}: {len(found)} builds in {folder} have these options ({names}); "
+      "give manual_dir to select one"
+    )
+  return found[0]
+
+
+def _same_labels(one: FaceDatasetConfig, other: FaceDatasetConfig) -> bool:
+  """Whether the label names differ at most in their order and spelling.
+
+  Version 0.1 stored "half_smile" for what is "half smile" now. Such a build is opened with the
+  names that it was built with; all comparisons of names go through `normalize_label`.
+  """
+  return sorted(map(normalize_label, one.labels)) == sorted(map(normalize_label, other.labels))
 
 
 def _is_complete(builder: FaceDataset) -> bool:

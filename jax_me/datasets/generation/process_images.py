@@ -1,4 +1,4 @@
-"""Tasks of labelled images: read, keep or align, encode.
+"""Processing of labelled images: read, keep or align, encode.
 
 Runs in worker processes, so it imports nothing of TFDS.
 """
@@ -8,38 +8,37 @@ import hashlib
 import io
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from PIL import Image
 
-from jax_me.datasets.generation.example import Example, ReportRow, TaskResult
-from jax_me.faces.alignment import AlignedFace, ClipAligner, NoFaceError, align_image
-from jax_me.faces.detector import Face, find_faces
+from jax_me.datasets.generation.options import ImageOptions
+from jax_me.datasets.generation.tasks import (
+  Example,
+  ReportRow,
+  Skipped,
+  Split,
+  TaskResult,
+  batches,
+)
+from jax_me.faces.alignment import AlignedFace, NoFaceError, align_image
 from jax_me.faces.image_files import UnreadableImage, encode_image, read_image
 
-Box = tuple[float, float, float, float]
-
-ENCODINGS = ("png", "jpg")
 EXIF_ORIENTATION = 0x0112
 IMAGES_PER_TASK = 32
-# Faces are searched for in a square of this many times the longer side of `inner`: dlib needs the
-# whole head, and in a large image it may miss a small face beside a large one.
-SEARCH_SCALE = 4
 
 
-@dataclasses.dataclass(frozen=True)
-class LabeledImage:
+@dataclasses.dataclass(frozen=True, slots=True)
+class SourceImage:
   """One image that a dataset lists.
 
   Attributes:
     file: its name, unique in the split.
     label: class name.
-    path: path below the task's folder; "" if it equals `file`.
-    subject, clip, frame, onset, apex: as in `Example`.
-    inner: left, top, right, bottom of the eyes and mouth of the labelled face, in pixels; None
-      selects the largest face.
-    targets: as in `Example`.
-    details: for the report row.
+    path: path below the processor's folder; "" if it equals `file`.
+    subject, clip, frame, onset, apex, offset, database, targets: as in `Example`.
+    details: for the report row; None for none.
   """
 
   file: str
@@ -50,133 +49,134 @@ class LabeledImage:
   frame: int = -1
   onset: int = -1
   apex: int = -1
-  inner: Box | None = None
+  offset: int = -1
+  database: str = ""
   targets: tuple[float, ...] = ()
-  details: Mapping[str, object] = dataclasses.field(default_factory=dict)
+  details: Mapping[str, object] | None = dataclasses.field(default=None, hash=False)
 
   def example(self, image: bytes) -> Example:
     """Returns the example with the encoded image."""
-    return Example(
-      image=image,
-      label=self.label,
-      file=self.file,
-      subject=self.subject,
-      clip=self.clip,
-      frame=self.frame,
-      onset=self.onset,
-      apex=self.apex,
-      targets=self.targets,
-    )
+    return Example(image, **{name: getattr(self, name) for name in _STORED})
+
+
+_STORED = [field.name for field in dataclasses.fields(Example) if field.name != "image"]
+
+ImageT = TypeVar("ImageT", bound=SourceImage)
+OptionsT = TypeVar("OptionsT", bound=ImageOptions)
 
 
 @dataclasses.dataclass(frozen=True)
-class CropOptions:
-  """Cropping and encoding of images.
+class ImageProcessor(Generic[ImageT, OptionsT]):
+  """Makes the examples of images; datasets override the steps in which they differ.
 
   Attributes:
-    align: crop the face with dlib; else the image is kept, byte for byte where it is an ordinary
-      JPEG or PNG.
-    size: side of aligned faces in pixels.
-    on_no_face: for images without a face: "skip", "center" or "error".
-    encoding: "png" or "jpg", for aligned faces.
+    folder: folder of the images.
+    options: align crops the face with dlib; else an image is kept, byte for byte where it is an
+      ordinary JPEG or PNG.
   """
-
-  align: bool = False
-  size: int = 224
-  on_no_face: str = "skip"
-  encoding: str = "png"
-
-
-@dataclasses.dataclass(frozen=True)
-class ImageTask:
-  """Images of a split below one folder."""
 
   folder: str
-  images: tuple[LabeledImage, ...]
-  crop: CropOptions = CropOptions()
+  options: OptionsT
 
+  def __call__(self, images: Sequence[ImageT]) -> TaskResult:
+    """Processes images; one report row each, in order.
 
-def check_encoding(encoding: str) -> None:
-  """Raises ValueError unless the encoding is one of ENCODINGS."""
-  if encoding not in ENCODINGS:
-    raise ValueError(f"encoding must be one of {', '.join(ENCODINGS)}: {encoding!r}")
+    Raises:
+      ValueError: no face in an image, and on_no_face is "error"; the message names the file.
+    """
+    examples, rows, found = [], [], []
+    for listed in images:
+      image, digest = listed, ""
+      stored: bytes | None = None
+      try:
+        image = self.annotate(listed)
+        data = self.read(image)
+        digest = hashlib.sha256(data).hexdigest()
+        stored, record = self._crop(image, data, self.decode(image, data))
+      except Skipped as skipped:
+        record = {"status": skipped.status, "detail": skipped.detail}
+      except NoFaceError as error:
+        raise ValueError(f"{image.file}: {error}") from error
+      status = record.pop("status")
+      rows.append(ReportRow(image.file, status, {**(image.details or {}), **record}, digest))
+      if image.label:
+        found.append(image.label)
+      if stored is not None:
+        examples.append(image.example(stored))
+    return TaskResult(tuple(examples), tuple(rows), tuple(found))
 
+  def split(
+    self, images: Sequence[ImageT], per_task: int = IMAGES_PER_TASK, tasks_per_worker: int = 0
+  ) -> Split:
+    """Returns the split of images, in the order of storage.
 
-def make_image_tasks(
-  folder: pathlib.Path, images: Sequence[LabeledImage], crop: CropOptions
-) -> list[ImageTask]:
-  """Divides images into tasks of IMAGES_PER_TASK.
+    Args:
+      images: the images.
+      per_task: images per task.
+      tasks_per_worker: see `Split`; 0 takes that of photographs.
 
-  Args:
-    folder: the folder that holds the images.
-    images: the images.
-    crop: options of the face crops.
+    Returns:
+      The split.
+    """
+    # Aligning takes some 30 times as long as reading an image.
+    default = 2 if self.options.align else 64
+    tasks = list(batches(images, per_task))
+    return Split(self, tasks, len(images), tasks_per_worker or default)
 
-  Returns:
-    The tasks, in the order of the images.
-  """
-  return [
-    ImageTask(str(folder), tuple(images[start : start + IMAGES_PER_TASK]), crop)
-    for start in range(0, len(images), IMAGES_PER_TASK)
-  ]
+  def annotate(self, image: ImageT) -> ImageT:
+    """Adds what stands in a file beside the image; raises Skipped without a usable label."""
+    return image
 
-
-def run_image_task(task: ImageTask) -> TaskResult:
-  """Processes all images of a task; one report row each, in order.
-
-  Raises:
-    ValueError: no face in an image, and on_no_face is "error"; the message names the file.
-  """
-  examples, rows = [], []
-  for image in task.images:
+  def read(self, image: ImageT) -> bytes:
+    """Returns the content of the image's file; raises Skipped if there is none."""
     try:
-      data = (pathlib.Path(task.folder) / (image.path or image.file)).read_bytes()
+      return pathlib.Path(self.folder, image.path or image.file).read_bytes()
     except OSError as error:
       status = "missing" if isinstance(error, FileNotFoundError) else "unreadable"
-      details = {**image.details, "detail": error.strerror or str(error)}
-      rows.append(ReportRow(image.file, status, details))
-      continue
-    stored, row = process_image(image, data, task.crop)
-    rows.append(row)
-    if stored is not None:
-      examples.append(image.example(stored))
-  return TaskResult(tuple(examples), tuple(rows), tuple(image.label for image in task.images))
+      raise Skipped(status, error.strerror or str(error)) from error
+
+  def decode(self, image: ImageT, data: bytes) -> np.ndarray:
+    """Returns the pixels, uint8 [H, W, 3] RGB; raises Skipped if they cannot be decoded."""
+    try:
+      return read_image(data)
+    except UnreadableImage as error:
+      raise Skipped("unreadable", error.reason) from error
+
+  def _crop(
+    self, image: ImageT, data: bytes, pixels: np.ndarray
+  ) -> tuple[bytes | None, dict[str, Any]]:
+    """Crops the face if wanted.
+
+    Args:
+      image: the image.
+      data: content of its file.
+      pixels: the same, decoded.
+
+    Returns:
+      The bytes to store, None for none, and "status" and details of the report row.
+
+    Raises:
+      Skipped: the image cannot be cropped.
+      NoFaceError: there is no face, and on_no_face is "error".
+    """
+    if not self.options.align:
+      return keep_or_encode(data, pixels), {"status": "ok"}
+    return self.encode(self.align(image, pixels))
+
+  def align(self, image: ImageT, pixels: np.ndarray) -> AlignedFace:
+    """Aligns the largest face."""
+    del image
+    return align_image(pixels, self.options.size, self.options.on_no_face)
+
+  def encode(self, face: AlignedFace) -> tuple[bytes | None, dict[str, Any]]:
+    """Encodes an aligned face; the result is that of `_crop`."""
+    record = {key: face.record[key] for key in ("status", "faces")}
+    return None if face.image is None else encode_image(face.image, self.options.encoding), record
 
 
-def process_image(
-  image: LabeledImage, data: bytes, crop: CropOptions
-) -> tuple[bytes | None, ReportRow]:
-  """Decodes an image and crops its face if wanted.
-
-  Args:
-    image: the image.
-    data: content of its file.
-    crop: options of the face crops.
-
-  Returns:
-    The bytes to store, None when there are none, and the report row.
-
-  Raises:
-    ValueError: as in `run_image_task`.
-  """
-  digest = hashlib.sha256(data).hexdigest()
-  try:
-    pixels = read_image(data)
-  except UnreadableImage as error:
-    details = {**image.details, "detail": error.reason}
-    return None, ReportRow(image.file, "unreadable", details, digest)
-  if not crop.align:
-    stored = data if is_portable_image(data) else encode_image(pixels)
-    return stored, ReportRow(image.file, "ok", image.details, digest)
-  try:
-    aligned = _align(pixels, image.inner, crop)
-  except NoFaceError as error:
-    raise ValueError(f"{image.file}: {error}") from error
-  details = {**image.details, "faces": aligned.record["faces"]}
-  row = ReportRow(image.file, aligned.record["status"], details, digest)
-  if aligned.image is None:
-    return None, row
-  return encode_image(aligned.image, crop.encoding), row
+def keep_or_encode(data: bytes, pixels: np.ndarray) -> bytes:
+  """The bytes of a file that every reader decodes alike, else its pixels as PNG."""
+  return data if is_portable_image(data) else encode_image(pixels)
 
 
 def is_portable_image(data: bytes) -> bool:
@@ -190,23 +190,18 @@ def is_portable_image(data: bytes) -> bool:
     )
 
 
-def _align(image: np.ndarray, inner: Box | None, crop: CropOptions) -> AlignedFace:
-  if inner is None:
-    return align_image(image, crop.size, crop.on_no_face)
-  left, top, right, bottom = inner
-  x, y = (left + right) / 2, (top + bottom) / 2
-  half = SEARCH_SCALE * max(right - left, bottom - top) / 2
-  first_column, first_row = max(0, round(x - half)), max(0, round(y - half))
-  region = image[first_row : round(y + half) + 1, first_column : round(x + half) + 1]
-  if not region.size:  # the box is outside the image
-    return ClipAligner.from_frame(image, [], crop.size, crop.on_no_face).align(image)
-  region = np.ascontiguousarray(region)
-  labelled = [
-    face for face in find_faces(region) if _contains(face, x - first_column, y - first_row)
-  ]
-  return ClipAligner.from_frame(region, labelled, crop.size, crop.on_no_face).align(region)
+def image_split(
+  folder: pathlib.Path, images: Sequence[SourceImage], options: ImageOptions
+) -> Split:
+  """Returns the split of images below a folder.
 
+  Args:
+    folder: the folder that holds the images.
+    images: the images, in the order of storage.
+    options: options of the face crops.
 
-def _contains(face: Face, x: float, y: float) -> bool:
-  left, top, right, bottom = face.box
-  return left <= x <= right and top <= y <= bottom
+  Returns:
+    The split.
+  """
+  processor = ImageProcessor[SourceImage, ImageOptions](str(folder), options.narrowed(ImageOptions))
+  return processor.split(images)

@@ -1,8 +1,8 @@
 """Comparison of a copy of a dataset with its published number of images per class."""
 
 import logging
-from collections.abc import Mapping
-from typing import TypedDict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypedDict
 
 logger = logging.getLogger(__name__)
 
@@ -45,14 +45,35 @@ def log_counts(name: str, rows: list[CountRow]) -> None:
   if all(row["expected"] == row["found"] == row["stored"] for row in rows):
     logger.info("dataset %s: all %d class counts are as published", name, len(rows))
     return
-  lines = [f"{'split':<12}{'class':<12}{'expected':>9}{'found':>9}{'stored':>9}"]
-  for row in rows:
-    line = f"{row['split']:<12}{row['class']:<12}{row['expected']:>9}{row['found']:>9}"
-    differs = not row["expected"] == row["found"] == row["stored"]
-    lines.append(f"{line}{row['stored']:>9}{'  differs' if differs else ''}")
   logger.warning(
     "dataset %s: this copy differs from the published numbers (images found in the annotations, "
     "and stored):\n%s",
-    name,
-    "\n".join(lines),
+    *(name, format_counts(rows)),
+  )
+
+
+def format_counts(rows: Sequence[Mapping[str, Any]]) -> str:
+  """Formats published and actual class counts as a table, with the sum of each split."""
+  columns = ("expected", "found", "stored")
+  lines: list[tuple[Any, ...]] = []
+  for split in dict.fromkeys(row["split"] for row in rows):
+    of_split = [row for row in rows if row["split"] == split]
+    total = {key: sum(row[key] for row in of_split) for key in columns}
+    for row in [*of_split, {"class": "all", **total}]:
+      counts = [row[key] for key in columns]
+      lines.append((split, row["class"], *counts, "" if len(set(counts)) == 1 else "differs"))
+  return format_table(("split", "class", *columns, ""), lines)
+
+
+def format_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+  """Formats a table as text, with columns of numbers aligned to the right."""
+  cells = [list(map(str, header)), *(list(map(str, row)) for row in rows)]
+  columns = range(len(header))
+  numeric = [all(row[i].isdigit() or row[i] == "–" for row in cells[1:]) for i in columns]
+  width = [max(len(row[i]) for row in cells) for i in columns]
+  return "\n".join(
+    "  ".join(
+      cell.rjust(width[i]) if numeric[i] else cell.ljust(width[i]) for i, cell in enumerate(row)
+    ).rstrip()
+    for row in cells
   )

@@ -1,126 +1,218 @@
-"""Writer of array_record shards that can resume, and a clear error for full disks."""
+"""Writer of the shards of a build; every finished shard is a checkpoint of the build.
+
+The shards of a split hold the records of consecutive tasks. A shard is finished when its
+description lies beside it: index rows, report rows and counts of its tasks. A build that was
+stopped continues after the last finished shard, so at most one shard's work is lost. Boundaries
+depend on the records only: an interrupted build gives the same shards as another.
+"""
 
 import contextlib
+import dataclasses
 import errno
+import io
+import json
 import os
 import pathlib
 import shutil
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import Any
 
+import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 
-from jax_me.datasets.generation.progress_file import SplitProgress, open_truncated
+from jax_me.datasets.generation.build_report import report_record
+from jax_me.datasets.generation.tasks import Example, TaskResult
+from jax_me.files import write_atomically
 
-SHARD_BYTES = 128 * 2**20
+# Folder of the shards and their descriptions, inside that of the unfinished build.
+SHARDS_FOLDER = "shards"
+# Work that a kill may lose: some 500 aligned faces as PNG, or 3,000 as JPEG.
+SHARD_BYTES = 32 * 2**20
 # Encoded images do not compress further; random access needs group_size 1.
 WRITER_OPTIONS = "group_size:1,uncompressed"
-# Each record of a spool is preceded by its length.
-LENGTH_BYTES = 8
 
 
-def shard_path(folder: pathlib.Path, name: str, number: int) -> pathlib.Path:
-  """Provisional path of a shard, used until the number of shards is known.
+@dataclasses.dataclass
+class Shard:
+  """Description of a finished shard.
 
-  Args:
-    folder: folder of the dataset.
+  Attributes:
+    tasks: number of tasks whose results it holds.
+    num_bytes: bytes of the records.
+    file_size: bytes of the shard's file; 0 if there is none, because no task gave an example.
+    index: one row for every record.
+    report: rows of the build report.
+    found: label -> number of annotations.
+  """
+
+  tasks: int
+  num_bytes: int
+  file_size: int
+  index: list[dict[str, Any]]
+  report: list[dict[str, Any]]
+  found: dict[str, int]
+
+  @classmethod
+  def empty(cls) -> "Shard":
+    """A shard before its first task."""
+    return cls(0, 0, 0, [], [], {})
+
+
+class SplitWriter:
+  """Validates and stores the examples of one split.
+
+  Attributes:
     name: the split.
-    number: the shard, from 0.
-
-  Returns:
-    The path.
-  """
-  return folder / f"{name}.shard{number:05d}.part"
-
-
-class ShardWriter:
-  """Writes records one after another into files of about SHARD_BYTES.
-
-  An array_record file cannot be continued after a crash, so a shard's records first go to a plain
-  file, the spool, which can be truncated after any record. Shard boundaries depend only on the
-  records and on the calls of `finish_shard`: an interrupted build gives the same shards as another.
+    tasks: number of tasks in the finished shards.
   """
 
-  def __init__(self, folder: pathlib.Path, name: str, progress: SplitProgress):
-    """Continues where `progress` ends.
+  def __init__(self, folder: pathlib.Path, builder: tfds.core.DatasetBuilder, name: str):
+    """Continues after the finished shards.
 
     Args:
-      folder: folder of the shards.
+      folder: folder of the unfinished build.
+      builder: defines the features and the label names.
       name: the split.
-      progress: what is written already; it is updated by the writer.
 
     Raises:
-      ValueError: the files in the folder do not match `progress`.
+      ValueError: a finished shard is missing or damaged.
     """
-    self._folder, self._name, self._progress = folder, name, progress
-    for number, size in enumerate(progress.shard_sizes):
-      path = shard_path(self._folder, self._name, number)
-      if not path.is_file() or path.stat().st_size != size:
+    self.name, self.tasks = name, 0
+    self._folder, self._builder = folder, builder
+    self._features = builder.info.features
+    self._labels: list[str] = self._features["label"].names
+    self._serializer = tfds.core.example_serializer.ExampleSerializer(
+      self._features.get_serialized_info()
+    )
+    self._template = builder._get_filename_template(split_name=name)
+    self._seen: set[str] = set()
+    self._finished = 0
+    self._restore_provisional_names()
+    for shard in self.shards():
+      path = self._path(self._finished)
+      if shard.file_size and not (path.is_file() and path.stat().st_size == shard.file_size):
         raise ValueError(f"its shard {path.name} is missing or damaged")
-    self._spool = self._open_spool()
+      self._count(shard)
+    self._open = Shard.empty()
+    self._writer: array_record_module.ArrayRecordWriter | None = None
 
-  def close(self) -> None:
-    """Closes the spool."""
-    self._spool.close()
+  @property
+  def examples(self) -> int:
+    """Number of examples stored so far."""
+    return len(self._seen)
 
   @property
   def is_full(self) -> bool:
     """Whether the open shard has reached its size."""
-    return self._progress.open_bytes >= SHARD_BYTES
+    return self._open.num_bytes >= SHARD_BYTES
 
-  def write(self, record: bytes) -> None:
-    """Adds a record to the open shard."""
-    self._spool.write(len(record).to_bytes(LENGTH_BYTES, "little"))
-    self._spool.write(record)
-    self._progress.open_records += 1
-    self._progress.open_bytes += len(record)
+  def shards(self) -> Iterator[Shard]:
+    """Reads the descriptions of the finished shards, one by one: all together may be large.
 
-  def sync(self) -> None:
-    """Flushes everything to disk."""
-    self._spool.flush()
-    os.fsync(self._spool.fileno())
+    Raises:
+      ValueError: a description is damaged.
+    """
+    number = 0
+    while (path := self._path(number, ".json")).is_file():
+      try:
+        shard = Shard(**json.loads(path.read_bytes()))
+      except (TypeError, ValueError) as error:
+        raise ValueError(f"{path.name} is damaged ({error!r})") from error
+      yield shard
+      number += 1
+
+  def add(self, result: TaskResult) -> None:
+    """Stores the result of the next task.
+
+    Raises:
+      ValueError: unknown label, duplicate name, neither JPEG nor PNG, or a number of targets other
+        than the number of classes.
+    """
+    shard = self._open
+    shard.report += [report_record(row, self.name) for row in result.rows]
+    for label in result.found:
+      shard.found[label] = shard.found.get(label, 0) + 1
+    for example in result.examples:
+      self._write(example)
+    shard.tasks += 1
 
   def finish_shard(self) -> None:
-    """Writes the open shard, if it has any record.
-
-    Its spool is deleted by `remove_spools`, after the progress file records the shard.
-    """
-    progress = self._progress
-    if not progress.open_records:
+    """Closes the open shard and writes its description; does nothing without a task in it."""
+    shard = self._open
+    if not shard.tasks:
       return
-    self._spool.close()
-    path = shard_path(self._folder, self._name, len(progress.shard_records))
-    path.unlink(missing_ok=True)
-    writer = array_record_module.ArrayRecordWriter(str(path), WRITER_OPTIONS)
-    with self._spool_path().open("rb") as spool:
-      for _ in range(progress.open_records):
-        length = int.from_bytes(spool.read(LENGTH_BYTES), "little")
-        writer.write(spool.read(length))
-    writer.close()
-    with path.open("rb") as shard:
-      os.fsync(shard.fileno())
-    progress.shard_records.append(progress.open_records)
-    progress.shard_bytes.append(progress.open_bytes)
-    progress.shard_sizes.append(path.stat().st_size)
-    progress.open_records = progress.open_bytes = 0
-    self._spool = self._open_spool()
+    if self._writer is not None:
+      self._writer.close()
+      self._writer = None
+      with self._path(self._finished).open("rb") as file:
+        os.fsync(file.fileno())
+        shard.file_size = file.seek(0, os.SEEK_END)
+    write_atomically(self._path(self._finished, ".json"), json.dumps(vars(shard)).encode())
+    self._count(shard)
+    self._open = Shard.empty()
 
-  def remove_spools(self) -> None:
-    """Deletes the spools of the finished shards."""
-    for path in self._folder.glob(f"{self._name}.shard*.spool"):
-      if path != self._spool_path() or self._spool.closed:
-        path.unlink()
+  def give_final_names(self, shard_lengths: list[int], num_bytes: int) -> tfds.core.SplitInfo:
+    """Moves the shards to their places in the dataset.
 
-  def _spool_path(self) -> pathlib.Path:
-    return shard_path(self._folder, self._name, len(self._progress.shard_records)).with_suffix(
-      ".spool"
+    Args:
+      shard_lengths: number of records of each shard.
+      num_bytes: bytes of all records.
+
+    Returns:
+      The split's description.
+    """
+    for number in range(len(shard_lengths)):
+      self._path(number).rename(self._final_path(number, len(shard_lengths)))
+    return tfds.core.SplitInfo(
+      name=self.name,
+      shard_lengths=shard_lengths,
+      num_bytes=num_bytes,
+      filename_template=self._template,
     )
 
-  def _open_spool(self) -> BinaryIO:
-    progress = self._progress
-    return open_truncated(
-      self._spool_path(), progress.open_bytes + progress.open_records * LENGTH_BYTES
-    )
+  def _write(self, example: Example) -> None:
+    file = example.file
+    if example.label not in self._labels:
+      raise ValueError(f"{file}: label {example.label!r} is not one of {', '.join(self._labels)}")
+    if file in self._seen:
+      raise ValueError(f"{file}: two examples of split {self.name} have this name")
+    if not example.image.startswith((b"\xff\xd8\xff", b"\x89PNG")):
+      raise ValueError(f"{file}: the image is neither JPEG nor PNG")
+    if len(example.targets) not in (0, len(self._labels)):
+      raise ValueError(f"{file}: {len(example.targets)} targets for {len(self._labels)} classes")
+    self._seen.add(file)
+    row = dict(vars(example))
+    image, targets = io.BytesIO(row.pop("image")), row.pop("targets")
+    stored = {**row, "image": image}
+    record = self._serializer.get_tf_example(self._features.encode_example(stored))
+    # Otherwise the order of the fields would differ between processes.
+    data = record.SerializeToString(deterministic=True)
+    if self._writer is None:
+      path = self._path(self._finished)
+      self._writer = array_record_module.ArrayRecordWriter(str(path), WRITER_OPTIONS)
+    self._writer.write(data)
+    self._open.num_bytes += len(data)
+    row["label"] = self._labels.index(example.label)
+    self._open.index.append({**row, "targets": targets} if targets else row)
+
+  def _count(self, shard: Shard) -> None:
+    self._seen.update(row["file"] for row in shard.index)
+    self.tasks += shard.tasks
+    self._finished += 1
+
+  def _path(self, number: int, suffix: str = ".array_record") -> pathlib.Path:
+    return self._folder / SHARDS_FOLDER / f"{self.name}-{number:05d}{suffix}"
+
+  def _final_path(self, number: int, count: int) -> pathlib.Path:
+    name = self._template.relative_filepath(shard_index=number, num_shards=count)
+    return self._folder / str(name)
+
+  def _restore_provisional_names(self) -> None:
+    """Reverts `give_final_names` by a build that was killed soon after."""
+    count = sum(shard.file_size > 0 for shard in self.shards())
+    for number in range(count):
+      with contextlib.suppress(FileNotFoundError):
+        self._final_path(number, count).rename(self._path(number))
 
 
 @contextlib.contextmanager

@@ -12,8 +12,8 @@ import pathlib
 import re
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 ROW = "row"
 ENDINGS = (".xlsx", ".xlsm", ".csv", ".tsv", ".txt")
@@ -38,33 +38,19 @@ class TableError(ValueError):
   """A table that cannot be read, or lacks columns; the message names the file and the remedy."""
 
 
-class _Columns(NamedTuple):
-  """Positions of the wanted columns in a header row."""
-
-  positions: dict[str, int]
-  missing: list[str]
-  found: list[str]
-
-
 def read_table(
-  path: pathlib.Path,
-  *,
-  header: Sequence[str],
-  optional: Sequence[str] = (),
-  aliases: Mapping[str, Sequence[str]] | None = None,
-  sheet: str | None = None,
+  path: pathlib.Path, *, header: Sequence[str], optional: Sequence[str] = ()
 ) -> list[dict[str, Cell]]:
   """Reads the rows below the header of a table.
 
-  The header is the first of the top 100 rows that has all required names; letter case, spaces and
-  punctuation are ignored. Rows in which all wanted columns are blank are dropped.
+  The header is the first of the top 100 rows that has all required names, in the first sheet with
+  such a row; letter case, spaces and punctuation are ignored. Rows in which all wanted columns are
+  blank are dropped.
 
   Args:
     path: .xlsx or .xlsm, or text (.csv, .tsv, .txt) separated by comma, semicolon or tab.
     header: required columns.
     optional: columns that are None in every row if the table lacks them.
-    aliases: column -> its other names in some copies.
-    sheet: a sheet of a workbook; None for the first with such a header.
 
   Returns:
     One dict per row, in the file's order: every name of `header` and `optional` as given, and
@@ -73,34 +59,45 @@ def read_table(
     text.
 
   Raises:
-    TableError: no such file or sheet, unsupported format, damaged, too large, or no header row.
+    TableError: no such file, unsupported format, damaged, too large, or no header row.
   """
-  wanted = {
-    name: [_normalize(spelling) for spelling in (name, *(aliases or {}).get(name, ()))]
-    for name in (*header, *optional)
-  }
-  best: tuple[str, _Columns] | None = None
-  for source, rows in _read_tables(path, sheet):
-    searching = True
-    positions: dict[str, int] = {}
-    table: list[dict[str, Cell]] = []
+  closest: tuple[list[str], str, list[Cell]] = (list(header), "", [])
+  for source, rows in _read_tables(path):
     for number, cells in rows:
-      if not searching:
-        row: dict[str, Cell] = {name: None for name in wanted}
-        row |= {name: cells[at] for name, at in positions.items() if at < len(cells)}
-        if any(cell is not None for cell in row.values()):
-          table.append({**row, ROW: number})
-      elif number > _HEADER_WITHIN_ROWS:
+      if number > _HEADER_WITHIN_ROWS:
         break
-      else:
-        columns = _match_columns(cells, wanted, header)
-        if not columns.missing:
-          searching, positions = False, columns.positions
-        elif best is None or len(columns.missing) < len(best[1].missing):
-          best = (source, columns)
-    if not searching:
-      return table
-  raise TableError(_describe_missing_header(path, sheet, header, best))
+      positions = _find_columns(cells, (*header, *optional))
+      missing = [name for name in header if name not in positions]
+      if not missing:
+        return _rows_below(rows, positions, (*header, *optional))
+      if len(missing) < len(closest[0]):
+        closest = (missing, source, cells)
+  start = f"{path}: no header row with the columns {', '.join(header)}"
+  missing, source, cells = closest
+  if not source:
+    raise TableError(f"{start} in its first {_HEADER_WITHIN_ROWS} rows; is it the right table?")
+  found = [str(cell) for cell in cells if cell is not None][:_MAX_LISTED_NAMES]
+  raise TableError(
+    f"{start}. The closest row, in {source}, lacks {', '.join(missing)}; it has {', '.join(found)}"
+  )
+
+
+def _find_columns(cells: Sequence[Cell], wanted: Sequence[str]) -> dict[str, int]:
+  """Name -> position of the first cell with this name."""
+  normalized = [_normalize(cell) if cell is not None else "" for cell in cells]
+  return {name: normalized.index(n) for name in wanted if (n := _normalize(name)) in normalized}
+
+
+def _rows_below(
+  rows: Iterable[tuple[int, list[Cell]]], positions: Mapping[str, int], names: Sequence[str]
+) -> list[dict[str, Cell]]:
+  table = []
+  for number, cells in rows:
+    row: dict[str, Cell] = {name: None for name in names}
+    row |= {name: cells[at] for name, at in positions.items() if at < len(cells)}
+    if any(cell is not None for cell in row.values()):
+      table.append({**row, ROW: number})
+  return table
 
 
 def parse_integer(cell: Cell) -> int | None:
@@ -124,45 +121,7 @@ def _normalize(name: object) -> str:
   return re.sub(r"[\W_]+", "", str(name)).casefold()
 
 
-def _match_columns(
-  cells: list[Cell], wanted: Mapping[str, list[str]], header: Sequence[str]
-) -> _Columns:
-  first: dict[str, int] = {}
-  for at, cell in enumerate(cells):
-    if cell is not None and (name := _normalize(cell)):
-      first.setdefault(name, at)
-  positions = {
-    name: first[spelling]
-    for name, spellings in wanted.items()
-    # Reversed, so that the first of several spellings takes precedence.
-    for spelling in reversed(spellings)
-    if spelling in first
-  }
-  missing = [name for name in header if name not in positions]
-  return _Columns(positions, missing, [str(cell) for cell in cells if cell is not None])
-
-
-def _describe_missing_header(
-  path: pathlib.Path,
-  sheet: str | None,
-  header: Sequence[str],
-  best: tuple[str, _Columns] | None,
-) -> str:
-  where = f"{path}" + (f", sheet {sheet}" if sheet is not None else "")
-  start = f"{where}: no header row with the columns {', '.join(header)}"
-  if best is None or len(best[1].missing) == len(header):
-    return f"{start} in its first {_HEADER_WITHIN_ROWS} rows; is it the right table?"
-  source, columns = best
-  found = columns.found[:_MAX_LISTED_NAMES]
-  return (
-    f"{start}. The closest row, in {source}, lacks {', '.join(columns.missing)}; "
-    f"it has {', '.join(found)}"
-  )
-
-
-def _read_tables(
-  path: pathlib.Path, sheet: str | None
-) -> Iterator[tuple[str, Iterator[tuple[int, list[Cell]]]]]:
+def _read_tables(path: pathlib.Path) -> Iterator[tuple[str, Iterator[tuple[int, list[Cell]]]]]:
   """Yields (source, numbered rows) of every sheet, or of a text with every delimiter."""
   if path.suffix.lower() not in (*ENDINGS, ".xls"):
     raise TableError(f"{path} is not a table: its extension must be one of {', '.join(ENDINGS)}")
@@ -179,17 +138,18 @@ def _read_tables(
       "LibreOffice and save it as .xlsx without a password"
     )
   if data.startswith(_ZIP):
-    yield from _read_sheets(path, data, sheet)
+    yield from _read_sheets(path, data)
   elif path.suffix.lower().startswith(".xls"):
     raise TableError(f"{path} is not an Excel file, or is damaged; copy it again")
   else:
     text = _decode(data)
     for delimiter in _DELIMITERS:
-      yield str(path), _text_rows(path, text, delimiter)
+      rows = csv_rows(path, io.StringIO(text, newline=""), delimiter)
+      yield str(path), _parse_rows(path, path.name, rows)
 
 
 def _read_sheets(
-  path: pathlib.Path, data: bytes, sheet: str | None
+  path: pathlib.Path, data: bytes
 ) -> Iterator[tuple[str, Iterator[tuple[int, list[Cell]]]]]:
   # Imported here, so that importing the builders stays cheap.
   import openpyxl
@@ -210,36 +170,37 @@ def _read_sheets(
   except Exception as error:  # openpyxl raises many types for damaged files
     raise _damaged_error(path, error) from error
   with contextlib.closing(book):
-    chosen = [
-      page
-      for page in book.worksheets
-      if sheet is None or page.title.strip().casefold() == sheet.strip().casefold()
-    ]
-    if not chosen:
-      names = ", ".join(page.title for page in book.worksheets)
-      raise TableError(f"{path} has no sheet {sheet!r}; it has {names}")
-    for page in chosen:
+    for page in book.worksheets:
       # Some programs store a wrong size; rows beyond it would be lost.
       page.reset_dimensions()
-      yield f"sheet {page.title}", _sheet_rows(path, page)
+      source = f"sheet {page.title}"
+      yield source, _parse_rows(path, source, _sheet_rows(path, page))
 
 
-def _sheet_rows(path: pathlib.Path, page: Any) -> Iterator[tuple[int, list[Cell]]]:
-  cells = 0
+def _sheet_rows(path: pathlib.Path, page: Any) -> Iterator[tuple[int, Sequence[Any]]]:
   rows = enumerate(page.iter_rows(values_only=True), 1)
   while True:
     try:
       with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        number, row = next(rows)
-    except StopIteration:
-      return
+        row = next(rows, None)
     except Exception as error:
       raise _damaged_error(path, error) from error
-    cells += len(row)
-    if number > MAX_ROWS or cells > MAX_CELLS:
-      raise TableError(_size_message(path, f"sheet {page.title}: {number} rows, {cells} cells"))
-    yield number, [_parse_cell(cell) for cell in row]
+    if row is None:
+      return
+    yield row
+
+
+def _parse_rows(
+  path: pathlib.Path, source: str, rows: Iterable[tuple[int, Sequence[Any]]]
+) -> Iterator[tuple[int, list[Cell]]]:
+  """Parses the cells of numbered rows, up to the largest size of a table."""
+  total = 0
+  for number, cells in rows:
+    total += len(cells)
+    if number > MAX_ROWS or total > MAX_CELLS:
+      raise TableError(_size_message(path, f"{source}: {number} rows, {total} cells"))
+    yield number, [_parse_cell(cell) for cell in cells]
 
 
 def _decode(data: bytes) -> str:
@@ -248,17 +209,51 @@ def _decode(data: bytes) -> str:
   return data.decode("utf-8-sig", errors="replace")
 
 
-def _text_rows(path: pathlib.Path, text: str, delimiter: str) -> Iterator[tuple[int, list[Cell]]]:
-  reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
-  cells = 0
+def csv_rows(
+  path: pathlib.Path, lines: Iterable[str], delimiter: str = ","
+) -> Iterator[tuple[int, list[str]]]:
+  """Reads the rows of a csv that are not blank.
+
+  Args:
+    path: the file, for messages.
+    lines: its lines.
+    delimiter: character between cells.
+
+  Yields:
+    Line number and cells of each row.
+
+  Raises:
+    TableError: a line that is not csv.
+  """
+  reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
   try:
-    for number, row in enumerate(reader, 1):
-      cells += len(row)
-      if number > MAX_ROWS or cells > MAX_CELLS:
-        raise TableError(_size_message(path, f"{number} rows, {cells} cells"))
-      yield number, [_parse_cell(cell) for cell in row]
+    for cells in reader:
+      if any(cell.strip() for cell in cells):
+        yield reader.line_num, cells
   except csv.Error as error:
     raise TableError(f"{path}, line {reader.line_num}: {error}") from error
+
+
+def column_positions(path: pathlib.Path, header: Sequence[str], wanted: Sequence[str]) -> list[int]:
+  """Finds columns by their names, ignoring letter case and spaces around them.
+
+  Args:
+    path: the file, for messages.
+    header: cells of its header.
+    wanted: names in lower case.
+
+  Returns:
+    The position of each wanted column.
+
+  Raises:
+    TableError: a column is missing.
+  """
+  names = [cell.strip().lower() for cell in header]
+  if missing := [name for name in wanted if name not in names]:
+    raise TableError(
+      f"{path} has no column {', '.join(missing)}; its columns are: {', '.join(names) or 'none'}"
+    )
+  return [names.index(name) for name in wanted]
 
 
 def _parse_cell(cell: Any) -> Cell:

@@ -1,14 +1,17 @@
 """Labels of a folder of photographs or clips: from labels.csv, or from class folders."""
 
 import collections
-import csv
 import dataclasses
 import pathlib
 import re
 from collections.abc import Iterable
+from typing import Any
 
 from jax_me.data.labels import normalize_label
-from jax_me.datasets.generation.source_files import walk_files
+from jax_me.datasets.generation.process_images import SourceImage
+from jax_me.datasets.generation.source_files import numeric_key, walk_files
+from jax_me.datasets.generation.tables import csv_rows
+from jax_me.datasets.generation.tasks import ReportRow, problem
 from jax_me.faces.image_files import is_image_name
 from jax_me.faces.input_files import frame_number
 
@@ -44,45 +47,19 @@ LAYOUTS = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class SourceImage:
+@dataclasses.dataclass(frozen=True, slots=True)
+class FolderImage(SourceImage):
   """One labelled image of a folder.
 
   Attributes:
-    file: path relative to the folder, with forward slashes.
-    label: class name, lower case.
-    subject, clip, database: "" where unknown.
-    frame, onset, apex, offset: frame numbers, -1 where unknown.
     split: "train", "validation" or "test".
   """
 
-  file: str
-  label: str
-  subject: str = ""
-  clip: str = ""
-  database: str = ""
-  frame: int = -1
-  onset: int = -1
-  apex: int = -1
-  offset: int = -1
   split: str = "train"
 
 
-@dataclasses.dataclass(frozen=True)
-class SkippedFile:
-  """A file or row that is left out; becomes a row of the build report."""
-
-  file: str
-  status: str
-  detail: str = ""
-
-
-@dataclasses.dataclass(frozen=True)
-class FolderListing:
-  """Content of a folder: images in a fixed, numeric order, and what was left out."""
-
-  sources: tuple[SourceImage, ...]
-  problems: tuple[SkippedFile, ...]
+# Images in a fixed, numeric order, and report rows of what is left out.
+FolderListing = tuple[list[FolderImage], list[ReportRow]]
 
 
 def list_folder(folder: pathlib.Path) -> FolderListing:
@@ -92,30 +69,22 @@ def list_folder(folder: pathlib.Path) -> FolderListing:
     ValueError: the folder has neither, labels.csv lacks a column, or subjects are given for some
       images only.
   """
-  files = [name for name in walk_files(folder) if is_image_name(pathlib.PurePosixPath(name).name)]
+  files = [name for name in walk_files(folder) if is_image_name(name)]
   table = folder / LABELS_FILE
-  listing = _from_table(table, files) if table.is_file() else _from_folders(folder, files)
-  known = [source for source in listing.sources if source.subject]
-  unknown = [source for source in listing.sources if not source.subject]
-  if known and unknown:
+  sources, problems = _from_table(table, files) if table.is_file() else _from_folders(folder, files)
+  unknown = [source for source in sources if not source.subject]
+  if 0 < len(unknown) < len(sources):
     raise ValueError(
-      f"{folder}: {len(unknown)} of {len(listing.sources)} images have no subject (first: "
+      f"{folder}: {len(unknown)} of {len(sources)} images have no subject (first: "
       f"{unknown[0].file}); give every image one, or none; otherwise one person could be in "
       "several folds"
     )
-  ordered = sorted(listing.sources, key=_sort_key)
-  return FolderListing(tuple(ordered), listing.problems)
+  return sorted(sources, key=_sort_key), problems
 
 
-def _sort_key(source: SourceImage) -> tuple:
+def _sort_key(source: FolderImage) -> tuple:
   names = (source.split, source.database, source.subject, source.clip)
-  return (*map(_numeric_key, names), source.frame, _numeric_key(source.file))
-
-
-def _numeric_key(text: str) -> list[tuple[int, int, str]]:
-  """Sorting key that compares digits as numbers: "img9" before "img10"."""
-  parts = re.split(r"(\d+)", text)
-  return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts if part]
+  return (*map(numeric_key, names), source.frame, numeric_key(source.file))
 
 
 def _from_folders(folder: pathlib.Path, files: list[str]) -> FolderListing:
@@ -133,11 +102,11 @@ def _from_folders(folder: pathlib.Path, files: list[str]) -> FolderListing:
     try:
       sources.append(_from_path(file, chosen))
     except ValueError as error:  # the folder's name is "_" or the like
-      problems.append(SkippedFile(file, "unexpected_place", str(error)))
+      problems.append(problem(file, "unexpected_place", str(error)))
   other = [file for layout, names in by_layout.items() if layout != chosen for file in names]
   detail = f"the other images are in {'/'.join(f'<{part}>' for part in chosen)}"
-  problems += [SkippedFile(file, "unexpected_place", detail) for file in sorted(other)]
-  return FolderListing(tuple(sources), tuple(problems))
+  problems += [problem(file, "unexpected_place", detail) for file in sorted(other)]
+  return sources, problems
 
 
 def _path_layout(file: str) -> tuple[str, ...]:
@@ -157,10 +126,10 @@ def _path_layout(file: str) -> tuple[str, ...]:
       return ()
 
 
-def _from_path(file: str, layout: tuple[str, ...]) -> SourceImage:
+def _from_path(file: str, layout: tuple[str, ...]) -> FolderImage:
   part = dict(zip(layout, file.split("/"), strict=True))
   number = frame_number(file) if "clip" in part else None
-  return SourceImage(
+  return FolderImage(
     file=file,
     label=normalize_label(part["class"]),
     subject=part.get("subject", ""),
@@ -175,22 +144,22 @@ def _from_table(table: pathlib.Path, files: list[str]) -> FolderListing:
   header, lines = _read_table(table)
   columns, problems = _match_columns(table, header)
   finder = _FileFinder(files)
-  rows: dict[str, list[tuple[int, SourceImage]]] = collections.defaultdict(list)
+  rows: dict[str, list[tuple[int, FolderImage]]] = collections.defaultdict(list)
   for number, values in lines:
     name = f"{LABELS_FILE}:{number}"
     if len(values) != len(header):
       detail = f"{len(values)} values for {len(header)} columns"
-      problems.append(SkippedFile(name, "bad_row", detail))
+      problems.append(problem(name, "bad_row", detail))
       continue
     row = {field: values[position].strip() for field, position in columns.items()}
     file = finder.find(row["file"])
     if file is None:
-      problems.append(SkippedFile(row["file"] or name, "missing", f"listed in line {number}"))
+      problems.append(problem(row["file"] or name, "missing", f"listed in line {number}"))
       continue
     try:
       source = _from_row(file, row)
     except ValueError as error:
-      problems.append(SkippedFile(file, "bad_row", f"line {number}: {error}"))
+      problems.append(problem(file, "bad_row", f"line {number}: {error}"))
     else:
       rows[file].append((number, source))
   sources = []
@@ -198,14 +167,14 @@ def _from_table(table: pathlib.Path, files: list[str]) -> FolderListing:
     distinct = {source for _, source in found}
     if len(distinct) == 1:
       sources.append(found[0][1])
-      problems += [SkippedFile(file, "duplicate", f"line {number}") for number, _ in found[1:]]
+      problems += [problem(file, "duplicate", f"line {number}") for number, _ in found[1:]]
     else:
       where = ", ".join(str(number) for number, _ in found)
-      problems.append(SkippedFile(file, "contradictory", f"lines {where} differ"))
-  reported = {problem.file for problem in problems}
+      problems.append(problem(file, "contradictory", f"lines {where} differ"))
+  reported = {row.file for row in problems}
   unlisted = [file for file in files if file not in rows and file not in reported]
-  problems += [SkippedFile(file, "not_listed") for file in unlisted]
-  return FolderListing(tuple(sources), tuple(problems))
+  problems += [problem(file, "not_listed") for file in unlisted]
+  return sources, problems
 
 
 def _read_table(table: pathlib.Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
@@ -217,11 +186,7 @@ def _read_table(table: pathlib.Path) -> tuple[list[str], list[tuple[int, list[st
   first = text.lstrip().partition("\n")[0]
   # In many locales, spreadsheet programs write semicolons.
   delimiter = max(",;\t", key=first.count)
-  reader = csv.reader(text.splitlines(), delimiter=delimiter, skipinitialspace=True)
-  try:
-    rows = [(reader.line_num, row) for row in reader if any(value.strip() for value in row)]
-  except csv.Error as error:
-    raise ValueError(f"{table}, line {reader.line_num}: {error}") from error
+  rows = list(csv_rows(table, text.splitlines(), delimiter))
   if not rows:
     raise ValueError(f"{table} is empty; it needs a header with the columns file and label")
   return rows[0][1], rows[1:]
@@ -229,7 +194,7 @@ def _read_table(table: pathlib.Path) -> tuple[list[str], list[tuple[int, list[st
 
 def _match_columns(
   table: pathlib.Path, header: list[str]
-) -> tuple[dict[str, int], list[SkippedFile]]:
+) -> tuple[dict[str, int], list[ReportRow]]:
   names = [re.sub(r"[\s\-]+", "_", name.strip()).casefold() for name in header]
   columns = {}
   for field, spellings in COLUMNS.items():
@@ -244,11 +209,13 @@ def _match_columns(
     found = ", ".join(name.strip() or "(no name)" for name in header)
     raise ValueError(f"{table} has no column {wanted}; its columns are: {found}")
   unknown = [name for position, name in enumerate(header) if position not in columns.values()]
-  return columns, [SkippedFile(LABELS_FILE, "unknown_column", name) for name in unknown]
+  return columns, [problem(LABELS_FILE, "unknown_column", name) for name in unknown]
 
 
-def _from_row(file: str, row: dict[str, str]) -> SourceImage:
-  numbers = {field: _number(field, row[field]) for field in NUMBERS if row.get(field)}
+def _from_row(file: str, row: dict[str, str]) -> FolderImage:
+  numbers: dict[str, Any] = {
+    field: _number(field, row[field]) for field in NUMBERS if row.get(field)
+  }
   label = normalize_label(row["label"])
   split = row.get("split", "").casefold() or "train"
   if split not in SPLITS:
@@ -256,7 +223,7 @@ def _from_row(file: str, row: dict[str, str]) -> SourceImage:
   if row.get("clip") and "frame" not in numbers:
     number = frame_number(file)
     numbers["frame"] = -1 if number is None else number
-  return SourceImage(
+  return FolderImage(
     file=file,
     label=label,
     subject=row.get("subject", ""),

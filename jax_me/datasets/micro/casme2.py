@@ -8,17 +8,10 @@ import dataclasses
 import re
 
 from jax_me.data.labels import GROUPS, MICRO_EMOTIONS
+from jax_me.datasets.generation.options import option
 from jax_me.datasets.micro.clip_layout import ClipFolder, Key, clip_key, format_subject
-from jax_me.datasets.micro.table_dataset import Columns, TableClipDataset, TableClipOptions
+from jax_me.datasets.micro.table_dataset import TableClipDataset, TableClipOptions
 
-COLUMNS = Columns(
-  subject="Subject",
-  clip="Filename",
-  onset="OnsetFrame",
-  apex="ApexFrame",
-  offset="OffsetFrame",
-  emotion="Estimated Emotion",
-)
 COUNTS = {
   "happiness": 32,
   "disgust": 63,
@@ -60,12 +53,7 @@ class Casme2Options(TableClipOptions):
       repression; positive: happiness; surprise) or 7 (all).
   """
 
-  classes: int = 5
-
-  def __post_init__(self):
-    super().__post_init__()
-    if self.classes not in CLASSES:
-      raise ValueError(f"classes of CASME II must be 3, 5 or 7, got {self.classes}")
+  classes: int = option(5, choices=tuple(CLASSES), of="CASME II")
 
 
 class Casme2(TableClipDataset[Casme2Options]):
@@ -79,24 +67,19 @@ class Casme2(TableClipDataset[Casme2Options]):
   )
   MANUAL_DOWNLOAD_INSTRUCTIONS = INSTRUCTIONS
   Options = Casme2Options
-  title = "CASME II"
-  columns = COLUMNS
-  table_names = r"casme ?2.*(coding|label)"
-  clip_names = r"ep\d+\w*"  # EP02_01f, EP09_05, EP09f, EP06_02_01
-  classes = CLASSES
-  counts = COUNTS
-  notes = NOTES
-
-  @classmethod
-  def subject_name(cls, cell: object) -> str | None:
-    """ "sub01" from 1, "01" or "sub1"."""
-    return format_subject(cell, "sub", 2)
+  TITLE = "CASME II"
+  TABLE_NAMES = r"casme ?2.*(coding|label)"
+  CLIP_NAMES = r"ep\d+\w*"  # EP02_01f, EP09_05, EP09f, EP06_02_01
+  SUBJECT_NAME = ("sub", 2)
+  CLASSES = CLASSES
+  CLIP_COUNTS = COUNTS
+  NOTES = NOTES
 
   @classmethod
   def folder_key(cls, folder: ClipFolder) -> Key | None:
     """Subject and clip of .../sub01/EP02_01f."""
-    if len(folder.parts) < 2 or not re.fullmatch(cls.clip_names, folder.parts[-1].lower()):
+    if len(folder.parts) < 2 or not re.fullmatch(cls.CLIP_NAMES, folder.parts[-1].lower()):
       return None
     if not re.fullmatch(r"(sub)?\d+", folder.parts[-2].lower()):
       return None
-    return cls.subject_name(folder.parts[-2]) or "", clip_key(folder.parts[-1])
+    return format_subject(folder.parts[-2], *cls.SUBJECT_NAME) or "", clip_key(folder.parts[-1])

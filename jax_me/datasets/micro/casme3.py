@@ -8,15 +8,18 @@ by its onset.
 import dataclasses
 import hashlib
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from jax_me.data.labels import MICRO_EMOTIONS, canonical_label
-from jax_me.datasets.generation.example import ReportRow
+from jax_me.datasets.generation.options import option
 from jax_me.datasets.generation.tables import ROW, Cell, parse_integer, read_table
+from jax_me.datasets.generation.tasks import ReportRow, problem
 from jax_me.datasets.micro.casme3_layout import PARTS, Casme3Layout, subject_name
-from jax_me.datasets.micro.clip_dataset import ClipDataset, ClipOptions
+from jax_me.datasets.micro.clip_dataset import ClipDataset
 from jax_me.datasets.micro.clip_layout import find_table
+from jax_me.datasets.micro.clip_options import ClipOptions
 from jax_me.datasets.micro.process_clips import MAX_FRAME_DISTANCE, Clip
+from jax_me.datasets.micro.table_dataset import MOMENTS, or_unknown
 
 # From version 2 of the annotations of part A, and from those of part C.
 COUNTS = {
@@ -54,7 +57,6 @@ CORRECTIONS: dict[str, dict[str, int]] = {
 # At 30 fps. The longest row has 730; one has 3,456, which is a typing error.
 MAX_FRAMES = 1000
 
-_MOMENTS = ("onset", "apex", "offset")
 _TABLE_NAMES = {"A": r"part_?a_me_label_jpgindex_v2", "C": r"part_?c_me\b"}
 _COLUMNS = {
   "A": ("Subject", "Filename", "Onset", "Apex", "Offset", "emotion"),
@@ -90,11 +92,10 @@ class Casme3Options(ClipOptions):
 
   part: str = "A"
   classes: int = 0
-  repair: bool = False
+  repair: bool = option(False, idle=lambda options: options.part == "C")
   table: str = ""
 
   def __post_init__(self):
-    super().__post_init__()
     if self.part not in PARTS:
       raise ValueError(f"part of CAS(ME)3 must be A or C: {self.part!r}")
     known = (0, 3, 4, 7) if self.part == "A" else (0, 3, 4)
@@ -104,9 +105,12 @@ class Casme3Options(ClipOptions):
         f"classes of CAS(ME)3, part {self.part}, must be one of {numbers}: {self.classes}"
       )
     if self.classes == 0:
-      object.__setattr__(self, "classes", known[-1])
-    if self.part == "C":
-      object.__setattr__(self, "repair", False)
+      self._set("classes", known[-1])
+    super().__post_init__()
+
+  @property
+  def title(self) -> str:
+    return f"{self.part}_{self.classes}_{super().title}"
 
 
 class Casme3(ClipDataset[Casme3Options]):
@@ -121,6 +125,7 @@ class Casme3(ClipDataset[Casme3Options]):
   )
   MANUAL_DOWNLOAD_INSTRUCTIONS = INSTRUCTIONS
   Options = Casme3Options
+  CLASSES = CLASSES
 
   @classmethod
   def fingerprint(cls, options: Casme3Options, manual_dir: pathlib.Path) -> str:
@@ -134,21 +139,8 @@ class Casme3(ClipDataset[Casme3Options]):
       digest.update(f"{line}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
-  @classmethod
-  def config_title(cls, options: Casme3Options) -> str:
-    return f"{options.part}_{options.classes}_{super().config_title(options)}"
-
-  @classmethod
-  def label_names(cls, options: Casme3Options, manual_dir: pathlib.Path | None) -> tuple[str, ...]:
-    del manual_dir
-    return tuple(CLASSES[options.classes])
-
-  def known_counts(self) -> dict[str, dict[str, int]]:
-    counts = COUNTS[self.options.part]
-    classes = CLASSES[self.options.classes]
-    return self.example_counts(
-      {name: sum(counts.get(e, 0) for e in parts) for name, parts in classes.items()}
-    )
+  def published_clips(self) -> Mapping[str, int]:
+    return COUNTS[self.options.part]
 
   @classmethod
   def list_clips(
@@ -170,7 +162,7 @@ class Casme3(ClipDataset[Casme3Options]):
       chosen=options.table,
       instructions=INSTRUCTIONS,
     )
-    classes = {e: name for name, parts in CLASSES[options.classes].items() for e in parts}
+    classes = cls.class_of_expression(options)
     clips: dict[str, Clip] = {}
     problems = []
     for row in read_table(path, header=header):
@@ -178,14 +170,12 @@ class Casme3(ClipDataset[Casme3Options]):
       try:
         clip = _parse_row([row.get(column) for column in columns], options)
       except ValueError as error:
-        problems.append(
-          ReportRow(f"{path.name}#{row[ROW]}", "bad_annotation", {"detail": str(error)})
-        )
+        problems.append(problem(f"{path.name}#{row[ROW]}", "bad_annotation", str(error)))
         continue
       if clip.file in clips:
         problems.append(ReportRow(f"{clip.file}#{row[ROW]}", "listed_twice", location))
       elif clip.label not in classes:
-        problems.append(ReportRow(clip.file, "other_label", {"detail": clip.label}))
+        problems.append(problem(clip.file, "other_label", clip.label))
       else:
         clips[clip.file] = dataclasses.replace(
           clip, label=classes[clip.label], frames=_select_frames(clip, options, layout)
@@ -205,15 +195,13 @@ def _parse_row(cells: Sequence[Cell], options: Casme3Options) -> Clip:
     raise ValueError(f"{subject_cell!r} is not a subject")
   if name is None or emotion is None:
     raise ValueError("the recording is missing" if name is None else "the expression is missing")
-  annotated = dict(zip(_MOMENTS, map(parse_integer, numbers), strict=True))
+  annotated = dict(zip(MOMENTS, map(parse_integer, numbers), strict=True))
   if annotated["onset"] is None:
     raise ValueError("the onset, which identifies a clip, is missing")
   clip = f"{str(name).lower()}_{annotated['onset']}" if options.part == "A" else str(name)
   file = f"{subject}/{clip}"
   corrected = CORRECTIONS.get(file, {}) if options.repair else {}
-  onset, apex, offset = (
-    -1 if number is None else number for number in (annotated | corrected).values()
-  )
+  onset, apex, offset = map(or_unknown, (annotated | corrected).values())
   note = [f"{moment} {annotated[moment]} corrected to {corrected[moment]}" for moment in corrected]
   if offset - onset > MAX_FRAMES:
     note.append(f"the annotated offset {offset} is not credible")
@@ -225,7 +213,6 @@ def _parse_row(cells: Sequence[Cell], options: Casme3Options) -> Clip:
     onset=onset,
     apex=apex,
     offset=offset,
-    frames=(),
     note="; ".join(note),
   )
 

@@ -12,7 +12,7 @@ import os
 import pathlib
 import re
 
-from jax_me.datasets.generation.find_files import walk_folders
+from jax_me.datasets.generation.source_files import walk_folders
 from jax_me.datasets.micro.clip_layout import TABLE_SUFFIXES, FolderTree
 from jax_me.faces.image_files import is_image_name
 from jax_me.faces.input_files import frame_number

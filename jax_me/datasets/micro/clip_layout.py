@@ -8,16 +8,18 @@ import collections
 import dataclasses
 import pathlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from jax_me.datasets.generation.find_files import describe_missing
-from jax_me.datasets.generation.source_files import walk_files
+from jax_me.datasets.generation.source_files import describe_missing, walk_files
 from jax_me.datasets.generation.tables import TableError, read_table
 from jax_me.faces.image_files import is_image_name
 from jax_me.faces.input_files import frame_number
 
 IMAGES = ("auto", "raw", "cropped")
 TABLE_SUFFIXES = (".xlsx", ".xlsm", ".xls", ".csv")
+
+# Column with the names of the clips.
+CLIP = "Filename"
 
 _DIGITS = re.compile(r"\d+")
 
@@ -98,32 +100,6 @@ def format_subject(cell: object, prefix: str, width: int) -> str | None:
   return f"{prefix}{int(digits[-1]):0{width}d}" if digits else None
 
 
-def clip_folders(
-  tree: FolderTree, key: Callable[[ClipFolder], Key | None], images: str, align: bool
-) -> tuple[dict[Key, list[ClipFolder]], bool | None]:
-  """Selects the folders of one dataset.
-
-  Args:
-    tree: the folders.
-    key: returns the subject and the `clip_key` of a folder, None for a folder of something else.
-    images: "raw", "cropped" or "auto": raw for `align`, else cropped; where one is missing, the
-      other.
-    align: whether faces will be aligned.
-
-  Returns:
-    The folders of each clip (more than one is a user's mistake), and whether they are cropped, None
-    when there are none.
-  """
-  found: dict[bool, dict[Key, list[ClipFolder]]] = {}
-  for folder in tree.folders:
-    if (name := key(folder)) is not None:
-      found.setdefault(folder.cropped, {}).setdefault(name, []).append(folder)
-  best = not align if images == "auto" else images == "cropped"
-  if best not in found and images == "auto":
-    best = not best
-  return (found[best], best) if best in found else ({}, None)
-
-
 def single_folder(tree: FolderTree, folders: Sequence[ClipFolder]) -> ClipFolder:
   """Returns the only folder of a clip.
 
@@ -143,7 +119,6 @@ def find_table(
   header: Sequence[str],
   chosen: str,
   instructions: str,
-  clip_column: str = "",
   clip_names: str = "",
   option: str = "table",
 ) -> pathlib.Path:
@@ -156,8 +131,8 @@ def find_table(
     header: required columns.
     chosen: path or name given by the user; "" searches.
     instructions: text added to an error.
-    clip_column: the column that names the clips.
-    clip_names: regular expression for the lower-case names of the dataset's clips; "" for any.
+    clip_names: regular expression for the lower-case names of the dataset's clips, in the column
+      CLIP; "" for any.
     option: name of the dataset's option that selects the table.
 
   Returns:
@@ -173,11 +148,7 @@ def find_table(
     usual = [name for name in names if "objective" not in names[name]]
     found = [name for name in usual if re.search(pattern, names[name])]
     if not found:
-
-      def lists_clips(name: str) -> bool:
-        return _lists_clips(tree.top / name, header, clip_column, clip_names)
-
-      found = [name for name in usual if lists_clips(name)]
+      found = [name for name in usual if _lists_clips(tree.top / name, header, clip_names)]
   if not found:
     default = f"table of annotations with the columns {', '.join(header)}"
     what = f"table {chosen!r}" if chosen else default
@@ -190,14 +161,10 @@ def find_table(
   return tree.top / found[0]
 
 
-def _lists_clips(
-  path: pathlib.Path, header: Sequence[str], clip_column: str, clip_names: str
-) -> bool:
+def _lists_clips(path: pathlib.Path, header: Sequence[str], clip_names: str) -> bool:
   try:
     rows = read_table(path, header=header)
   except TableError:
     return False
-  if not clip_names:
-    return True
-  names = (str(row[clip_column]).strip().lower() for row in rows)
-  return any(re.fullmatch(clip_names, name) for name in names)
+  names = (str(row[CLIP]).strip().lower() for row in rows) if clip_names else ()
+  return not clip_names or any(re.fullmatch(clip_names, name) for name in names)

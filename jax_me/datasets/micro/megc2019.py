@@ -16,10 +16,12 @@ import pathlib
 from typing import NamedTuple
 
 from jax_me.data.labels import GROUPS
-from jax_me.datasets.generation.example import ReportRow
+from jax_me.datasets.generation.options import option
+from jax_me.datasets.generation.tasks import ReportRow
 from jax_me.datasets.micro.casme2 import Casme2, Casme2Options
-from jax_me.datasets.micro.clip_dataset import ClipDataset, ClipOptions
+from jax_me.datasets.micro.clip_dataset import ClipDataset
 from jax_me.datasets.micro.clip_layout import IMAGES, clip_key, format_subject
+from jax_me.datasets.micro.clip_options import ClipOptions
 from jax_me.datasets.micro.process_clips import Clip
 from jax_me.datasets.micro.samm import Samm, SammOptions
 from jax_me.datasets.micro.smic import Smic, SmicOptions
@@ -28,7 +30,7 @@ LIST_FILE = "megc2019_clips.csv"
 DATABASES = ("smic", "casme2", "samm")
 COUNTS = {"negative": 250, "positive": 109, "surprise": 83}
 MISSING_IN_CROPPED = "copies of SMIC_all_cropped lack this clip; SMIC_all_raw has it"
-_NAMES = {"smic": ("s", 2), "casme2": ("sub", 2), "samm": ("", 3)}
+_NAMES = {"smic": ("s", 2), "casme2": Casme2.SUBJECT_NAME, "samm": Samm.SUBJECT_NAME}
 INSTRUCTIONS = """
 MEGC 2019 joins three datasets, each given to research groups on request: SMIC (HS), CASME II and
 SAMM. Unpack all three below one folder, each with its table of annotations (SMIC has none), and
@@ -60,14 +62,9 @@ class Megc2019Options(ClipOptions):
     casme2_table, samm_table: names of the annotation tables, where there are several.
   """
 
-  images: str = "auto"
+  images: str = option("auto", choices=IMAGES)
   casme2_table: str = ""
   samm_table: str = ""
-
-  def __post_init__(self):
-    super().__post_init__()
-    if self.images not in IMAGES:
-      raise ValueError(f"images must be one of {', '.join(IMAGES)}: {self.images!r}")
 
 
 class Megc2019(ClipDataset[Megc2019Options]):
@@ -81,25 +78,14 @@ class Megc2019(ClipDataset[Megc2019Options]):
   )
   MANUAL_DOWNLOAD_INSTRUCTIONS = INSTRUCTIONS
   Options = Megc2019Options
-
-  @classmethod
-  def label_names(
-    cls, options: Megc2019Options, manual_dir: pathlib.Path | None
-  ) -> tuple[str, ...]:
-    del options, manual_dir
-    return GROUPS
-
-  def known_counts(self) -> dict[str, dict[str, int]]:
-    return self.example_counts(COUNTS)
+  LABELS = GROUPS
+  CLIP_COUNTS = COUNTS
 
   @classmethod
   def list_clips(
     cls, options: Megc2019Options, manual_dir: pathlib.Path
   ) -> tuple[list[Clip], list[ReportRow]]:
-    shared = {
-      field.name: getattr(options, field.name)
-      for field in (*dataclasses.fields(ClipOptions), cls.Options.__dataclass_fields__["images"])
-    }
+    shared = {**vars(options.narrowed(ClipOptions)), "images": options.images}
     listings = {
       "smic": lambda: Smic.list_clips(SmicOptions(**shared), manual_dir),
       "casme2": lambda: Casme2.list_clips(
@@ -147,7 +133,7 @@ def _clip(sample: Sample, on_disk: dict[tuple[str, str, str], Clip]) -> Clip:
   found = on_disk.get((sample.database, sample.subject, clip_key(sample.clip)))
   if found is None:
     note = MISSING_IN_CROPPED if file == "smic/s18/s18_sur_03" else ""
-    found = Clip(file, sample.label, sample.subject, sample.clip, -1, -1, -1, (), note=note)
+    found = Clip(file, sample.label, sample.subject, sample.clip, note=note)
   return dataclasses.replace(
     found, file=file, label=sample.label, clip=sample.clip, database=sample.database
   )

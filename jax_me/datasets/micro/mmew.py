@@ -9,17 +9,10 @@ import dataclasses
 import re
 
 from jax_me.data.labels import MICRO_EMOTIONS
-from jax_me.datasets.micro.clip_layout import ClipFolder, Key, clip_key, format_subject
-from jax_me.datasets.micro.table_dataset import Columns, TableClipDataset, TableClipOptions
+from jax_me.datasets.generation.options import option
+from jax_me.datasets.micro.clip_layout import IMAGES, ClipFolder, Key, clip_key
+from jax_me.datasets.micro.table_dataset import TableClipDataset, TableClipOptions
 
-COLUMNS = Columns(
-  subject="Subject",
-  clip="Filename",
-  onset="OnsetFrame",
-  apex="ApexFrame",
-  offset="OffsetFrame",
-  emotion="Estimated Emotion",
-)
 COUNTS = {
   "happiness": 36,
   "sadness": 13,
@@ -65,13 +58,8 @@ class MmewOptions(TableClipOptions):
       positive: happiness; surprise).
   """
 
-  images: str = "raw"
-  classes: int = 7
-
-  def __post_init__(self):
-    super().__post_init__()
-    if self.classes not in CLASSES:
-      raise ValueError(f"classes of MMEW must be 3, 4, 6 or 7, got {self.classes}")
+  images: str = option("raw", choices=IMAGES)
+  classes: int = option(7, choices=tuple(CLASSES), of="MMEW")
 
 
 class Mmew(TableClipDataset[MmewOptions]):
@@ -85,16 +73,11 @@ class Mmew(TableClipDataset[MmewOptions]):
   )
   MANUAL_DOWNLOAD_INSTRUCTIONS = INSTRUCTIONS
   Options = MmewOptions
-  title = "MMEW"
-  columns = COLUMNS
-  table_names = r"mmew_micro"
-  classes = CLASSES
-  counts = COUNTS
-
-  @classmethod
-  def subject_name(cls, cell: object) -> str | None:
-    """ "S03" from 3, "3" or "S03"."""
-    return format_subject(cell, "S", 2)
+  TITLE = "MMEW"
+  TABLE_NAMES = r"mmew_micro"
+  SUBJECT_NAME = ("S", 2)
+  CLASSES = CLASSES
+  CLIP_COUNTS = COUNTS
 
   @classmethod
   def folder_key(cls, folder: ClipFolder) -> Key | None:

@@ -1,4 +1,4 @@
-"""Task of one micro-expression clip: read its frames, align them, compute the input, encode.
+"""Processing of a micro-expression clip: read its frames, align them, compute the input, encode.
 
 Runs in worker processes, so it imports nothing of TFDS.
 """
@@ -12,24 +12,17 @@ import numpy as np
 
 from jax_me.data.clip_inputs.inputs import frames_needed, make_clip_images
 from jax_me.data.decoding import resize_image
-from jax_me.datasets.generation.example import Example, ReportRow, TaskResult
 from jax_me.datasets.generation.process_images import is_portable_image
+from jax_me.datasets.generation.tasks import Example, ReportRow, Skipped, TaskResult
+from jax_me.datasets.micro.clip_options import (
+  COMPUTED_INPUTS,
+  REQUIRED_FRAMES,
+  ClipOptions,
+  examples_per_clip,
+)
 from jax_me.faces.alignment import ClipAligner, NoFaceError
-from jax_me.faces.detector import find_faces
 from jax_me.faces.image_files import UnreadableImage, encode_image, read_image
 
-APEX_POLICIES = ("middle", "skip")
-# Annotated frames that an input requires.
-REQUIRED_FRAMES = {
-  "apex": ("apex",),
-  "key_frames": ("onset", "apex", "offset"),
-  "pair": ("onset", "apex"),
-  "dynamic": ("onset", "offset"),
-  "flow": ("onset", "apex"),
-  "frames": ("onset", "offset"),
-}
-# Inputs computed from several frames, which must then have one size.
-COMPUTED_INPUTS = ("pair", "dynamic", "flow")
 # A missing frame is replaced by one at most this many frames away.
 MAX_FRAME_DISTANCE = 3
 # Number of frames searched for a face, evenly spaced from onset to offset.
@@ -56,27 +49,12 @@ class Clip:
   label: str
   subject: str
   clip: str
-  onset: int
-  apex: int
-  offset: int
-  frames: tuple[tuple[int, str], ...]
+  onset: int = -1
+  apex: int = -1
+  offset: int = -1
+  frames: tuple[tuple[int, str], ...] = ()
   database: str = ""
   note: str = ""
-
-
-@dataclasses.dataclass(frozen=True)
-class ClipTask:
-  """One clip, its folder, and the options of `clip_dataset.ClipOptions`."""
-
-  folder: str
-  clip: Clip
-  input: str
-  frames: int
-  align: bool
-  size: int
-  on_no_face: str
-  encoding: str
-  apex_policy: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,13 +73,10 @@ class KeyFrames:
   has_apex: bool
   remarks: dict[str, str]
 
-
-class _SkippedClip(ValueError):
-  """A clip that is not stored, with the status and detail for the report."""
-
-  def __init__(self, status: str, detail: str):
-    super().__init__(status, detail)
-    self.status, self.detail = status, detail
+  @property
+  def moments(self) -> dict[str, int]:
+    """The three frame numbers by name."""
+    return {"onset": self.onset, "apex": self.apex, "offset": self.offset}
 
 
 class _FrameReader:
@@ -112,7 +87,7 @@ class _FrameReader:
     self.unreadable: dict[str, str] = {}
     self._paths = dict(frames)
     self._folder = pathlib.Path(folder)
-    self._images: dict[int, np.ndarray] = {}
+    self.images: dict[int, np.ndarray] = {}
 
   def available(self) -> list[int]:
     """Numbers of the frames not found unreadable so far, ascending."""
@@ -123,80 +98,153 @@ class _FrameReader:
 
   def read(self, number: int) -> np.ndarray | None:
     """Returns uint8 [H, W, 3] RGB; None if unreadable, which removes it from `available`."""
-    if number not in self._images:
+    if number not in self.images:
       try:
         data = (self._folder / self._paths[number]).read_bytes()
-        self._images[number] = read_image(data)
+        self.images[number] = read_image(data)
       except (OSError, UnreadableImage) as error:
         reason = error.reason if isinstance(error, UnreadableImage) else error.strerror
         self.unreadable[self.name(number)] = reason or str(error)
         del self._paths[number]
         return None
       self.data[number] = data
-    return self._images[number]
+    return self.images[number]
 
 
-def run_clip_task(task: ClipTask) -> TaskResult:
-  """Processes one clip.
+@dataclasses.dataclass(frozen=True)
+class ClipProcessor:
+  """Makes the examples of a clip from its frames.
 
-  Raises:
-    ValueError: no face in the clip, and on_no_face is "error"; the message names the clip.
+  Attributes:
+    folder: folder of the frames.
+    options: input, alignment and encoding.
   """
-  clip = task.clip
-  frames = _FrameReader(task.folder, clip.frames)
-  details: dict[str, object] = {}
-  digest = ""
-  examples: tuple[Example, ...] = ()
-  try:
-    key_frames, needed = _read_needed_frames(task, frames)
-    digest = _digest(frames, needed)
-    if not key_frames.has_apex and "apex" in REQUIRED_FRAMES[task.input]:
-      details |= {"apex": "middle", "apex_frame": key_frames.apex}
-    remarks = dict(key_frames.remarks)
-    if frames.unreadable:
-      remarks["replaced_frames"] = _summarize(frames.unreadable)
-    prepared = _prepare_frames(task, frames, key_frames, needed, details, remarks)
-    examples = tuple(_examples(task, frames, key_frames, prepared))
-  except _SkippedClip as skipped:
-    remarks = {skipped.status: skipped.detail}
-  except NoFaceError as error:
-    raise ValueError(f"clip {clip.file}: {error}") from error
-  status, *others = remarks or {"ok": ""}
-  details = {"detail": remarks.get(status, ""), "note": clip.note, **details}
-  details |= {other: remarks[other] for other in others}
-  row = ReportRow(clip.file, status, {k: v for k, v in details.items() if v != ""}, digest)
-  # Published counts are of clips; a clip has this many examples if all could be stored.
-  found = (clip.label,) * (examples_per_clip(task.input, task.frames) or len(examples))
-  return TaskResult(examples, (row,), found)
 
+  folder: str
+  options: ClipOptions
 
-def examples_per_clip(input: str, frames: int) -> int:
-  """Number of examples per clip; 0 if it varies."""
-  return {"key_frames": 3, "frames": frames}.get(input, 1)
+  def __call__(self, clip: Clip) -> TaskResult:
+    """Processes one clip.
 
-
-def _read_needed_frames(task: ClipTask, frames: _FrameReader) -> tuple[KeyFrames, list[int]]:
-  """Returns the key frames of a clip, and the frames that its input needs, all of them readable."""
-  while True:
-    available = frames.available()
+    Raises:
+      ValueError: no face in the clip, and on_no_face is "error"; the message names the clip.
+    """
+    options = self.options
+    frames = _FrameReader(self.folder, clip.frames)
+    details: dict[str, object] = {}
+    digest = ""
+    examples: tuple[Example, ...] = ()
     try:
-      key_frames = choose_key_frames(task.clip, available, task.input, task.apex_policy)
-    except _SkippedClip as skipped:
+      key_frames, needed = self._read_needed_frames(clip, frames)
+      digest = _digest(frames, needed)
+      if not key_frames.has_apex and "apex" in REQUIRED_FRAMES[options.input]:
+        details |= {"apex": "middle", "apex_frame": key_frames.apex}
+      remarks = dict(key_frames.remarks)
       if frames.unreadable:
-        raise _SkippedClip("unreadable", _summarize(frames.unreadable)) from skipped
-      raise
-    needed = frames_needed(
-      task.input,
-      onset=key_frames.onset,
-      apex=key_frames.apex,
-      offset=key_frames.offset,
-      available=available,
-      count=task.frames,
-    )
-    if task.input == "apex" and not task.align:
-      needed = [key_frames.apex]  # The onset would only serve to detect the face.
-    if all([frames.read(number) is not None for number in needed]):
-      return key_frames, needed
+        remarks["replaced_frames"] = _summarize(frames.unreadable)
+      prepared = self._prepare_frames(frames, key_frames, needed, details, remarks)
+      examples = tuple(self._examples(clip, frames, key_frames, prepared))
+    except Skipped as skipped:
+      remarks = {skipped.status: skipped.detail}
+    except NoFaceError as error:
+      raise ValueError(f"clip {clip.file}: {error}") from error
+    status, *others = remarks or {"ok": ""}
+    details = {"detail": remarks.get(status, ""), "note": clip.note, **details}
+    details |= {other: remarks[other] for other in others}
+    row = ReportRow(clip.file, status, {k: v for k, v in details.items() if v != ""}, digest)
+    # Published counts are of clips; a clip has this many examples if all could be stored.
+    found = examples_per_clip(options.input, options.frames) or len(examples)
+    return TaskResult(examples, (row,), (clip.label,) * found)
+
+  def _read_needed_frames(self, clip: Clip, frames: _FrameReader) -> tuple[KeyFrames, list[int]]:
+    """Returns the key frames, and the frames that the input needs, all of them readable."""
+    options = self.options
+    while True:
+      available = frames.available()
+      try:
+        key_frames = choose_key_frames(clip, available, options.input, options.apex_policy)
+      except Skipped as skipped:
+        if frames.unreadable:
+          raise Skipped("unreadable", _summarize(frames.unreadable)) from skipped
+        raise
+      needed = frames_needed(
+        options.input, **key_frames.moments, available=available, count=options.frames
+      )
+      if options.input == "apex" and not options.align:
+        needed = [key_frames.apex]  # The onset would only serve to detect the face.
+      if all([frames.read(number) is not None for number in needed]):
+        return key_frames, needed
+
+  def _prepare_frames(
+    self,
+    frames: _FrameReader,
+    key_frames: KeyFrames,
+    needed: list[int],
+    details: dict[str, object],
+    remarks: dict[str, str],
+  ) -> dict[int, np.ndarray]:
+    """Aligns or resizes the frames; adds to the details and remarks of the report."""
+    options = self.options
+    images = {number: frames.images[number] for number in needed}
+    shapes = {image.shape for image in images.values()}
+    if len(shapes) > 1 and (options.align or options.input in COMPUTED_INPUTS):
+      sizes = sorted(f"{width} x {height}" for height, width, _ in shapes)
+      raise Skipped("size_mismatch", f"its frames have {' and '.join(sizes)} pixels")
+    if not options.align:
+      return {
+        # As at inference; size 0 stores the frames as they are.
+        number: resize_image(image, options.size) if options.size else image
+        for number, image in images.items()
+      }
+    aligner = self._find_aligner(frames, key_frames, shapes.pop())
+    if aligner.chip is None:
+      raise Skipped("no_face", f"in {FACE_SEARCH_FRAMES} frames from onset to offset")
+    record = aligner.record
+    details |= {key: record[key] for key in ("faces", "box", "transform", "reference")}
+    if record["status"] != "ok":
+      remarks[record["status"]] = ""
+    return {number: aligner.chip.extract(image) for number, image in images.items()}
+
+  def _find_aligner(
+    self, frames: _FrameReader, key_frames: KeyFrames, shape: tuple[int, ...]
+  ) -> ClipAligner:
+    """Returns the transform of the clip: from its onset, or the first later frame with a face."""
+    inside = [n for n in frames.available() if key_frames.onset <= n <= key_frames.offset]
+    positions = np.unique(np.rint(np.linspace(0, len(inside) - 1, FACE_SEARCH_FRAMES)).astype(int))
+
+    def candidates() -> Iterator[tuple[int, np.ndarray]]:
+      for number in (inside[position] for position in positions):
+        image = frames.read(number)
+        if image is not None and image.shape == shape:
+          yield number, image
+
+    aligner = ClipAligner.of_clip(candidates(), self.options.size, self.options.on_no_face)
+    assert aligner is not None, "the onset is a candidate"
+    return aligner
+
+  def _examples(
+    self,
+    clip: Clip,
+    frames: _FrameReader,
+    key_frames: KeyFrames,
+    prepared: dict[int, np.ndarray],
+  ) -> Iterator[Example]:
+    options = self.options
+    images = make_clip_images(options.input, prepared, **key_frames.moments, count=options.frames)
+    for number, image in images:
+      original = not options.size and is_portable_image(frames.data[number])
+      yield Example(
+        image=frames.data[number] if original else encode_image(image, options.encoding),
+        label=clip.label,
+        file=f"{clip.file}/{number}",
+        subject=clip.subject,
+        clip=clip.clip,
+        frame=number,
+        onset=clip.onset if clip.onset >= 0 else key_frames.onset,
+        apex=clip.apex if key_frames.has_apex else -1,
+        offset=clip.offset if clip.offset >= 0 else key_frames.offset,
+        database=clip.database,
+      )
 
 
 def choose_key_frames(
@@ -214,14 +262,14 @@ def choose_key_frames(
     The frames.
 
   Raises:
-    _SkippedClip: a required frame is missing, or the annotation is invalid.
+    Skipped: a required frame is missing, or the annotation is invalid.
   """
   if not available:
-    raise _SkippedClip("missing_frames", "no frame of this clip was found")
+    raise Skipped("missing_frames", "no frame of this clip was found")
   onset = clip.onset if clip.onset >= 0 else available[0]
   offset = clip.offset if clip.offset >= 0 else available[-1]
   if offset < onset:
-    raise _SkippedClip("bad_annotation", f"offset {offset} is before onset {onset}")
+    raise Skipped("bad_annotation", f"offset {offset} is before onset {onset}")
   remarks = {}
   apex, has_apex = clip.apex, onset <= clip.apex <= offset
   if not has_apex:
@@ -230,7 +278,7 @@ def choose_key_frames(
     text = "no apex is annotated" if missing else f"apex {apex} is not in [{onset}, {offset}]"
     if "apex" in REQUIRED_FRAMES[input]:
       if apex_policy == "skip":
-        raise _SkippedClip(status, text)
+        raise Skipped(status, text)
       if not missing:
         remarks[status] = text
     apex = (onset + offset) // 2
@@ -244,7 +292,7 @@ def choose_key_frames(
     # An estimated apex may be any frame of the expression.
     low, high = (onset, offset) if estimated else (number, number)
     if not low - MAX_FRAME_DISTANCE <= near <= high + MAX_FRAME_DISTANCE:
-      raise _SkippedClip("missing_frames", f"{name} frame {number}; the nearest is {near}")
+      raise Skipped("missing_frames", f"{name} frame {number}; the nearest is {near}")
     if not estimated:
       moved.append(f"{name} {number}: {near}")
   if moved:
@@ -254,90 +302,8 @@ def choose_key_frames(
   return KeyFrames(**chosen, has_apex=has_apex, remarks=remarks)
 
 
-def _prepare_frames(
-  task: ClipTask,
-  frames: _FrameReader,
-  key_frames: KeyFrames,
-  needed: list[int],
-  details: dict[str, object],
-  remarks: dict[str, str],
-) -> dict[int, np.ndarray]:
-  """Aligns or resizes the frames; adds to the details and remarks of the report."""
-  images = {number: _read_frame(frames, number) for number in needed}
-  shapes = {image.shape for image in images.values()}
-  if len(shapes) > 1 and (task.align or task.input in COMPUTED_INPUTS):
-    sizes = sorted(f"{width} x {height}" for height, width, _ in shapes)
-    raise _SkippedClip("size_mismatch", f"its frames have {' and '.join(sizes)} pixels")
-  if not task.align:
-    return {
-      # As at inference; size 0 stores the frames as they are.
-      number: resize_image(image, task.size) if task.size else image
-      for number, image in images.items()
-    }
-  aligner = _find_aligner(task, frames, key_frames, shapes.pop())
-  if aligner.chip is None:
-    raise _SkippedClip("no_face", f"in {FACE_SEARCH_FRAMES} frames from onset to offset")
-  record = aligner.record
-  details |= {key: record[key] for key in ("faces", "box", "transform", "reference")}
-  if record["status"] != "ok":
-    remarks[record["status"]] = ""
-  return {number: aligner.chip.extract(image) for number, image in images.items()}
-
-
-def _find_aligner(
-  task: ClipTask, frames: _FrameReader, key_frames: KeyFrames, shape: tuple[int, ...]
-) -> ClipAligner:
-  """Returns the transform of the clip: from its onset, or the first later frame with a face."""
-  inside = [n for n in frames.available() if key_frames.onset <= n <= key_frames.offset]
-  positions = np.unique(np.rint(np.linspace(0, len(inside) - 1, FACE_SEARCH_FRAMES)).astype(int))
-  for number in (inside[position] for position in positions):
-    image = frames.read(number)
-    if image is not None and image.shape == shape and (faces := find_faces(image)):
-      return ClipAligner.from_frame(image, faces, task.size, task.on_no_face, number)
-  blank = np.zeros(shape, np.uint8)
-  return ClipAligner.from_frame(blank, [], task.size, task.on_no_face, key_frames.onset)
-
-
-def _examples(
-  task: ClipTask, frames: _FrameReader, key_frames: KeyFrames, prepared: dict[int, np.ndarray]
-) -> Iterator[Example]:
-  clip = task.clip
-  images = make_clip_images(
-    task.input,
-    prepared,
-    onset=key_frames.onset,
-    apex=key_frames.apex,
-    offset=key_frames.offset,
-    count=task.frames,
-  )
-  seen = set()
-  for number, image in images:
-    if number in seen:  # two key frames that are the same frame
-      continue
-    seen.add(number)
-    original = not task.size and is_portable_image(frames.data[number])
-    yield Example(
-      image=frames.data[number] if original else encode_image(image, task.encoding),
-      label=clip.label,
-      file=f"{clip.file}/{number}",
-      subject=clip.subject,
-      clip=clip.clip,
-      frame=number,
-      onset=clip.onset if clip.onset >= 0 else key_frames.onset,
-      apex=clip.apex if key_frames.has_apex else -1,
-      offset=clip.offset if clip.offset >= 0 else key_frames.offset,
-      database=clip.database,
-    )
-
-
 def _nearest(numbers: Sequence[int], wanted: int) -> int:
   return min(numbers, key=lambda number: (abs(number - wanted), number))
-
-
-def _read_frame(frames: _FrameReader, number: int) -> np.ndarray:
-  image = frames.read(number)
-  assert image is not None, "was read before"
-  return image
 
 
 def _digest(frames: _FrameReader, needed: Sequence[int]) -> str:

@@ -8,17 +8,10 @@ import dataclasses
 import re
 
 from jax_me.data.labels import GROUPS, MICRO_EMOTIONS
+from jax_me.datasets.generation.options import option
 from jax_me.datasets.micro.clip_layout import ClipFolder, Key, clip_key, format_subject
-from jax_me.datasets.micro.table_dataset import Columns, TableClipDataset, TableClipOptions
+from jax_me.datasets.micro.table_dataset import TableClipDataset, TableClipOptions
 
-COLUMNS = Columns(
-  subject="Subject",
-  clip="Filename",
-  onset="Onset Frame",
-  apex="Apex Frame",
-  offset="Offset Frame",
-  emotion="Estimated Emotion",
-)
 COUNTS = {
   "anger": 57,
   "happiness": 26,
@@ -61,12 +54,7 @@ class SammOptions(TableClipOptions):
       disgust, fear, sadness; positive: happiness; surprise) or 8 (all).
   """
 
-  classes: int = 5
-
-  def __post_init__(self):
-    super().__post_init__()
-    if self.classes not in CLASSES:
-      raise ValueError(f"classes of SAMM must be 3, 5 or 8, got {self.classes}")
+  classes: int = option(5, choices=tuple(CLASSES), of="SAMM")
 
 
 class Samm(TableClipDataset[SammOptions]):
@@ -80,22 +68,18 @@ class Samm(TableClipDataset[SammOptions]):
   )
   MANUAL_DOWNLOAD_INSTRUCTIONS = INSTRUCTIONS
   Options = SammOptions
-  title = "SAMM"
-  columns = COLUMNS
-  table_names = r"samm.*micro.*facs"
-  clip_names = r"\d+_\d+_\d+"
-  classes = CLASSES
-  counts = COUNTS
-  notes = NOTES
-
-  @classmethod
-  def subject_name(cls, cell: object) -> str | None:
-    """ "006" from 6 or "006"."""
-    return format_subject(cell, "", 3)
+  TITLE = "SAMM"
+  TABLE_NAMES = r"samm.*micro.*facs"
+  CLIP_NAMES = r"\d+_\d+_\d+"
+  SUBJECT_NAME = ("", 3)
+  CLASSES = CLASSES
+  CLIP_COUNTS = COUNTS
+  NOTES = NOTES
 
   @classmethod
   def folder_key(cls, folder: ClipFolder) -> Key | None:
     """Subject and clip of .../006_1_2; the clip's name begins with the subject."""
-    if not folder.parts or not re.fullmatch(cls.clip_names, folder.parts[-1]):
+    if not folder.parts or not re.fullmatch(cls.CLIP_NAMES, folder.parts[-1]):
       return None
-    return cls.subject_name(folder.parts[-1].partition("_")[0]) or "", clip_key(folder.parts[-1])
+    subject = folder.parts[-1].partition("_")[0]
+    return format_subject(subject, *cls.SUBJECT_NAME) or "", clip_key(folder.parts[-1])

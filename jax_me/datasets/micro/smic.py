@@ -12,11 +12,12 @@ import dataclasses
 import os
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from jax_me.data.labels import GROUPS, canonical_label
-from jax_me.datasets.generation.example import ReportRow
+from jax_me.datasets.generation.options import option
 from jax_me.datasets.generation.tables import ROW, parse_integer, read_table
+from jax_me.datasets.generation.tasks import ReportRow, problem
 from jax_me.datasets.micro.clip_dataset import ClipDataset
 from jax_me.datasets.micro.clip_layout import (
   ClipFolder,
@@ -29,7 +30,11 @@ from jax_me.datasets.micro.clip_layout import (
   single_folder,
 )
 from jax_me.datasets.micro.process_clips import Clip
-from jax_me.datasets.micro.table_dataset import AnnotatedClipOptions, frame_folders
+from jax_me.datasets.micro.table_dataset import (
+  AnnotatedClipOptions,
+  frame_folders,
+  unlisted_folders,
+)
 
 SUBSETS = ("hs", "vis", "nir")
 # For HS only; the published counts per class of VIS and NIR were not checked.
@@ -59,15 +64,14 @@ class SmicOptions(AnnotatedClipOptions):
     extended: take the expressions from SMIC-E's longer recordings, which are raw.
   """
 
-  subset: str = "hs"
+  subset: str = option("hs", choices=SUBSETS)
   extended: bool = False
+  # Without the recordings of SMIC-E no table is read.
+  table: str = option("", idle=lambda options: not options.extended)
 
-  def __post_init__(self):
-    super().__post_init__()
-    if self.subset not in SUBSETS:
-      raise ValueError(f"subset must be one of {', '.join(SUBSETS)}: {self.subset!r}")
-    if not self.extended:  # no table is read
-      self._reset("table")
+  @property
+  def title(self) -> str:
+    return f"{self.subset}{'_e' if self.extended else ''}_{super().title}"
 
 
 class Smic(ClipDataset[SmicOptions]):
@@ -81,21 +85,11 @@ class Smic(ClipDataset[SmicOptions]):
   )
   MANUAL_DOWNLOAD_INSTRUCTIONS = INSTRUCTIONS
   Options = SmicOptions
+  LABELS = GROUPS
 
-  @classmethod
-  def config_title(cls, options: SmicOptions) -> str:
-    release = options.subset + ("_e" if options.extended else "")
-    return f"{release}_{super().config_title(options)}"
-
-  @classmethod
-  def label_names(cls, options: SmicOptions, manual_dir: pathlib.Path | None) -> tuple[str, ...]:
-    del options, manual_dir
-    return GROUPS
-
-  def known_counts(self) -> dict[str, dict[str, int]]:
+  def published_clips(self) -> Mapping[str, int]:
     # SMIC-E lacks three of the clips, and some of its recordings have two expressions.
-    known = {} if self.options.extended else COUNTS.get(self.options.subset, {})
-    return self.example_counts(known) if known else {}
+    return {} if self.options.extended else COUNTS.get(self.options.subset, {})
 
   @classmethod
   def list_clips(
@@ -113,7 +107,12 @@ class Smic(ClipDataset[SmicOptions]):
     if options.extended:
       clips, problems = _extended_clips(tree, options, folders)
       return clips, rows + problems
-    return [_whole_clip(single_folder(tree, found)) for _, found in sorted(folders.items())], rows
+    chosen = [single_folder(tree, found) for _, found in sorted(folders.items())]
+    # The frames of a whole clip are those from onset to offset.
+    return [
+      _clip(folder.parts[-1].lower(), folder.frames[0][0], folder.frames[-1][0], folder.frames)
+      for folder in chosen
+    ], rows
 
 
 def folder_key(
@@ -141,24 +140,21 @@ def folder_key(
   cameras = [match[1] for part in parents for match in _SUBSET.finditer(part.replace("_", " "))]
   if cameras and cameras[-1] != subset:
     return None
-  return format_subject(parts[-1].partition("_")[0], "s", 2) or "", clip_key(parts[-1])
+  return _subject(parts[-1]), clip_key(parts[-1])
 
 
-def _whole_clip(folder: ClipFolder) -> Clip:
-  """Returns a clip whose frames are those from onset to offset."""
-  name = folder.parts[-1].lower()
-  subject = format_subject(name.partition("_")[0], "s", 2) or ""
-  numbers = [number for number, _ in folder.frames]
-  return Clip(
-    file=f"{subject}/{name}",
-    label=canonical_label(name.split("_")[1]),
-    subject=subject,
-    clip=name,
-    onset=numbers[0],
-    apex=-1,
-    offset=numbers[-1],
-    frames=folder.frames,
-  )
+def _clip(
+  name: str, onset: int, offset: int, frames: tuple[tuple[int, str], ...], suffix: str = ""
+) -> Clip:
+  """Returns an expression of the recording with this name; `suffix` tells several apart."""
+  subject = _subject(name)
+  label = canonical_label(name.split("_")[1])
+  file = f"{subject}/{name}{suffix}"
+  return Clip(file, label, subject, name, onset=onset, offset=offset, frames=frames)
+
+
+def _subject(name: str) -> str:
+  return format_subject(name.partition("_")[0], "s", 2) or ""
 
 
 def _extended_clips(
@@ -171,7 +167,6 @@ def _extended_clips(
     header=HEADER,
     chosen=options.table,
     instructions=INSTRUCTIONS,
-    clip_column="Filename",
     clip_names=_CLIP.pattern,
   )
   clips: list[Clip] = []
@@ -182,41 +177,27 @@ def _extended_clips(
     if not _CLIP.fullmatch(name):  # explanations below the data
       problems.append(ReportRow(f"{table.name}#{row[ROW]}", "no_clip", {"table": table.name}))
       continue
-    subject = format_subject(name.partition("_")[0], "s", 2) or ""
+    subject = _subject(name)
     key = (subject, clip_key(name))
     listed.add(key)
     label = canonical_label(name.split("_")[1])
     emotion = canonical_label(str(row["Emotion"] or label))
     if emotion in GROUPS and emotion != label:
       detail = f"the label is {emotion} in the table and {label} in the clip's name, which is used"
-      problems.append(ReportRow(f"{subject}/{name}#emotion", "two_labels", {"detail": detail}))
+      problems.append(problem(f"{subject}/{name}#emotion", "two_labels", detail))
     found = folders.get(key, ())
     frames = single_folder(tree, found).frames if found else ()
     for count, nth in enumerate(("", "2", "3"), 1):
-      file = f"{subject}/{name}" + (f"#{count}" if nth else "")
+      suffix = f"#{count}" if nth else ""
+      file = f"{subject}/{name}{suffix}"
       try:
         onset, offset = (parse_integer(row[f"{end}{nth}F"]) for end in ("Onset", "Offset"))
       except ValueError as error:
         problems.append(ReportRow(file, "bad_annotation", {"detail": str(error), "row": row[ROW]}))
         continue
       if onset and offset:
-        clips.append(
-          Clip(
-            file=file,
-            label=label,
-            subject=subject,
-            clip=name,
-            onset=onset,
-            apex=-1,
-            offset=offset,
-            frames=frames,
-          )
-        )
+        clips.append(_clip(name, onset, offset, frames, suffix))
       elif not nth:
         detail = f"onset {onset}, offset {offset}"
         problems.append(ReportRow(file, "bad_annotation", {"detail": detail, "row": row[ROW]}))
-  unlisted = [found[0].path for key, found in folders.items() if key not in listed]
-  problems += [
-    ReportRow(folder, "not_listed", {"table": table.name}) for folder in sorted(unlisted)
-  ]
-  return clips, problems
+  return clips, [*problems, *unlisted_folders(folders, listed, table)]

@@ -1,8 +1,4 @@
-"""Base of datasets with an annotation table and folders of frames.
-
-A builder subclasses TableClipDataset and defines the table's columns, the classes and the published
-counts.
-"""
+"""Base of datasets with an annotation table and folders of frames."""
 
 import abc
 import dataclasses
@@ -11,22 +7,30 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, TypeVar
 
 from jax_me.data.labels import canonical_label
-from jax_me.datasets.generation.example import ReportRow
-from jax_me.datasets.generation.find_files import describe_missing
-from jax_me.datasets.generation.tables import ROW, Cell, parse_integer, read_table
-from jax_me.datasets.micro.clip_dataset import ClipDataset, ClipOptions
+from jax_me.datasets.generation.options import option
+from jax_me.datasets.generation.source_files import describe_missing
+from jax_me.datasets.generation.tables import ROW, parse_integer, read_table
+from jax_me.datasets.generation.tasks import ReportRow, problem
+from jax_me.datasets.micro.clip_dataset import ClipDataset
 from jax_me.datasets.micro.clip_layout import (
+  CLIP,
   IMAGES,
   ClipFolder,
   FolderTree,
   Key,
-  clip_folders,
   clip_key,
   find_table,
+  format_subject,
   read_tree,
   single_folder,
 )
+from jax_me.datasets.micro.clip_options import ClipOptions
 from jax_me.datasets.micro.process_clips import Clip
+
+MOMENTS = ("onset", "apex", "offset")
+# Columns of the tables; letter case, spaces and punctuation differ between them.
+SUBJECT, EMOTION = "Subject", "Estimated Emotion"
+MOMENT_COLUMNS = ("OnsetFrame", "ApexFrame", "OffsetFrame")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,28 +43,8 @@ class AnnotatedClipOptions(ClipOptions):
     table: name of the annotation table, where manual_dir holds more than one.
   """
 
-  images: str = "auto"
+  images: str = option("auto", choices=IMAGES)
   table: str = ""
-
-  def __post_init__(self):
-    super().__post_init__()
-    if self.images not in IMAGES:
-      raise ValueError(f"images must be one of {', '.join(IMAGES)}: {self.images!r}")
-
-
-@dataclasses.dataclass(frozen=True)
-class Columns:
-  """Names of the columns of an annotation table."""
-
-  subject: str
-  clip: str
-  onset: str
-  apex: str
-  offset: str
-  emotion: str
-
-  def header(self) -> tuple[str, ...]:
-    return dataclasses.astuple(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +57,10 @@ class TableClipOptions(AnnotatedClipOptions):
 
   classes: int = 0
 
+  @property
+  def title(self) -> str:
+    return f"{self.classes}_{super().title}"
+
 
 TableOptionsT = TypeVar("TableOptionsT", bound=TableClipOptions)
 
@@ -81,27 +69,18 @@ class TableClipDataset(ClipDataset[TableOptionsT]):
   """A dataset whose annotation table lists its clips.
 
   Attributes:
-    title: the dataset's name in messages.
-    columns: columns of the table.
-    table_names: regular expression, searched for in the lower-case names of tables.
-    clip_names: regular expression for the lower-case names of clips; "" for any.
-    classes: number of classes -> class, in the order of the codes -> its expressions.
-    counts: expression -> published number of clips.
-    notes: clip's file -> known problem of the clip.
+    TITLE: the dataset's name in messages.
+    TABLE_NAMES: regular expression, searched for in the lower-case names of tables.
+    CLIP_NAMES: regular expression for the lower-case names of clips; "" for any.
+    SUBJECT_NAME: prefix and number of digits of the subjects' names.
+    NOTES: clip's file -> known problem of the clip.
   """
 
-  title: ClassVar[str]
-  columns: ClassVar[Columns]
-  table_names: ClassVar[str]
-  clip_names: ClassVar[str] = ""
-  classes: ClassVar[Mapping[int, Mapping[str, tuple[str, ...]]]]
-  counts: ClassVar[Mapping[str, int]]
-  notes: ClassVar[Mapping[str, str]] = {}
-
-  @classmethod
-  @abc.abstractmethod
-  def subject_name(cls, cell: object) -> str | None:
-    """Name of the subject from a cell or a folder's name; None without a number."""
+  TITLE: ClassVar[str]
+  TABLE_NAMES: ClassVar[str]
+  CLIP_NAMES: ClassVar[str] = ""
+  SUBJECT_NAME: ClassVar[tuple[str, int]]
+  NOTES: ClassVar[Mapping[str, str]] = {}
 
   @classmethod
   @abc.abstractmethod
@@ -109,24 +88,10 @@ class TableClipDataset(ClipDataset[TableOptionsT]):
     """Subject and `clip_key` of the clip; None for folders of something else."""
 
   @classmethod
-  def config_title(cls, options: TableOptionsT) -> str:
-    return f"{options.classes}_{super().config_title(options)}"
-
-  @classmethod
-  def label_names(cls, options: TableOptionsT, manual_dir: pathlib.Path | None) -> tuple[str, ...]:
-    del manual_dir
-    return tuple(cls.classes[options.classes])
-
-  def known_counts(self) -> dict[str, dict[str, int]]:
-    classes = self.classes[self.options.classes]
-    counts = {name: sum(self.counts[e] for e in parts) for name, parts in classes.items()}
-    return self.example_counts(counts)
-
-  @classmethod
   def list_clips(
     cls, options: TableOptionsT, manual_dir: pathlib.Path, table_option: str = "table"
   ) -> tuple[list[Clip], list[ReportRow]]:
-    """Lists the clips, as in `ClipDataset`.
+    """Lists the clips in the table's order, as in `ClipDataset`.
 
     Args:
       options: the options.
@@ -138,108 +103,85 @@ class TableClipDataset(ClipDataset[TableOptionsT]):
     """
     instructions = str(cls.MANUAL_DOWNLOAD_INSTRUCTIONS)
     tree = read_tree(manual_dir)
-    folders, rows = frame_folders(
-      tree, cls.folder_key, options, dataset=cls.title, instructions=instructions
+    folders, problems = frame_folders(
+      tree, cls.folder_key, options, dataset=cls.TITLE, instructions=instructions
     )
+    header = (SUBJECT, CLIP, *MOMENT_COLUMNS, EMOTION)
     table = find_table(
       tree,
-      pattern=cls.table_names,
-      header=cls.columns.header(),
+      pattern=cls.TABLE_NAMES,
+      header=header,
       chosen=options.table,
       instructions=instructions,
-      clip_column=cls.columns.clip,
-      clip_names=cls.clip_names,
+      clip_names=cls.CLIP_NAMES,
       option=table_option,
     )
-    classes = cls.classes[options.classes]
-    clips, problems = read_clips(
-      table,
-      cls.columns,
-      folders,
-      tree=tree,
-      subject=cls.subject_name,
-      classes={emotion: name for name, parts in classes.items() for emotion in parts},
-      notes=cls.notes,
-    )
-    return clips, rows + problems
+    class_of_expression = cls.class_of_expression(options)
+    clips: dict[str, Clip] = {}
+    listed = set()
+    for row in read_table(table, header=header):
+      subject = format_subject(row[SUBJECT], *cls.SUBJECT_NAME)
+      name = str(row[CLIP] or "").strip()
+      file = f"{subject}/{name}"
+      location = {"table": table.name, "row": row[ROW]}
+      if subject is None or not name or row[EMOTION] is None:
+        # Notes below the table are not clips.
+        problems.append(ReportRow(f"{table.name}#{row[ROW]}", "no_clip", location))
+        continue
+      key = (subject, clip_key(name))
+      if key in listed:
+        problems.append(ReportRow(f"{file}#{row[ROW]}", "listed_twice", location))
+        continue
+      listed.add(key)
+      try:
+        onset, apex, offset = (parse_integer(row[column]) for column in MOMENT_COLUMNS)
+      except ValueError as error:
+        problems.append(ReportRow(file, "bad_annotation", {"detail": str(error), **location}))
+        continue
+      label = canonical_label(str(row[EMOTION]))
+      if label not in class_of_expression:
+        problems.append(problem(file, "other_label", label))
+        continue
+      note = [cls.NOTES[file]] if file in cls.NOTES else []
+      if onset is not None and offset is not None and offset < onset:
+        # The folders contain little more than the expression: the last frame is a good estimate.
+        note.append(f"the annotated offset {offset} is before the onset; the last frame is used")
+        offset = None
+      found = folders.get(key, ())
+      clips[file] = Clip(
+        file=file,
+        label=class_of_expression[label],
+        subject=subject,
+        clip=name,
+        onset=or_unknown(onset),
+        apex=or_unknown(apex),
+        offset=or_unknown(offset),
+        frames=single_folder(tree, found).frames if found else (),
+        note="; ".join(note),
+      )
+    return list(clips.values()), [*problems, *unlisted_folders(folders, listed, table)]
 
 
-def read_clips(
-  path: pathlib.Path,
-  columns: Columns,
-  folders: Mapping[Key, Sequence[ClipFolder]],
-  *,
-  tree: FolderTree,
-  subject: Callable[[Cell], str | None],
-  classes: Mapping[str, str],
-  notes: Mapping[str, str],
-) -> tuple[list[Clip], list[ReportRow]]:
-  """Reads the clips of an annotation table.
+def or_unknown(number: int | None) -> int:
+  """The number, -1 for None."""
+  return -1 if number is None else number
+
+
+def unlisted_folders(
+  folders: Mapping[Key, Sequence[ClipFolder]], listed: set[Key], table: pathlib.Path
+) -> list[ReportRow]:
+  """Report rows of the folders whose clips a table does not list.
 
   Args:
-    path: the table.
-    columns: its columns.
-    folders: as returned by `clip_layout.clip_folders`.
-    tree: the folder tree that contains them.
-    subject: returns the subject's name from its cell.
-    classes: expression -> class; clips of other expressions are left out, with a report row.
-    notes: clip's file -> known problem of the clip.
+    folders: the folders of each clip.
+    listed: the clips in the table.
+    table: the table.
 
   Returns:
-    One clip per row, in the table's order, without frames if there is no folder; and report rows.
-
-  Raises:
-    ValueError: the table cannot be read, or a clip has two folders.
+    The rows, sorted by folder.
   """
-  clips: dict[str, Clip] = {}
-  problems = []
-  listed = set()
-  for row in read_table(path, header=columns.header()):
-    subject_id = subject(row[columns.subject])
-    name = str(row[columns.clip] or "").strip()
-    file = f"{subject_id}/{name}"
-    emotion = row[columns.emotion]
-    location = {"table": path.name, "row": row[ROW]}
-    if subject_id is None or not name or emotion is None:
-      # Notes below the table are not clips.
-      problems.append(ReportRow(f"{path.name}#{row[ROW]}", "no_clip", location))
-      continue
-    key = (subject_id, clip_key(name))
-    if key in listed:
-      problems.append(ReportRow(f"{file}#{row[ROW]}", "listed_twice", location))
-      continue
-    listed.add(key)
-    try:
-      onset, apex, offset = (
-        parse_integer(row[column]) for column in (columns.onset, columns.apex, columns.offset)
-      )
-    except ValueError as error:
-      problems.append(ReportRow(file, "bad_annotation", {"detail": str(error), **location}))
-      continue
-    label = canonical_label(str(emotion))
-    if label not in classes:
-      problems.append(ReportRow(file, "other_label", {"detail": label}))
-      continue
-    note = [notes[file]] if file in notes else []
-    if onset is not None and offset is not None and offset < onset:
-      # The folders contain little more than the expression, so the last frame is a good estimate.
-      note.append(f"the annotated offset {offset} is before the onset; the last frame is used")
-      offset = None
-    found = folders.get(key, ())
-    clips[file] = Clip(
-      file=file,
-      label=classes[label],
-      subject=subject_id,
-      clip=name,
-      onset=_or_unknown(onset),
-      apex=_or_unknown(apex),
-      offset=_or_unknown(offset),
-      frames=single_folder(tree, found).frames if found else (),
-      note="; ".join(note),
-    )
-  unlisted = [found[0].path for key, found in folders.items() if key not in listed]
-  problems += [ReportRow(folder, "not_listed", {"table": path.name}) for folder in sorted(unlisted)]
-  return list(clips.values()), problems
+  paths = sorted(found[0].path for key, found in folders.items() if key not in listed)
+  return [ReportRow(path, "not_listed", {"table": table.name}) for path in paths]
 
 
 def frame_folders(
@@ -254,32 +196,31 @@ def frame_folders(
 
   Args:
     tree: the folders.
-    key: as in `clip_layout.clip_folders`.
+    key: returns the subject and the `clip_key` of a folder, None for a folder of something else.
     options: the options `images` and `align`.
     dataset: name of the dataset in messages.
     instructions: text added to an error.
 
   Returns:
-    The folders of each clip; and a report row if `images` is "auto" and only the other kind exists.
+    The folders of each clip (more than one is a user's mistake); and a report row if `images` is
+    "auto" and only the other kind exists.
 
   Raises:
     ValueError: there are none; the message states what manual_dir must hold.
   """
-  folders, cropped = clip_folders(tree, key, options.images, options.align)
-  if cropped is None:
-    _, other = clip_folders(tree, key, "auto", options.align)
-    if other is not None:
-      kind = "cropped" if other else "raw"
-      raise ValueError(
-        f"manual_dir {tree.top} holds only {kind} frames of {dataset}: give images={kind} or auto"
-      )
+  found: dict[bool, dict[Key, list[ClipFolder]]] = {}
+  for folder in tree.folders:
+    if (name := key(folder)) is not None:
+      found.setdefault(folder.cropped, {}).setdefault(name, []).append(folder)
+  if not found:
     hint = dataset.partition(" ")[0]
     raise ValueError(describe_missing(tree.top, f"frames of {dataset}", hint=hint) + instructions)
-  if options.images == "auto" and cropped == options.align:
-    kind = "cropped" if cropped else "raw"
-    return folders, [ReportRow(dataset, f"only_{kind}", {"detail": f"only {kind} frames exist"})]
-  return folders, []
-
-
-def _or_unknown(number: int | None) -> int:
-  return -1 if number is None else number
+  cropped = not options.align if options.images == "auto" else options.images == "cropped"
+  if cropped in found:
+    return found[cropped], []
+  kind = "raw" if cropped else "cropped"
+  if options.images != "auto":
+    raise ValueError(
+      f"manual_dir {tree.top} holds only {kind} frames of {dataset}: give images={kind} or auto"
+    )
+  return found[not cropped], [problem(dataset, f"only_{kind}", f"only {kind} frames exist")]

@@ -257,16 +257,21 @@ def _class_rows(index: ExampleIndex) -> list[ClassRow]:
   for split in dict.fromkeys(index.split):
     for code, name in enumerate(index.label_names):
       chosen = (index.split == split) & (index.label == code)
-      subjects = set(zip(index.database[chosen], index.subject[chosen], strict=True))
       rows.append(
         {
           "split": split,
           "class": name,
           "examples": int(chosen.sum()),
-          "subjects": None if any(not name for _, name in subjects) else len(subjects),
+          "subjects": count_subjects(index.take(chosen)),
         }
       )
   return rows
+
+
+def count_subjects(index: ExampleIndex) -> int | None:
+  """Number of subjects of all databases; None if unknown."""
+  subjects = set(zip(index.database, index.subject, strict=True))
+  return len(subjects) if all(name for _, name in subjects) else None
 
 
 def _class_findings(index: ExampleIndex) -> Iterator[Finding]:

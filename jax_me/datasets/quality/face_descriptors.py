@@ -15,12 +15,11 @@ import numpy as np
 from jax_me.cpu_cores import available_cores
 from jax_me.data.image_store import ImageStore
 from jax_me.datasets.generation.base_builder import FaceDataset
-from jax_me.datasets.generation.build_lock import build_lock
-from jax_me.datasets.generation.process_pool import map_in_processes
 from jax_me.faces.face_descriptor import DESCRIPTOR_SIZE, describe_face
 from jax_me.faces.image_files import UnreadableImage, read_image
-from jax_me.files import write_atomically
+from jax_me.files import exclusive_lock, write_atomically
 from jax_me.progress import Progress
+from jax_me.worker_pool import map_in_processes
 
 # Values of the option `input` whose images show motion instead of a face.
 MOTION_INPUTS = ("pair", "dynamic", "flow")
@@ -72,7 +71,8 @@ def _describe_split(builder: FaceDataset, split: str, workers: int) -> np.ndarra
   if not os.access(path.parent, os.W_OK):
     logger.warning("%s is not writable: face descriptors are not cached", path.parent)
     return np.concatenate([*_describe_images(store, 0, workers)])
-  with build_lock(path.with_name(f".{path.stem}.lock")):
+  lock = path.with_name(f".{path.stem}.lock")
+  with exclusive_lock(lock, lambda: logger.info("waiting for another process (%s)", lock)):
     cached = _load_cached(path, len(store))
     return _resume(store, path, workers) if cached is None else cached
 
@@ -121,8 +121,7 @@ def _describe_images(store: ImageStore, start: int, workers: int) -> Iterator[np
   try:
     for rows in map_in_processes(_describe_encoded, tasks, workers=workers):
       yield rows
-      for _ in rows:
-        progress.advance()
+      progress.advance(len(rows))
   finally:
     progress.close()
 

@@ -14,7 +14,7 @@ London faces (62 people, neutral and smiling, 1350 pixels; Face Research Lab Lon
 import collections
 import logging
 from collections.abc import Iterator, Sequence
-from typing import TypedDict
+from typing import Any
 
 import numpy as np
 
@@ -35,23 +35,8 @@ BLOCK_SIZE = 2048
 logger = logging.getLogger(__name__)
 
 
-class FacePair(TypedDict):
-  """A pair of similar faces, or an image without a face; see `compare_faces`."""
-
-  kind: str
-  distance: float | None
-  first: str
-  first_position: int
-  first_side: str
-  first_subject: str
-  first_label: str
-  second: str
-  second_position: int
-  second_side: str
-  second_subject: str
-  second_label: str
-  pairs: int
-  of: int
+# A pair of similar faces, or an image without a face; `compare_faces` lists the keys.
+FacePair = dict[str, Any]
 
 
 def near_duplicates(
@@ -184,31 +169,21 @@ def compare_faces(
     similar_subjects.add(first, second, distance, is_close & differ)
     similar.add(first, second, distance, is_close & across & ~named & ~is_copy)
 
-  def make_row(
-    kind: str,
-    first: int,
-    second: int = -1,
-    distance: float | None = None,
-    pairs: int = 0,
-    of: int = 0,
-  ) -> FacePair:
-    has_second = second >= 0
+  def describe(name: str, position: int) -> FacePair:
+    exists = position >= 0
     return {
-      "kind": kind,
-      "distance": distance,
-      "first": index.file[first],
-      "first_position": first,
-      "first_side": side[first],
-      "first_subject": subjects[first],
-      "first_label": index.label_names[index.label[first]],
-      "second": index.file[second] if has_second else "",
-      "second_position": second,
-      "second_side": side[second] if has_second else "",
-      "second_subject": subjects[second] if has_second else "",
-      "second_label": index.label_names[index.label[second]] if has_second else "",
-      "pairs": pairs,
-      "of": of,
+      name: index.file[position] if exists else "",
+      f"{name}_position": position,
+      f"{name}_side": side[position] if exists else "",
+      f"{name}_subject": subjects[position] if exists else "",
+      f"{name}_label": index.label_names[index.label[position]] if exists else "",
     }
+
+  def make_row(
+    kind: str, first: int, second: int, distance: float | None, pairs: int, of: int
+  ) -> FacePair:
+    faces = describe("first", first) | describe("second", second)
+    return {"kind": kind, "distance": distance, **faces, "pairs": pairs, "of": of}
 
   rows = [make_row("near_identical", *pair, 1, 1) for pair in copies.nearest()]
   one_person = [make_row("one_person", *pair, 1, 1) for pair in similar.nearest()]
@@ -219,7 +194,7 @@ def compare_faces(
   one_person.sort(key=lambda row: (-row["pairs"] / row["of"], row["distance"]))
   rows += one_person[:limit]
   without_face = np.flatnonzero(used & faceless)
-  rows += [make_row("no_face", int(position)) for position in without_face[:limit]]
+  rows += [make_row("no_face", int(position), -1, None, 0, 0) for position in without_face[:limit]]
   for what, total in (
     ("near-identical pairs", copies.total),
     ("pairs that look like one person", len(similar_subjects.found) + similar.total),

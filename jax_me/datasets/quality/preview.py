@@ -14,6 +14,7 @@ from jax_me.data.index import ExampleIndex
 from jax_me.datasets.built_datasets import DamagedDataset
 from jax_me.datasets.generation.base_builder import FaceDataset
 from jax_me.datasets.option_flags import format_value
+from jax_me.datasets.quality.check import count_subjects
 from jax_me.datasets.quality.preview_figures import (
   draw_contact_sheet,
   draw_counts,
@@ -142,12 +143,11 @@ def sample_examples(
 
 
 def _key_figures(index: ExampleIndex) -> KeyFigures:
-  subjects = set(zip(index.database, index.subject, strict=True))
-  known = all(subject for _, subject in subjects)
+  subjects = count_subjects(index)
   figures = [
     ("images", f"{len(index):,}", " + ".join(f"{n:,} {s}" for s, n in _split_sizes(index))),
     ("classes", str(len(index.label_names)), ", ".join(index.label_names)),
-    ("subjects", f"{len(subjects):,}" if known else "–", "" if known else "unknown"),
+    ("subjects", "–", "unknown") if subjects is None else ("subjects", f"{subjects:,}", ""),
   ]
   if clips := len(_clips(index)):
     figures.append(("clips", f"{clips:,}", ""))
@@ -166,9 +166,9 @@ def _class_counts(index: ExampleIndex) -> list[Block]:
   rows = []
   for code, label in enumerate(index.label_names):
     chosen = index.label == code
-    subjects = set(zip(index.database[chosen], index.subject[chosen], strict=True))
-    subject_count = str(len(subjects)) if all(name for _, name in subjects) else "–"
-    rows.append([label, *(f"{classes[label]:,}" for classes in counts.values()), subject_count])
+    subjects = count_subjects(index.take(np.flatnonzero(chosen)))
+    cells = [f"{classes[label]:,}" for classes in counts.values()]
+    rows.append([label, *cells, "–" if subjects is None else str(subjects)])
   table = Table("Table with subject counts", ("class", *counts, "subjects"), rows, collapsed=True)
   return [Figure("counts.png", draw_counts(counts), f"Images per class. {summary}."), table]
 

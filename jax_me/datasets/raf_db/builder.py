@@ -8,20 +8,14 @@ import dataclasses
 import pathlib
 
 from jax_me.datasets.generation.base_builder import FaceDataset
-from jax_me.datasets.generation.find_files import fingerprint_files
-from jax_me.datasets.generation.image_dataset import ImageOptions, tasks_per_worker
-from jax_me.datasets.generation.process_images import make_image_tasks
-from jax_me.datasets.generation.split import Split
+from jax_me.datasets.generation.options import ImageOptions, option
+from jax_me.datasets.generation.source_files import fingerprint_files
+from jax_me.datasets.generation.tasks import Split
 from jax_me.datasets.raf_db import layout
 from jax_me.datasets.raf_db.layout import EMOTIONS
-from jax_me.datasets.raf_db.manual_attributes import RafDbTask, run_raf_db_task
+from jax_me.datasets.raf_db.manual_attributes import RafDbProcessor
 
 IMAGES = ("aligned", "original")
-# Published image counts, in the order of EMOTIONS.
-KNOWN_COUNTS = {
-  "train": (1290, 281, 717, 4772, 1982, 705, 2524),
-  "test": (329, 74, 160, 1185, 478, 162, 680),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,17 +28,19 @@ class RafDbOptions(ImageOptions):
       attributes, if present, select the annotated face.
   """
 
-  images: str = "aligned"
+  images: str = option("aligned", choices=IMAGES, of="RAF-DB")
 
   def __post_init__(self):
     super().__post_init__()
-    if self.images not in IMAGES:
-      raise ValueError(f"images of RAF-DB must be one of {', '.join(IMAGES)}: {self.images!r}")
     if self.align and self.images != "original":
       raise ValueError(
         "align needs whole photographs: give images=original with it, or leave align out to use "
         "the faces that RAF-DB has aligned itself"
       )
+
+  @property
+  def title(self) -> str:
+    return super().title if self.align else self.images
 
 
 class RafDb(FaceDataset[RafDbOptions]):
@@ -61,6 +57,11 @@ class RafDb(FaceDataset[RafDbOptions]):
   )
   MANUAL_DOWNLOAD_INSTRUCTIONS = layout.INSTRUCTIONS
   Options = RafDbOptions
+  LABELS = EMOTIONS
+  KNOWN_COUNTS = {
+    "train": (1290, 281, 717, 4772, 1982, 705, 2524),
+    "test": (329, 74, 160, 1185, 478, 162, 680),
+  }
 
   @classmethod
   def fingerprint(cls, options: RafDbOptions, manual_dir: pathlib.Path) -> str:
@@ -69,36 +70,14 @@ class RafDb(FaceDataset[RafDbOptions]):
     attributes = layout.find_attributes(manual_dir)
     return fingerprint_files(lists, [images, *([attributes] if attributes else [])])
 
-  @classmethod
-  def config_title(cls, options: RafDbOptions) -> str:
-    return options.crop_title if options.align else options.images
-
-  @classmethod
-  def label_names(cls, options: RafDbOptions, manual_dir: pathlib.Path | None) -> tuple[str, ...]:
-    del options, manual_dir
-    return EMOTIONS
-
-  def known_counts(self) -> dict[str, dict[str, int]]:
-    return {split: dict(zip(EMOTIONS, known, strict=True)) for split, known in KNOWN_COUNTS.items()}
-
   def splits(self) -> dict[str, Split]:
     lists = layout.find_lists(self.manual_dir)
     images = layout.find_images(self.manual_dir, self.options.images)
     attributes = layout.find_attributes(self.manual_dir)
     listed, rows = layout.list_images(lists, images)
-    for row in rows:
-      self.report(row.file, row.status, **row.details)
+    self.listing_rows += rows
     for missing in [split for split in layout.SPLITS if split not in listed]:
-      self.report(missing, "missing_split", detail="no image of this split is listed")
-    return {
-      split: Split(
-        run_raf_db_task,
-        [
-          RafDbTask(task, str(attributes or ""))
-          for task in make_image_tasks(images, split_images, self.options.crop)
-        ],
-        len(split_images),
-        tasks_per_worker(self.options.crop),
-      )
-      for split, split_images in listed.items()
-    }
+      self.report(missing, "missing_split", "no image of this split is listed")
+    options = self.options.narrowed(ImageOptions)
+    processor = RafDbProcessor(str(images), options, str(attributes or ""))
+    return {split: processor.split(listed[split]) for split in listed}

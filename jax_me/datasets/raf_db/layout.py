@@ -1,13 +1,18 @@
-"""File search for RAF-DB, and the reader of its label lists: one LabeledImage per image."""
+"""File search for RAF-DB, and the reader of its label lists: one RafDbImage per image."""
 
 import collections
 import pathlib
 import re
 from collections.abc import Iterable
 
-from jax_me.datasets.generation.example import ReportRow
-from jax_me.datasets.generation.find_files import describe_missing, find_files, find_folders
-from jax_me.datasets.generation.process_images import LabeledImage
+from jax_me.datasets.generation.source_files import (
+  describe_missing,
+  find_files,
+  find_folders,
+  single_path,
+)
+from jax_me.datasets.generation.tasks import ReportRow, problem
+from jax_me.datasets.raf_db.manual_attributes import RafDbImage
 from jax_me.faces.image_files import is_image_name
 
 SPLITS = ("train", "test")
@@ -50,10 +55,7 @@ def find_lists(folder: pathlib.Path) -> list[pathlib.Path]:
   for names in LISTS:
     found = find_files(folder, names)
     if len({path.name.casefold() for path in found}) < len(found):
-      raise ValueError(
-        f"manual_dir {folder} has the labels of RAF-DB more than once "
-        f"({', '.join(map(str, found))}); give the folder of one copy."
-      )
+      single_path(folder, found, "the labels of RAF-DB")
     if found:
       return found
   what = f"labels of RAF-DB (EmoLabel/{LISTS[0][0]})"
@@ -67,15 +69,10 @@ def find_images(folder: pathlib.Path, kind: str) -> pathlib.Path:
     ValueError: no such folder, or several; the message names the archive to unpack.
   """
   found = [path for path in find_folders(folder, kind) if _contains_name(path, _NAME)]
-  if len(found) > 1:
-    raise ValueError(
-      f"manual_dir {folder} has the {kind} images of RAF-DB more than once "
-      f"({', '.join(map(str, found))}); give the folder of one copy."
-    )
-  if not found:
-    what = f"{kind} images of RAF-DB (Image/{kind}/train_00001...jpg)"
-    raise ValueError(describe_missing(folder, what, hint=f"{kind}.") + INSTRUCTIONS)
-  return found[0]
+  if path := single_path(folder, found, f"the {kind} images of RAF-DB"):
+    return path
+  what = f"{kind} images of RAF-DB (Image/{kind}/train_00001...jpg)"
+  raise ValueError(describe_missing(folder, what, hint=f"{kind}.") + INSTRUCTIONS)
 
 
 def find_attributes(folder: pathlib.Path) -> pathlib.Path | None:
@@ -90,7 +87,7 @@ def _contains_name(folder: pathlib.Path, pattern: re.Pattern[str]) -> bool:
 
 def list_images(
   lists: Iterable[pathlib.Path], images: pathlib.Path
-) -> tuple[dict[str, list[LabeledImage]], list[ReportRow]]:
+) -> tuple[dict[str, list[RafDbImage]], list[ReportRow]]:
   """The listed images of each split, ordered by number, and report rows of what is left out.
 
   Args:
@@ -102,19 +99,19 @@ def list_images(
   for name in sorted(path.name for path in images.iterdir() if is_image_name(path.name)):
     key = _parse_name(_NAME, name)
     if key is None:
-      rows.append(ReportRow(name, "unexpected_name", {"detail": "unlike train_00001.jpg"}))
+      rows.append(problem(name, "unexpected_name", "unlike train_00001.jpg"))
     elif key in names:
-      rows.append(ReportRow(name, "second_image", {"detail": names[key]}))
+      rows.append(problem(name, "second_image", names[key]))
     else:
       names[key] = name
   labels, problems = _read_labels(lists)
   rows += problems
-  splits: dict[str, list[LabeledImage]] = {split: [] for split in SPLITS}
+  splits: dict[str, list[RafDbImage]] = {split: [] for split in SPLITS}
   for key, label in sorted(labels.items()):
     # A listed image without a file is kept: the task reports it as missing.
     file = names.pop(key, None) or f"{key[0]}_{key[1]:0{5 if key[0] == 'train' else 4}d}.jpg"
-    splits[key[0]].append(LabeledImage(file, label))
-  rows += [ReportRow(name, "not_listed", {"detail": "no label"}) for name in names.values()]
+    splits[key[0]].append(RafDbImage(file, label))
+  rows += [problem(name, "not_listed", "no label") for name in names.values()]
   return {split: listed for split, listed in splits.items() if listed}, rows
 
 
@@ -131,19 +128,19 @@ def _read_labels(lists: Iterable[pathlib.Path]) -> tuple[dict[ImageKey, str], li
       key = _parse_name(_NAME, cells[0].replace("\\", "/").rpartition("/")[2])
       if len(cells) != 2 or key is None:
         detail = f"expected a line like 'train_00001.jpg 5': {line[:60]}"
-        rows.append(ReportRow(location, "bad_row", {"detail": detail}))
+        rows.append(problem(location, "bad_row", detail))
       elif cells[1] not in [str(code) for code in range(1, len(EMOTIONS) + 1)]:
         detail = f"{cells[1][:20]} is not a code from 1 to 7"
-        rows.append(ReportRow(location, "bad_row", {"detail": detail}))
+        rows.append(problem(location, "bad_row", detail))
       else:
         seen[key].append((location, int(cells[1])))
   labels = {}
   for key, lines in seen.items():
     if len({code for _, code in lines}) > 1:
       detail = " and ".join(f"{location} has {code}" for location, code in lines)
-      rows.append(ReportRow(f"{key[0]}_{key[1]}", "contradictory", {"detail": detail}))
+      rows.append(problem(f"{key[0]}_{key[1]}", "contradictory", detail))
       continue
     labels[key] = EMOTIONS[lines[0][1] - 1]
     first = lines[0][0]
-    rows += [ReportRow(line, "duplicate", {"detail": f"same as {first}"}) for line, _ in lines[1:]]
+    rows += [problem(line, "duplicate", f"same as {first}") for line, _ in lines[1:]]
   return labels, rows

@@ -1,4 +1,4 @@
-"""Worker task of the RAF-DB build: adds the manual attributes, then processes the images.
+"""Processing of RAF-DB's photographs: manual attributes, and the choice of the labelled face.
 
 Runs in worker processes, so it must not import TFDS.
 """
@@ -8,8 +8,12 @@ import pathlib
 
 import numpy as np
 
-from jax_me.datasets.generation.example import TaskResult
-from jax_me.datasets.generation.process_images import Box, ImageTask, LabeledImage, run_image_task
+from jax_me.datasets.generation.options import ImageOptions
+from jax_me.datasets.generation.process_images import ImageProcessor, SourceImage
+from jax_me.faces.alignment import AlignedFace, ClipAligner
+from jax_me.faces.detector import Face, find_faces
+
+Box = tuple[float, float, float, float]
 
 ATTRIBUTES = {
   "gender": ("male", "female", "unsure"),
@@ -18,46 +22,66 @@ ATTRIBUTES = {
 }
 # Landmarks in the file before the attributes: eyes, nose and corners of the mouth.
 _LANDMARK_COUNT = 5
+# Faces are searched for in a square of this many times the longer side of `inner`: dlib needs the
+# whole head, and in a large image it may miss a small face beside a large one.
+SEARCH_SCALE = 4
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RafDbImage(SourceImage):
+  """One image of RAF-DB.
+
+  Attributes:
+    inner: left, top, right, bottom of the eyes and mouth of the labelled face, in pixels; None
+      selects the largest face.
+  """
+
+  inner: Box | None = None
 
 
 @dataclasses.dataclass(frozen=True)
-class RafDbTask:
-  """A batch of images with the folder of their manual attributes.
+class RafDbProcessor(ImageProcessor[RafDbImage, ImageOptions]):
+  """Makes the examples of images; report rows include the attributes of an image, if known.
 
   Attributes:
-    image_task: the images, and how to crop them.
     attributes: folder with the manual attributes, "" if there is none.
   """
 
-  image_task: ImageTask
   attributes: str
 
+  def annotate(self, image: RafDbImage) -> RafDbImage:
+    if not self.attributes:
+      return image
+    stem = image.file.rpartition(".")[0].removesuffix("_aligned")
+    path = pathlib.Path(self.attributes, f"{stem}_manu_attri.txt")
+    try:
+      inner, details = read_attributes(path.read_text(encoding="utf-8", errors="replace"))
+    except FileNotFoundError:
+      return image
+    except (OSError, ValueError) as error:
+      return dataclasses.replace(image, details={"bad_attributes": str(error)})
+    # Landmarks refer to the original image, where they select one of several faces.
+    return dataclasses.replace(image, details=details, inner=inner)
 
-def run_raf_db_task(task: RafDbTask) -> TaskResult:
-  """Processes all images of a task; report rows include the attributes of an image, if known.
+  def align(self, image: RafDbImage, pixels: np.ndarray) -> AlignedFace:
+    if image.inner is None:
+      return super().align(image, pixels)
+    size, on_no_face = self.options.size, self.options.on_no_face
+    left, top, right, bottom = image.inner
+    x, y = (left + right) / 2, (top + bottom) / 2
+    half = SEARCH_SCALE * max(right - left, bottom - top) / 2
+    column, row = max(0, round(x - half)), max(0, round(y - half))
+    region = pixels[row : round(y + half) + 1, column : round(x + half) + 1]
+    if not region.size:  # the landmarks are outside the image
+      return ClipAligner.from_frame(pixels, [], size, on_no_face).align(pixels)
+    region = np.ascontiguousarray(region)
+    labelled = [face for face in find_faces(region) if _contains(face, x - column, y - row)]
+    return ClipAligner.from_frame(region, labelled, size, on_no_face).align(region)
 
-  Raises:
-    ValueError: no face in an image, and on_no_face is "error"; the message names the file.
-  """
-  image_task = task.image_task
-  if task.attributes:
-    folder = pathlib.Path(task.attributes)
-    with_attributes = tuple(_add_attributes(folder, image) for image in image_task.images)
-    image_task = dataclasses.replace(image_task, images=with_attributes)
-  return run_image_task(image_task)
 
-
-def _add_attributes(folder: pathlib.Path, image: LabeledImage) -> LabeledImage:
-  stem = image.file.rpartition(".")[0].removesuffix("_aligned")
-  try:
-    text = (folder / f"{stem}_manu_attri.txt").read_text(encoding="utf-8", errors="replace")
-    inner, details = read_attributes(text)
-  except FileNotFoundError:
-    return image
-  except (OSError, ValueError) as error:
-    return dataclasses.replace(image, details={"bad_attributes": str(error)})
-  # Landmarks refer to the original image, where they select one of several faces.
-  return dataclasses.replace(image, details=details, inner=inner)
+def _contains(face: Face, x: float, y: float) -> bool:
+  left, top, right, bottom = face.box
+  return left <= x <= right and top <= y <= bottom
 
 
 def read_attributes(text: str) -> tuple[Box, dict[str, str]]:

@@ -1,4 +1,4 @@
-"""Task of one subject of the demo clips: render, align, compute the input, encode.
+"""Options of the demo clips, and the rendering of a subject: render, align, compute the input.
 
 Runs in worker processes, so it imports nothing of TFDS.
 """
@@ -7,57 +7,99 @@ import dataclasses
 
 import numpy as np
 
-from jax_me.data.clip_inputs.inputs import frames_needed, make_clip_images
-from jax_me.datasets.generation.example import Example, ReportRow, TaskResult
+from jax_me.data.clip_inputs.inputs import check_input, frames_needed, make_clip_images
+from jax_me.datasets.generation.options import BuilderOptions, option
+from jax_me.datasets.generation.tasks import Example, ReportRow, TaskResult
+from jax_me.datasets.micro.clip_options import takes_no_frames
 from jax_me.datasets.synthetic import clip_rendering
 from jax_me.faces.alignment import align_clip
 from jax_me.faces.image_files import encode_image
 
+# Frames of the shortest expression, onset and offset included.
+MAX_FRAMES = clip_rendering.DURATION[0] + 1
+
 
 @dataclasses.dataclass(frozen=True)
-class RenderTask:
-  """All clips of one subject; the fields are those of `builder.DemoOptions`."""
+class DemoOptions(BuilderOptions):
+  """Options of the demo clips.
 
-  seed: int
-  subject: int
-  clips: int
-  input: str
-  frames: int
-  size: int
+  Attributes:
+    input: kind of an example, see `jax_me.data.clip_inputs.inputs`: "flow", "apex", "pair" or
+      "dynamic", one per clip; "key_frames", three per clip; or "frames".
+    subjects: number of subjects, at least 1.
+    clips: clips of each subject, at least 1; multiples of 3 show every label equally often.
+    frames: examples per clip for the input "frames", 2 to 23; ignored for the others.
+    size: side of the aligned face in pixels, 32 to 512. Clips are rendered so that about 170
+      pixels hold all their detail.
+    seed: at least 0; another seed gives other subjects and other clips.
+  """
+
+  input: str = "flow"
+  subjects: int = 60
+  clips: int = 12
+  frames: int = option(8, idle=takes_no_frames)
+  size: int = 128
+  seed: int = 0
+
+  def __post_init__(self):
+    ranges = {
+      "subjects": (1, 1_000_000),
+      "clips": (1, 1_000_000),
+      "frames": (2, MAX_FRAMES),
+      "size": (32, 512),
+      "seed": (0, 2**31 - 1),
+    }
+    for name, (low, high) in ranges.items():
+      if not low <= getattr(self, name) <= high:
+        raise ValueError(f"{name} must be in [{low}, {high}], got {getattr(self, name)}")
+    check_input(self.input, self.frames)
+    super().__post_init__()
+
+  @property
+  def title(self) -> str:
+    return f"{self.input}_{self.size}"
 
 
-def run_render_task(task: RenderTask) -> TaskResult:
-  """Renders and aligns the frames that the input needs, for every clip of the subject."""
-  person = clip_rendering.DemoSubject(task.seed, task.subject)
-  examples, rows = [], []
-  for index in range(task.clips):
-    clip = clip_rendering.demo_clip(task.seed, person, index)
-    key_frames = {"onset": clip.onset, "apex": clip.apex, "offset": clip.offset}
-    numbers = frames_needed(
-      task.input, **key_frames, available=range(clip.length), count=task.frames
-    )
-    faces, status = aligned_frames(clip, numbers, task.size)
-    found = {number: face for number, face in zip(numbers, faces, strict=True) if face is not None}
-    if len(found) < len(numbers):
-      rows.append(ReportRow(f"{person.name}/{clip.name}", status))
-      continue
-    for number, image in make_clip_images(task.input, found, **key_frames, count=task.frames):
-      file = f"{person.name}/{clip.name}/{number:03d}.png"
-      rows.append(ReportRow(file, status))
-      examples.append(
-        Example(
-          image=encode_image(image, "png"),
-          label=clip.label,
-          file=file,
-          subject=person.name,
-          clip=clip.name,
-          frame=number,
-          onset=clip.onset,
-          apex=clip.apex,
-          offset=clip.offset,
-        )
+@dataclasses.dataclass(frozen=True)
+class DemoProcessor:
+  """Makes the examples of all clips of a subject."""
+
+  options: DemoOptions
+
+  def __call__(self, subject: int) -> TaskResult:
+    """Renders and aligns the frames that the input needs, for every clip of the subject."""
+    options = self.options
+    person = clip_rendering.DemoSubject(options.seed, subject)
+    examples, rows = [], []
+    for index in range(options.clips):
+      clip = clip_rendering.demo_clip(options.seed, person, index)
+      key_frames = {"onset": clip.onset, "apex": clip.apex, "offset": clip.offset}
+      numbers = frames_needed(
+        options.input, **key_frames, available=range(clip.length), count=options.frames
       )
-  return TaskResult(tuple(examples), tuple(rows))
+      faces, status = aligned_frames(clip, numbers, options.size)
+      found = {n: face for n, face in zip(numbers, faces, strict=True) if face is not None}
+      if len(found) < len(numbers):
+        rows.append(ReportRow(f"{person.name}/{clip.name}", status))
+        continue
+      images = make_clip_images(options.input, found, **key_frames, count=options.frames)
+      for number, image in images:
+        file = f"{person.name}/{clip.name}/{number:03d}.png"
+        rows.append(ReportRow(file, status))
+        examples.append(
+          Example(
+            encode_image(image),
+            clip.label,
+            file,
+            subject=person.name,
+            clip=clip.name,
+            frame=number,
+            onset=clip.onset,
+            apex=clip.apex,
+            offset=clip.offset,
+          )
+        )
+    return TaskResult(tuple(examples), tuple(rows))
 
 
 def aligned_frames(

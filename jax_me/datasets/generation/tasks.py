@@ -1,10 +1,13 @@
-"""Results of build tasks: images to store, and the report row of every source file.
+"""Tasks of a build and their results: images to store, report row of every source file.
 
 Worker processes import this module, so it imports nothing of TFDS.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,3 +72,48 @@ class TaskResult:
   examples: tuple[Example, ...] = ()
   rows: tuple[ReportRow, ...] = ()
   found: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+  """One split of a dataset: the tasks that produce its examples.
+
+  Attributes:
+    run: a function or callable object that pickles; it may run in another process.
+    tasks: arguments for `run`, which must pickle; the examples are stored in their order.
+    total: number of examples expected, for the progress bar; None if unknown.
+    tasks_per_worker: number of tasks that take as long as starting a worker process (about two
+      seconds).
+  """
+
+  run: Callable[[Any], TaskResult]
+  tasks: Sequence[Any]
+  total: int | None = None
+  tasks_per_worker: int = 2
+
+
+class Skipped(Exception):
+  """A source that is not stored, with the status and detail of its report row."""
+
+  def __init__(self, status: str, detail: str):
+    super().__init__(status, detail)
+    self.status, self.detail = status, detail
+
+
+def problem(file: str, status: str, detail: str = "") -> ReportRow:
+  """The report row of a file or row that is left out before any task runs.
+
+  Args:
+    file: relative name of the source file.
+    status: kind of problem.
+    detail: one line of text, "" for none.
+
+  Returns:
+    The row.
+  """
+  return ReportRow(file, status, {"detail": detail} if detail else {})
+
+
+def batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+  """Divides items into tasks of `size` items; the last may have fewer."""
+  return (items[start : start + size] for start in range(0, len(items), size))
