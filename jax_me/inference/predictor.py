@@ -8,7 +8,7 @@ import numpy as np
 
 from jax_me.faces.detector import Box
 from jax_me.faces.image_files import read_image
-from jax_me.inference.batched_inference import DEFAULT_BATCH, BatchedInference
+from jax_me.inference.batched_inference import BatchedInference
 from jax_me.inference.model_input import face_inputs
 from jax_me.inference.results import FaceResult, FrameResult, Results
 from jax_me.models.model_folder import SavedModel, load_model
@@ -81,8 +81,8 @@ class Predictor:
       ValueError: an array has another dtype or shape.
     """
     if isinstance(images, str | os.PathLike | np.ndarray):
-      return self._predict([images], batch=1)[0]
-    return self._predict(images, DEFAULT_BATCH)
+      return self._predict([images], BatchedInference(self.saved, batch=1))[0]
+    return self._predict(images, BatchedInference(self.saved))
 
   @overload
   def explain(  # type: ignore[overload-overlap]
@@ -161,11 +161,12 @@ class Predictor:
           label, scores = self._named(detection.scores)
           yield FrameResult(label, scores, detection.box, "ok", number, seconds, detection.person)
 
-  def _predict(self, images: Sequence[ImageInput], batch: int) -> Results[Results[FaceResult]]:
-    """The results of each image; `batch` faces per call of the model."""
-    inference: BatchedInference[tuple[Results[FaceResult], Box | None]] = BatchedInference(
-      self.saved, batch
-    )
+  def _predict(
+    self,
+    images: Sequence[ImageInput],
+    inference: BatchedInference[tuple[Results[FaceResult], Box | None]],
+  ) -> Results[Results[FaceResult]]:
+    """The results of each image."""
     results: Results[Results[FaceResult]] = Results()
     scored = []
     for image in images:

@@ -14,12 +14,18 @@ from jax_me.training.evaluation_step import class_probabilities
 from jax_me.training.sharding import make_mesh, replicated
 from tests.helpers.inference_models import save
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
   return load_model(save(tmp_path_factory.mktemp("model") / "m", align=False))
+
+
+@pytest.fixture
+def compiled(saved):
+  """The compiled classifier, without programs of other tests (with other compiler options)."""
+  classifier = make_classifier(saved.split()[0])
+  classifier.clear_cache()
+  return classifier
 
 
 def faces(count):
@@ -54,6 +60,7 @@ def evaluated(saved, images, devices):
   return class_probabilities(make_classifier(graphdef), weights, normalisation, batches, mesh)[1]
 
 
+@pytest.mark.usefixtures("compiled")
 def test_photographs_and_videos_have_the_scores_of_an_evaluation(saved):
   images = faces(8)
   expected = evaluated(saved, images, devices=1)
@@ -66,10 +73,8 @@ def test_photographs_and_videos_have_the_scores_of_an_evaluation(saved):
     np.testing.assert_allclose(explained, scores, rtol=0, atol=1e-6)
 
 
-def test_any_number_of_faces_compiles_for_two_batch_sizes(saved, tmp_path):
+def test_any_number_of_faces_compiles_for_two_batch_sizes(saved, compiled, tmp_path):
   predictor = Predictor(saved)
-  compiled = make_classifier(saved.split()[0])
-  compiled.clear_cache()
   images = faces(9)
   expected = predicted(predictor, images)
   for count in range(1, 9):
