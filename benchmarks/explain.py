@@ -26,7 +26,7 @@ sys.path.insert(0, str(REPOSITORY))
 
 from jax_me.faces.image_files import read_image  # noqa: E402
 from jax_me.inference.explain.explainer import Explainer  # noqa: E402
-from jax_me.inference.face_input import face_inputs  # noqa: E402
+from jax_me.inference.model_input import face_inputs  # noqa: E402
 from jax_me.models.model_folder import load_model  # noqa: E402
 
 

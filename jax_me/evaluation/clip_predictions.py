@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
 import numpy as np
 
-from jax_me.evaluation.predictions import Predictions
+from jax_me.evaluation.predictions import TEXT_COLUMNS, Predictions
 
 
 def rows_by_clip(predictions: Predictions) -> dict[tuple[str, ...], list[int]]:
@@ -36,19 +39,14 @@ def aggregate_clips(predictions: Predictions) -> Predictions | None:
   values = votes if predictions.scores is None else predictions.scores.astype(np.float64)
   means = np.stack([values[rows].mean(axis=0) for rows in groups])
   first = [rows[0] for rows in groups]
-
-  def column(name: str) -> list[str]:
-    return [getattr(predictions, name)[row] for row in first]
-
-  return Predictions(
-    predictions.labels,
-    predictions.truth[first],
-    means.argmax(axis=1),
-    None if predictions.scores is None else means.astype(np.float32),
-    database=column("database"),
-    subject=column("subject"),
-    clip=column("clip"),
-    file=[predictions.file[rows[0]] if len(rows) == 1 else "" for rows in groups],
-    fold=column("fold"),
-    allow_duplicates=predictions.allow_duplicates,
+  columns: dict[str, Any] = {
+    name: [getattr(predictions, name)[row] for row in first] for name in TEXT_COLUMNS
+  }
+  columns["file"] = [predictions.file[rows[0]] if len(rows) == 1 else "" for rows in groups]
+  return dataclasses.replace(
+    predictions,
+    truth=predictions.truth[first],
+    prediction=means.argmax(axis=1),
+    scores=None if predictions.scores is None else means.astype(np.float32),
+    **columns,
   )

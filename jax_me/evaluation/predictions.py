@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import functools
-import io
 import os
 import re
 from collections.abc import Sequence
@@ -14,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from jax_me.evaluation.csv_reader import CsvRow, InvalidTable, read_rows
+from jax_me.evaluation.csv_files import CsvRow, InvalidTable, csv_bytes, read_rows
 from jax_me.evaluation.metrics import confusion_matrix
 from jax_me.files import write_atomically
 
@@ -170,18 +168,15 @@ class Predictions:
     Columns: database, subject, clip, file, fold, truth, prediction (label names) and, with
     scores, one `score_<label>` per label in order.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     score_columns = [] if self.scores is None else [SCORE_PREFIX + label for label in self.labels]
-    writer.writerow([*TEXT_COLUMNS, "truth", "prediction", *score_columns])
+    rows: list[list[str]] = [[*TEXT_COLUMNS, *LABEL_COLUMNS, *score_columns]]
     for row in range(len(self)):
       cells = [getattr(self, name)[row] for name in TEXT_COLUMNS]
       cells += [self.labels[self.truth[row]], self.labels[self.prediction[row]]]
       # str() of a float32 is the shortest text that parses to the same number.
       cells += [] if self.scores is None else [str(score) for score in self.scores[row]]
-      writer.writerow(cells)
-    # POSIX file names may contain bytes that are not UTF-8; Python decodes them as surrogates.
-    write_atomically(path, text.getvalue().encode("utf-8", "surrogateescape"))
+      rows.append(cells)
+    write_atomically(path, csv_bytes(rows))
 
   @classmethod
   def load(

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from jax_me.evaluation.csv_reader import InvalidTable, read_rows
+from jax_me.evaluation.csv_files import InvalidTable, csv_bytes, read_rows
 from jax_me.evaluation.predictions import Predictions
 from jax_me.files import write_atomically
 
@@ -51,11 +49,8 @@ class SubjectGroups:
 
   def save(self, path: str | os.PathLike[str]) -> None:
     """Writes a CSV file that `read_groups` reads."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["database", "subject", *self.attributes])
-    writer.writerows([*key, *groups] for key, groups in self.members.items())
-    write_atomically(path, text.getvalue().encode("utf-8", "surrogateescape"))
+    rows = [[*key, *groups] for key, groups in self.members.items()]
+    write_atomically(path, csv_bytes([["database", "subject", *self.attributes], *rows]))
 
 
 def read_groups(path: str | os.PathLike[str]) -> SubjectGroups:

@@ -20,13 +20,9 @@ from jax_me.data.pipeline import (
   train_batches,
 )
 from jax_me.evaluation.predictions import Predictions
+from jax_me.models.classifier import Classifier, make_classifier
 from jax_me.training.checkpoint import JsonValue
-from jax_me.training.evaluation_step import (
-  Classifier,
-  class_probabilities,
-  evaluation_weights,
-  make_classifier,
-)
+from jax_me.training.evaluation_step import class_probabilities, evaluation_weights
 from jax_me.training.fold_run import Cadence
 from jax_me.training.losses import balanced_class_weights
 from jax_me.training.program import Program, model_arguments

@@ -20,7 +20,7 @@ from jax_me.experiment.provenance import provenance
 from jax_me.models import model_folder
 from jax_me.reports.run_report import write_report
 from jax_me.reports.sample_sections import choose_samples
-from jax_me.reports.saved_report import SamplePrediction
+from jax_me.reports.saved_report import SamplePrediction, SavedReport
 from jax_me.training import settings
 from jax_me.training.checkpoint import changed_settings
 from jax_me.training.logging.history import read_history
@@ -159,23 +159,23 @@ def _write_report(
     rows = read_history(_fold_folder(experiment, folder, fold) / METRICS_FILE)
     history += [{**row, "fold": fold.name} for row in rows] if several else rows
   if experiment.pretraining:
-    return write_report(
-      folder,
+    report = SavedReport(
       title=f"{config.model.name} pre-trained on {config.data.name}",
       history=history,
-      reconstructions=sheets,
+      reconstructions=sheets or {},
       details=_run_details(experiment, seconds),
     )
+    return write_report(folder, report)
   predictions = concatenate(results)
   predictions.save(folder / PREDICTIONS_FILE)
-  return write_report(
-    folder,
+  report = SavedReport(
     title=f"{config.model.name} on {config.data.name}",
     predictions=predictions,
     history=history,
     samples=_sample_predictions(experiment, predictions),
     details=_run_details(experiment, seconds),
   )
+  return write_report(folder, report)
 
 
 def _sample_predictions(experiment: Experiment, predictions: Predictions) -> list[SamplePrediction]:

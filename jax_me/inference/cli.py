@@ -82,7 +82,7 @@ def main(args: argparse.Namespace) -> int:
 def _predict(args: argparse.Namespace) -> int:
   from jax_me.inference.model_input import InputSpec
   from jax_me.inference.video.frame_stream import FrameStreamSettings
-  from jax_me.inference.video.run import VideoSession, VideoSessionSettings, photograph_rows
+  from jax_me.inference.video.run import VideoSession, VideoSessionSettings, classify_photograph
   from jax_me.inference.video.sources import find_sources
   from jax_me.inference.video.spotting import SpottingSettings
 
@@ -95,7 +95,7 @@ def _predict(args: argparse.Namespace) -> int:
   )
   sources = find_sources(args.inputs, args.fps)
   predictor = load(args.checkpoint)
-  spec = InputSpec.from_source(predictor.saved.source, predictor.saved.image_size)
+  spec = InputSpec.from_model(predictor.saved)
   photographs = [source for source in sources if source.kind == "photograph"]
   if spec.is_motion and photographs:
     raise ValueError(
@@ -113,7 +113,7 @@ def _predict(args: argparse.Namespace) -> int:
   interrupted = False
   try:
     for source in photographs:
-      predictions.write(photograph_rows(source, predictor))
+      predictions.write(source.name, classify_photograph(source, predictor))
     for source, suffix in zip(videos, suffixes, strict=True):
       if source.note:
         print(f"{source.name}: {source.note}", file=sys.stderr)

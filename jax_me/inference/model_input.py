@@ -1,7 +1,7 @@
-"""Model inputs of a tracked face in a video, in the form that the model was trained on.
+"""Model inputs from images, clips and tracked faces, in the form that the model was trained on.
 
 Models trained on single frames ("apex", "key_frames", "frames", photographs) get the face crop of
-the frame. Models trained on the motion of a clip get the motion up to the frame:
+the image. Models trained on the motion of a clip get, in a video, the motion up to the frame:
 
   flow, pair   from the frame 0.2 s earlier (a micro-expression rises in 0.1 to 0.3 s) to this one.
   dynamic      the rank-pooled image of up to 10 frames of the last 0.4 s.
@@ -13,13 +13,15 @@ use the face chip of the earliest frame, as clips do in training.
 import collections
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
-from jax_me.data.clip_inputs import dynamic_image, inputs
+from jax_me.data.clip_inputs import inputs
 from jax_me.data.decoding import resize_image
-from jax_me.faces.alignment import FaceChip
+from jax_me.faces.alignment import FaceChip, align_clip
+from jax_me.faces.detector import Box, find_faces
+from jax_me.models.model_folder import SavedModel
 
 REFERENCE_SECONDS = 0.2
 DYNAMIC_SECONDS = 0.4
@@ -30,12 +32,6 @@ WINDOW_SECONDS = {
   "pair": REFERENCE_SECONDS,
   "dynamic": DYNAMIC_SECONDS,
 }
-
-
-class CroppableImage(Protocol):
-  """A frame, or the region around a face, from which face chips are extracted."""
-
-  def crop(self, chip: FaceChip) -> np.ndarray: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,25 +51,161 @@ class InputSpec:
   image_size: int
 
   @classmethod
-  def from_source(cls, source: Mapping[str, Any], image_size: int) -> "InputSpec":
+  def from_model(cls, saved: SavedModel) -> "InputSpec":
     """Reads the specification from the `source` of a saved model.
 
     Raises:
       ValueError: the model was trained on an unknown input.
     """
-    options = source.get("options", {})
+    options = saved.source.get("options", {})
     name = options.get("input", "")
     if name and name not in inputs.INPUTS:
       raise ValueError(
         f"the model was trained on the input {name!r}, which is none of {', '.join(inputs.INPUTS)}"
       )
-    crop_size = int(options.get("size", 0)) or image_size
-    return cls(name, bool(options.get("align", True)), crop_size, image_size)
+    crop_size = int(options.get("size", 0)) or saved.image_size
+    return cls(name, bool(options.get("align", True)), crop_size, saved.image_size)
 
   @property
   def is_motion(self) -> bool:
     """Whether the images show changes between frames instead of a single frame."""
     return self.input in WINDOW_SECONDS
+
+
+@dataclasses.dataclass(frozen=True)
+class FaceInput:
+  """The model input for one face.
+
+  Attributes:
+    image: uint8 [S, S, 3] RGB, the input before normalisation.
+    box: (left, top, right, bottom) of the face in pixels of the original image; None if no face
+      detection was done.
+    landmarks: float [68, 2], (x, y) in pixels of `image`; None if no face detection was done.
+  """
+
+  image: np.ndarray
+  box: Box | None = None
+  landmarks: np.ndarray | None = None
+
+
+def face_inputs(
+  image: np.ndarray, saved: SavedModel, *, align: bool | None = None
+) -> list[FaceInput]:
+  """Detects and aligns all faces of an image as in training.
+
+  Args:
+    image: uint8 [H, W, 3] RGB.
+    saved: the model; its `source` says how the training data was aligned.
+    align: False uses the image as it is: an aligned face, or the motion image of a motion model.
+      None does as in training.
+
+  Returns:
+    one input per face, largest face first; empty if no face is found. Without alignment, the
+    whole image is the only input.
+
+  Raises:
+    ValueError: a motion model with `align` other than False.
+  """
+  spec = InputSpec.from_model(saved)
+  if align is False:
+    return [FaceInput(resize_image(image, spec.image_size))]
+  if spec.is_motion:
+    motion = "optical flow" if spec.input == "flow" else f"motion ({spec.input})"
+    raise ValueError(
+      f"{saved.name} was trained on {motion} from onset to apex; it accepts videos (predict_video) "
+      "and clips, not single images"
+    )
+  if not (spec.align if align is None else align):
+    return [FaceInput(resize_image(image, spec.image_size))]
+  faces = []
+  for face in find_faces(image):
+    chip = FaceChip.of_face(face, spec.crop_size)
+    landmarks = _input_landmarks(face.landmarks, chip.matrix(), spec)
+    crop = resize_image(chip.extract(image), spec.image_size)
+    faces.append(FaceInput(crop, face.box, landmarks))
+  return faces
+
+
+def required_clip_frames(saved: SavedModel, *, apex: int, count: int) -> list[int]:
+  """Indices of the frames that the motion image of a clip is computed from.
+
+  Args:
+    saved: a motion model.
+    apex: index of the apex frame, from 0.
+    count: number of frames; the first one is the onset, the last one the offset.
+
+  Returns:
+    frame indices in ascending order, at least two.
+
+  Raises:
+    ValueError: too few frames, or the apex is out of range.
+  """
+  spec = InputSpec.from_model(saved)
+  required = inputs.frames_needed(
+    spec.input, onset=0, apex=apex, offset=count - 1, available=range(count), count=0
+  )
+  if len(required) < 2:
+    raise ValueError(f"motion needs an onset and a later apex, got {count} frames and apex {apex}")
+  return required
+
+
+def clip_face(
+  frames: Mapping[int, np.ndarray], saved: SavedModel, *, apex: int, count: int
+) -> FaceInput | None:
+  """The motion image of a clip, computed as in training.
+
+  Args:
+    frames: {index: uint8 [H, W, 3] RGB}, all of one size: those of `required_clip_frames`.
+    saved: a motion model.
+    apex: index of the apex frame, from 0.
+    count: number of frames of the clip.
+
+  Returns:
+    the input, aligned by the first frame in which a face is found; None if there is none.
+
+  Raises:
+    ValueError: the frames differ in size.
+  """
+  spec = InputSpec.from_model(saved)
+  indices = sorted(frames)
+  images = [frames[index] for index in indices]
+  box = landmarks = None
+  if spec.align:
+    aligned = align_clip(images, spec.crop_size)
+    record = aligned[0].record
+    if any(face.record["status"] == "size_mismatch" for face in aligned):
+      raise ValueError("the frames of the clip differ in size")
+    if record["status"] == "no_face":
+      return None
+    crops = [face.image for face in aligned if face.image is not None]
+    box = tuple(record["box"])
+    landmarks = _input_landmarks(np.array(record["landmarks"]), np.array(record["transform"]), spec)
+  else:
+    crops = [resize_image(image, spec.crop_size) for image in images]
+  image = _motion_input(dict(zip(indices, crops, strict=True)), spec, apex=apex, last=count - 1)
+  return FaceInput(image, box, landmarks)
+
+
+def _motion_input(
+  crops: Mapping[int, np.ndarray], spec: InputSpec, *, apex: int, last: int
+) -> np.ndarray:
+  """The motion image of face crops by frame number, from frame 0 (onset) to `last` (offset)."""
+  ((_, image),) = inputs.make_clip_images(
+    spec.input, crops, onset=0, apex=apex, offset=last, count=0
+  )
+  return resize_image(image, spec.image_size)
+
+
+def _input_landmarks(landmarks: np.ndarray, matrix: np.ndarray, spec: InputSpec) -> np.ndarray:
+  """Landmarks [68, 2] in pixels of the original image -> pixels of the model input."""
+  in_crop = landmarks @ matrix[:, :2].T + matrix[:, 2]
+  return (in_crop + 0.5) * (spec.image_size / spec.crop_size) - 0.5
+
+
+class CroppableImage(Protocol):
+  """A frame, or the region around a face, from which face chips are extracted."""
+
+  def crop(self, chip: FaceChip) -> np.ndarray: ...
 
 
 class InputBuilder:
@@ -102,18 +234,9 @@ class InputBuilder:
     # Keeps the last frame that is at least one window old, and all later ones.
     while len(history) > 1 and seconds - history[1][0] >= WINDOW_SECONDS[spec.input] - 1e-6:
       history.popleft()
-    first_chip = history[0][2]
-    if spec.input == "dynamic":
-      count = min(len(history), DYNAMIC_FRAMES)
-      indices = np.rint(np.linspace(0, len(history) - 1, count)).astype(int)
-      faces = (history[index][1].crop(first_chip) for index in indices)
-      motion = dynamic_image.dynamic_image(faces, count, inputs.DYNAMIC_GAIN)
-    else:
-      before, now = history[0][1].crop(first_chip), image.crop(first_chip)
-      combine = inputs.pair_image if spec.input == "pair" else inputs.motion_image
-      motion = combine(before, now)
-    return resize_image(motion, spec.image_size)
-
-  def reset(self) -> None:
-    """Clears the history: the next frame does not continue the last one."""
-    self._history.clear()
+    last, first_chip = len(history) - 1, history[0][2]
+    count = min(last + 1, DYNAMIC_FRAMES) if spec.input == "dynamic" else 2
+    indices = np.rint(np.linspace(0, last, count)).astype(int).tolist()
+    return _motion_input(
+      {index: history[index][1].crop(first_chip) for index in indices}, spec, apex=last, last=last
+    )

@@ -2,18 +2,15 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, TypedDict, Unpack, overload
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from jax_me.faces.detector import Box
 from jax_me.faces.image_files import read_image
-from jax_me.inference.face_input import face_inputs
+from jax_me.inference.batched_inference import BatchedInference
+from jax_me.inference.model_input import face_inputs
 from jax_me.inference.results import FaceResult, FrameResult, Results
-from jax_me.models.layers import normalise_channels
 from jax_me.models.model_folder import SavedModel, load_model
 
 if TYPE_CHECKING:
@@ -27,12 +24,6 @@ class ExplainOptions(TypedDict, total=False):
 
   methods: Sequence[str] | None
   label: str | None
-
-
-@nnx.jit
-def _probabilities(model: Any, images: jax.Array, mean: jax.Array, std: jax.Array) -> jax.Array:
-  logits = model(normalise_channels(images.astype(jnp.float32) / 255.0, mean, std))
-  return jax.nn.softmax(logits.astype(jnp.float32), axis=-1)
 
 
 class Predictor:
@@ -90,8 +81,8 @@ class Predictor:
       ValueError: an array has another dtype or shape.
     """
     if isinstance(images, str | os.PathLike | np.ndarray):
-      return self._predict_image(images)
-    return Results([self._predict_image(image) for image in images])
+      return self._predict([images], BatchedInference(self.saved, batch=1))[0]
+    return self._predict(images, BatchedInference(self.saved))
 
   @overload
   def explain(  # type: ignore[overload-overlap]
@@ -167,33 +158,31 @@ class Predictor:
           yield FrameResult(None, {}, None, result.status, number, seconds, None)
         for detection in result.detections:
           assert detection.scores is not None
-          scores = {n: float(s) for n, s in zip(self.labels, detection.scores, strict=True)}
-          label = max(scores, key=lambda name: scores[name])
+          label, scores = self._named(detection.scores)
           yield FrameResult(label, scores, detection.box, "ok", number, seconds, detection.person)
 
-  def _predict_image(self, image: ImageInput) -> Results[FaceResult]:
-    faces = self.preprocess(_load_image(image))
-    if not faces:
-      return Results([FaceResult(None, {}, None, "no_face")])
-    scores = np.asarray(
-      _probabilities(
-        self.model,
-        jnp.asarray(np.stack([face for face, _ in faces])),
-        jnp.asarray(self.saved.mean, jnp.float32),
-        jnp.asarray(self.saved.std, jnp.float32),
-      )
-    )
-    return Results(
-      [
-        FaceResult(
-          label=self.labels[int(row.argmax())],
-          scores={name: float(score) for name, score in zip(self.labels, row, strict=True)},
-          box=box,
-          status="ok",
-        )
-        for row, (_, box) in zip(scores, faces, strict=True)
-      ]
-    )
+  def _predict(
+    self,
+    images: Sequence[ImageInput],
+    inference: BatchedInference[tuple[Results[FaceResult], Box | None]],
+  ) -> Results[Results[FaceResult]]:
+    """The results of each image."""
+    results: Results[Results[FaceResult]] = Results()
+    scored = []
+    for image in images:
+      faces = self.preprocess(_load_image(image))
+      found = Results() if faces else Results([FaceResult(None, {}, None, "no_face")])
+      results.append(found)
+      for face, box in faces:
+        scored += inference.submit(face, (found, box))
+    for (found, box), scores in scored + inference.flush():
+      found.append(FaceResult(*self._named(scores), box, "ok"))
+    return results
+
+  def _named(self, scores: np.ndarray) -> tuple[str, dict[str, float]]:
+    """The most probable class, and {class: probability}."""
+    named = {name: float(score) for name, score in zip(self.labels, scores, strict=True)}
+    return self.labels[int(scores.argmax())], named
 
 
 def _load_image(image: ImageInput) -> np.ndarray:

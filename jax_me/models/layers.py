@@ -1,5 +1,7 @@
 """Layers and operations shared by the model families: GELU, dropout, stochastic depth, tables."""
 
+from collections.abc import Mapping
+
 import jax
 import jax.numpy as jnp
 from flax import nnx, struct
@@ -37,17 +39,10 @@ def along_channels(vector: jax.Array, x: jax.Array) -> jax.Array:
   return vector.reshape((1,) * (x.ndim - 1) + (-1,))
 
 
-def normalise_channels(images: jax.Array, mean: jax.Array, std: jax.Array) -> jax.Array:
-  """Normalises the channels of the model input.
-
-  Args:
-    images: [B, H, W, C] in [0, 1].
-    mean, std: [C].
-
-  Returns:
-    (images - mean) / std, [B, H, W, C].
-  """
-  return (images - along_channels(mean, images)) / along_channels(std, images)
+def normalise(images: jax.Array, normalisation: Mapping[str, jax.Array]) -> jax.Array:
+  """Normalises the model input [B, H, W, C], in [0, 1], by the `mean` and `std` [C]."""
+  mean, std = (along_channels(normalisation[name], images) for name in ("mean", "std"))
+  return (images - mean) / std
 
 
 def gelu(x: jax.Array) -> jax.Array:

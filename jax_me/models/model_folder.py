@@ -6,10 +6,11 @@ import os
 import pathlib
 import shutil
 import tempfile
-from collections.abc import Mapping
-from typing import Any, TypedDict
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict, Unpack, cast
 
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from etils import epath
 from flax import nnx
@@ -27,24 +28,28 @@ RECORD_FILE = "record.json"
 
 
 ArrayTree = dict[str, Any]  # Nested dict of arrays with string keys.
-Arguments = Mapping[str, Any]  # Constructor keywords, JSON values.
 
 
 class SavedModelError(ValueError):
   """A folder that does not hold a usable model."""
 
 
-class ModelMetadata(TypedDict):
-  """Content of `model.json`; the fields are those of `SavedModel`."""
+class ModelFields(TypedDict):
+  """Metadata of a model, as JSON values; see `SavedModel`."""
 
-  format: int
   name: str
   arguments: dict[str, Any]
   labels: list[str] | None
   image_size: int
-  mean: list[float]
-  std: list[float]
+  mean: Sequence[float]
+  std: Sequence[float]
   source: dict[str, Any]
+
+
+class ModelMetadata(ModelFields):
+  """Content of `model.json`."""
+
+  format: int
 
 
 @dataclasses.dataclass
@@ -66,9 +71,18 @@ class SavedModel:
   arguments: dict[str, Any]
   labels: list[str] | None
   image_size: int
-  mean: list[float]
-  std: list[float]
+  mean: Sequence[float]
+  std: Sequence[float]
   source: dict[str, Any]
+
+  def split(self) -> tuple[nnx.GraphDef, ArrayTree, ArrayTree]:
+    """Graph definition, weights {"params", "model_state"} and normalisation {"mean", "std"}."""
+    graphdef, params, model_state = split_model(self.model)
+    normalisation = {
+      "mean": jnp.asarray(self.mean, jnp.float32),
+      "std": jnp.asarray(self.std, jnp.float32),
+    }
+    return graphdef, {"params": params, "model_state": model_state}, normalisation
 
 
 def _nested(state: nnx.State) -> ArrayTree:
@@ -114,54 +128,18 @@ def write_json(path: str | os.PathLike, content: object) -> None:
   write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
 
 
-def model_metadata(
-  *,
-  name: str,
-  arguments: Arguments,
-  labels: list[str] | None,
-  image_size: int,
-  mean: list[float],
-  std: list[float],
-  source: Mapping[str, object],
-) -> ModelMetadata:
-  """Content of `model.json`.
-
-  Args:
-    name, arguments, labels, image_size, mean, std, source: see `SavedModel`.
-
-  Returns:
-    JSON values.
-  """
-  return {
-    "format": 1,
-    "name": name,
-    "arguments": dict(arguments),
-    "labels": labels,
-    "image_size": image_size,
-    "mean": list(mean),
-    "std": list(std),
-    "source": dict(source),
-  }
+def model_metadata(**fields: Unpack[ModelFields]) -> ModelMetadata:
+  """Content of `model.json`."""
+  return {"format": 1, **fields}
 
 
-def save_model(
-  folder: str | os.PathLike,
-  model: nnx.Module,
-  *,
-  name: str,
-  arguments: Arguments,
-  labels: list[str] | None,
-  image_size: int,
-  mean: list[float],
-  std: list[float],
-  source: Mapping[str, object],
-) -> None:
+def save_model(folder: str | os.PathLike, model: nnx.Module, **fields: Unpack[ModelFields]) -> None:
   """Writes a model folder atomically.
 
   Args:
     folder: to be created; may exist when empty.
     model: the module with its weights.
-    name, arguments, labels, image_size, mean, std, source: see `SavedModel`.
+    **fields: name, arguments, labels, image_size, mean, std, source: see `SavedModel`.
 
   Raises:
     FileExistsError: the folder exists and is not empty.
@@ -175,16 +153,7 @@ def save_model(
     _, params, model_state = split_model(model)
     with ocp.StandardCheckpointer() as checkpointer:
       checkpointer.save(staging / WEIGHTS_FOLDER, {"params": params, "model_state": model_state})
-    metadata = model_metadata(
-      name=name,
-      arguments=arguments,
-      labels=labels,
-      image_size=image_size,
-      mean=mean,
-      std=std,
-      source=source,
-    )
-    write_json(staging / MODEL_FILE, metadata)
+    write_json(staging / MODEL_FILE, model_metadata(**fields))
     os.chmod(staging, 0o755)
     if target.exists():
       target.rmdir()
@@ -194,7 +163,7 @@ def save_model(
     raise
 
 
-def read_model_metadata(folder: str | os.PathLike) -> ModelMetadata:
+def read_model_metadata(folder: str | os.PathLike) -> ModelFields:
   """Reads and checks `model.json` of a model folder or a run's workdir."""
   path = pathlib.Path(folder) / MODEL_FILE
   try:
@@ -206,11 +175,11 @@ def read_model_metadata(folder: str | os.PathLike) -> ModelMetadata:
     ) from None
   except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
     raise SavedModelError(f"{path} cannot be read: {error}") from error
-  needed = ("name", "arguments", "labels", "image_size", "mean", "std", "source")
+  needed = ModelFields.__annotations__
   missing = [key for key in needed if not isinstance(metadata, dict) or key not in metadata]
   if missing:
     raise SavedModelError(f"{path} lacks {', '.join(missing)}; it was not written by jax_me")
-  return metadata
+  return cast(ModelFields, {key: metadata[key] for key in needed})
 
 
 def selected_folder(workdir: str | os.PathLike) -> pathlib.Path | None:
@@ -314,13 +283,5 @@ def load_model(folder: str | os.PathLike, **overrides: Any) -> SavedModel:
     raise SavedModelError(f"{folder}/{MODEL_FILE} describes no model of jax_me: {error}") from error
   graphdef, params, model_state = split_model(abstract_model)
   weights = read_weights(folder, {"params": params, "model_state": model_state})
-  return SavedModel(
-    model=merge_model(graphdef, weights["params"], weights["model_state"]),
-    name=metadata["name"],
-    arguments=metadata["arguments"],
-    labels=metadata["labels"],
-    image_size=metadata["image_size"],
-    mean=metadata["mean"],
-    std=metadata["std"],
-    source=metadata["source"],
-  )
+  model = merge_model(graphdef, weights["params"], weights["model_state"])
+  return SavedModel(model, **metadata)

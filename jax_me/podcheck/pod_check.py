@@ -43,7 +43,7 @@ class Memory:
       of the parameters.
     arguments: all arguments, including the padding of XLA's layouts.
     results: outputs that do not reuse a donated argument.
-    temporaries: peak size of temporary arrays; 0 if compilation failed.
+    temporaries: peak size of temporary arrays.
     program: size of the code.
   """
 
@@ -52,9 +52,9 @@ class Memory:
   average: int
   batch: int
   arguments: int
-  results: int
-  temporaries: int
-  program: int
+  results: int = 0
+  temporaries: int = 0
+  program: int = 0
 
   @property
   def total(self) -> int:
@@ -68,9 +68,7 @@ class Work:
   Attributes:
     flops: FLOPs of matrix products and convolutions on all chips, including recomputation.
     compiler_flops: XLA's count for one chip, with each loop body counted once.
-    hbm_bytes: HBM traffic of one chip.
-    collectives: communication between chips.
-    unknown_loops: loops with an unknown trip count, counted once.
+    hbm_bytes, collectives, unknown_loops: see `StepTraffic`.
   """
 
   flops: int
@@ -126,21 +124,18 @@ class PodCheck:
   Attributes:
     topology: the slice.
     batch_size: global batch size.
-    fits: whether the step fits into the HBM of a chip.
     needed: required bytes per chip; if XLA ran out of memory, the number in its error message.
     memory: HBM usage; arguments only if XLA ran out of memory.
-    work, roofline: None if XLA ran out of memory.
+    work: None if XLA ran out of memory.
     seconds: wall time of tracing, lowering and compiling.
     processor_seconds: CPU time of the same, summed over all cores.
   """
 
   topology: Topology
   batch_size: int
-  fits: bool
   needed: int
   memory: Memory
   work: Work | None
-  roofline: Roofline | None
   seconds: float
   processor_seconds: float
 
@@ -148,6 +143,17 @@ class PodCheck:
   def available(self) -> int:
     """Bytes of HBM available to a program."""
     return self.topology.chip.memory - RESERVED_BYTES
+
+  @property
+  def fits(self) -> bool:
+    """Whether the step fits into the HBM of a chip."""
+    return self.work is not None and self.needed <= self.available
+
+  @property
+  def roofline(self) -> Roofline | None:
+    """Lower bounds of the step time; None if XLA ran out of memory."""
+    chips = self.topology.chips
+    return None if self.work is None else roofline(self.work, self.topology.chip, chips)
 
 
 def check_pod(config: ConfigDict, topology: Topology, *, classes: int) -> PodCheck:
@@ -170,59 +176,42 @@ def check_pod(config: ConfigDict, topology: Topology, *, classes: int) -> PodChe
   program, _ = make_program(config, mesh, classes)
   state = _abstract_state(config, program, mesh, classes)
   batch = _abstract_batch(config, mesh)
+  arguments = _argument_bytes(state, batch)
+  memory = Memory(**arguments, arguments=sum(arguments.values()))
+  work = None
   started, processor = time.monotonic(), time.process_time()
   traced = program.step.trace(state, batch)  # type: ignore[attr-defined]
   flops = count_flops(traced.jaxpr)
-  lowered = traced.lower()
-  arguments = _argument_bytes(state, batch)
-  compiled, needed = None, 0
   try:
-    compiled = lowered.compile()
+    compiled = traced.lower().compile()
   except jax.errors.JaxRuntimeError as error:
     required = required_bytes(str(error))
     if required is None:
       raise
     needed = required
-  common: dict[str, Any] = dict(
+  else:
+    sizes = compiled.memory_analysis()
+    memory = Memory(
+      **arguments,
+      arguments=sizes.argument_size_in_bytes,
+      results=sizes.output_size_in_bytes - sizes.alias_size_in_bytes,
+      temporaries=sizes.temp_size_in_bytes,
+      program=sizes.generated_code_size_in_bytes,
+    )
+    needed = memory.total
+    work = Work(
+      flops=flops,
+      compiler_flops=float(compiled.cost_analysis().get("flops", 0.0)),
+      **vars(count_traffic(compiled.as_text(), topology.chips)),
+    )
+  return PodCheck(
     topology=topology,
     batch_size=config.batch_size,
-    seconds=time.monotonic() - started,
-    processor_seconds=time.process_time() - processor,
-  )
-  if compiled is None:
-    return PodCheck(
-      **common,
-      fits=False,
-      needed=needed,
-      memory=Memory(
-        **arguments, arguments=sum(arguments.values()), results=0, temporaries=0, program=0
-      ),
-      work=None,
-      roofline=None,
-    )
-  sizes = compiled.memory_analysis()
-  memory = Memory(
-    **arguments,
-    arguments=sizes.argument_size_in_bytes,
-    results=sizes.output_size_in_bytes - sizes.alias_size_in_bytes,
-    temporaries=sizes.temp_size_in_bytes,
-    program=sizes.generated_code_size_in_bytes,
-  )
-  traffic = count_traffic(compiled.as_text(), topology.chips)
-  work = Work(
-    flops=flops,
-    compiler_flops=float(compiled.cost_analysis().get("flops", 0.0)),
-    hbm_bytes=traffic.hbm_bytes,
-    collectives=traffic.collectives,
-    unknown_loops=traffic.unknown_loops,
-  )
-  return PodCheck(
-    **common,
-    fits=memory.total <= topology.chip.memory - RESERVED_BYTES,
-    needed=memory.total,
+    needed=needed,
     memory=memory,
     work=work,
-    roofline=roofline(work, topology.chip, topology.chips),
+    seconds=time.monotonic() - started,
+    processor_seconds=time.process_time() - processor,
   )
 
 

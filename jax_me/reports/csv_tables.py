@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Iterable, Sequence
 
+from jax_me.evaluation.csv_files import csv_bytes
 from jax_me.evaluation.metrics import SCORE_NAMES
 from jax_me.evaluation.summary import IntervalScores, ScoreSummary
 
-CLASS_COLUMNS = ("class", "precision", "recall", "f1", "examples", "predicted")
 INTERVAL_COLUMNS = tuple(f"{name}{end}" for name in SCORE_NAMES for end in ("", "_low", "_high"))
 
 
@@ -34,39 +32,43 @@ def result_tables(summary: ScoreSummary, labels: Sequence[str]) -> dict[str, byt
   several, `classes.csv`, and `databases.csv`, `subjects.csv` and `groups.csv` where the summary has
   them. Scores that are 0/0 are empty cells.
   """
-  tables = {"confusion_matrix.csv": _confusion_csv(summary["confusion"], labels)}
+  tables = {"confusion_matrix": _confusion_rows(summary["confusion"], labels)}
   names = file_names(summary["databases"])
   for name, database in summary["databases"].items():
-    tables[f"confusion_matrix_{names[name]}.csv"] = _confusion_csv(database["confusion"], labels)
-  tables["classes.csv"] = _csv(
-    CLASS_COLUMNS,
-    [
+    tables[f"confusion_matrix_{names[name]}"] = _confusion_rows(database["confusion"], labels)
+  tables["classes"] = [
+    ("class", "precision", "recall", "f1", "examples", "predicted"),
+    *(
       (c["label"], c["precision"], c["recall"], c["f1"], c["support"], c["predicted"])
       for c in summary["pooled"]["per_class"]
-    ],
-  )
+    ),
+  ]
   if summary["databases"]:
-    parts = {"composite": summary["pooled"], **summary["databases"]}
-    rows = [(name, part["examples"], *_with_intervals(part)) for name, part in parts.items()]
-    tables["databases.csv"] = _csv(("database", "examples", *INTERVAL_COLUMNS), rows)
+    tables["databases"] = [
+      ("database", "examples", *INTERVAL_COLUMNS),
+      *(
+        (name, part["examples"], *_with_intervals(part))
+        for name, part in {"composite": summary["pooled"], **summary["databases"]}.items()
+      ),
+    ]
   if summary["subjects"]:
-    tables["subjects.csv"] = _csv(
+    tables["subjects"] = [
       ("subject", "examples", "correct", *SCORE_NAMES),
-      [
+      *(
         (name, part["examples"], part["correct"], *(part[key] for key in SCORE_NAMES))
         for name, part in summary["subjects"].items()
-      ],
-    )
+      ),
+    ]
   if summary["groups"]:
-    tables["groups.csv"] = _csv(
+    tables["groups"] = [
       ("division", "group", "subjects", "examples", *INTERVAL_COLUMNS),
-      [
+      *(
         (attribute, name, part["subjects"], part["examples"], *_with_intervals(part))
         for attribute, groups in summary["groups"].items()
         for name, part in groups.items()
-      ],
-    )
-  return tables
+      ),
+    ]
+  return {f"{name}.csv": csv_bytes(rows) for name, rows in tables.items()}
 
 
 def _with_intervals(scores: IntervalScores) -> list[float | None]:
@@ -74,14 +76,5 @@ def _with_intervals(scores: IntervalScores) -> list[float | None]:
   return [v for name in SCORE_NAMES for v in (scores[name], *intervals.get(name, (None, None)))]
 
 
-def _confusion_csv(counts: Sequence[Sequence[int]], labels: Sequence[str]) -> bytes:
-  rows = [(label, *row) for label, row in zip(labels, counts, strict=True)]
-  return _csv(("truth", *labels), rows)
-
-
-def _csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
-  text = io.StringIO()
-  writer = csv.writer(text, lineterminator="\n")
-  writer.writerow(header)
-  writer.writerows(rows)  # None becomes an empty cell.
-  return text.getvalue().encode("utf-8", "surrogateescape")
+def _confusion_rows(counts: Sequence[Sequence[int]], labels: Sequence[str]) -> list[tuple]:
+  return [("truth", *labels), *((name, *row) for name, row in zip(labels, counts, strict=True))]

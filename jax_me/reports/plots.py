@@ -32,7 +32,7 @@ from jax_me.reports.figures import (
   style_axes,
   to_png,
 )
-from jax_me.reports.saved_report import SamplePrediction
+from jax_me.reports.saved_report import RECONSTRUCTION_IMAGES, SamplePrediction
 from jax_me.training.logging.history import HistoryRow, numeric_keys, series
 
 LINES = [(BLUE, "-"), (VERMILION, "--"), (GREEN, "-."), (PURPLE, ":"), (SKY, "-"), (ORANGE, "--")]
@@ -195,13 +195,13 @@ def draw_curves(rows: Sequence[HistoryRow], panels: Sequence[Panel]) -> bytes:
   return to_png(figure)
 
 
-def draw_samples(samples: Sequence[SamplePrediction], columns: int = 6) -> bytes:
+def draw_samples(samples: Sequence[SamplePrediction]) -> bytes:
   """Draws sample predictions as a contact sheet.
 
   A wrong prediction has a thick dashed frame, a cross and both labels below; a correct one a thin
   frame, a tick and one label.
   """
-  columns = min(columns, len(samples))
+  columns = min(6, len(samples))
   lines = -(-len(samples) // columns)
   figure = new_figure(1.75 * columns, 2.2 * lines)
   for number, sample in enumerate(samples, start=1):
@@ -222,34 +222,22 @@ def draw_samples(samples: Sequence[SamplePrediction], columns: int = 6) -> bytes
   return to_png(figure)
 
 
-def draw_reconstructions(
-  masked: NDArray[np.uint8], reconstructed: NDArray[np.uint8], original: NDArray[np.uint8]
-) -> bytes:
-  """Draws masked, reconstructed and original images side by side, two examples per line.
-
-  Args:
-    masked: uint8 [N, H, W, 3], as are the others.
-    reconstructed: output of the decoder.
-    original: images without mask.
-
-  Returns:
-    PNG bytes.
-  """
-  examples = len(original)
+def draw_reconstructions(images: Mapping[str, NDArray[np.uint8]]) -> bytes:
+  """Draws the RECONSTRUCTION_IMAGES [N, H, W, 3] side by side, two examples per line, as PNG."""
+  examples = len(images["original"])
   across = min(2, examples)
   lines = -(-examples // across)
   figure = new_figure(1.7 * 3 * across, 1.75 * lines + 0.3)
   grid = figure.add_gridspec(lines, across, wspace=0.06)
-  names = ("masked", "reconstructed", "original")
   for example in range(examples):
     line, column = divmod(example, across)
     inner = grid[line, column].subgridspec(1, 3, wspace=0.02)
-    for position, images in enumerate((masked, reconstructed, original)):
+    for position, name in enumerate(RECONSTRUCTION_IMAGES):
       axes = figure.add_subplot(inner[position])
-      axes.imshow(images[example])
+      axes.imshow(images[name][example])
       axes.set_axis_off()
       if line == 0:
-        axes.set_title(names[position], size=9, color=DARK)
+        axes.set_title(name, size=9, color=DARK)
   return to_png(figure)
 
 

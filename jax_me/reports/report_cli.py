@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from pathlib import Path
 
 from jax_me.evaluation.subject_groups import read_groups
 from jax_me.reports.run_report import DATA_FOLDER, write_report
 from jax_me.reports.saved_report import SavedReport
-
-METRICS_FILE = "metrics.jsonl"
+from jax_me.training.logging.history import read_history
+from jax_me.training.logging.metrics_log import METRICS_FILE
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -29,16 +30,13 @@ def main(args: argparse.Namespace) -> int:
   try:
     report = SavedReport.load(args.workdir / DATA_FOLDER)
     log = args.workdir / METRICS_FILE  # Newer than the saved history if training continued.
-    path = write_report(
-      args.workdir,
+    report = dataclasses.replace(
+      report,
       title=args.title or report.title,
-      predictions=report.predictions,
-      history=log if log.exists() else report.history,
-      samples=report.samples,
-      reconstructions=report.reconstructions,
-      details=report.details,
+      history=read_history(log) if log.exists() else report.history,
       groups=read_groups(args.groups) if args.groups else report.groups,
     )
+    path = write_report(args.workdir, report)
   except (ValueError, OSError) as error:
     print(f"report: {error}", file=sys.stderr)
     return 1

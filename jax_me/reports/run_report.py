@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from jax_me.evaluation.predictions import PREDICTIONS_FILE, Predictions
-from jax_me.evaluation.subject_groups import SubjectGroups
+from jax_me.evaluation.predictions import PREDICTIONS_FILE
 from jax_me.evaluation.summary import ScoreSummary, summarize
 from jax_me.files import write_atomically
-from jax_me.reports.calibration_sections import calibration_and_group_sections
 from jax_me.reports.csv_tables import result_tables
 from jax_me.reports.document import (
   Block,
@@ -30,31 +27,16 @@ from jax_me.reports.document import (
 )
 from jax_me.reports.plots import Panel, curve_panels, draw_curves
 from jax_me.reports.sample_sections import reconstructions_section, samples_section
-from jax_me.reports.saved_report import GROUPS_FILE, SamplePrediction, SavedReport
+from jax_me.reports.saved_report import GROUPS_FILE, SavedReport
 from jax_me.reports.score_sections import headline, score_sections
-from jax_me.training.logging.history import (
-  HistoryRow,
-  count_non_finite,
-  merge_history,
-  read_history,
-  series,
-)
+from jax_me.training.logging.history import HistoryRow, count_non_finite, series
 
 DATA_FOLDER = "report"
 SCORES_FILE = "scores.json"
 
 
 def write_report(
-  folder: str | os.PathLike[str],
-  *,
-  title: str,
-  predictions: Predictions | None = None,
-  history: str | os.PathLike[str] | Iterable[HistoryRow] | None = None,
-  samples: Sequence[SamplePrediction] | None = None,
-  reconstructions: Mapping[str, NDArray[np.uint8]] | None = None,
-  details: Mapping[str, object] | None = None,
-  groups: SubjectGroups | None = None,
-  summary: ScoreSummary | None = None,
+  folder: str | os.PathLike[str], report: SavedReport, summary: ScoreSummary | None = None
 ) -> Path:
   """Writes the report of a run and the data from which it can be written again.
 
@@ -62,35 +44,15 @@ def write_report(
     folder: the run's folder, to which `report.html` (self-contained), `report.md` and `report/` are
       written. `report/` has the figures, `predictions.csv`, `scores.json`, the tables of
       `csv_tables.result_tables`, and the other data of `SavedReport`.
-    title: heading of the page.
-    predictions: the predictions of all folds; None for a run without labels, such as MAE
-      pre-training.
-    history: the metrics log, as a path or as rows of `read_history`.
-    samples: sample predictions; see `choose_samples`.
-    reconstructions: masked, reconstructed, original: uint8 [N, H, W, 3] each.
-    details: name -> value, shown in the last section.
-    groups: attributes of the subjects.
-    summary: `summarize(predictions, groups=groups)`, if already computed.
+    report: its content.
+    summary: `summarize` of the report's predictions and groups, if already computed.
 
   Returns:
     The path of `report.html`.
-
-  Raises:
-    ValueError: invalid data; nothing is written.
   """
-  if isinstance(history, (str, os.PathLike)):
-    history = read_history(history)
-  report = SavedReport(
-    title=title,
-    predictions=predictions,
-    history=merge_history(history or ()),
-    samples=samples or (),
-    reconstructions=reconstructions or {},
-    details=details or {},
-    groups=groups,
-  )
+  predictions = report.predictions
   if predictions is not None and summary is None:
-    summary = summarize(predictions, groups=groups)
+    summary = summarize(predictions, groups=report.groups)
   document = compose(report, summary)
   page = to_html(document).encode("utf-8")
   text = to_markdown(document, DATA_FOLDER).encode("utf-8")
@@ -119,7 +81,6 @@ def compose(report: SavedReport, summary: ScoreSummary | None) -> Document:
   if report.predictions is not None and summary is not None:
     lead += headline(summary)
     sections += score_sections(report.predictions, summary)
-    sections += calibration_and_group_sections(summary)
   if report.samples:
     sections.append(samples_section(report))
   if report.reconstructions:

@@ -73,20 +73,19 @@ def samples_section(report: SavedReport) -> Section:
 
 def reconstructions_section(images: Mapping[str, NDArray[np.uint8]]) -> Section:
   """Builds the gallery of masked, reconstructed and original images [N, H, W, 3]."""
-  stacks = [images[name] for name in RECONSTRUCTION_IMAGES]
   tiles = [
     Tile(
       [
-        (thumbnail(image, THUMBNAIL), f"Example {i + 1}, {name}")
-        for image, name in zip(triple, RECONSTRUCTION_IMAGES, strict=True)
+        (thumbnail(images[name][i], THUMBNAIL), f"Example {i + 1}, {name}")
+        for name in RECONSTRUCTION_IMAGES
       ],
       "",
     )
-    for i, triple in enumerate(zip(*stacks, strict=True))
+    for i in range(len(images["original"]))
   ]
   sheet = Figure(
     "reconstructions.png",
-    draw_reconstructions(*stacks),
+    draw_reconstructions(images),
     f"{len(tiles)} faces, each masked, reconstructed and original.",
     "From left to right: masked input, reconstruction, original.",
   )

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from jax_me.evaluation.predictions import PREDICTIONS_FILE, Predictions
 from jax_me.evaluation.subject_groups import SubjectGroups, read_groups
 from jax_me.files import write_atomically
-from jax_me.training.logging.history import HistoryRow, read_history
+from jax_me.training.logging.history import HistoryRow, merge_history, read_history
 
 DETAILS_FILE, HISTORY_FILE = "facts.json", "history.jsonl"
 GROUPS_FILE = "subject_groups.csv"
@@ -74,11 +74,14 @@ class SavedReport:
 
   Attributes:
     title: heading of the page.
-    predictions: the predictions of all folds.
-    history: rows of the metrics log; with several folds, each row has a "fold".
-    samples: sample predictions; class indices are replaced by names.
+    predictions: the predictions of all folds; None for a run without labels, such as MAE
+      pre-training.
+    history: rows of the metrics log; with several folds, each row has a "fold". Rows of the same
+      step are merged.
+    samples: sample predictions, as of `choose_samples`; class indices are replaced by names.
     reconstructions: masked, reconstructed, original: uint8 [N, H, W, 3] each.
-    details: model, dataset, seed, device, wall time and so on: name -> value.
+    details: model, dataset, seed, device, wall time and so on: name -> value; shown in the last
+      section.
     groups: attributes of the subjects.
 
   Raises:
@@ -94,6 +97,7 @@ class SavedReport:
   groups: SubjectGroups | None = None
 
   def __post_init__(self) -> None:
+    object.__setattr__(self, "history", merge_history(self.history))
     samples = [
       dataclasses.replace(
         sample, truth=self._label(sample.truth), prediction=self._label(sample.prediction)

@@ -11,7 +11,7 @@ from jax_me.evaluation.prediction_reader import read_predictions, to_three_class
 from jax_me.evaluation.subject_groups import read_groups
 from jax_me.evaluation.summary import REPEATS, summarize
 from jax_me.reports.run_report import DATA_FOLDER, write_report
-from jax_me.reports.saved_report import DETAILS_FILE
+from jax_me.reports.saved_report import DETAILS_FILE, SavedReport
 from jax_me.reports.score_text import format_scores
 
 
@@ -63,14 +63,9 @@ def main(args: argparse.Namespace) -> int:
     page = None
     if args.output:
       _check_output(args.output)
-      page = write_report(
-        args.output,
-        title=f"Scores of {args.file.name}",
-        predictions=predictions,
-        groups=groups,
-        details=details,
-        summary=summary,
-      )
+      title = f"Scores of {args.file.name}"
+      report = SavedReport(title, predictions, details=details, groups=groups)
+      page = write_report(args.output, report, summary)
   except (ValueError, OSError) as error:
     print(f"score: {error}", file=sys.stderr)
     return 1

@@ -1,4 +1,4 @@
-"""Report sections for the scores: key figures, confusion matrix, classes, databases, subjects."""
+"""Report sections for the scores, their calibration, and the scores of groups of subjects."""
 
 from __future__ import annotations
 
@@ -6,22 +6,27 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from jax_me.evaluation.calibration import Calibration
 from jax_me.evaluation.metrics import SCORE_NAMES, ClassScores, MainScores, Scores
 from jax_me.evaluation.predictions import Predictions
-from jax_me.evaluation.summary import ScoreSummary
+from jax_me.evaluation.summary import GroupScores, ScoreSummary
 from jax_me.reports.csv_tables import file_names
 from jax_me.reports.document import Block, Figure, KeyFigures, Section, Table, Text
-from jax_me.reports.plots import draw_confusion
+from jax_me.reports.plots import draw_confusion, draw_reliability
 from jax_me.reports.score_text import (
+  CLASS_HEADER,
   SCORE_TITLES,
+  class_rows,
+  confusion_table,
   describe_baseline,
+  describe_calibration,
   describe_clip_scores,
   describe_intervals,
   describe_mean_over_subjects,
   describe_scores,
   interval_text,
+  score_cells,
   score_text,
-  score_with_interval,
 )
 
 LONG_TABLE = 12  # Rows above which a table is collapsed.
@@ -49,18 +54,9 @@ def headline(summary: ScoreSummary) -> list[Block]:
 
 
 def score_sections(predictions: Predictions, summary: ScoreSummary) -> list[Section]:
-  """Builds sections for confusion matrix, classes, and databases, folds, subjects if several."""
+  """Builds sections for confusion matrix and classes, and for everything else in the summary."""
   labels = predictions.labels
-  confusion = summary["confusion"]
-  per_class = [
-    (
-      row["label"],
-      *(score_text(value) for value in (row["precision"], row["recall"], row["f1"])),
-      str(row["support"]),
-      str(row["predicted"]),
-    )
-    for row in summary["pooled"]["per_class"]
-  ]
+  confusion, pooled = summary["confusion"], summary["pooled"]
   sections = [
     Section(
       "Confusion matrix",
@@ -68,14 +64,13 @@ def score_sections(predictions: Predictions, summary: ScoreSummary) -> list[Sect
         Figure(
           "confusion_matrix.png",
           draw_confusion(np.array(confusion), labels),
-          _describe_confusion(summary["pooled"]["per_class"], confusion),
+          _describe_confusion(pooled["per_class"], confusion),
           "Each row is a true class. A cell shows the share and the number of its examples that "
           "were predicted as the class of the column.",
         ),
         Table(
           "The counts as a table (row: true class, column: predicted class)",
-          ("true \\ predicted", *labels),
-          [(label, *map(str, row)) for label, row in zip(labels, confusion, strict=True)],
+          *confusion_table(confusion, labels),
           collapsed=True,
         ),
       ],
@@ -85,8 +80,8 @@ def score_sections(predictions: Predictions, summary: ScoreSummary) -> list[Sect
       [
         Table(
           "Scores of each class, its number of examples, and how often it was predicted",
-          ("class", "precision", "recall", "F1", "examples", "predicted"),
-          per_class,
+          CLASS_HEADER,
+          class_rows(pooled),
         )
       ],
     ),
@@ -99,15 +94,16 @@ def score_sections(predictions: Predictions, summary: ScoreSummary) -> list[Sect
   subjects, mean = summary["subjects"], summary["mean_over_subjects"]
   if mean:
     sections.append(Section("Subjects", _part_blocks("subject", subjects, mean, len(labels))))
+  if summary["calibration"]:
+    sections.append(_calibration_section(summary["calibration"]))
+  if summary["groups"]:
+    sections.append(Section("Groups of subjects", _group_blocks(summary["groups"])))
   return sections
 
 
 def _database_section(summary: ScoreSummary, labels: Sequence[str]) -> Section:
   parts = {"composite": summary["pooled"], **summary["databases"]}
-  rows = [
-    (name, str(scores["examples"]), *(score_with_interval(scores, key) for key in SCORE_NAMES))
-    for name, scores in parts.items()
-  ]
+  rows = [(name, str(part["examples"]), *score_cells(part)) for name, part in parts.items()]
   header = ("database", "examples", "UF1", "UAR", "accuracy")
   caption = "Scores over all databases (composite) and in each, with 95% confidence intervals"
   blocks: list[Block] = [Table(caption, header, rows)]
@@ -169,3 +165,66 @@ def _describe_confusion(
     for c, (row, counts) in enumerate(zip(per_class, confusion, strict=True))
   ]
   return f"Confusion matrix. {'; '.join(parts)}."
+
+
+def _calibration_section(calibration: Calibration) -> Section:
+  bins = calibration["bins"]
+  filled = [b for b in bins if b["examples"]]
+  description = "; ".join(
+    f"confidence {score_text(b['confidence'])}: accuracy {score_text(b['accuracy'])}, "
+    f"{b['examples']} examples"
+    for b in filled
+  )
+  rows = [
+    (
+      interval_text((b["low"], b["high"])),
+      str(b["examples"]),
+      score_text(b["confidence"]),
+      score_text(b["accuracy"]),
+    )
+    for b in filled
+  ]
+  method = (
+    f"Predictions are sorted into {len(bins)} bins of equal width by their probability (Guo et al. "
+    "2017, arXiv:1706.04599). The ECE is the mean absolute difference between the accuracy and the "
+    "mean confidence of a bin, weighted by its number of examples."
+  )
+  caption = (
+    "Top: accuracy (bars) and mean confidence (circles) of the predictions in each bin. On the "
+    "dashed line the two are equal. Bottom: number of predictions in each bin."
+  )
+  return Section(
+    "Calibration",
+    [
+      Text(f"{describe_calibration(calibration)} {method}"),
+      Figure(
+        "reliability.png", draw_reliability(bins), f"Reliability diagram. {description}.", caption
+      ),
+      Table(
+        "The bins as a table",
+        ("probability", "examples", "mean confidence", "accuracy"),
+        rows,
+        collapsed=True,
+      ),
+    ],
+  )
+
+
+def _group_blocks(groups_by_attribute: Mapping[str, Mapping[str, GroupScores]]) -> list[Block]:
+  blocks: list[Block] = [
+    Text(
+      "Scores of the same predictions, pooled within each group of subjects. A class without "
+      "examples in a group is excluded from its means, so groups that contain different classes "
+      "are not comparable."
+    )
+  ]
+  for attribute, groups in groups_by_attribute.items():
+    rows = [
+      (name, str(part["subjects"]), str(part["examples"]), *score_cells(part))
+      for name, part in groups.items()
+    ]
+    header = (attribute, "subjects", "examples", "UF1", "UAR", "accuracy")
+    blocks.append(Table(f"Scores by {attribute}, with 95% confidence intervals", header, rows))
+    for name, scores in groups.items():
+      blocks += [Text(f"{name}: {note}", warning=True) for note in scores["notes"]]
+  return blocks

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from jax_me.evaluation.calibration import Calibration
-from jax_me.evaluation.metrics import SCORE_NAMES, MainScores, ScoreName
+from jax_me.evaluation.metrics import SCORE_NAMES, MainScores, ScoreName, Scores
 from jax_me.evaluation.summary import IntervalScores, ScoreSummary
 
 SCORE_TITLES: dict[ScoreName, str] = {"uf1": "UF1", "uar": "UAR", "accuracy": "Accuracy"}
 SCORE_HEADER = ("UF1", "UAR", "accuracy", "examples")
+CLASS_HEADER = ("class", "precision", "recall", "F1", "examples", "predicted")
 
 
 def score_text(value: float | None) -> str:
@@ -26,6 +27,32 @@ def score_with_interval(scores: IntervalScores, name: ScoreName) -> str:
   """Formats a score and its interval, if any, as "0.934 (0.81–0.97)"."""
   interval = interval_text((scores["intervals"] or {}).get(name))
   return score_text(scores[name]) + (f" ({interval})" if interval else "")
+
+
+def score_cells(scores: IntervalScores) -> list[str]:
+  """UF1, UAR and accuracy with their intervals."""
+  return [score_with_interval(scores, name) for name in SCORE_NAMES]
+
+
+def class_rows(scores: Scores) -> list[list[str]]:
+  """The scores of each class, in the order of `CLASS_HEADER`."""
+  return [
+    [
+      row["label"],
+      *map(score_text, (row["precision"], row["recall"], row["f1"])),
+      str(row["support"]),
+      str(row["predicted"]),
+    ]
+    for row in scores["per_class"]
+  ]
+
+
+def confusion_table(
+  confusion: Sequence[Sequence[int]], labels: Sequence[str]
+) -> tuple[list[str], list[list[str]]]:
+  """Header and rows of a confusion matrix [C][C] of counts, row = truth."""
+  rows = [[name, *map(str, row)] for name, row in zip(labels, confusion, strict=True)]
+  return ["true \\ predicted", *labels], rows
 
 
 def describe_scores(summary: ScoreSummary) -> str:
@@ -116,34 +143,20 @@ def describe_calibration(calibration: Calibration) -> str:
 def format_scores(summary: ScoreSummary, labels: Sequence[str]) -> str:
   """Formats a summary for the terminal: pooled scores first, warnings last."""
   pooled = summary["pooled"]
-  name = "composite" if summary["databases"] else "pooled"
+  parts = {"composite" if summary["databases"] else "pooled": pooled, **summary["databases"]}
   blocks = [
     _format_table(
       ("", *SCORE_HEADER),
-      [(name, *_score_cells(pooled))]
-      + [(name, *_score_cells(scores)) for name, scores in summary["databases"].items()],
+      [(name, *score_cells(part), str(part["examples"])) for name, part in parts.items()],
     ),
     "\n".join([describe_scores(summary), describe_baseline(summary), describe_intervals(summary)]),
-    _format_table(
-      ("class", "precision", "recall", "F1", "examples", "predicted"),
-      [
-        (
-          row["label"],
-          *(score_text(value) for value in (row["precision"], row["recall"], row["f1"])),
-          str(row["support"]),
-          str(row["predicted"]),
-        )
-        for row in pooled["per_class"]
-      ],
-    ),
-    _format_table(
-      ("true \\ predicted", *labels),
-      [(name, *map(str, row)) for name, row in zip(labels, summary["confusion"], strict=True)],
-    ),
+    _format_table(CLASS_HEADER, class_rows(pooled)),
+    _format_table(*confusion_table(summary["confusion"], labels)),
   ]
   for attribute, groups in summary["groups"].items():
     rows = [
-      (name, *_score_cells(scores), str(scores["subjects"])) for name, scores in groups.items()
+      (name, *score_cells(part), str(part["examples"]), str(part["subjects"]))
+      for name, part in groups.items()
     ]
     blocks.append(_format_table((attribute, *SCORE_HEADER, "subjects"), rows))
   if summary["calibration"]:
@@ -159,10 +172,6 @@ def format_scores(summary: ScoreSummary, labels: Sequence[str]) -> str:
 
 def _list_scores(scores: MainScores) -> str:
   return ", ".join(f"{title} {score_text(scores[name])}" for name, title in SCORE_TITLES.items())
-
-
-def _score_cells(scores: IntervalScores) -> list[str]:
-  return [*(score_with_interval(scores, name) for name in SCORE_NAMES), str(scores["examples"])]
 
 
 def _format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -12,11 +12,10 @@ from jax.sharding import Mesh
 
 from jax_me.faces.image_files import encode_image
 from jax_me.files import write_atomically
-from jax_me.models.layers import along_channels
+from jax_me.models.layers import along_channels, normalise
 from jax_me.models.model_folder import merge_model
 from jax_me.models.patches import patchify, unpatchify
 from jax_me.training.processes import fetch
-from jax_me.training.steps import normalise
 
 # (weights, run parameters, images uint8 [N, S, S, 3], key) -> dict of uint8 [N, S, S, 3]
 Reconstructor = Callable[..., dict[str, np.ndarray]]

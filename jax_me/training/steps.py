@@ -9,7 +9,7 @@ from flax import nnx
 
 from jax_me.data.augment.augmentation import BatchTransform, row_keys
 from jax_me.data.augment.mixup import mix_targets
-from jax_me.models.layers import normalise_channels
+from jax_me.models.layers import normalise
 from jax_me.models.model_folder import merge_model
 from jax_me.training.losses import as_distributions, masked_mean, softmax_cross_entropy
 from jax_me.training.schedule import Schedule, make_schedule
@@ -21,11 +21,6 @@ Metrics = dict[str, jax.Array]
 LossFunction = Callable[..., tuple[jax.Array, Metrics]]
 # (normalised images [B, S, S, 3], keys [B]) -> (mixed images, weight of each row's own target [B])
 Mixing = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
-
-
-def normalise(images: jax.Array, run_parameters: dict[str, jax.Array]) -> jax.Array:
-  """[B, H, W, 3] in [0, 1] -> zero mean and unit variance over the training set."""
-  return normalise_channels(images, run_parameters["mean"], run_parameters["std"])
 
 
 def _augmentation_keys(key: jax.Array, rows: int) -> jax.Array:

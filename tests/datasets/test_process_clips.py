@@ -14,7 +14,7 @@ from jax_me.datasets.synthetic import clip_rendering
 from jax_me.faces.alignment import align_image
 from jax_me.faces.image_files import read_image
 from jax_me.faces.input_files import frame_number
-from jax_me.inference.face_input import clip_face, face_inputs, required_clip_frames
+from jax_me.inference.model_input import clip_face, face_inputs, required_clip_frames
 from jax_me.models.model_folder import load_model
 from tests.helpers.clip_files import draw_clip, encode_frame
 from tests.helpers.inference_models import save

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from jax_me.evaluation.clip_predictions import aggregate_clips
-from jax_me.evaluation.csv_reader import InvalidTable
+from jax_me.evaluation.csv_files import InvalidTable
 from jax_me.evaluation.prediction_reader import read_predictions, to_three_classes
 from jax_me.evaluation.predictions import InvalidPredictions, Predictions
 from jax_me.evaluation.score_warnings import score_warnings

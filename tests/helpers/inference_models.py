@@ -24,14 +24,17 @@ def tiny(name, **arguments):
   return random_model(lambda: create_model(name, rngs=nnx.Rngs(0), **arguments))
 
 
-def save(folder, name="vit_tiny_patch16", arguments=SAVED, **options):
+LABELS = ["calm", "happy, or so"]
+
+
+def save(folder, name="vit_tiny_patch16", arguments=SAVED, labels=LABELS, **options):
   """Saves a model with 32 x 32 inputs and two labels (none for a masked autoencoder)."""
   save_model(
     folder,
     create_model(name, rngs=nnx.Rngs(1), **arguments),
     name=name,
     arguments=arguments,
-    labels=None if "mae" in name else ["calm", "happy, or so"],
+    labels=None if "mae" in name else labels,
     image_size=32,
     mean=[0.5] * 3,
     std=[0.25] * 3,

@@ -5,42 +5,25 @@ import pathlib
 import numpy as np
 import pytest
 import skimage
-from flax import nnx
 
 import jax_me
 from jax_me.faces.image_files import UnreadableImage, read_image
 from jax_me.inference.results import FaceResult, FrameResult, Results
-from jax_me.models.model_folder import SavedModelError, save_model
-from jax_me.models.registry import create_model
+from jax_me.models.model_folder import SavedModelError
+from tests.helpers.inference_models import LABELS, save
 
-ARGUMENTS = dict(image_size=32, patch_size=16, embed_dim=24, depth=1, num_heads=2, num_classes=2)
 PORTRAIT = pathlib.Path(skimage.__file__).parent / "data" / "astronaut.png"
-
-
-def saved_model(folder, *, labels=("calm", "happy"), options=None):
-  save_model(
-    folder,
-    create_model("vit_tiny_patch16", rngs=nnx.Rngs(1), **ARGUMENTS),
-    name="vit_tiny_patch16",
-    arguments=ARGUMENTS,
-    labels=list(labels) if labels else None,
-    image_size=32,
-    mean=[0.5] * 3,
-    std=[0.25] * 3,
-    source={"options": options or {}},
-  )
-  return folder
 
 
 @pytest.fixture(scope="module")
 def predictor(tmp_path_factory):
-  return jax_me.load(saved_model(tmp_path_factory.mktemp("m") / "model"))
+  return jax_me.load(save(tmp_path_factory.mktemp("m") / "model"))
 
 
 @pytest.mark.slow
 def test_predict_portrait(predictor):
   (face,) = predictor.predict(PORTRAIT)
-  assert face.status == "ok" and face.label in ("calm", "happy")
+  assert face.status == "ok" and face.label in LABELS
   assert sum(face.scores.values()) == pytest.approx(1, abs=1e-5)
   left, top, right, bottom = face.box
   assert 150 < left < right < 330 and 40 < top < bottom < 220
@@ -55,20 +38,20 @@ def test_two_faces_give_two_results_and_no_face_gives_a_status(predictor):
 
 
 def test_model_trained_without_alignment_gets_the_whole_image(tmp_path):
-  predictor = jax_me.load(saved_model(tmp_path / "m", options={"align": False}))
+  predictor = jax_me.load(save(tmp_path / "m", align=False))
   ((image, box),) = predictor.preprocess(np.zeros((64, 64, 3), np.uint8))
   assert image.shape == (32, 32, 3) and box is None
 
 
 def test_flow_model_rejects_single_images(tmp_path):
-  predictor = jax_me.load(saved_model(tmp_path / "m", options={"input": "flow"}))
+  predictor = jax_me.load(save(tmp_path / "m", input="flow"))
   with pytest.raises(ValueError, match="optical flow"):
     predictor.predict(PORTRAIT)
 
 
 def test_pretraining_model_is_rejected(tmp_path):
   with pytest.raises(ValueError, match="no class labels"):
-    jax_me.load(saved_model(tmp_path / "m", labels=None))
+    jax_me.load(save(tmp_path / "m", labels=None))
 
 
 def test_invalid_input_raises(predictor, tmp_path):

@@ -14,7 +14,7 @@ from jax_me.podcheck import pod_check
 from jax_me.podcheck.advice import advise
 from jax_me.podcheck.compiled_step import Collective
 from jax_me.podcheck.dataset_summary import summarise_dataset
-from jax_me.podcheck.pod_check import Memory, PodCheck, Roofline, Work, roofline
+from jax_me.podcheck.pod_check import Memory, PodCheck, Roofline, Work
 from jax_me.podcheck.pod_report import as_json, recipe_steps, table
 from jax_me.training import recipes, settings
 from jax_me.training.chips import CHIPS, GIB, TopologyError, parse_topology
@@ -75,11 +75,9 @@ def example(fits=True, temporaries=8 * GIB) -> PodCheck:
   return PodCheck(
     topology=topology,
     batch_size=4096,
-    fits=fits,
     needed=memory.total if fits else temporaries,
     memory=memory,
     work=work if fits else None,
-    roofline=roofline(work, topology.chip, 16) if fits else None,
     seconds=1.0,
     processor_seconds=2.0,
   )
@@ -95,6 +93,12 @@ def test_the_bound_is_the_slowest_of_three_resources():
     pod_check.roofline.bound == pod_check.roofline.memory and pod_check.roofline.limit == "memory"
   )
   assert Roofline(2.0, 1.0, 1.5).limit == "compute"
+
+
+def test_a_step_fits_if_it_was_compiled_and_needs_no_more_than_the_memory():
+  assert example().fits and not example(temporaries=13 * GIB).fits
+  failed = example(fits=False, temporaries=GIB)
+  assert not failed.fits and failed.roofline is None
 
 
 def test_report_has_memory_limit_and_hours():

@@ -12,6 +12,7 @@ from jax_me.reports import report_cli
 from jax_me.reports.run_report import write_report
 from jax_me.reports.sample_sections import choose_samples
 from jax_me.reports.saved_report import IncompleteReport, SamplePrediction, SavedReport
+from jax_me.training.logging.history import read_history
 
 HOSTILE = '<script>alert("x")</script> & $\\frac{$ | *b*'
 VOID = {"meta", "img"}
@@ -48,6 +49,10 @@ class Page(html.parser.HTMLParser):
 
 def read(folder):
   return Page((folder / "report.html").read_text(encoding="utf-8"))
+
+
+def write(folder, **parts):
+  return write_report(folder, SavedReport(**parts))
 
 
 def face(seed=0, size=40):
@@ -105,7 +110,7 @@ def everything():
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
   folder = tmp_path_factory.mktemp("whole") / "run"
-  assert write_report(folder, **everything()) == folder / "report.html"
+  assert write(folder, **everything()) == folder / "report.html"
   return folder
 
 
@@ -163,7 +168,7 @@ def test_markdown_refers_to_existing_figures(whole):
 
 
 def test_texts_from_data_are_escaped(tmp_path):
-  write_report(
+  write(
     tmp_path,
     title=HOSTILE,
     predictions=Predictions(
@@ -182,7 +187,7 @@ def test_texts_from_data_are_escaped(tmp_path):
 
 
 def test_wrong_samples_are_marked_by_more_than_colour(tmp_path):
-  write_report(tmp_path, title="t", predictions=predictions(), samples=samples())
+  write(tmp_path, title="t", predictions=predictions(), samples=samples())
   page = read(tmp_path)
   assert page.of("li") == [{}, {"class": "marked"}]
   assert "✓ negative 90%" in page.text and "✗ wrong: surprise" in page.text
@@ -191,19 +196,19 @@ def test_wrong_samples_are_marked_by_more_than_colour(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("part", ["predictions", "history", "reconstructions", "details"])
 def test_any_single_part_makes_a_report(tmp_path, part):
-  write_report(tmp_path, title="t", **{part: everything()[part]})
+  write(tmp_path, title="t", **{part: everything()[part]})
   assert "no results yet" not in read(tmp_path).text
   assert (tmp_path / "report.md").stat().st_size > 20
 
 
 def test_report_without_results(tmp_path):
-  write_report(tmp_path, title="t", history=tmp_path / "metrics.jsonl")
+  write(tmp_path, title="t", history=read_history(tmp_path / "metrics.jsonl"))
   assert "no results yet" in read(tmp_path).text
 
 
 @pytest.mark.slow
 def test_pretraining_has_no_scores(tmp_path):
-  write_report(tmp_path, title="MAE", history=history(), reconstructions=reconstructions())
+  write(tmp_path, title="MAE", history=history(), reconstructions=reconstructions())
   page = read(tmp_path)
   assert "UF1" not in page.text and "Confusion" not in page.text
   assert not (tmp_path / "report" / "scores.json").exists()
@@ -211,8 +216,8 @@ def test_pretraining_has_no_scores(tmp_path):
 
 @pytest.mark.slow
 def test_files_of_an_older_report_are_deleted(tmp_path):
-  write_report(tmp_path, **everything())
-  write_report(tmp_path, title="t", history=history())
+  write(tmp_path, **everything())
+  write(tmp_path, title="t", history=history())
   assert sorted(path.name for path in (tmp_path / "report").iterdir()) == [
     "facts.json",
     "history.jsonl",
@@ -221,7 +226,7 @@ def test_files_of_an_older_report_are_deleted(tmp_path):
 
 
 def test_leave_one_subject_out_has_no_table_of_folds(tmp_path):
-  write_report(tmp_path, title="t", predictions=predictions(folds=6, subjects=6))
+  write(tmp_path, title="t", predictions=predictions(folds=6, subjects=6))
   page = read(tmp_path)
   assert "Scores within each subject" in page.text
   assert "Scores within each fold" not in page.text
@@ -229,7 +234,7 @@ def test_leave_one_subject_out_has_no_table_of_folds(tmp_path):
 
 def test_missing_classes_are_reported(tmp_path):
   table = Predictions(("a", "b", "c"), [0, 1], [0, 2], file=["1", "2"])
-  write_report(tmp_path, title="t", predictions=table)
+  write(tmp_path, title="t", predictions=table)
   assert "c: no examples, so it has no recall" in read(tmp_path).text
 
 
@@ -245,13 +250,13 @@ def test_missing_classes_are_reported(tmp_path):
   ],
 )
 def test_unusual_histories_are_drawn(tmp_path, rows):
-  write_report(tmp_path, title="t", history=rows)
+  write(tmp_path, title="t", history=rows)
   assert "Learning curves" in read(tmp_path).text
 
 
 def test_non_finite_values_are_counted(tmp_path):
   rows = [{"step": 1, "train/loss": float("inf")}, {"step": 2, "train/loss": 1.0}]
-  write_report(tmp_path, title="t", history=rows)
+  write(tmp_path, title="t", history=rows)
   assert "NaN or infinite and not drawn: 1." in read(tmp_path).text
 
 
@@ -265,7 +270,7 @@ def test_non_finite_values_are_counted(tmp_path):
 )
 def test_invalid_data_are_rejected_and_nothing_is_written(tmp_path, make_part, message):
   with pytest.raises(ValueError, match=message):
-    write_report(tmp_path / "run", title="t", **make_part())
+    write(tmp_path / "run", title="t", **make_part())
   assert not (tmp_path / "run").exists()
 
 
@@ -274,14 +279,14 @@ def test_figures_do_not_change_matplotlib_settings(tmp_path):
   import matplotlib
 
   before = {key: repr(value) for key, value in dict.items(matplotlib.rcParams)}
-  write_report(tmp_path, **everything())
+  write(tmp_path, **everything())
   assert {key: repr(value) for key, value in dict.items(matplotlib.rcParams)} == before
 
 
 @pytest.mark.slow
 def test_confusion_figure_of_many_classes_has_a_limited_size(tmp_path):
   labels = [f"a long class name {i}" for i in range(24)]
-  write_report(tmp_path, title="t", predictions=predictions(labels))
+  write(tmp_path, title="t", predictions=predictions(labels))
   with Image.open(tmp_path / "report" / "confusion_matrix.png") as image:
     assert max(image.size) < 3500
 
@@ -317,7 +322,7 @@ def run_command(*arguments):
 
 @pytest.mark.slow
 def test_command_writes_the_same_report_again(tmp_path, capsys):
-  write_report(tmp_path, **everything())
+  write(tmp_path, **everything())
   page, text = (tmp_path / "report.html").read_bytes(), (tmp_path / "report.md").read_bytes()
   (tmp_path / "report.html").unlink()
   (tmp_path / "report.md").unlink()
@@ -328,7 +333,7 @@ def test_command_writes_the_same_report_again(tmp_path, capsys):
 
 
 def test_command_reads_the_log_of_a_continued_training(tmp_path):
-  write_report(tmp_path, title="old", history=[{"step": 1, "train/loss": 2.0}])
+  write(tmp_path, title="old", history=[{"step": 1, "train/loss": 2.0}])
   (tmp_path / "metrics.jsonl").write_text('{"step": 1, "train/loss": 0.125}\n')
   assert run_command(tmp_path, "--title", "new") == 0
   page = read(tmp_path)
@@ -340,7 +345,7 @@ def test_command_reads_the_log_of_a_continued_training(tmp_path):
 def test_command_reports_missing_or_damaged_files(tmp_path, capsys):
   assert run_command(tmp_path / "none") == 1
   assert "contains no report" in capsys.readouterr().err
-  write_report(tmp_path, **everything())
+  write(tmp_path, **everything())
   before = (tmp_path / "report.html").read_bytes()
   (tmp_path / "report" / "samples.npz").write_bytes(b"PK\x03\x04 truncated")
   assert run_command(tmp_path) == 1
@@ -351,7 +356,7 @@ def test_command_reports_missing_or_damaged_files(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_pickles_in_a_report_folder_are_not_loaded(tmp_path):
-  write_report(tmp_path, **everything())
+  write(tmp_path, **everything())
   buffer = io.BytesIO()
   np.savez(buffer, texts=np.array([{"a": 1}], dtype=object))
   (tmp_path / "report" / "samples.npz").write_bytes(buffer.getvalue())

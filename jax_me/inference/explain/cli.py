@@ -81,7 +81,7 @@ def _explain(args: argparse.Namespace) -> int:
   sources = find_sources(args.inputs)
   saved = load_model(args.checkpoint)
   methods = supported_methods(saved, args.method)
-  spec = InputSpec.from_source(saved.source, saved.image_size)
+  spec = InputSpec.from_model(saved)
   align = spec.align if args.align is None else args.align
   for source in sources:
     if source.kind in ("video", "camera"):
@@ -110,9 +110,7 @@ def _explain(args: argparse.Namespace) -> int:
       explainer.class_index(args.label)  # raises for an unknown label
   if align:
     print(f"note: {LICENSE_NOTICE}", file=sys.stderr)
-  model = model_record(saved, args.checkpoint) | {"methods": list(explainer.methods)}
-  if isinstance(explainer, FaceReconstructor):
-    model |= {"mask_ratio": explainer.mask_ratio, "seed": explainer.seed}
+  model = model_record(saved, args.checkpoint) | explainer.settings
   progress = Progress("explain", sum(source.length or 0 for source in sources))
   session = ExplainSession(
     saved,

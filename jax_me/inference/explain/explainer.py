@@ -9,23 +9,22 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from jax.sharding import Mesh
 
 from jax_me.inference.explain.attention_rollout import attention_rollout
 from jax_me.inference.explain.grad_cam import grad_cam
 from jax_me.inference.explain.heat_map import FeatureGrid
-from jax_me.inference.face_input import FaceInput
+from jax_me.inference.model_input import FaceInput
+from jax_me.models.classifier import classify
 from jax_me.models.convnext_v2 import ConvNeXtV2
 from jax_me.models.fcmae import FCMAE
-from jax_me.models.layers import normalise_channels
 from jax_me.models.mae import MaskedAutoencoder
-from jax_me.models.model_folder import SavedModel, split_model
+from jax_me.models.model_folder import SavedModel, merge_model
 from jax_me.models.patches import patch_grid
 from jax_me.models.t2t_vit import T2TViT
 from jax_me.models.vit import VisionTransformer
+from jax_me.reports.saved_report import RECONSTRUCTION_IMAGES
 from jax_me.training.reconstruction import make_reconstructor
 
 METHODS = ("rollout", "gradcam", "reconstruction")
@@ -120,24 +119,27 @@ class Explainer:
     if saved.labels is None:
       raise ValueError(f"{saved.name} has no class labels, so there is no class to explain")
     self.methods = supported_methods(saved, methods)
+    self.settings = {"methods": list(self.methods)}
+    self.panels = ("model input", *self.methods)
     self._labels = saved.labels
     self._image_size = saved.image_size
     self._grid = FeatureGrid.from_model(saved.model)
-    graphdef, self._state = nnx.split(saved.model)
-    mean, std = (jnp.asarray(x, jnp.float32) for x in (saved.mean, saved.std))
+    graphdef, self._weights, self._normalisation = saved.split()
 
-    def run(state: Any, image: jax.Array, class_index: jax.Array) -> tuple[jax.Array, dict]:
-      model: Any = nnx.merge(graphdef, state)
-      images = normalise_channels(image[None].astype(jnp.float32) / 255.0, mean, std)
+    def run(weights: Any, normalisation: Any, image: jax.Array, class_index: jax.Array):
+      model: Any = merge_model(graphdef, weights["params"], weights["model_state"])
       maps = {}
-      if "rollout" in self.methods:
-        maps["rollout"] = attention_rollout(model, images)[0]
-      if "gradcam" in self.methods:
+
+      def forward(images: jax.Array) -> jax.Array:
+        if "rollout" in self.methods:
+          maps["rollout"] = attention_rollout(model, images)[0]
+        if "gradcam" not in self.methods:
+          return model(images)
         cam, logits = grad_cam(model, images, class_index[None])
         maps["gradcam"] = cam[0]
-      else:
-        logits = model(images)
-      return jax.nn.softmax(logits[0].astype(jnp.float32)), maps
+        return logits
+
+      return classify(forward, image[None], normalisation)[0], maps
 
     self._run = jax.jit(run)
 
@@ -148,7 +150,9 @@ class Explainer:
       ValueError: the model has no such label.
     """
     class_index = -1 if label is None else self.class_index(label)
-    scores, maps = jax.device_get(self._run(self._state, face.image, np.int32(class_index)))
+    scores, maps = jax.device_get(
+      self._run(self._weights, self._normalisation, face.image, np.int32(class_index))
+    )
     predicted = self._labels[int(scores.argmax())]
     return Explanation(
       face=face,
@@ -181,34 +185,29 @@ class FaceReconstructor:
     seed: selects the removed patches; they are the same for every face.
   """
 
-  methods: tuple[str, ...] = ("reconstruction",)
+  panels = RECONSTRUCTION_IMAGES
 
   def __init__(self, saved: SavedModel, *, mask_ratio: float | None = None, seed: int = 0):
     model: Any = saved.model
     if type(model) not in MASK_RATIOS:
       raise ValueError(f"{saved.name} is not a masked autoencoder and cannot reconstruct images")
-    self.mask_ratio = MASK_RATIOS[type(model)] if mask_ratio is None else mask_ratio
+    ratio = MASK_RATIOS[type(model)] if mask_ratio is None else mask_ratio
     count = patch_grid(saved.image_size, model.patch_size) ** 2
-    visible = int(count * (1 - self.mask_ratio))
-    if not 0 < self.mask_ratio < 1 or not 0 < visible < count:
+    visible = int(count * (1 - ratio))
+    if not 0 < ratio < 1 or not 0 < visible < count:
       raise ValueError(
-        f"mask_ratio must remove some of the {count} patches and keep some, got {self.mask_ratio}"
+        f"mask_ratio must remove some of the {count} patches and keep some, got {ratio}"
       )
-    self.seed = seed
+    self.settings = {"methods": ["reconstruction"], "mask_ratio": ratio, "seed": seed}
+    self._key = jax.random.key(seed)
     self._removed_share = 1 - visible / count
-    graphdef, params, state = split_model(model)
-    self._weights = {"params": params, "model_state": state}
-    self._normalisation = {
-      "mean": jnp.asarray(saved.mean, jnp.float32),
-      "std": jnp.asarray(saved.std, jnp.float32),
-    }
+    graphdef, self._weights, self._normalisation = saved.split()
     mesh = Mesh(np.array(jax.local_devices()[:1]), ("data",))
-    self._run = make_reconstructor(graphdef, mesh, mask_ratio=self.mask_ratio)
+    self._run = make_reconstructor(graphdef, mesh, mask_ratio=ratio)
 
   def reconstruct(self, face: FaceInput) -> Reconstruction:
     """Masks one face and reconstructs the removed patches."""
-    key = jax.random.key(self.seed)
-    images = self._run(self._weights, self._normalisation, face.image[None], key)
+    images = self._run(self._weights, self._normalisation, face.image[None], self._key)
     masked, reconstructed = images["masked"][0], images["reconstructed"][0]
     difference = (reconstructed.astype(np.float64) - face.image) / 255
     # The difference is zero on visible patches.

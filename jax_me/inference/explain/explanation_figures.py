@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from jax_me.inference.explain.explainer import Explanation, HeatMap, Reconstruction
 from jax_me.inference.explain.heat_map import overlay, scale_to_unit
 from jax_me.reports.figures import BLUE, DARK, GREY, SKY, new_figure, shorten, style_axes, to_png
+from jax_me.reports.saved_report import RECONSTRUCTION_IMAGES
 
 TITLES = {"rollout": "attention rollout", "gradcam": "Grad-CAM"}
 PANEL = 2.6  # inches
@@ -30,49 +31,37 @@ def normalised_map(heat: HeatMap) -> np.ndarray:
   return scale_to_unit(heat.pixels, from_zero=heat.method == "gradcam")
 
 
-def draw_explanation(explanation: Explanation, title: str) -> bytes:
-  """PNG: the face, each heat map over it with a contour at half its maximum, and the scores."""
-  maps = list(explanation.maps.values())
-  panels = len(maps) + 2
-  figure = new_figure(PANEL * panels, PANEL + 0.75)
-  axes = figure.subplots(1, panels)
+def draw_result(result: Explanation | Reconstruction, title: str) -> bytes:
+  """PNG: the images of a result side by side.
+
+  For an explanation, a contour shows each heat map at half its maximum, and bars show the scores.
+  """
+  images = _images(result)
+  count = len(images) + isinstance(result, Explanation)
+  figure = new_figure(PANEL * count, PANEL + 0.75)
+  axes = figure.subplots(1, count)
   figure.suptitle(
-    shorten(title, 24 * panels), x=0.01, ha="left", fontsize=10, color=DARK, parse_math=False
+    shorten(title, 24 * count), x=0.01, ha="left", fontsize=10, color=DARK, parse_math=False
   )
-  _draw_image(axes[0], explanation.face.image, "model input")
-  for panel, heat in zip(axes[1:], maps, strict=False):
-    scaled = normalised_map(heat)
-    blended = overlay(explanation.face.image, scaled)
-    name = TITLES[heat.method]
-    if heat.method == "gradcam":
-      name += f" of {shorten(explanation.label, 14)}"
-    _draw_image(panel, blended, name if scaled.any() else f"{name}: all zero")
-    if scaled.any():
-      upsampled = cv2.resize(scaled, blended.shape[:2], interpolation=cv2.INTER_LINEAR)
-      panel.contour(upsampled, levels=[0.5], colors="white", linewidths=1.0, linestyles="--")
-  _draw_scores(axes[-1], explanation)
-  return to_png(figure)
-
-
-def draw_reconstruction(reconstruction: Reconstruction, title: str) -> bytes:
-  """PNG: masked, reconstructed and original side by side."""
-  figure = new_figure(PANEL * 3, PANEL + 0.75)
-  axes = figure.subplots(1, 3)
-  figure.suptitle(shorten(title, 72), x=0.01, ha="left", fontsize=10, color=DARK, parse_math=False)
-  for panel, (name, image) in zip(axes, _reconstruction_images(reconstruction), strict=True):
+  for panel, (name, image) in zip(axes, images, strict=False):
     _draw_image(panel, image, name)
+  if isinstance(result, Explanation):
+    for panel, heat in zip(axes[1:], result.maps.values(), strict=False):
+      scaled = normalised_map(heat)
+      if scaled.any():
+        side = images[1][1].shape[:2]
+        upsampled = cv2.resize(scaled, side, interpolation=cv2.INTER_LINEAR)
+        panel.contour(upsampled, levels=[0.5], colors="white", linewidths=1.0, linestyles="--")
+    _draw_scores(axes[-1], result)
   return to_png(figure)
 
 
 def thumbnail_strip(result: Explanation | Reconstruction) -> np.ndarray:
   """Thumbnails of the images of one face, side by side: uint8 [128, 128 * n, 3] RGB."""
-  if isinstance(result, Reconstruction):
-    images = [image for _, image in _reconstruction_images(result)]
-  else:
-    images = [result.face.image]
-    images += [overlay(result.face.image, normalised_map(heat)) for heat in result.maps.values()]
   size = (THUMBNAIL_SIDE, THUMBNAIL_SIDE)
-  return np.concatenate([cv2.resize(i, size, interpolation=cv2.INTER_AREA) for i in images], 1)
+  return np.concatenate(
+    [cv2.resize(image, size, interpolation=cv2.INTER_AREA) for _, image in _images(result)], axis=1
+  )
 
 
 def draw_sheet(strips: Sequence[tuple[np.ndarray, str]], heading: str) -> bytes:
@@ -98,12 +87,18 @@ def draw_sheet(strips: Sequence[tuple[np.ndarray, str]], heading: str) -> bytes:
   return to_png(figure)
 
 
-def _reconstruction_images(result: Reconstruction) -> list[tuple[str, np.ndarray]]:
-  return [
-    ("masked", result.masked),
-    ("reconstructed", result.reconstructed),
-    ("original", result.face.image),
-  ]
+def _images(result: Explanation | Reconstruction) -> list[tuple[str, np.ndarray]]:
+  """(title, uint8 [H, W, 3] RGB) of the images of a result, from left to right."""
+  face = result.face.image
+  if isinstance(result, Reconstruction):
+    reconstruction = (result.masked, result.reconstructed, face)
+    return list(zip(RECONSTRUCTION_IMAGES, reconstruction, strict=True))
+  images = [("model input", face)]
+  for method, heat in result.maps.items():
+    scaled = normalised_map(heat)
+    title = TITLES[method] + (f" of {shorten(result.label, 14)}" if method == "gradcam" else "")
+    images.append((title if scaled.any() else f"{title}: all zero", overlay(face, scaled)))
+  return images
 
 
 def _draw_image(axes: Axes, image: np.ndarray, title: str, size: int = 9) -> None:

@@ -1,8 +1,9 @@
 """Explain session: inputs to figures, heat maps and explain.json."""
 
+import collections
 import io
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,14 +16,18 @@ from jax_me.inference.explain.explainer import (
   Reconstruction,
 )
 from jax_me.inference.explain.explanation_figures import (
-  draw_explanation,
-  draw_reconstruction,
+  draw_result,
   draw_sheet,
   thumbnail_strip,
 )
 from jax_me.inference.explain.heat_map import centre_of_mass, face_region_masks, region_shares
-from jax_me.inference.face_input import FaceInput, clip_face, face_inputs, required_clip_frames
-from jax_me.inference.model_input import InputSpec
+from jax_me.inference.model_input import (
+  FaceInput,
+  InputSpec,
+  clip_face,
+  face_inputs,
+  required_clip_frames,
+)
 from jax_me.inference.video.sources import Frame, VideoSource
 from jax_me.models.model_folder import SavedModel, write_json
 from jax_me.progress import Progress
@@ -71,7 +76,7 @@ class ExplainSession:
     self._align = align
     self._label = label
     self._apex = apex
-    self._is_motion = InputSpec.from_source(saved.source, saved.image_size).is_motion
+    self._is_motion = InputSpec.from_model(saved).is_motion
     self._entries: list[dict[str, Any]] = []
     self._maps: dict[str, np.ndarray] = {}
     self._strips: list[tuple[np.ndarray, str]] = []
@@ -94,7 +99,7 @@ class ExplainSession:
       buffer = io.BytesIO()
       np.savez_compressed(buffer, **self._maps)  # type: ignore[arg-type]
       write_atomically(self._output / MAPS_FILE, buffer.getvalue())
-      heading = f"{self._saved.name}: {' | '.join(self._panel_names())}"
+      heading = f"{self._saved.name}: {' | '.join(self._explainer.panels)}"
       if (left := sum(e["status"] == "ok" for e in self._entries) - len(self._strips)) > 0:
         heading += f"; {left} more faces are not shown"
       write_atomically(self._output / SHEET_FILE, draw_sheet(self._strips, heading))
@@ -102,18 +107,12 @@ class ExplainSession:
     return self._output / EXPLAIN_FILE
 
   @property
-  def status_counts(self) -> dict[str, int]:
+  def status_counts(self) -> collections.Counter[str]:
     """{status: number of entries}."""
-    statuses = [entry["status"] for entry in self._entries]
-    return {status: statuses.count(status) for status in dict.fromkeys(statuses)}
+    return collections.Counter(entry["status"] for entry in self._entries)
 
   def _document(self) -> dict[str, Any]:
     return {"format": 1, "model": self._model, "images": self._entries}
-
-  def _panel_names(self) -> Sequence[str]:
-    if isinstance(self._explainer, FaceReconstructor):
-      return ["masked", "reconstructed", "original"]
-    return ["model input", *self._explainer.methods]
 
   def _image_faces(self, source: VideoSource) -> Iterator[EntryAndFace]:
     for frame in self._counted_frames(source):
@@ -170,18 +169,16 @@ class ExplainSession:
     result: Explanation | Reconstruction
     if isinstance(self._explainer, FaceReconstructor):
       result = self._explainer.reconstruct(face)
-      details = _reconstruction_entry(result)
-      self._maps[f"{name}/masked"] = result.masked
-      self._maps[f"{name}/reconstructed"] = result.reconstructed
-      figure, caption = draw_reconstruction(result, name), f"{name}, error {result.error:.3f}"
+      arrays = {"masked": result.masked, "reconstructed": result.reconstructed}
+      details: dict[str, Any] = {"methods": {"reconstruction": {"error": round(result.error, 6)}}}
+      caption = f"{name}, error {result.error:.3f}"
     else:
       result = self._explainer.explain(face, self._label)
-      details = _explanation_entry(result)
-      for method, heat in result.maps.items():
-        self._maps[f"{name}/{method}"] = heat.values
-      figure = draw_explanation(result, name)
+      arrays = {method: heat.values for method, heat in result.maps.items()}
+      details = _explanation_record(result)
       caption = f"{name}: {result.label} {result.scores[result.label]:.2f}"
-    write_atomically(self._output / f"{name}.png", figure)
+    self._maps |= {f"{name}/{key}": array for key, array in arrays.items()}
+    write_atomically(self._output / f"{name}.png", draw_result(result, name))
     if len(self._strips) < MAX_SHEET_FACES:
       self._strips.append((thumbnail_strip(result), caption))
     return {"name": name, "picture": f"{name}.png", "box": face.box, **details}
@@ -198,10 +195,11 @@ class ExplainSession:
     return unique
 
 
-def _explanation_entry(result: Explanation) -> dict[str, Any]:
+def _explanation_record(result: Explanation) -> dict[str, Any]:
   landmarks = result.face.landmarks
-  side = len(result.face.image)
-  regions = None if landmarks is None else face_region_masks(landmarks, side)
+  regions = None
+  if landmarks is not None:
+    regions = face_region_masks(landmarks, len(result.face.image))
   methods = {}
   for method, heat in result.maps.items():
     centre = centre_of_mass(heat.pixels)
@@ -223,7 +221,3 @@ def _rounded(shares: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, f
   return {
     name: {key: round(value, 4) for key, value in share.items()} for name, share in shares.items()
   }
-
-
-def _reconstruction_entry(result: Reconstruction) -> dict[str, Any]:
-  return {"methods": {"reconstruction": {"error": round(result.error, 6)}}}

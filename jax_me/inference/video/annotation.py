@@ -6,20 +6,17 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
+from PIL import ImageColor
 
 from jax_me.inference.video.frame_stream import FrameDetections
+from jax_me.reports.figures import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
 
 # Wider videos are downscaled.
 MAX_WIDTH = 1280
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
-# RGB of BLUE, VERMILION, GREEN, PURPLE, SKY and ORANGE of jax_me.reports.figures.
+# RGB of each person.
 _COLOURS = [
-  (0, 114, 178),
-  (213, 94, 0),
-  (0, 158, 115),
-  (204, 121, 167),
-  (86, 180, 233),
-  (230, 159, 0),
+  ImageColor.getrgb(colour)[:3] for colour in (BLUE, VERMILION, GREEN, PURPLE, SKY, ORANGE)
 ]
 
 

@@ -37,14 +37,15 @@ class DecimatedSeries:
     self._classes = classes
     self._every = every
     self._stride = 1
-    self._points: list[np.ndarray] = []
-    self._bin: list[np.ndarray] = []
+    self._frames = 0
+    # First frame and its time, maximum motion, number of scores, and their sum, per interval.
+    self._rows: list[np.ndarray] = []
     self._faces: list[tuple[float, np.ndarray]] = []
     self._face_step = 0.0
 
   def __len__(self) -> int:
-    """Number of frames of the person; approximate after decimation."""
-    return len(self._points) * self._stride + len(self._bin)
+    """Number of frames of the person."""
+    return self._frames
 
   def add(
     self,
@@ -63,14 +64,17 @@ class DecimatedSeries:
       motion: distance from the neutral face; see `ExpressionSpotter.push`.
       face: uint8 [S, S, 3] RGB.
     """
-    missing = np.full(self._classes, np.nan) if scores is None else scores
-    height = np.nan if motion is None else motion
-    point = np.concatenate([[number // self._every, seconds, height], missing])
-    if self._bin and point[0] // self._stride != self._bin[0][0] // self._stride:
-      self._close_bin()
-    self._bin.append(point)
-    if len(self._points) >= MAX_POINTS:
-      self._decimate()
+    row = np.zeros(4 + self._classes)
+    row[:3] = number // self._every, seconds, np.nan if motion is None else motion
+    if scores is not None:
+      row[3], row[4:] = 1, scores
+    self._append(row)
+    self._frames += 1
+    if len(self._rows) > MAX_POINTS:
+      self._stride *= 2
+      rows, self._rows = self._rows, []
+      for row in rows:
+        self._append(row)
     if face is not None and (not self._faces or seconds - self._faces[-1][0] >= self._face_step):
       small = cv2.resize(face, (FACE_SIDE, FACE_SIDE), interpolation=cv2.INTER_AREA)
       self._faces.append((seconds, small))
@@ -80,15 +84,18 @@ class DecimatedSeries:
 
   def points(self) -> SeriesPoints:
     """The series so far; a NaN point marks each absence of the person."""
-    rows = [*self._points, *([_merge_points(self._bin)] if self._bin else [])]
-    table = np.stack(rows) if rows else np.zeros((0, 3 + self._classes))
-    # A missing bin is an absence: the NaN point breaks the drawn line.
-    bins = table[:, 0] // self._stride
-    breaks = np.flatnonzero(np.diff(bins) > 2) + 1
-    gaps = np.full((len(breaks), table.shape[1]), np.nan)
-    gaps[:, 1] = (table[breaks - 1, 1] + table[breaks, 1]) / 2
-    table = np.insert(table, breaks, gaps, axis=0)
-    return SeriesPoints(table[:, 1], table[:, 3:], table[:, 2])
+    table = np.stack(self._rows) if self._rows else np.zeros((0, 4 + self._classes))
+    scores = np.full((len(table), self._classes), np.nan)
+    np.divide(table[:, 4:], table[:, 3:4], out=scores, where=table[:, 3:4] > 0)
+    seconds, motion = table[:, 1], table[:, 2]
+    # A missing interval is an absence: the NaN point breaks the drawn line.
+    breaks = np.flatnonzero(np.diff(table[:, 0] // self._stride) > 2) + 1
+    middles = (seconds[breaks - 1] + seconds[breaks]) / 2
+    return SeriesPoints(
+      np.insert(seconds, breaks, middles),
+      np.insert(scores, breaks, np.nan, axis=0),
+      np.insert(motion, breaks, np.nan),
+    )
 
   def faces(self, count: int, seconds: float) -> list[tuple[float, np.ndarray]]:
     """At most `count` faces, spread over the length of the video without close neighbours.
@@ -113,25 +120,11 @@ class DecimatedSeries:
         spread.append(chosen[slot])
     return spread
 
-  def _close_bin(self) -> None:
-    self._points.append(_merge_points(self._bin))
-    self._bin = []
-
-  def _decimate(self) -> None:
-    self._stride *= 2
-    pairs: dict[int, list[np.ndarray]] = {}
-    for point in self._points:
-      pairs.setdefault(int(point[0]) // self._stride, []).append(point)
-    self._points = [_merge_points(pair) for pair in pairs.values()]
-
-
-def _merge_points(points: list[np.ndarray]) -> np.ndarray:
-  """Merges points: frame and time of the first one, maximum motion, mean scores."""
-  table = np.stack(points)
-  merged = table[0].copy()
-  if not np.isnan(table[:, 2]).all():
-    merged[2] = np.nanmax(table[:, 2])
-  valid = table[~np.isnan(table[:, 3:]).any(1)]
-  if len(valid):
-    merged[3:] = valid[:, 3:].mean(0)
-  return merged
+  def _append(self, row: np.ndarray) -> None:
+    """Adds a row, to the last one if both are in the same interval."""
+    if self._rows and self._rows[-1][0] // self._stride == row[0] // self._stride:
+      last = self._rows[-1]
+      last[2] = np.fmax(last[2], row[2])
+      last[3:] += row[3:]
+    else:
+      self._rows.append(row)

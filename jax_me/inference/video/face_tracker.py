@@ -37,6 +37,8 @@ DUPLICATE_IOU = 0.6
 # A face lost for up to this long is matched by position: overlap, or a distance of at most one
 # face side between the centres.
 LOST_SECONDS = 1.0
+# At low frame rates, an absence is at least this many intervals between processed frames.
+ABSENCE_FRAMES = 2.5
 # Weight of the new detection in the box for the landmarks. Detected boxes jump between steps of
 # the detector's grid, and landmarks are biased towards their box.
 BOX_WEIGHT = 0.2
@@ -111,7 +113,7 @@ class FaceTracker:
   def __init__(self, size: int, *, recognise: bool = True, interval: float = 0.0):
     self._size = size
     self._recognise = recognise
-    self._lost_seconds = max(LOST_SECONDS, 2.5 * interval)
+    self._lost_seconds = max(LOST_SECONDS, ABSENCE_FRAMES * interval)
     self._tracks: list[_FaceTrack] = []
     self._people = 0
     self._known_people: dict[int, list[np.ndarray]] = {}
@@ -162,10 +164,8 @@ class FaceTracker:
       elif score < NEW_SCORE and not any(_is_near(box, weak) for weak in weak_before):
         self._weak_boxes.append(box)
       else:
-        self._start_track(image, detector.fit_landmarks(image, box, score), seconds)
-
-  def _start_track(self, image: np.ndarray, face: detector.Face, seconds: float) -> None:
-    self._tracks.append(_FaceTrack(self._identify(image, face), face, seconds))
+        face = detector.fit_landmarks(image, box, score)
+        self._tracks.append(_FaceTrack(self._identify(image, face), face, seconds))
 
   def _detect_all(self, image: np.ndarray, any_visible: bool) -> list[tuple[detector.Box, float]]:
     longest = max(image.shape[:2])
@@ -241,14 +241,13 @@ def _detect_near(
     return None
   region = image[low[1] : high[1], low[0] : high[0]]
   found = detector.find_boxes(region, TRACKING_SIDE / side, TRACKED_SCORE)
-  shift = (int(low[0]), int(low[1]), int(low[0]), int(low[1]))
-  detections = [(_shifted(found_box, shift), score) for found_box, score in found]
+  x, y = (int(coordinate) for coordinate in low)
+  detections = [
+    ((left + x, top + y, right + x, bottom + y), score)
+    for (left, top, right, bottom), score in found
+  ]
   detections = [detection for detection in detections if _is_near(box, detection[0])]
   return max(detections, key=lambda detection: _iou(box, detection[0]), default=None)
-
-
-def _shifted(box: detector.Box, shift: detector.Box) -> detector.Box:
-  return (box[0] + shift[0], box[1] + shift[1], box[2] + shift[2], box[3] + shift[3])
 
 
 def _iou(box: np.ndarray | detector.Box, other: np.ndarray | detector.Box) -> float:

@@ -7,6 +7,8 @@ is replaced every second and the displacements are chained, so that the time ser
 Eyelids are not included: blinks are not expressions.
 """
 
+import dataclasses
+
 import cv2
 import numpy as np
 
@@ -69,17 +71,13 @@ class FacialMotionEstimator:
       self._reference = _ReferenceFrame(region, chip, landmarks, seconds)
     return now.copy()
 
-  def reset(self) -> None:
-    """Starts anew: the next frame does not continue the last one."""
-    self.__init__()  # type: ignore[misc]
-
 
 class _ReferenceFrame:
   """A frame that later frames are compared with."""
 
   def __init__(self, region: FaceRegion, chip: FaceChip, landmarks: np.ndarray, seconds: float):
     self.seconds = seconds
-    self._chip = FaceChip(chip.left, chip.top, chip.right, chip.bottom, chip.angle, CROP_SIZE)
+    self._chip = dataclasses.replace(chip, size=CROP_SIZE)
     self._face = cv2.cvtColor(region.crop(self._chip), cv2.COLOR_RGB2GRAY)
     matrix = self._chip.matrix()
     points = landmarks @ matrix[:, :2].T + matrix[:, 2]

@@ -10,22 +10,20 @@ import numpy as np
 from jax_me.data.decoding import resize_image
 from jax_me.faces.alignment import FaceChip
 from jax_me.faces.detector import Box
+from jax_me.inference.batched_inference import DEFAULT_BATCH, BatchedInference
 from jax_me.inference.model_input import CroppableImage, InputBuilder, InputSpec
-from jax_me.inference.video.batched_inference import BatchedInference
 from jax_me.inference.video.face_region import FaceRegion
-from jax_me.inference.video.face_tracker import FaceTracker
+from jax_me.inference.video.face_tracker import ABSENCE_FRAMES, FaceTracker
 from jax_me.inference.video.facial_motion import CROP_SIZE, FacialMotionEstimator
 from jax_me.inference.video.sources import Frame, VideoSource
 from jax_me.models.model_folder import SavedModel
 
 Status = Literal["ok", "no_face", "unreadable", "skipped"]
 
-# Motion and input history of a person are reset after an absence that is longer than this, and
-# longer than this many processed frames.
+# Motion and input history of a person are reset after a longer absence (and ABSENCE_FRAMES).
 ABSENCE_SECONDS = 0.25
-ABSENCE_FRAMES = 2.5
 # State of a person who has been absent for longer than this is dropped.
-FORGET_SECONDS = 60
+FORGET_SECONDS = 60.0
 # Maximum number of frames that wait for a batch; bounds memory in videos with few faces.
 MAX_PENDING_FRAMES = 64
 
@@ -39,14 +37,14 @@ class FrameStreamSettings:
     motion: measure the motion of the facial regions.
     recognise: re-identify people who return, by face descriptors.
     smooth_seconds: time constant of an exponential moving average of the scores, 0 for none.
-    batch: faces per model call. Larger batches are slower on CPUs because of their small caches.
+    batch: faces per model call.
   """
 
   every: int = 1
   motion: bool = True
   recognise: bool = True
   smooth_seconds: float = 0.0
-  batch: int = 4
+  batch: int = DEFAULT_BATCH
 
   def __post_init__(self):
     if self.every < 1 or self.batch < 1 or not 0 <= self.smooth_seconds < 60:
@@ -62,9 +60,10 @@ class Detection:
   Attributes:
     person: number of the person, from 1.
     box: (left, top, right, bottom) of the face; None for a model of whole images.
-    scores: float32 [classes], in the order of the model's labels.
+    scores: float [classes], in the order of the model's labels.
     motion: float [regions, 2] of `FacialMotionEstimator`; None if not measured.
     face: uint8 [S, S, 3] RGB, the face crop.
+    distance: distance from the neutral face, of `ExpressionSpotter.push`; None if not measured.
   """
 
   person: int
@@ -72,6 +71,7 @@ class Detection:
   scores: np.ndarray | None = None
   motion: np.ndarray | None = None
   face: np.ndarray | None = None
+  distance: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,7 +129,7 @@ def stream_detections(
 class _FrameStream:
   def __init__(self, saved: SavedModel, settings: FrameStreamSettings, interval: float):
     self._settings = settings
-    self._spec = InputSpec.from_source(saved.source, saved.image_size)
+    self._spec = InputSpec.from_model(saved)
     self._inference: BatchedInference[_PendingFace] = BatchedInference(saved, settings.batch)
     self._max_absence = max(ABSENCE_SECONDS, ABSENCE_FRAMES * interval)
     self._tracker = FaceTracker(

@@ -1,16 +1,14 @@
 """Result files of `predict`: predictions.csv and events.json."""
 
-import csv
 import dataclasses
-import io
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
+from jax_me.evaluation.csv_files import csv_bytes
 from jax_me.files import write_atomically
+from jax_me.inference.video.frame_stream import Detection, FrameDetections
 from jax_me.inference.video.spotting import ExpressionEvent
 from jax_me.models.model_folder import SavedModel, write_json
 
@@ -22,37 +20,8 @@ COLUMNS = (
 )  # fmt: skip
 
 
-@dataclasses.dataclass(frozen=True)
-class PredictionRow:
-  """A row of predictions.csv: a person in a frame, or a frame without faces.
-
-  Attributes:
-    video: name of the video source.
-    frame: index of the frame, from 0.
-    file: file name of the frame in a folder of frames, else "".
-    seconds: time of the frame.
-    status: "ok", "no_face", "unreadable" or "skipped".
-    person: number of the person, from 1; None without a face.
-    box: (left, top, right, bottom) in pixels.
-    label: the class with the highest score.
-    motion: see `ExpressionSpotter.push`.
-    scores: float [classes].
-  """
-
-  video: str
-  frame: int
-  file: str
-  seconds: float
-  status: str
-  person: int | None = None
-  box: tuple[int, int, int, int] | None = None
-  label: str | None = None
-  motion: float | None = None
-  scores: np.ndarray | None = None
-
-
 class PredictionsFile:
-  """Writes predictions.csv row by row; complete rows survive an interruption of the program.
+  """Writes predictions.csv frame by frame; complete rows survive an interruption of the program.
 
   Args:
     folder: output folder; created if missing.
@@ -61,36 +30,41 @@ class PredictionsFile:
 
   def __init__(self, folder: str | os.PathLike, labels: Sequence[str]):
     self.path = pathlib.Path(folder) / PREDICTIONS_FILE
-    self._classes = len(labels)
-    header = _csv_line([*COLUMNS, *(f"score_{label}" for label in labels)])
-    # Replaces an existing file atomically.
-    write_atomically(self.path, header)
+    self._labels = labels
+    header = [*COLUMNS, *(f"score_{label}" for label in labels)]
+    write_atomically(self.path, csv_bytes([header]))  # Replaces an existing file atomically.
     self._file = open(self.path, "ab", buffering=0)
 
-  def write(self, rows: Sequence[PredictionRow]) -> None:
-    """Appends rows, normally in one system call."""
-    data = b"".join(_csv_line(self._cells(row)) for row in rows)
+  def write(self, video: str, result: FrameDetections) -> None:
+    """Appends one row for each person in a frame, or one for a frame without faces.
+
+    The rows are normally written in one system call.
+
+    Args:
+      video: name of the video source.
+      result: the frame with its detections.
+    """
+    frame = result.frame
+    first = [video, frame.number, frame.file, f"{frame.seconds:.4f}"]
+    rows = [[*first, d.person, result.status, *self._cells(d)] for d in result.detections]
+    empty = [""] * (6 + len(self._labels))
+    data = csv_bytes(rows or [[*first, "", result.status, *empty]])
     while data:
       data = data[self._file.write(data) :]
 
   def close(self) -> None:
     self._file.close()
 
-  def _cells(self, row: PredictionRow) -> list[Any]:
-    box = row.box or ("",) * 4
-    scores = [f"{score:.5f}" for score in row.scores] if row.scores is not None else []
+  def _cells(self, detection: Detection) -> list[Any]:
+    """Box, label, motion and scores."""
+    scores, distance = detection.scores, detection.distance
+    assert scores is not None
     return [
-      row.video, row.frame, row.file, f"{row.seconds:.4f}", row.person or "", row.status, *box,
-      row.label or "", "" if row.motion is None else f"{row.motion:.5f}",
-      *(scores or [""] * self._classes),
-    ]  # fmt: skip
-
-
-def _csv_line(cells: Sequence[Any]) -> bytes:
-  buffer = io.StringIO()
-  csv.writer(buffer, lineterminator="\n").writerow(cells)
-  # File names may be invalid Unicode.
-  return buffer.getvalue().encode("utf-8", "surrogateescape")
+      *(detection.box or [""] * 4),
+      self._labels[int(scores.argmax())],
+      "" if distance is None else f"{distance:.5f}",
+      *(f"{score:.5f}" for score in scores),
+    ]
 
 
 def write_events(

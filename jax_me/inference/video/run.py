@@ -4,23 +4,24 @@ import collections
 import dataclasses
 import math
 import pathlib
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from jax_me.faces.image_files import UnreadableImage, read_image
 from jax_me.files import write_atomically
 from jax_me.inference.model_input import InputSpec
 from jax_me.inference.predictor import Predictor
 from jax_me.inference.video.annotation import AnnotatedVideoWriter
 from jax_me.inference.video.decimated_series import DecimatedSeries
+from jax_me.inference.video.face_tracker import ABSENCE_FRAMES
 from jax_me.inference.video.frame_stream import (
+  FORGET_SECONDS,
+  Detection,
   FrameDetections,
   FrameStreamSettings,
   stream_detections,
 )
-from jax_me.inference.video.result_files import PredictionRow, PredictionsFile, event_record
+from jax_me.inference.video.result_files import PredictionsFile, event_record
 from jax_me.inference.video.sources import VideoSource
 from jax_me.inference.video.spotting import (
   ExpressionEvent,
@@ -31,12 +32,8 @@ from jax_me.inference.video.spotting import (
 from jax_me.inference.video.timeline import Timeline, draw_timeline
 from jax_me.progress import Progress
 
-# Bounds for long recordings with many people. Time series, for the timeline, are kept for the
-# people with the most frames; spotting ends for people who have been absent for this long.
+# Time series, for the timeline, are kept for the people with the most frames.
 MAX_SERIES = 32
-FORGET_SECONDS = 60.0
-# At low frame rates, an absence is at least this many frame intervals.
-ABSENCE_FRAMES = 2.5
 # More intervals cannot be distinguished in the timeline.
 MAX_INTERVALS = 1000
 
@@ -62,24 +59,6 @@ class VideoSessionSettings:
   quiet: bool = False
 
 
-class _StatusIntervals:
-  """Time intervals of consecutive frames with one status."""
-
-  def __init__(self) -> None:
-    self._intervals: list[list[float]] = []
-    self._last_frame = -2
-
-  def add(self, number: int, seconds: float, duration: float) -> None:
-    if self._intervals and number == self._last_frame + 1:
-      self._intervals[-1][1] = seconds + duration
-    elif len(self._intervals) < MAX_INTERVALS:
-      self._intervals.append([seconds, seconds + duration])
-    self._last_frame = number
-
-  def intervals(self) -> list[tuple[float, float]]:
-    return [(start, end) for start, end in self._intervals]
-
-
 class VideoSession:
   """Processes a video, a folder of frames or a camera.
 
@@ -98,9 +77,9 @@ class VideoSession:
     self._last_seen: dict[int, float] = {}
     self._people = 0
     self._events: list[ExpressionEvent] = []
-    self._no_face, self._unreadable = _StatusIntervals(), _StatusIntervals()
+    self._gaps: dict[str, list[tuple[float, float]]] = {"no_face": [], "unreadable": []}
+    self._last_status = ""
     self._status_counts: collections.Counter[str] = collections.Counter()
-    self._frames = 0
     self._end = 0.0
     path = settings.annotated
     self._copy = path and AnnotatedVideoWriter(path, source.fps, predictor.labels)
@@ -113,7 +92,8 @@ class VideoSession:
       for result in stream_detections(self._source, self._predictor.saved, settings.stream):
         if settings.seconds is not None and result.frame.seconds >= settings.seconds:
           break
-        predictions.write(list(self._rows(result)))
+        self._add(result)
+        predictions.write(self._source.name, result)
         if self._copy:
           self._copy.write(result)
         progress.advance()
@@ -126,7 +106,7 @@ class VideoSession:
     events = sorted(self._events, key=lambda event: (event.onset, event.person))
     if self._copy:
       self._copy.close()
-    spec = InputSpec.from_source(self._predictor.saved.source, self._predictor.saved.image_size)
+    spec = InputSpec.from_model(self._predictor.saved)
     figure = draw_timeline(
       Timeline(
         title=pathlib.PurePath(self._source.name).name,
@@ -135,8 +115,8 @@ class VideoSession:
         people=self._series,
         omitted=self._people - len(self._series),
         events=events,
-        no_face=self._no_face.intervals(),
-        unreadable=self._unreadable.intervals(),
+        no_face=self._gaps["no_face"],
+        unreadable=self._gaps["unreadable"],
         scores_at_rest=not spec.is_motion,
       )
     )
@@ -145,7 +125,7 @@ class VideoSession:
       "video": self._source.name,
       "kind": self._source.kind,
       "fps": self._source.fps,
-      "frames": self._frames,
+      "frames": self._status_counts.total(),
       "seconds": round(self._end, 4),
       "statuses": dict(self._status_counts),
       "people": self._people,
@@ -156,9 +136,9 @@ class VideoSession:
 
   def _note(self) -> str:
     notes = [self._source.note] if self._source.note else []
-    length = self._source.length
-    if length is not None and self._frames != length and self._settings.seconds is None:
-      notes.append(f"the file declares {length} frames, but {self._frames} were read")
+    length, frames = self._source.length, self._status_counts.total()
+    if length is not None and frames != length and self._settings.seconds is None:
+      notes.append(f"the file declares {length} frames, but {frames} were read")
     return "; ".join(notes)
 
   def _finish_absent(self, absence: float) -> None:
@@ -181,44 +161,37 @@ class VideoSession:
     self._last_seen[person] = seconds
     return self._spotters[person]
 
-  def _rows(self, result: FrameDetections) -> Iterator[PredictionRow]:
-    frame, labels = result.frame, self._predictor.labels
-    duration = 1 / self._source.fps
-    self._frames += 1
-    self._end = max(self._end, frame.seconds + duration)
+  def _add(self, result: FrameDetections) -> None:
+    """Counts a frame, and adds the people in it to their spotters and time series."""
+    frame = result.frame
+    end = frame.seconds + 1 / self._source.fps
+    self._end = max(self._end, end)
     self._status_counts[result.status] += 1
-    columns = (self._source.name, frame.number, frame.file, frame.seconds, result.status)
-    if result.status == "no_face":
-      self._no_face.add(frame.number, frame.seconds, duration)
-    elif result.status == "unreadable":
-      self._unreadable.add(frame.number, frame.seconds, duration)
-    if not result.detections:
-      yield PredictionRow(*columns)
+    if (gaps := self._gaps.get(result.status)) is not None:
+      if gaps and result.status == self._last_status:
+        gaps[-1] = (gaps[-1][0], end)
+      elif len(gaps) < MAX_INTERVALS:
+        gaps.append((frame.seconds, end))
+    self._last_status = result.status
     for detection in result.detections:
       person, scores = detection.person, detection.scores
       spotter = self._spotter(person, frame.seconds)
-      motion = spotter.push(FrameCues(frame.number, frame.seconds, detection.motion, scores))
+      cues = FrameCues(frame.number, frame.seconds, detection.motion, scores)
+      detection.distance = spotter.push(cues)
       if person in self._series:
-        self._series[person].add(frame.number, frame.seconds, scores, motion, detection.face)
-      label = None if scores is None else labels[int(scores.argmax())]
-      yield PredictionRow(
-        *columns, person=person, box=detection.box, label=label, motion=motion, scores=scores
-      )
+        self._series[person].add(
+          frame.number, frame.seconds, scores, detection.distance, detection.face
+        )
 
 
-def photograph_rows(source: VideoSource, predictor: Predictor) -> list[PredictionRow]:
-  """Rows of predictions.csv for an image: one per face, largest face first."""
-  try:
-    results = predictor.predict(read_image(source.name))
-  except UnreadableImage:
-    return [PredictionRow(source.name, 0, "", 0.0, "unreadable")]
-  rows = []
-  for number, result in enumerate(results, start=1):
-    if result.status != "ok":
-      rows.append(PredictionRow(source.name, 0, "", 0.0, result.status))
-      continue
-    scores = np.array([result.scores[label] for label in predictor.labels])
-    rows.append(
-      PredictionRow(source.name, 0, "", 0.0, "ok", number, result.box, result.label, None, scores)
-    )
-  return rows
+def classify_photograph(source: VideoSource, predictor: Predictor) -> FrameDetections:
+  """The faces of an image, largest face first."""
+  (frame,) = source.frames()
+  if frame.image is None:
+    return FrameDetections(frame, "unreadable", [])
+  faces = [face for face in predictor.predict(frame.image) if face.status == "ok"]
+  detections = [
+    Detection(number, face.box, np.array(list(face.scores.values())))
+    for number, face in enumerate(faces, start=1)
+  ]
+  return FrameDetections(frame, "ok" if faces else "no_face", detections)

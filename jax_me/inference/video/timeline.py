@@ -72,9 +72,7 @@ def draw_timeline(timeline: Timeline) -> bytes:
   """Draws the figure; returns PNG bytes."""
   numbers = sorted(timeline.people, key=lambda n: (-len(timeline.people[n]), n))
   drawn = sorted(numbers[:MAX_PEOPLE])
-  heights: list[float] = []
-  for _ in drawn:
-    heights += [1.0, 1.9, 0.9]
+  heights = [1.0, 1.9, 0.9] * len(drawn)
   figure = new_figure(WIDTH, 1.1 + 0.9 * max(1.0, sum(heights)), layout=None)
   bottom, top = 0.55, 0.7
   total = figure.get_figheight()

@@ -9,7 +9,7 @@ from flax import nnx
 
 from jax_me.data.decoding import resize_image
 from jax_me.faces.image_files import read_image
-from jax_me.inference.video.batched_inference import BatchedInference
+from jax_me.inference.batched_inference import BatchedInference
 from jax_me.inference.video.frame_stream import FrameStreamSettings, stream_detections
 from jax_me.inference.video.sources import Frame, VideoSource
 from jax_me.models.model_folder import SavedModel

@@ -7,6 +7,7 @@ import pytest
 
 from jax_me.inference.video import run as sessions
 from jax_me.inference.video.frame_stream import Detection, FrameDetections, FrameStreamSettings
+from jax_me.inference.video.result_files import PredictionsFile
 from jax_me.inference.video.run import VideoSession, VideoSessionSettings
 from jax_me.inference.video.sources import Frame, VideoSource
 from jax_me.inference.video.spotting import ExpressionSpotter, SpottingSettings
@@ -26,8 +27,9 @@ class FakePredictionsFile:
   def __init__(self):
     self.rows = []
 
-  def write(self, rows):
-    self.rows += rows
+  def write(self, video, result):
+    people = [detection.person for detection in result.detections] or [None]
+    self.rows += [(result.frame.number, person) for person in people]
 
 
 @pytest.fixture
@@ -75,13 +77,7 @@ def test_every_frame_has_a_row_and_statuses_are_counted(run):
     frame(3, 30, [], "skipped"),
   ]
   rows, record, _ = run(results, 30.0)
-  assert [(row.frame, row.person) for row in rows] == [
-    (0, 1),
-    (0, 2),
-    (1, None),
-    (2, None),
-    (3, None),
-  ]
+  assert rows == [(0, 1), (0, 2), (1, None), (2, None), (3, None)]
   assert record["statuses"] == {"ok": 1, "no_face": 1, "unreadable": 1, "skipped": 1}
   assert record["people"] == 2 and record["frames"] == 4 and record["note"] == ""
 
@@ -114,3 +110,20 @@ def test_spotters_of_absent_people_are_released_during_the_video(run, monkeypatc
   monkeypatch.setattr(sessions, "ExpressionSpotter", CountedSpotter)
   run([frame(n, 10.0, [detection(1 + n // 50)]) for n in range(4000)], 10.0)
   assert 0 < most <= sessions.FORGET_SECONDS / 5 + 2
+
+
+def test_predictions_file_has_a_row_for_each_person_and_for_each_frame_without_faces(tmp_path):
+  file = PredictionsFile(tmp_path, ["neutral", "happy, or so"])
+  two = frame(0, 10, [detection(1), detection(2, 0.75)])
+  two.detections[1].distance = 0.0123456
+  file.write("v.mp4", two)
+  file.write("v.mp4", FrameDetections(Frame(1, 0.1, None, "a\udcff.png"), "unreadable", []))
+  file.close()
+  assert (tmp_path / "predictions.csv").read_bytes().split(b"\n") == [
+    b"video,frame,file,seconds,person,status,left,top,right,bottom,label,motion,score_neutral,"
+    b'"score_happy, or so"',
+    b"v.mp4,0,,0.0000,1,ok,0,0,9,9,neutral,,1.00000,0.00000",
+    b'v.mp4,0,,0.0000,2,ok,0,0,9,9,"happy, or so",0.01235,0.25000,0.75000',
+    b"v.mp4,1,a\xff.png,0.1000,,unreadable,,,,,,,,",
+    b"",
+  ]

@@ -1,11 +1,12 @@
-"""Reader of CSV files from any program; its error messages name file, line and column."""
+"""CSV files: a reader for tables from any program, and a writer."""
 
 from __future__ import annotations
 
 import csv
 import difflib
+import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 
@@ -76,3 +77,14 @@ def _parse_header(
     if name and header.count(name) > 1:
       raise InvalidTable(f"{path}, line 1: column {name!r} appears twice")
   return header
+
+
+def csv_bytes(rows: Iterable[Iterable[object]]) -> bytes:
+  """Formats rows as CSV; None becomes an empty cell.
+
+  POSIX file names may contain bytes that are not UTF-8, which Python decodes as surrogates; they
+  are written as these bytes.
+  """
+  text = io.StringIO()
+  csv.writer(text, lineterminator="\n").writerows(rows)
+  return text.getvalue().encode("utf-8", "surrogateescape")
