@@ -127,21 +127,29 @@ def test_recipe_docstring_has_its_command(recipe):
 def test_message_of_an_unknown_setting_has_the_nearest():
   config = recipes.load_recipe(str(CONFIGS / "quickstart.py"))
   with pytest.raises(settings.SettingsError, match="did you mean data.holdout"):
-    settings.check_names(["--config.data.holdot=3"], config)
+    settings.override(config, ["--config.data.holdot=3"])
   with pytest.raises(settings.SettingsError, match="optimizer.weight_decay"):
-    settings.check_names(["--config.weight_decay=3"], config)
+    settings.override(config, ["--config.weight_decay=3"])
   with pytest.raises(AttributeError, match="Did you mean"):
     config.optimizer.wieght_decay = 1
 
 
 def test_open_sections_accept_new_keys():
   config = recipes.load_recipe(str(CONFIGS / "quickstart.py"))
-  rest, extra = settings.take_open_overrides(
-    ["run.py", "--config.model.arguments.drop_path_rate=0.1", "--config.seed=1"]
+  settings.override(
+    config,
+    [
+      "--config.model.arguments.drop_path_rate=0.1",
+      "--config.model.arguments.grn=batch",
+      "--config.data.options.classes=3",
+      "--config.seed=1",
+    ],
   )
-  settings.apply(config, extra)
-  assert rest == ["run.py", "--config.seed=1"]
-  assert config.model.arguments.drop_path_rate == 0.1
+  assert config.seed == 1 and config.data.options.classes == 3
+  assert config.model.arguments.drop_path_rate == 0.1 and config.model.arguments.grn == "batch"
+  assert config.is_locked and config.model.arguments.is_locked
+  with pytest.raises(settings.SettingsError, match="unknown argument '3'; a setting is --config"):
+    settings.override(config, ["--config.data.options.subjects", "3"])
 
 
 def test_message_has_all_problems():

@@ -41,3 +41,16 @@ def test_quiet_prints_nothing(capsys):
   counter.advance()
   counter.close()
   assert capsys.readouterr().err == ""
+
+
+def test_steps_can_be_skipped_and_repeated(capsys, monkeypatch):
+  monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
+  counter = progress.Progress("fold", 9, unit="step")
+  counter.skip(4)
+  counter.advance(loss="0.5")
+  counter.go_to(2)
+  counter.advance()
+  counter.close()
+  resumed, repeated, last = capsys.readouterr().err.splitlines()
+  assert resumed.startswith("fold: 5/9 steps, ") and resumed.endswith(" s left, loss 0.5")
+  assert repeated.startswith("fold: 3/9 steps, ") and last.startswith("fold: 1 steps in ")

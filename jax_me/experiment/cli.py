@@ -12,11 +12,16 @@ import sys
 
 from absl import app, flags
 from absl import logging as absl_logging
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from jax_me.training import recipes, settings
 
-CONFIG = config_flags.DEFINE_config_file("config", help_string="Recipe, e.g. configs/quickstart.py")
+CONFIG = config_flags.DEFINE_config_file(
+  "config",
+  help_string="Recipe, e.g. configs/quickstart.py",
+  lock_config=False,
+  accept_new_attributes=True,
+)
 WORKDIR = flags.DEFINE_string(
   "workdir", None, "Folder of the run; default: runs/<recipe>_<argument>."
 )
@@ -30,6 +35,16 @@ PROCESS = flags.DEFINE_integer("process", None, "Index of this process, from 0."
 MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "Train and evaluate, or evaluate.")
 
 
+class _RecipeParser(flags.ArgumentParser):
+  """Finds a recipe by path or name, and refuses overrides of settings that it does not have."""
+
+  def parse(self, argument: str) -> ConfigDict:
+    return settings.accept_overrides(recipes.load_recipe(argument), sys.argv)
+
+
+flags.FLAGS[CONFIG.name].parser = _RecipeParser()
+
+
 def main(arguments: list[str]) -> None:
   """Runs a recipe and exits the process.
 
@@ -41,22 +56,25 @@ def main(arguments: list[str]) -> None:
 
 def _parse(arguments: list[str]) -> list[str]:
   """Parses flags; a misspelt setting gives a one-line message instead of a traceback."""
-  program = pathlib.Path(arguments[0]).name
-  arguments, extra = settings.take_open_overrides(arguments)
-  sys.argv = arguments  # config_flags looks for overrides there.
   if any(a.lstrip("-").startswith("help") for a in arguments[1:]):
     listed = ", ".join(recipes.recipe_names())
     print(f"{__doc__}\nRecipes: {listed}\n{flags.FLAGS.module_help(__name__)}")
     sys.exit(0)
+  sys.argv = arguments  # config_flags looks for overrides there.
+  no_recipe = "give a recipe, for example --config configs/quickstart.py"
   try:
-    arguments[:] = recipes.with_recipe_file(arguments)
-    recipe = recipes.recipe_argument(arguments)
-    settings.check_names(arguments, recipes.load_recipe(recipe))
-  except settings.SettingsError as error:
-    sys.exit(f"{program}: {error}")
-  rest = app.parse_flags_with_usage(arguments)
-  settings.apply(CONFIG.value, extra)
-  return rest
+    rest = flags.FLAGS(arguments)[1:]
+    problem = f"unknown argument {rest[0]!r}" if rest else ""
+    problem = no_recipe if CONFIG.value is None else problem
+  except flags.UnrecognizedFlagError as error:
+    # The settings of a recipe are unknown without it.
+    problem = no_recipe if error.flagname.startswith(f"{CONFIG.name}.") else str(error)
+  except flags.Error as error:
+    problem = str(error)
+  if problem:
+    sys.exit(f"{pathlib.Path(arguments[0]).name}: {problem}")
+  CONFIG.value.lock()
+  return arguments
 
 
 def _run(_: list[str]) -> None:
@@ -72,6 +90,7 @@ def _run(_: list[str]) -> None:
     connect(DISTRIBUTED.value, PROCESSES.value, PROCESS.value)
   except DistributedError as error:
     sys.exit(f"{pathlib.Path(sys.argv[0]).name}: {error}")
-  path, *variant = recipes.recipe_argument(sys.argv).split(":", 1)
+  recipe = config_flags.get_config_filename(flags.FLAGS[CONFIG.name])
+  path, *variant = recipe.split(":", 1)
   workdir = WORKDIR.value or "runs/" + "_".join([pathlib.Path(path).stem, *variant])
   sys.exit(run_experiment(CONFIG.value, workdir=workdir, mode=MODE.value))

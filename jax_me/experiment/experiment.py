@@ -3,9 +3,7 @@
 import dataclasses
 import functools
 import math
-import pathlib
 import typing
-from collections.abc import Callable, Mapping
 
 import jax
 import numpy as np
@@ -21,25 +19,14 @@ from jax_me.data.pipeline import (
   eval_batches,
   train_batches,
 )
-from jax_me.evaluation.metrics import SCORE_NAMES, confusion_matrix, scores
 from jax_me.evaluation.predictions import Predictions
-from jax_me.experiment.initial_weights import REPORT_FILE, initialise_state
-from jax_me.experiment.model_selection import Selection
-from jax_me.models import model_folder
 from jax_me.models.classifier import Classifier, make_classifier
-from jax_me.training import loop
 from jax_me.training.checkpoint import JsonValue
 from jax_me.training.evaluation_step import class_probabilities, evaluation_weights
-from jax_me.training.logging.writers import open_writers
+from jax_me.training.fold_run import Cadence
 from jax_me.training.losses import balanced_class_weights
-from jax_me.training.processes import is_writer, wait_for_all
 from jax_me.training.program import Program, model_arguments
-from jax_me.training.reconstruction import (
-  RECONSTRUCTIONS_FOLDER,
-  Reconstructor,
-  make_reconstructor,
-  save_sheet,
-)
+from jax_me.training.reconstruction import Reconstructor, make_reconstructor
 from jax_me.training.schedule import peak_learning_rate
 from jax_me.training.state import RunParameters, State
 
@@ -142,12 +129,12 @@ class Experiment:
     devices = self.program.mesh.size
     return math.ceil(max(1, min(self.config.batch_size, largest)) / devices) * devices
 
-  def cadence(self, fold: Fold) -> loop.Cadence:
+  def cadence(self, fold: Fold) -> Cadence:
     """Number of steps of a fold, and the intervals of logging, evaluation and checkpoints."""
     config = self.config
     epoch = len(fold.train) / config.batch_size
     total = config.steps or max(1, round(config.epochs * epoch))
-    return loop.Cadence(
+    return Cadence(
       total=total,
       log=config.log_steps,
       evaluate=round(config.evaluate_epochs * epoch),
@@ -160,7 +147,7 @@ class Experiment:
 
     Args:
       fold: the fold.
-      state: with the weights to evaluate.
+      state: of the fold, with the weights to evaluate.
       positions: of other examples instead.
 
     Returns:
@@ -175,39 +162,24 @@ class Experiment:
       process_index=jax.process_index(),
       process_count=jax.process_count(),
     )
-    positions, probabilities = class_probabilities(
+    found, probabilities = class_probabilities(
       self.classifier,
       evaluation_weights(state),
       state["run_parameters"],
       batches,
       self.program.mesh,
     )
-    return self.make_predictions(fold, positions, probabilities)
-
-  def make_predictions(
-    self, fold: Fold, positions: np.ndarray, probabilities: np.ndarray
-  ) -> Predictions:
-    """Class probabilities with the metadata of the examples.
-
-    Args:
-      fold: of the examples.
-      positions: [N] positions of the examples in the dataset.
-      probabilities: [N, C].
-
-    Returns:
-      the predictions.
-    """
     index = self.evaluation_images.index
     return Predictions(
       labels=index.label_names,
-      truth=index.label[positions],
+      truth=index.label[found],
       prediction=probabilities.argmax(1),
       scores=probabilities,
-      database=index.database[positions],
-      subject=index.subject[positions],
-      clip=index.clip[positions],
-      file=index.file[positions],
-      fold=[fold.name] * len(positions),
+      database=index.database[found],
+      subject=index.subject[found],
+      clip=index.clip[found],
+      file=index.file[found],
+      fold=[fold.name] * len(found),
     )
 
   def reconstruct(self, fold: Fold, state: State) -> dict[str, np.ndarray]:
@@ -234,133 +206,3 @@ class Experiment:
       process_index=jax.process_index(),
       process_count=jax.process_count(),
     )
-
-  def write_metadata(
-    self, fold: Fold, run_parameters: RunParameters, workdir: pathlib.Path
-  ) -> None:
-    """Writes model.json of a fold, so that `jax_me.load` can load its checkpoints.
-
-    Args:
-      fold: the fold.
-      run_parameters: of the fold.
-      workdir: folder of the fold.
-    """
-    metadata = model_folder.model_metadata(
-      name=self.config.model.name,
-      arguments=self.model_arguments(),
-      labels=None if self.pretraining else self.labels,
-      image_size=self.config.model.image_size,
-      mean=list(run_parameters.mean),
-      std=list(run_parameters.std),
-      source={
-        "trained_on": self.training_images.name,
-        "options": dataclasses.asdict(self.builder.options),
-        "fold": fold.name,
-        "seed": self.config.seed,
-        "init_from": self.config.init_from,
-      },
-    )
-    if is_writer():
-      workdir.mkdir(parents=True, exist_ok=True)
-      model_folder.write_json(workdir / model_folder.MODEL_FILE, metadata)
-      if self.config.checkpoint_dir:
-        location = f"{self.config.checkpoint_dir.rstrip('/')}/{fold.name}"
-        model_folder.redirect_checkpoints(workdir, location)
-    wait_for_all("metadata")
-
-  def train(self, fold: Fold, workdir: pathlib.Path) -> loop.TrainingResult:
-    """Trains a fold in its own folder, or resumes it."""
-    run_parameters = self.run_parameters(fold)
-    self.write_metadata(fold, run_parameters, workdir)
-    batches = self.training_batches(fold)
-    try:
-      return loop.train(
-        self.program,
-        batches=batches,
-        run_parameters=run_parameters,
-        cadence=self.cadence(fold),
-        workdir=workdir,
-        evaluator=self._choose_evaluator(fold, workdir),
-        initialise=self.initialiser(workdir),
-        keep_checkpoints=self.config.keep_checkpoints,
-        make_writers=lambda step: open_writers(
-          self.config.trackers, workdir, self.config.to_dict(), step, self.run_name(fold, workdir)
-        ),
-        description=fold.name,
-      )
-    finally:
-      batches.close()
-
-  def run_name(self, fold: Fold, workdir: pathlib.Path) -> str:
-    """Display name of a fold's run in trackers: <experiment>/<fold>, or <experiment> alone."""
-    folder = pathlib.Path(workdir).absolute()
-    return f"{folder.parent.name}/{folder.name}" if folder.name == fold.name else folder.name
-
-  def _choose_evaluator(self, fold: Fold, workdir: pathlib.Path) -> loop.Evaluator:
-    if self.pretraining:
-      return self._reconstruction_writer(fold, workdir)
-    return self._selector(fold, workdir) if self.selects else self._evaluator(fold)
-
-  def _evaluator(self, fold: Fold) -> loop.Evaluator:
-    def evaluate(state: State, step: int) -> Mapping[str, float]:
-      del step
-      return logged_scores(self.predict(fold, state), "test")
-
-    return evaluate
-
-  def _selector(self, fold: Fold, workdir: pathlib.Path) -> loop.Evaluator:
-    """Evaluates held-out training subjects and keeps the best weights; ignores the test side."""
-    selection = Selection(workdir)
-
-    def evaluate_and_select(state: State, step: int) -> Mapping[str, float]:
-      logged = logged_scores(self.predict(fold, state, fold.validation), "validation")
-      selection.offer(evaluation_weights(state), step, logged["validation/uf1"])
-      return logged
-
-    return evaluate_and_select
-
-  def with_selected_weights(self, state: State, workdir: pathlib.Path) -> State:
-    """The state to test at the end of a fold, with the last weights or the selected ones.
-
-    Raises:
-      SavedModelError: there are no selected weights, or they are damaged.
-    """
-    return Selection(workdir).apply(state) if self.selects else state
-
-  def _reconstruction_writer(self, fold: Fold, workdir: pathlib.Path) -> loop.Evaluator:
-    """Evaluator that writes a sheet of reconstructed faces."""
-
-    def write_reconstructions(state: State, step: int) -> Mapping[str, float]:
-      sheets = self.reconstruct(fold, state)
-      if is_writer():
-        save_sheet(workdir / RECONSTRUCTIONS_FOLDER / f"step_{step:08}.png", sheets)
-      return {}
-
-    return write_reconstructions
-
-  def initialiser(self, workdir: pathlib.Path) -> Callable[[State], State] | None:
-    """Function that loads the weights of `init_from`; None without. Writes init_from.json."""
-    if not self.config.init_from:
-      return None
-
-    def initialise(state: State) -> State:
-      initialised, report = initialise_state(
-        state,
-        self.config.init_from,
-        target_name=self.config.model.name,
-        labels=None if self.pretraining else self.labels,
-        head_std=self.config.head_std,
-        seed=self.config.seed,
-      )
-      if is_writer():
-        model_folder.write_json(workdir / REPORT_FILE, report)
-      return initialised
-
-    return initialise
-
-
-def logged_scores(predictions: Predictions, side: str) -> dict[str, float]:
-  """Scores of an evaluation with their names in the log, such as "test/uf1"."""
-  confusion = confusion_matrix(predictions.truth, predictions.prediction, len(predictions.labels))
-  result = scores(confusion, predictions.labels)
-  return {f"{side}/{name}": float(result[name]) for name in SCORE_NAMES}

@@ -13,7 +13,8 @@ from ml_collections import ConfigDict
 from jax_me.data.folds import Fold
 from jax_me.evaluation.predictions import PREDICTIONS_FILE, Predictions, concatenate
 from jax_me.experiment.experiment import Experiment
-from jax_me.experiment.fold_batch import FoldBatch, train_fold_batch
+from jax_me.experiment.fold_batch import train_fold_batch
+from jax_me.experiment.fold_training import FoldTraining, Interrupted
 from jax_me.experiment.preparation import prepare
 from jax_me.experiment.provenance import provenance
 from jax_me.models import model_folder
@@ -21,12 +22,12 @@ from jax_me.reports.run_report import write_report
 from jax_me.reports.sample_sections import choose_samples
 from jax_me.reports.saved_report import SamplePrediction, SavedReport
 from jax_me.training import settings
-from jax_me.training.checkpoint import Checkpoints, changed_settings
+from jax_me.training.checkpoint import changed_settings
 from jax_me.training.logging.history import read_history
 from jax_me.training.logging.metrics_log import METRICS_FILE
 from jax_me.training.loop import TrainingDiverged
 from jax_me.training.processes import broadcast_from_writer, is_writer, wait_for_all
-from jax_me.training.state import State, abstract_state
+from jax_me.training.state import State
 
 CONFIG_FILE = "config.json"
 RUN_FILE = "run.json"
@@ -70,48 +71,13 @@ def run_experiment(config: ConfigDict, *, workdir: str, mode: str = "train") -> 
   if mode == "train" and is_writer():
     model_folder.write_json(folder / RUN_FILE, provenance(config.to_dict()))
 
-  fold_batch = FoldBatch()
-  if mode == "train":
-    try:
-      fold_batch = train_fold_batch(experiment, folder, _print_line)
-    except (ValueError, OSError) as error:
-      return _report_error(error, code=1)
-    if fold_batch.interrupted:
-      _print_line("stopped; the same command resumes the run")
-      return INTERRUPTED
-
-  results: list[Predictions] = []
-  state: State | None = None
-  for fold in experiment.folds:
-    fold_folder = (
-      folder if len(experiment.folds) == 1 and config.data.fold < 0 else folder / fold.name
-    )
-    finished = fold_folder / PREDICTIONS_FILE
-    done = broadcast_from_writer(
-      mode == "train" and finished.exists() and not experiment.pretraining
-    )
-    if done:
-      results.append(Predictions.load(finished))
-      if fold.name not in fold_batch.finished:
-        _print_line(f"{fold.name}: finished earlier")
-      continue
-    try:
-      if mode == "train":
-        result = experiment.train(fold, fold_folder)
-        state = result.state
-        if result.interrupted:
-          _print_line(f"stopped at step {result.step}; the same command resumes the run")
-          return INTERRUPTED
-      else:
-        state = restore(experiment, fold, fold_folder)
-      state = experiment.with_selected_weights(state, fold_folder)
-    except (TrainingDiverged, ValueError, OSError) as error:
-      return _report_error(error, code=1)
-    if not experiment.pretraining:
-      predictions = experiment.predict(fold, state)
-      if is_writer():
-        predictions.save(finished)
-      results.append(predictions)
+  try:
+    results, state = _finish_folds(experiment, folder, mode)
+  except Interrupted as stopped:
+    _print_line(f"{stopped}; the same command resumes the run")
+    return INTERRUPTED
+  except (TrainingDiverged, ValueError, OSError) as error:
+    return _report_error(error, code=1)
 
   sheets = None
   if experiment.pretraining:
@@ -124,44 +90,38 @@ def run_experiment(config: ConfigDict, *, workdir: str, mode: str = "train") -> 
   return 0
 
 
-def restore(experiment: Experiment, fold: Fold, workdir: pathlib.Path) -> State:
-  """State of a fold for evaluation: its newest checkpoint, or the weights of a fold batch.
-
-  Args:
-    experiment: of the fold.
-    fold: the fold.
-    workdir: folder of the fold.
+def _finish_folds(
+  experiment: Experiment, folder: pathlib.Path, mode: str
+) -> tuple[list[Predictions], State | None]:
+  """Trains or only evaluates all folds.
 
   Returns:
-    state with at least weights and run parameters.
-
-  Raises:
-    CheckpointError: there is no checkpoint, or it is damaged.
-    SavedModelError: the fold was trained in a fold batch, and its weights are damaged.
+    the test predictions of every fold, and the state of the last one, unless finished earlier.
   """
-  if (
-    not model_folder.checkpoints_folder(workdir).exists()
-    and (workdir / model_folder.MODEL_FILE).exists()
-  ):
-    return _read_weights(experiment, fold, workdir)
-  checkpoints = Checkpoints(workdir, read_only=True)
-  try:
-    state, _ = checkpoints.restore(
-      abstract_state(experiment.program.build, experiment.program.mesh)
-    )
-  finally:
-    checkpoints.close()
-  state["run_parameters"] = experiment.program.put_run_parameters(experiment.run_parameters(fold))
-  return state
+  results: list[Predictions] = []
+  state: State | None = None
+  together = train_fold_batch(experiment, folder, _print_line) if mode == "train" else frozenset()
+  for fold in experiment.folds:
+    training = FoldTraining(experiment, fold, _fold_folder(experiment, folder, fold))
+    finished = training.workdir / PREDICTIONS_FILE
+    if broadcast_from_writer(mode == "train" and finished.exists() and not experiment.pretraining):
+      results.append(Predictions.load(finished))
+      if fold.name not in together:
+        _print_line(f"{fold.name}: finished earlier")
+      continue
+    state = training.train() if mode == "train" else training.read_state()
+    if not experiment.pretraining:
+      predictions = training.test(state)
+      if is_writer():
+        predictions.save(finished)
+      results.append(predictions)
+  return results, state
 
 
-def _read_weights(experiment: Experiment, fold: Fold, workdir: pathlib.Path) -> State:
-  abstract = abstract_state(experiment.program.build, experiment.program.mesh)
-  weights = {"params": abstract["params"], "model_state": abstract["model_state"]}
-  return {
-    **model_folder.read_weights(workdir, weights),
-    "run_parameters": experiment.program.put_run_parameters(experiment.run_parameters(fold)),
-  }
+def _fold_folder(experiment: Experiment, folder: pathlib.Path, fold: Fold) -> pathlib.Path:
+  """Folder of a fold: that of the run if the recipe has only one."""
+  only = len(experiment.folds) == 1 and experiment.config.data.fold < 0
+  return folder if only else folder / fold.name
 
 
 def _check_ownership(folder: pathlib.Path, config: ConfigDict, mode: str) -> None:
@@ -196,8 +156,7 @@ def _write_report(
   several = len(experiment.folds) > 1
   history: list[dict[str, Any]] = []
   for fold in experiment.folds:
-    fold_folder = folder / fold.name if several else folder
-    rows = read_history(fold_folder / METRICS_FILE)
+    rows = read_history(_fold_folder(experiment, folder, fold) / METRICS_FILE)
     history += [{**row, "fold": fold.name} for row in rows] if several else rows
   if experiment.pretraining:
     report = SavedReport(

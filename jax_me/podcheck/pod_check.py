@@ -24,7 +24,7 @@ from jax_me.training import settings, sharding
 from jax_me.training.chips import GIB, Chip, Topology
 from jax_me.training.flops import count_flops
 from jax_me.training.program import make_program
-from jax_me.training.state import RunParameters, State, abstract_state
+from jax_me.training.state import RunParameters, State
 
 # Reserved for the system: XLA leaves 15.75 of 16 GiB to a program on a v5e.
 RESERVED_BYTES = GIB // 4
@@ -277,7 +277,7 @@ def _abstract_state(config: ConfigDict, program: Any, mesh: Mesh, classes: int) 
     milestones=(1,) * len(config.optimizer.milestones),
     class_weights=weights,
   )
-  state = abstract_state(program.build, mesh)
+  state = program.abstract_state()
   replicated = sharding.replicated(mesh)
   state["run_parameters"] = jax.tree.map(
     lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=replicated),

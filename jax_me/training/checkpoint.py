@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from flax.traverse_util import flatten_dict
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from jax_me.models.model_folder import WEIGHTS_FOLDER, checkpoints_folder
@@ -171,19 +172,10 @@ def changed_settings(
   """
   if not path.exists():
     return {}
-  stored = _flatten(json.loads(path.read_text(encoding="utf-8")))
-  now = _flatten(json.loads(json.dumps(settings)))
+  stored = flatten_dict(json.loads(path.read_text(encoding="utf-8")), sep=".")
+  now = flatten_dict(json.loads(json.dumps(settings)), sep=".")
   return {
     key: (stored.get(key), now.get(key))
     for key in sorted(stored.keys() | now.keys())
     if stored.get(key) != now.get(key)
   }
-
-
-def _flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
-  if not isinstance(tree, dict):
-    return {prefix[:-1]: tree}
-  flat: dict[str, Any] = {}
-  for key, value in tree.items():
-    flat.update(_flatten(value, f"{prefix}{key}."))
-  return flat

@@ -1,6 +1,7 @@
 """TPU generations: memory, peak speed and slice sizes from Google's documentation."""
 
 import dataclasses
+import math
 import re
 
 GIB = 2**30
@@ -61,10 +62,7 @@ class Topology:
   @property
   def chips(self) -> int:
     """Number of chips."""
-    count = 1
-    for length in self.shape:
-      count *= length
-    return count
+    return math.prod(self.shape)
 
   def __str__(self) -> str:
     return f"{self.chip.name}:{'x'.join(map(str, self.shape))}"

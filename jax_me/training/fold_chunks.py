@@ -1,16 +1,23 @@
-"""Number of folds per program: equal chunks that fit into the memory of each device."""
+"""Chunks of folds that one program trains: their size, and the folder of an unfinished chunk."""
 
+import hashlib
+import json
 import math
 import os
-from collections.abc import Callable
+import pathlib
+import shutil
+from collections.abc import Callable, Mapping
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from jax_me.data.sampling import ShuffledSampler
+from jax_me.files import write_atomically
 from jax_me.training.fold_program import FoldProgram
 from jax_me.training.program import Program
 
+CHUNK_FILE = "chunk.json"
 # Fraction of a device's memory; the rest is for evaluation and the allocator.
 DEVICE_SHARE = 0.85
 # Fraction of a host's memory, which other programs use too.
@@ -97,3 +104,48 @@ def _compile_or_none(compile_rows: Callable[[int], FoldProgram], rows: int) -> F
     if "RESOURCE_EXHAUSTED" not in str(error):
       raise
     return None
+
+
+def claim_folder(
+  folder: pathlib.Path, rows: int, samplers: Mapping[str, ShuffledSampler], batch_size: int
+) -> None:
+  """Makes a folder for the checkpoints of a chunk; removes those of another chunk.
+
+  Args:
+    folder: of the checkpoints.
+    rows: length of the fold axis.
+    samplers: name of each fold -> order of its training examples.
+    batch_size: examples per step and fold.
+  """
+  digest = hashlib.sha256(str(batch_size).encode())
+  for name, sampler in samplers.items():
+    digest.update(f"{name} {sampler.state_name} {sampler.seed}".encode())
+    digest.update(sampler.indices.tobytes())
+  chunk = {"folds": list(samplers), "rows": rows, "order": digest.hexdigest()}
+  path = folder / CHUNK_FILE
+  if not path.exists() or json.loads(path.read_text()) != chunk:
+    remove_folder(folder)  # Of other folds, or of another number of devices.
+  folder.mkdir(parents=True, exist_ok=True)
+  write_atomically(path, json.dumps(chunk).encode())
+
+
+def unfinished_chunk(folder: pathlib.Path) -> tuple[list[str], int]:
+  """Names of the folds and number of rows of an unfinished chunk; ([], 0) if there is none."""
+  try:
+    chunk = json.loads((folder / CHUNK_FILE).read_text())
+    return [str(name) for name in chunk["folds"]], int(chunk["rows"])
+  except (OSError, ValueError, KeyError, TypeError):
+    return [], 0
+
+
+def remove_folder(folder: pathlib.Path) -> None:
+  """Removes the folder of a chunk, in one step as seen by other processes and later runs.
+
+  A run that is killed during the removal leaves no folder with only some of its files, whose
+  checkpoints and CHUNK_FILE would not belong together.
+  """
+  removed = folder.with_name(f".{folder.name}.removed")
+  shutil.rmtree(removed, ignore_errors=True)  # Of a run that was killed during the removal.
+  if folder.is_dir():
+    folder.rename(removed)
+    shutil.rmtree(removed)

@@ -1,4 +1,4 @@
-"""Program that trains and evaluates several folds along a fold axis, each with its own weights.
+"""Program that trains several folds along a fold axis, each with its own weights.
 
 Every array of the state has a leading fold axis, sharded over all devices of the mesh, so each
 device trains its folds without communication. The examples of all folds are on each device once;
@@ -13,8 +13,8 @@ because XLA removes a loop of length one.)
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -30,65 +30,62 @@ from jax_me.training.sharding import batch_sharding, replicated
 from jax_me.training.state import RunParameters, State
 from jax_me.training.steps import Metrics
 
-MODES = ("vmap", "map")
 BLOCK = 16  # Maximum number of steps in one call of the program.
-
-# (weights, run parameters, images uint8 [B, S, S, 3]) -> float32 [B, C]
-Classify = Callable[[ArrayTree, Mapping[str, jax.Array], jax.Array], jax.Array]
 
 
 @dataclasses.dataclass(frozen=True)
-class FoldProgram:
-  """A compiled program for `rows` folds.
+class FoldProgram(Program):
+  """A compiled program for `rows` folds. `step` and the other attributes are those of one fold.
 
   Attributes:
-    single: the program of one fold, from which this one is made.
     rows: length of the fold axis, a multiple of the number of devices.
-    mode: "vmap" or "map".
     memory_bytes: memory of each device that a step needs, according to the compiler; 0 if unknown.
-    advance: (state, images [N, S, S, 3], columns {"label": [N], ...}, indices [rows, BLOCK, B],
-      steps [rows]) -> (state, metrics [rows, BLOCK] each). Fold f trains on its first steps[f]
-      batches; its state does not change after that. Donates the state.
-    classify: (weights, run_parameters, images [N, S, S, 3], positions [rows, E], wanted [rows]) ->
-      float32 [rows, E, C]. Position -1 is a black image; folds not wanted may give zeros.
+    images: uint8 [N, S, S, 3] of all folds, on every device.
+    columns: likewise "label" [N] and, for datasets with soft labels, "targets" [N, C].
+    advance_folds: (state, images, columns, indices [rows, BLOCK, B], steps [rows]) -> (state,
+      metrics [rows, BLOCK] each). Fold f trains on its first steps[f] batches; its state does not
+      change after that. Donates the state.
   """
 
-  single: Program
   rows: int
-  mode: str
   memory_bytes: int
-  advance: Callable[..., tuple[State, Metrics]]
-  classify: Callable[..., jax.Array]
+  images: jax.Array
+  columns: dict[str, jax.Array]
+  advance_folds: Callable[..., tuple[State, Metrics]]
+  block: ClassVar[int] = BLOCK
 
-  @property
-  def mesh(self) -> Mesh:
-    """The devices."""
-    return self.single.mesh
+  def abstract_state(self) -> State:
+    """Shapes, dtypes and shardings of the state without run parameters; allocates nothing."""
+    return _with_rows(jax.eval_shape(self.build, jax.random.key(0)), self.rows, self.mesh)
 
-  def repeat_state(self, state: State, run_parameters: Sequence[RunParameters]) -> State:
-    """One initial state for all folds, each with its own run parameters."""
-    copies = _copies(self.mesh, self.rows)(state)
-    return {**copies, "run_parameters": self.put_run_parameters(run_parameters)}
+  def initial_state(self, seed: int, initialise: Callable[[State], State] | None = None) -> State:
+    """The state before the first step, without run parameters: the same for all folds.
 
-  def put_run_parameters(self, run_parameters: Sequence[RunParameters]) -> dict[str, jax.Array]:
+    Args:
+      seed: of the initial weights.
+      initialise: changes those of one fold, for example to pre-trained weights.
+    """
+    return _copies(self.mesh, self.rows)(super().initial_state(seed, initialise))
+
+  def put_run_parameters(self, *run_parameters: RunParameters) -> dict[str, jax.Array]:
     """The run parameters of up to `rows` folds, stacked; rows without a fold repeat the last."""
     padded = [*run_parameters, *[run_parameters[-1]] * (self.rows - len(run_parameters))]
     arrays = [jax.device_get(each.arrays()) for each in padded]
     stacked = {name: np.stack([each[name] for each in arrays]) for name in arrays[0]}
     return jax.device_put(stacked, batch_sharding(self.mesh))
 
-  def abstract_state(self) -> State:
-    """Shapes, dtypes and shardings of the state without run parameters."""
-    return _with_rows(jax.eval_shape(self.single.build, jax.random.key(0)), self.rows, self.mesh)
+  def advance(self, state: State, batches: tuple[jax.Array, jax.Array]) -> tuple[State, Metrics]:
+    """Trains on the next batches of every fold (`FoldBatches`); donates the state."""
+    return self.advance_folds(state, self.images, self.columns, *batches)
 
-  def select_fold(self, tree: ArrayTree, row: int) -> ArrayTree:
-    """The arrays of one fold, without the fold axis, replicated on every device."""
-    return _take_row(self.mesh)(tree, row)
+  def fold_state(self, state: State, number: int) -> State:
+    """The state of one fold without the optimiser's, replicated on every device."""
+    rest = {name: part for name, part in state.items() if name != "opt_state"}
+    return _take_row(self.mesh)(rest, number)
 
 
 def compile_folds(
   single: Program,
-  classify: Classify,
   *,
   rows: int,
   mode: str,
@@ -101,9 +98,8 @@ def compile_folds(
 
   Args:
     single: of one fold.
-    classify: class probabilities of one fold.
     rows: length of the fold axis.
-    mode: one of MODES.
+    mode: how the folds of a device run, one of MODES.
     batch_size: examples per step and fold.
     images: uint8 [N, S, S, 3] of all folds, on every device.
     columns: likewise "label" [N] and, for datasets with soft labels, "targets" [N, C].
@@ -119,14 +115,14 @@ def compile_folds(
   if rows < 1 or rows % mesh.size:
     raise ValueError(f"{rows} folds cannot be split evenly over {mesh.size} devices")
   if mode not in MODES:
-    raise ValueError(f"the mode must be one of {MODES}, got {mode!r}")
+    raise ValueError(f"the mode must be one of {', '.join(MODES)}, got {mode!r}")
   state = jax.eval_shape(single.build, jax.random.key(0))
   state["run_parameters"] = jax.eval_shape(run_parameters.arrays)
   by_fold, everywhere, spread = P(mesh.axis_names), P(), batch_sharding(mesh)
   step = jax.jit(single.pure_step)  # Jitted, so that `eval_shape` does not trace it again.
   advance = jax.jit(
     jax.shard_map(
-      functools.partial(_over_folds(mode), functools.partial(_steps, step)),
+      functools.partial(MODES[mode], functools.partial(_steps, step)),
       mesh=mesh,
       in_specs=(by_fold, everywhere, everywhere, by_fold, by_fold),
       out_specs=by_fold,
@@ -143,16 +139,14 @@ def compile_folds(
     jax.ShapeDtypeStruct((rows, BLOCK, batch_size), jnp.int32, sharding=spread),
     jax.ShapeDtypeStruct((rows,), jnp.int32, sharding=spread),
   ).compile()
-  classify_folds = jax.jit(
-    jax.shard_map(
-      functools.partial(_classify_folds, classify, mode),
-      mesh=mesh,
-      in_specs=(by_fold, by_fold, everywhere, by_fold, by_fold),
-      out_specs=by_fold,
-      check_vma=False,
-    )
+  return FoldProgram(
+    **{field.name: getattr(single, field.name) for field in dataclasses.fields(single)},
+    rows=rows,
+    memory_bytes=_memory_bytes(compiled),
+    images=images,
+    columns=columns,
+    advance_folds=compiled,
   )
-  return FoldProgram(single, rows, mode, _memory_bytes(compiled), compiled, classify_folds)
 
 
 def _steps(step: Callable, state: State, images, columns, indices, count) -> tuple[State, Metrics]:
@@ -177,44 +171,26 @@ def _steps(step: Callable, state: State, images, columns, indices, count) -> tup
   return lax.fori_loop(0, count, body, (state, empty))
 
 
-def _over_folds(mode: str) -> Callable:
-  """Function that runs `_steps` for every fold of this device."""
-
-  def in_parallel(steps, states, images, columns, indices, counts):
-    return jax.vmap(steps, in_axes=(0, None, None, 0, 0))(states, images, columns, indices, counts)
-
-  def sequentially(steps, states, images, columns, indices, counts):
-    # A loop with in-place updates, as lax.map would keep a second copy of the states.
-    def fold(row, carried):
-      states, metrics = carried
-      state, new = steps(_row(states, row), images, columns, indices[row], counts[row])
-      return _put_row(states, state, row), _put_row(metrics, new, row)
-
-    shapes = jax.eval_shape(
-      lambda: steps(_row(states, 0), images, columns, indices[0], counts[0])[1]
-    )
-    empty = jax.tree.map(lambda s: jnp.zeros((len(counts), *s.shape), s.dtype), shapes)
-    return lax.fori_loop(0, len(counts), fold, (states, empty))
-
-  return {"vmap": in_parallel, "map": sequentially}[mode]
+def _in_parallel(steps: Callable, states: State, images, columns, indices, counts):
+  """`steps` of all folds of this device at once; indices [folds, BLOCK, B], counts [folds]."""
+  return jax.vmap(steps, in_axes=(0, None, None, 0, 0))(states, images, columns, indices, counts)
 
 
-def _classify_folds(
-  classify: Classify, mode: str, weights, run_parameters, images, positions, wanted
-):
-  def classify_fold(weights, run_parameters, rows):
-    return classify(weights, run_parameters, gather(images, rows))
+def _sequentially(steps: Callable, states: State, images, columns, indices, counts):
+  """`steps` of one fold of this device after the other."""
 
-  if mode == "vmap":
-    return jax.vmap(classify_fold)(weights, run_parameters, positions)
+  # A loop with in-place updates, as lax.map would keep a second copy of the states.
+  def fold(row, carried):
+    states, metrics = carried
+    state, new = steps(_row(states, row), images, columns, indices[row], counts[row])
+    return _put_row(states, state, row), _put_row(metrics, new, row)
 
-  def classify_if_wanted(fold):
-    weights, run_parameters, rows, is_wanted = fold
-    shape = jax.eval_shape(classify_fold, weights, run_parameters, rows)
-    zeros = jnp.zeros(shape.shape, shape.dtype)
-    return lax.cond(is_wanted, lambda: classify_fold(weights, run_parameters, rows), lambda: zeros)
+  shapes = jax.eval_shape(lambda: steps(_row(states, 0), images, columns, indices[0], counts[0])[1])
+  empty = jax.tree.map(lambda s: jnp.zeros((len(counts), *s.shape), s.dtype), shapes)
+  return lax.fori_loop(0, len(counts), fold, (states, empty))
 
-  return lax.map(classify_if_wanted, (weights, run_parameters, positions, wanted))
+
+MODES = {"vmap": _in_parallel, "map": _sequentially}
 
 
 def _row(tree: ArrayTree, row: int | jax.Array) -> ArrayTree:

@@ -1,115 +1,91 @@
-"""Training loop. Tasks differ in the step function and the evaluator passed to it."""
+"""Training loop of one fold, or of several folds in one program.
 
-import collections
+Tasks differ in the step function and in the evaluation of a fold. A fold has the same batches, PRNG
+keys, schedule, skipped steps and rows of metrics.jsonl whether it is trained alone or with others.
+Folds of one program differ in their number of steps: a finished one does not change while the
+others continue.
+"""
+
 import contextlib
 import dataclasses
 import pathlib
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
 
-from jax_me.training.checkpoint import Checkpoints, JsonValue
+from jax_me.progress import Progress
+from jax_me.training.batches import TrainingBatches
+from jax_me.training.checkpoint import Checkpoints
+from jax_me.training.fold_program import FoldProgram
+from jax_me.training.fold_run import FoldRun
 from jax_me.training.graceful_shutdown import StopSignal
-from jax_me.training.logging.metrics_log import NullLog, Progress, Tracker, Writer
+from jax_me.training.logging.metrics_log import NullLog, Tracker, metrics_row
 from jax_me.training.processes import is_writer
 from jax_me.training.program import Program
-from jax_me.training.sharding import shard_batch
-from jax_me.training.state import RunParameters, State, abstract_state, initial_key
+from jax_me.training.state import State
 from jax_me.training.steps import Metrics
-from jax_me.training.utilisation import Utilisation
+from jax_me.training.utilisation import ThroughputMeter, Utilisation
 
 # A single step may overflow in bfloat16; training does not recover from this many in a row.
 SKIPPED_IN_A_ROW = 5
 # Rollbacks to the last checkpoint before the run fails.
 ROLLBACKS = 3
+# Target duration of the steps in one call of the program; signals are handled between calls.
+BLOCK_SECONDS = 2.0
 
 
 class TrainingDiverged(RuntimeError):
   """The loss or the gradient stopped being a finite number, and did not recover."""
 
 
-class ResumableIterator(Protocol):
-  """Endless batches of NumPy arrays; the position in the data is a JSON value."""
-
-  def __next__(self) -> dict[str, np.ndarray]: ...
-  def get_state(self) -> JsonValue: ...
-  def set_state(self, state: JsonValue) -> None: ...
-
-
-# (state, step) -> scalars for the log, with names such as "test/uf1"
-Evaluator = Callable[[State, int], Mapping[str, float]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Cadence:
-  """Intervals of logging, evaluation and checkpoints in steps. Each is also due at the last step.
-
-  Attributes:
-    total: steps of the whole run.
-    log: between rows of metrics.
-    evaluate: between evaluations; 0 means only at the end.
-    checkpoint: between checkpoints.
-    epoch: steps of one pass over the training examples (may be fractional; for display).
-  """
-
-  total: int
-  log: int
-  evaluate: int
-  checkpoint: int
-  epoch: float
-
-  def due(self, every: int, step: int) -> bool:
-    """Whether something with this interval is due after `step`."""
-    return step == self.total or (every > 0 and step % every == 0)
-
-  def evaluates(self, step: int) -> bool:
-    """Whether an evaluation is due; none shortly before the one at the end."""
-    near_the_end = 0 < self.total - step < self.evaluate / 2
-    return self.due(self.evaluate, step) and not near_the_end
-
-
 @dataclasses.dataclass
 class TrainingResult:
-  """Final state, its step, and whether a signal stopped the run early."""
+  """End of a run.
+
+  Attributes:
+    state: the final state, of all folds.
+    step: its step; that of the longest fold.
+    interrupted: whether a signal stopped the run early.
+    diverged: names of the folds with too many non-finite steps, to be trained alone.
+  """
 
   state: State
   step: int
   interrupted: bool
+  diverged: frozenset[str]
 
 
 def train(
   program: Program,
+  runs: Sequence[FoldRun],
+  batches: TrainingBatches,
   *,
-  batches: ResumableIterator,
-  run_parameters: RunParameters,
-  cadence: Cadence,
-  workdir: pathlib.Path,
-  evaluator: Evaluator | None = None,
+  folder: pathlib.Path,
+  stop: StopSignal,
+  progress: Progress,
   initialise: Callable[[State], State] | None = None,
   keep_checkpoints: int = 2,
-  make_writers: Callable[[int], Sequence[Writer]] | None = None,
-  description: str = "training",
+  save_last: bool = True,
 ) -> TrainingResult:
-  """Trains to `cadence.total` steps, from the newest checkpoint of `workdir` if there is one.
+  """Trains to the last step of every fold, from the newest checkpoint if there is one.
 
   Evaluation and checkpoint of a step precede reading the next batch, so a checkpoint's data
-  position is that of its step. A step that is not finite is not applied; after SKIPPED_IN_A_ROW of
-  them the run rolls back to its last checkpoint.
+  position is that of its step. A step that is not finite is not applied. After SKIPPED_IN_A_ROW of
+  them one fold rolls back to its last checkpoint. In a program with several folds, one cannot roll
+  back while the others continue: it does not continue, and is to be trained alone.
 
   Args:
-    program: jitted functions.
+    program: of one fold, or a `FoldProgram` of at least as many folds as `runs`.
+    runs: the folds; their numbers are the indices along the fold axis.
     batches: of this process.
-    run_parameters: statistics and learning-rate schedule of this run.
-    cadence: number of steps, and intervals.
-    workdir: folder of the checkpoints and the log.
-    evaluator: called when an evaluation is due; its scalars are logged.
-    initialise: changes a fresh state, for example to pre-trained weights; not called on resuming.
+    folder: of the checkpoints; for one fold its workdir.
+    stop: checked after each call of the program.
+    progress: counts the steps of the longest fold.
+    initialise: changes a fresh state of one fold, for example to pre-trained weights; not called on
+      resuming.
     keep_checkpoints: number of checkpoints to keep.
-    make_writers: step to resume from -> writers of learning curves; called in one process only.
-    description: name of the run in messages.
+    save_last: whether the last step has a checkpoint too.
 
   Returns:
     the final state.
@@ -118,186 +94,253 @@ def train(
     TrainingDiverged: there is no checkpoint to roll back to, or rolling back did not help.
     CheckpointError: a checkpoint cannot be written or read.
   """
-  workdir.mkdir(parents=True, exist_ok=True)
-  checkpoints = Checkpoints(workdir, keep=keep_checkpoints)
-  resume_step = checkpoints.latest_step() or 0
-  if checkpoints.latest_step() is not None:
-    state, position = checkpoints.restore(abstract_state(program.build, program.mesh))
-    batches.set_state(position)
-  else:
-    state = program.create(initial_key(run_parameters.seed))
-    if initialise is not None:
-      state = initialise(state)
-  state["run_parameters"] = program.put_run_parameters(run_parameters)
-
-  tracker: Tracker | NullLog = NullLog()
-  progress: Progress | NullLog = NullLog()
-  if is_writer():
-    writers = make_writers(resume_step) if make_writers else ()
-    tracker = Tracker(workdir, resume_step=resume_step, writers=writers)
-    progress = Progress(cadence.total, start=resume_step, description=description)
-  if resume_step:
-    progress.print_line(f"{description}: resumed at step {resume_step} of {cadence.total}")
-  try:
-    with StopSignal() as stop:
-      run = _TrainingRun(
-        program, run_parameters, batches, cadence, checkpoints, tracker, progress, stop
-      )
-      state, step = run.run_to_end(state, evaluator)
-      checkpoints.wait()
-  finally:
-    progress.close()
-    tracker.close()
-    checkpoints.close()
-  return TrainingResult(state=state, step=step, interrupted=run.stopping and step < cadence.total)
+  folder.mkdir(parents=True, exist_ok=True)
+  checkpoints = Checkpoints(folder, keep=keep_checkpoints)
+  with contextlib.ExitStack() as resources:
+    resources.callback(checkpoints.close)
+    step = checkpoints.latest_step() or 0
+    diverged = frozenset[str]()
+    if checkpoints.latest_step() is None:
+      state = program.initial_state(runs[0].run_parameters.seed, initialise)
+    else:
+      state, position = checkpoints.restore(program.abstract_state())
+      diverged = batches.go_to(position)
+    folds = [_Fold(run, _open_tracker(run, step), run.name in diverged) for run in runs]
+    for fold in folds:
+      resources.callback(fold.tracker.close)
+    loop = _Loop(program, folds, batches, checkpoints, progress, stop, save_last)
+    if step:
+      progress.print_line(f"{loop.name}: resumed at step {step} of {loop.total}")
+      progress.skip(step)
+    state, step = loop.run(loop.with_run_parameters(state), step)
+    checkpoints.wait()
+  return TrainingResult(
+    state=state,
+    step=step,
+    interrupted=step < loop.total,
+    diverged=frozenset(fold.run.name for fold in folds if fold.diverged),
+  )
 
 
-def metrics_row(values: Mapping[str, float], epoch: float, rate: float) -> dict[str, float]:
-  """A row of metrics.jsonl.
+def _open_tracker(run: FoldRun, step: int) -> Tracker | NullLog:
+  """The log of a fold from a step on, in the one process that writes."""
+  run.workdir.mkdir(parents=True, exist_ok=True)
+  if not is_writer():
+    return NullLog()
+  last = min(step, run.cadence.total)
+  return Tracker(run.workdir, resume_step=last, writers=run.open_writers(last))
 
-  Args:
-    values: metrics of the step function, without `skipped`.
-    epoch: finished epochs, may be fractional.
-    rate: images per second.
 
-  Returns:
-    {column: value}.
+@dataclasses.dataclass
+class _Fold:
+  """One fold in the loop.
+
+  Attributes:
+    run: its settings.
+    tracker: its log.
+    skipped: consecutive skipped steps, up to the last whose metrics were read.
+    diverged: whether it does not continue.
   """
-  rest = dict(values)
-  return {
-    "epoch": epoch,
-    "learning_rate": rest.pop("learning_rate"),
-    "grad_norm": rest.pop("grad_norm"),
-    **{f"train/{key}": value for key, value in rest.items()},
-    "images_per_second": rate,
-  }
+
+  run: FoldRun
+  tracker: Tracker | NullLog
+  diverged: bool
+  skipped: int = 0
+
+  def steps(self, step: int, count: int) -> int:
+    """How many of the `count` steps after `step` this fold trains."""
+    return 0 if self.diverged else min(count, max(self.run.cadence.total - step, 0))
+
+  def evaluates(self, step: int) -> bool:
+    """Whether its evaluation is due."""
+    wanted = self.run.evaluate is not None and not self.diverged
+    return wanted and self.run.cadence.evaluates(step)
 
 
 class _RollBackNeeded(Exception):
   """Raised after too many steps in a row that were not finite."""
 
 
-class _TrainingRun:
+class _Loop:
   """The steps of one call of `train`."""
 
   def __init__(
     self,
     program: Program,
-    run_parameters: RunParameters,
-    batches: ResumableIterator,
-    cadence: Cadence,
+    folds: Sequence[_Fold],
+    batches: TrainingBatches,
     checkpoints: Checkpoints,
-    tracker: Tracker | NullLog,
-    progress: Progress | NullLog,
+    progress: Progress,
     stop: StopSignal,
+    save_last: bool,
   ):
-    self._program, self._constants = program, run_parameters
-    self._batches, self._cadence, self._checkpoints = batches, cadence, checkpoints
-    self._tracker, self._progress, self._stop = tracker, progress, stop
-    self._meter = _ThroughputMeter()
+    self.folds = folds
+    self._program, self._batches = program, batches
+    self._checkpoints, self._progress, self._stop = checkpoints, progress, stop
+    self._save_last = save_last
+    self._alone = not isinstance(program, FoldProgram)
+    self._meter = ThroughputMeter()
     self._utilisation = Utilisation(program.mesh)
-    self._pending: tuple[int, Metrics] | None = None
-    self._skipped = 0  # Consecutive skipped steps, up to the last whose metrics were read.
+    # First step, steps of each fold, and metrics of a call of the program that are not read yet.
+    self._pending: tuple[int, np.ndarray, Metrics] | None = None
+    self._block = 1
     self._rollbacks = 0
     self._stop_requested = False
 
   @property
-  def stopping(self) -> bool:
+  def name(self) -> str:
+    """What is trained, in messages."""
+    return self.folds[0].run.name if self._alone else f"{len(self.folds)} folds"
+
+  @property
+  def total(self) -> int:
+    """Steps of the longest fold that has not diverged."""
+    return max((f.run.cadence.total for f in self.folds if not f.diverged), default=0)
+
+  def with_run_parameters(self, state: State) -> State:
+    """The state as the program takes it."""
+    run_parameters = [fold.run.run_parameters for fold in self.folds]
+    return {**state, "run_parameters": self._program.put_run_parameters(*run_parameters)}
+
+  def run(self, state: State, step: int) -> tuple[State, int]:
+    """Trains to the last step, with rollbacks when the loss stops being finite."""
+    while True:
+      try:
+        return self._run_steps(state, step)
+      except _RollBackNeeded:
+        state, step = self._roll_back()
+
+  def _run_steps(self, state: State, step: int) -> tuple[State, int]:
+    while step < self.total and not self._stopping():
+      count = self._block_length(step)
+      counts = np.array([fold.steps(step, count) for fold in self.folds])
+      batches = self._batches.take(step, counts, self._stop.received is not None)
+      if self._alone:
+        self._utilisation.count_step(self._program.step, state, batches)
+      state, metrics = self._program.advance(state, batches)
+      # The previous metrics are read while these steps run, so the device never waits.
+      previous, self._pending = self._pending, (step, counts, metrics)
+      step += count
+      if previous is not None:
+        self._log(previous)
+      if self._due_for_evaluation(step) or self._saves(step):
+        # A state must be checked to be finite before it is evaluated or saved.
+        self._log_pending()
+        with self._meter.paused():
+          self._evaluate(state, step)
+          # While steps are being skipped, the checkpoint before them must stay the newest.
+          skipping = any(fold.skipped and fold.steps(step, 1) for fold in self.folds)
+          if self._saves(step) and not skipping:
+            self._save(state)
+    self._log_pending()
+    if step < self.total:
+      self._save(state)
+    return state, step
+
+  def _stopping(self) -> bool:
     """Whether to end early. Several processes must agree, so the step combines their requests."""
     if jax.process_count() > 1:
       return self._stop_requested
     return self._stop.received is not None
 
-  def run_to_end(self, state: State, evaluator: Evaluator | None) -> tuple[State, int]:
-    """Trains to the last step, with rollbacks when the loss stops being finite."""
-    while True:
-      try:
-        return self._run_steps(state, evaluator)
-      except _RollBackNeeded:
-        state = self._roll_back()
+  def _block_length(self, step: int) -> int:
+    """Number of steps until an evaluation or a checkpoint is due, at most a block."""
+    ahead = 1
+    while ahead < min(self._block, self.total - step):
+      if self._due_for_evaluation(step + ahead) or self._saves(step + ahead):
+        break
+      ahead += 1
+    return ahead
 
-  def _run_steps(self, state: State, evaluator: Evaluator | None) -> tuple[State, int]:
-    cadence, step = self._cadence, int(state["step"])
-    while step < cadence.total and not self.stopping:
-      batch = next(self._batches)
-      sharded = self._shard(batch)
-      self._utilisation.count_step(self._program.step, state, sharded)
-      state, metrics = self._program.step(state, sharded)
-      step += 1
-      # The previous step's metrics are read while this one runs, so the device never waits.
-      previous, self._pending = self._pending, (step, metrics)
-      if previous is not None:
-        self._log_step(previous)
-      self._meter.count(len(sharded["image"]))  # Images of all processes.
-      evaluate = evaluator if cadence.evaluates(step) else None
-      saving = cadence.due(cadence.checkpoint, step)
-      if evaluate is not None or saving:
-        # A state must be checked to be finite before it is evaluated or saved.
-        self._log_pending()
-      if evaluate is not None:
-        with self._meter.paused():
-          scores = dict(evaluate(state, step))
-        if scores:
-          self._tracker.write(step, {"epoch": step / cadence.epoch, **scores})
-          formatted = "  ".join(f"{k} {v:.4f}" for k, v in scores.items())
-          self._progress.print_line(f"step {step}: {formatted}")
-      # While steps are being skipped, the checkpoint before them must stay the newest.
-      if saving and not (self._skipped and step < cadence.total):
-        self._save(state)
-    self._log_pending()
-    if self.stopping:
-      self._save(state)
-    return state, step
+  def _due_for_evaluation(self, step: int) -> list[int]:
+    """Numbers of the folds to evaluate."""
+    return [number for number, fold in enumerate(self.folds) if fold.evaluates(step)]
 
-  def _shard(self, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
-    if jax.process_count() > 1:
-      requested = self._stop.received is not None
-      batch = {**batch, "stop": np.full(len(batch["image"]), requested)}
-    return shard_batch(batch, self._program.mesh)
+  def _saves(self, step: int) -> bool:
+    """Whether a checkpoint is due."""
+    every = self.folds[0].run.cadence.checkpoint
+    return self._save_last if step >= self.total else every > 0 and step % every == 0
 
   def _save(self, state: State) -> None:
-    with self._meter.paused():
-      self._checkpoints.save(state, self._batches.get_state())
+    diverged = [fold.run.name for fold in self.folds if fold.diverged]
+    self._checkpoints.save(state, self._batches.position(diverged))
+
+  def _evaluate(self, state: State, step: int) -> None:
+    for number in self._due_for_evaluation(step):
+      fold, fold_state = self.folds[number], self._program.fold_state(state, number)
+      scores = dict(fold.run.evaluate(fold_state, step)) if fold.run.evaluate else {}
+      if scores:
+        fold.tracker.write(step, {"epoch": step / fold.run.cadence.epoch, **scores})
+      if scores and self._alone:
+        formatted = "  ".join(f"{k} {v:.4f}" for k, v in scores.items())
+        self._progress.print_line(f"step {step}: {formatted}")
 
   def _log_pending(self) -> None:
     pending, self._pending = self._pending, None
     if pending is not None:
-      self._log_step(pending)
+      self._log(pending)
 
-  def _log_step(self, pending: tuple[int, Metrics]) -> None:
-    """Reads a step's metrics from the device and logs them.
+  def _log(self, pending: tuple[int, np.ndarray, Metrics]) -> None:
+    """Reads the metrics of a call of the program from the device and logs them.
 
     Raises:
-      _RollBackNeeded: the last SKIPPED_IN_A_ROW steps were not applied.
+      _RollBackNeeded: the last SKIPPED_IN_A_ROW steps of a fold alone were not applied.
     """
-    step, metrics = pending
-    values = {key: float(value) for key, value in jax.device_get(metrics).items()}
-    self._stop_requested |= bool(values.pop("stop", False))
-    epoch = step / self._cadence.epoch
-    if values.pop("skipped"):
-      self._skipped += 1
-      self._progress.print_line(
-        f"step {step}: loss {values['loss']}, gradient norm {values['grad_norm']}; the step was "
-        f"not applied ({self._skipped} in a row)"
-      )
-      self._tracker.write(step, {"epoch": epoch, "skipped": self._skipped})
-      if self._skipped >= SKIPPED_IN_A_ROW:
-        raise _RollBackNeeded
-      self._progress.advance({})
-      return
-    self._skipped = 0
-    rate = self._meter.images_per_second()
-    self._progress.advance({"loss": f"{values['loss']:.4f}", "images/s": f"{rate:.1f}"})
-    if self._cadence.due(self._cadence.log, step):
-      row = metrics_row(values, epoch, rate)
-      self._tracker.write(step, {**row, **self._utilisation.metrics(rate)})
+    first, counts, metrics = pending
+    # Scalars of one fold, or [folds, steps].
+    values = {name: np.atleast_2d(value) for name, value in jax.device_get(metrics).items()}
+    self._stop_requested |= bool(np.any(values.pop("stop", False)))
+    self._meter.count(int(counts.max()))
+    seconds = self._meter.seconds_per_step()
+    rate = self._batches.batch_size / seconds if seconds else 0.0
+    if seconds:
+      self._block = int(np.clip(BLOCK_SECONDS / seconds, 1, self._program.block))
+    for number, fold in enumerate(self.folds):
+      for index in range(counts[number]):
+        if not fold.diverged:
+          scalars = {name: float(value[number, index]) for name, value in values.items()}
+          self._log_step(fold, first + index + 1, scalars, rate)
+    losses = values["loss"][: len(counts), 0][counts > 0]
+    losses = losses[np.isfinite(losses)]
+    loss = f"{losses.mean() if losses.size else np.nan:.4f}"
+    speed = f"{rate * np.count_nonzero(counts):.1f}"
+    self._progress.advance(int(counts.max()), loss=loss, **{"images/s": speed})
 
-  def _roll_back(self) -> State:
-    """The state of the last checkpoint. The data continues after the examples that failed.
+  def _log_step(self, fold: _Fold, step: int, values: dict[str, float], rate: float) -> None:
+    cadence = fold.run.cadence
+    epoch = step / cadence.epoch
+    if values.pop("skipped"):
+      fold.skipped += 1
+      self._progress.print_line(
+        f"{'' if self._alone else f'{fold.run.name}: '}step {step}: loss {values['loss']}, "
+        f"gradient norm {values['grad_norm']}; the step was not applied ({fold.skipped} in a row)"
+      )
+      fold.tracker.write(step, {"epoch": epoch, "skipped": fold.skipped})
+      if fold.skipped >= SKIPPED_IN_A_ROW:
+        self._give_up(fold, step)
+      return
+    fold.skipped = 0
+    if cadence.due(cadence.log, step):
+      row = metrics_row(values, epoch, rate)
+      fold.tracker.write(step, {**row, **self._utilisation.metrics(rate)})
+
+  def _give_up(self, fold: _Fold, step: int) -> None:
+    """Ends a fold among others after too many skipped steps; alone, it has to roll back."""
+    if self._alone:
+      raise _RollBackNeeded
+    fold.skipped, fold.diverged = 0, True
+    self._progress.print_line(
+      f"{fold.run.name}: {SKIPPED_IN_A_ROW} steps in a row up to {step} were not finite; this fold "
+      "will be trained alone, after the others"
+    )
+
+  def _roll_back(self) -> tuple[State, int]:
+    """State and step of the last checkpoint. The data continues after the examples that failed.
 
     Raises:
       TrainingDiverged: there is no checkpoint, or rolling back did not help.
     """
+    (fold,) = self.folds
     self._pending = None
     self._checkpoints.wait()
     latest = self._checkpoints.latest_step()
@@ -306,48 +349,19 @@ class _TrainingRun:
       remedy = "Try a lower learning rate, optimizer.clip_norm, or precision=float32"
       if latest is None:
         raise TrainingDiverged(
-          f"{self._skipped} steps in a row were not finite, and there is no checkpoint to go back "
+          f"{fold.skipped} steps in a row were not finite, and there is no checkpoint to go back "
           f"to. {remedy}"
         )
       raise TrainingDiverged(
-        f"{self._skipped} steps in a row were not finite, again after going back "
+        f"{fold.skipped} steps in a row were not finite, again after going back "
         f"{ROLLBACKS} times. The last checkpoint is step {latest}. {remedy}"
       )
     self._progress.print_line(
-      f"{self._skipped} steps in a row were not finite: going back to the checkpoint of step "
+      f"{fold.skipped} steps in a row were not finite: going back to the checkpoint of step "
       f"{latest} and continuing with the next examples"
     )
-    self._skipped = 0
-    self._tracker.rewind(latest)
-    self._progress.rewind(latest)
-    state, _ = self._checkpoints.restore(abstract_state(self._program.build, self._program.mesh))
-    state["run_parameters"] = self._program.put_run_parameters(self._constants)
-    return state
-
-
-class _ThroughputMeter:
-  """Images per second over the last steps, without pauses (evaluation, checkpoints)."""
-
-  def __init__(self, steps: int = 20):
-    self._steps: collections.deque[tuple[float, int]] = collections.deque(maxlen=steps)
-    self._last_time: float | None = None
-
-  def count(self, images: int) -> None:
-    """Called once per step. The first step, which compiles, is not counted."""
-    now = time.monotonic()
-    if self._last_time is not None:
-      self._steps.append((now - self._last_time, images))
-    self._last_time = now
-
-  def images_per_second(self) -> float:
-    """0 before the second step."""
-    seconds = sum(duration for duration, _ in self._steps)
-    return sum(images for _, images in self._steps) / seconds if seconds > 0 else 0.0
-
-  @contextlib.contextmanager
-  def paused(self) -> Iterator[None]:
-    """Context whose time is not counted."""
-    entered = time.monotonic()
-    yield
-    if self._last_time is not None:
-      self._last_time += time.monotonic() - entered
+    fold.skipped = 0
+    fold.tracker.rewind(latest)
+    self._progress.go_to(latest)
+    state, _ = self._checkpoints.restore(self._program.abstract_state())
+    return self.with_run_parameters(state), latest

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
+from flax.traverse_util import flatten_dict
 
 from jax_me.models.model_folder import ArrayTree
 
@@ -19,37 +20,17 @@ NO_DECAY = {
 LAYER_DECAY_TYPES = ("vit", "single", "group", "backbone")
 
 
-def parameter_paths(params: ArrayTree, prefix: str = "") -> dict[str, jax.Array]:
+def parameter_paths(params: ArrayTree) -> dict[str, jax.Array]:
   """Nested params -> {"blocks.0.attn.qkv.kernel": array}."""
-  paths: dict[str, jax.Array] = {}
-  for key, value in params.items():
-    path = f"{prefix}{key}"
-    if isinstance(value, dict):
-      paths.update(parameter_paths(value, f"{path}."))
-    else:
-      paths[path] = value
-  return paths
+  return flatten_dict(params, sep=".")
 
 
-def map_paths(
-  function: Callable[[str, Any], object], params: ArrayTree, prefix: str = ""
-) -> ArrayTree:
-  """Applies a function to every array of nested params.
-
-  Args:
-    function: (dotted path, array) -> new leaf.
-    params: nested params.
-    prefix: of the paths, ending with a dot.
-
-  Returns:
-    the new leaves, nested like `params`.
-  """
-  return {
-    key: map_paths(function, value, f"{prefix}{key}.")
-    if isinstance(value, dict)
-    else function(f"{prefix}{key}", value)
-    for key, value in params.items()
-  }
+def map_paths(function: Callable[[str, Any], object], params: ArrayTree) -> ArrayTree:
+  """Nested params with (dotted path, array) replaced by the result of a function."""
+  return jax.tree_util.tree_map_with_path(
+    lambda path, leaf: function(jax.tree_util.keystr(path, simple=True, separator="."), leaf),
+    params,
+  )
 
 
 def decays(path: str, phase: str) -> bool:

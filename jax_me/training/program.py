@@ -2,11 +2,12 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
 from jax_me.data.augment.augmentation import Augmentation, make_augmentation, make_erasing
@@ -17,7 +18,7 @@ from jax_me.training.checkpoint import JsonValue
 from jax_me.training.optim import make_optimizer
 from jax_me.training.schedule import make_schedule
 from jax_me.training.sharding import replicated, state_sharding
-from jax_me.training.state import RunParameters, State, state_builder
+from jax_me.training.state import RunParameters, State, initial_key, state_builder
 from jax_me.training.steps import (
   Batch,
   Metrics,
@@ -41,12 +42,15 @@ SCHEDULE_KEYS = (
 class Program:
   """Jitted functions of a run, shared by runs that differ only in data and run parameters (folds).
 
+  `loop.train` calls the methods. A `FoldProgram` has the same ones for several folds at once.
+
   Attributes:
     build: PRNG key -> state without run parameters (`state_builder`).
     create: `build`, jitted to make sharded arrays.
     step: (state, batch) -> (state, metrics), jitted, donating the state.
     pure_step: `step` before jit, for programs that train several folds.
     mesh: the devices.
+    block: maximum number of steps in one call of `advance`.
   """
 
   build: Callable[[jax.Array], State]
@@ -54,6 +58,7 @@ class Program:
   step: Callable[[State, Batch], tuple[State, Metrics]]
   pure_step: Callable[[State, Batch], tuple[State, Metrics]]
   mesh: Mesh
+  block: ClassVar[int] = 1
 
   @classmethod
   def compile(
@@ -86,9 +91,38 @@ class Program:
       mesh=mesh,
     )
 
-  def put_run_parameters(self, run_parameters: RunParameters) -> dict[str, jax.Array]:
-    """The run parameters as arrays, replicated on every device."""
-    return jax.device_put(run_parameters.arrays(), replicated(self.mesh))
+  def abstract_state(self) -> State:
+    """Shapes, dtypes and shardings of the state without run parameters; allocates nothing."""
+    shapes = jax.eval_shape(self.build, jax.random.key(0))
+    return jax.tree.map(_with_sharding, shapes, state_sharding(shapes, self.mesh))
+
+  def initial_state(self, seed: int, initialise: Callable[[State], State] | None = None) -> State:
+    """The state before the first step, without run parameters.
+
+    Args:
+      seed: of the initial weights.
+      initialise: changes them, for example to pre-trained weights.
+    """
+    state = self.create(initial_key(seed))
+    return state if initialise is None else initialise(state)
+
+  def put_run_parameters(self, *run_parameters: RunParameters) -> dict[str, jax.Array]:
+    """The run parameters of the fold as arrays, replicated on every device."""
+    (only,) = run_parameters
+    return jax.device_put(only.arrays(), replicated(self.mesh))
+
+  def advance(self, state: State, batches: Any) -> tuple[State, Metrics]:
+    """Trains on the next batch of the fold (`ImageBatches`); donates the state."""
+    return self.step(state, batches)
+
+  def fold_state(self, state: State, number: int) -> State:
+    """The state of one fold; in a program of several folds without the optimiser's."""
+    assert number == 0
+    return state
+
+
+def _with_sharding(leaf: jax.ShapeDtypeStruct, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
+  return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
 def model_arguments(config: ConfigDict, classes: int) -> dict[str, JsonValue]:

@@ -4,14 +4,12 @@ import difflib
 import inspect
 import pathlib
 import runpy
-from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
 from jax_me.bundled import bundled_folder, import_bundled
 from jax_me.training.settings import SettingsError
 
-FLAG = "--config"
 # Modules of `configs` that are shared by recipes.
 _PARTS = ("__init__", "common", "families", "leave_one_out")
 
@@ -63,35 +61,3 @@ def load_recipe(recipe: str) -> ConfigDict:
   if argument and not inspect.signature(get_config).parameters:
     raise SettingsError(f"{path} takes no argument, got {argument!r}")
   return get_config(argument) if argument else get_config()
-
-
-def recipe_argument(arguments: Sequence[str]) -> str:
-  """The value of --config.
-
-  Raises:
-    SettingsError: it is missing.
-  """
-  return _recipe_position(arguments)[1]
-
-
-def with_recipe_file(arguments: Sequence[str]) -> list[str]:
-  """The command line with the name of the recipe replaced by its path.
-
-  Raises:
-    SettingsError: no --config, or no such recipe.
-  """
-  position, recipe = _recipe_position(arguments)
-  name, colon, argument = recipe.partition(":")
-  found = f"{find_recipe(name)}{colon}{argument}"
-  replaced = list(arguments)
-  replaced[position] = f"{FLAG}={found}" if replaced[position].startswith(f"{FLAG}=") else found
-  return replaced
-
-
-def _recipe_position(arguments: Sequence[str]) -> tuple[int, str]:
-  for position, argument in enumerate(arguments):
-    if argument.startswith(f"{FLAG}="):
-      return position, argument.partition("=")[2]
-    if argument == FLAG and position + 1 < len(arguments):
-      return position + 1, arguments[position + 1]
-  raise SettingsError(f"give a recipe, for example {FLAG} configs/quickstart.py")

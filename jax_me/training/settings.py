@@ -1,11 +1,11 @@
 """Settings of a run: command-line overrides and validation."""
 
-import ast
 import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ml_collections import ConfigDict
+from absl import flags
+from ml_collections import ConfigDict, config_flags
 
 TASKS = ("classify", "mae")
 PRECISIONS = ("float32", "bfloat16")
@@ -15,6 +15,19 @@ PARALLEL = ("auto", "vmap", "map", "off")
 
 # Sections whose keys depend on the model or dataset; the command line may add keys to them.
 OPEN_SECTIONS = ("model.arguments", "data.options")
+
+# Settings with a range: {dotted key: (range in the message, whether a value is in it)}.
+RANGES = {
+  "batch_size": ("must be positive", lambda value: value > 0),
+  "accum_steps": ("must be positive", lambda value: value > 0),
+  "label_smoothing": ("is in [0, 1)", lambda value: 0 <= value < 1),
+  "ema_decay": ("is in [0, 1)", lambda value: 0 <= value < 1),
+  "mae.mask_ratio": ("is in (0, 1)", lambda value: 0 < value < 1),
+  "checkpoint_steps": ("must be positive", lambda value: value > 0),
+  "log_steps": ("must be positive", lambda value: value > 0),
+  "keep_checkpoints": ("must be at least 1", lambda value: value >= 1),
+  "folds.chunk": ("must be 0 or more", lambda value: value >= 0),
+}
 
 
 class SettingsError(ValueError):
@@ -32,44 +45,31 @@ def dotted_keys(config: Mapping[str, object] | ConfigDict, prefix: str = "") -> 
   return keys
 
 
-def _parse_value(text: str) -> Any:
-  try:
-    return ast.literal_eval(text)
-  except (ValueError, SyntaxError):
-    return text
+def value_of(config: ConfigDict, key: str) -> Any:
+  """The value of a dotted key."""
+  for part in key.split("."):
+    config = config[part]
+  return config
 
 
-def take_open_overrides(
-  arguments: Sequence[str],
-) -> tuple[list[str], dict[str, object]]:
-  """Separates `--config.model.arguments.x=v` and `--config.data.options.x=v` from the rest.
+def accept_overrides(config: ConfigDict, arguments: Sequence[str]) -> ConfigDict:
+  """Unlocks a recipe for `config_flags`, if the command line has no misspelt setting.
+
+  Args:
+    config: the recipe.
+    arguments: of the command line; those that are no `--config.<key>` are ignored.
 
   Returns:
-    the other arguments, and {dotted key: value}; a value is a Python literal, else text.
-  """
-  rest: list[str] = []
-  found: dict[str, object] = {}
-  for argument in arguments:
-    name, equals, text = argument.partition("=")
-    key = name.removeprefix("--config.")
-    if equals and key != name and key.startswith(tuple(f"{s}." for s in OPEN_SECTIONS)):
-      found[key] = _parse_value(text)
-    else:
-      rest.append(argument)
-  return rest, found
-
-
-def check_names(arguments: Sequence[str], config: ConfigDict) -> None:
-  """Checks that every `--config.<key>` is a setting.
+    the recipe, to be locked again when the overrides are applied.
 
   Raises:
-    SettingsError: it is not; the message has the nearest settings.
+    SettingsError: a key is no setting; the message has the nearest settings.
   """
   known = dotted_keys(config)
   for argument in arguments:
-    name = argument.partition("=")[0]
-    key = name.removeprefix("--config.")
-    if key == name or key in known:
+    key = argument.partition("=")[0].removeprefix("--config.")
+    is_open = key.startswith(tuple(f"{section}." for section in OPEN_SECTIONS))
+    if not argument.startswith("--config.") or is_open or key in known:
       continue
     # Also finds a key without its section: learning_rate -> optimizer.learning_rate.
     by_leaf = {k.rsplit(".", 1)[-1]: k for k in known}
@@ -77,17 +77,7 @@ def check_names(arguments: Sequence[str], config: ConfigDict) -> None:
     near += [by_leaf[k] for k in difflib.get_close_matches(key.rsplit(".", 1)[-1], by_leaf, n=2)]
     hint = f"did you mean {', '.join(dict.fromkeys(near))}?" if near else "see configs/common.py"
     raise SettingsError(f"there is no setting {key!r}; {hint}")
-
-
-def apply(config: ConfigDict, overrides: Mapping[str, object]) -> None:
-  """Sets dotted keys, including new ones (of open sections)."""
-  for key, value in overrides.items():
-    section, _, leaf = key.rpartition(".")
-    node = config
-    for part in section.split("."):
-      node = node[part]
-    with node.unlocked():
-      node[leaf] = value
+  return config.unlock()
 
 
 def override(config: ConfigDict, arguments: Sequence[str]) -> None:
@@ -95,30 +85,32 @@ def override(config: ConfigDict, arguments: Sequence[str]) -> None:
 
   Args:
     config: a recipe, changed in place.
-    arguments: `--config.<key>=<value>` or `--config.<key> <value>`, nothing else.
+    arguments: `--config.<key>=<value>`, or for settings that the recipe has `--config.<key>
+      <value>`; nothing else.
 
   Raises:
     SettingsError: an unknown setting, or a value of the wrong type.
   """
-  joined: list[str] = []
-  for argument in arguments:
-    if joined and not argument.startswith("--") and "=" not in joined[-1]:
-      joined[-1] += f"={argument}"
-    elif argument.startswith("--config."):
-      joined.append(argument)
-    else:
-      raise SettingsError(f"unknown argument {argument!r}; a setting is --config.<key>=<value>")
-  rest, extra = take_open_overrides(joined)
-  check_names(rest, config)
-  for argument in rest:
-    name, equals, text = argument.partition("=")
-    key = name.removeprefix("--config.")
-    value = {"true": True, "false": False}.get(text.lower(), _parse_value(text)) if equals else True
-    try:
-      config.update_from_flattened_dict({key: value})
-    except (TypeError, ValueError) as error:
-      raise SettingsError(f"{key}={text!r}: {error}") from None
-  apply(config, extra)
+  line = ["", *arguments]
+  accept_overrides(config, arguments)
+  flag_values = flags.FlagValues()
+  try:
+    config_flags.DEFINE_config_dict(
+      "config",
+      config,
+      flag_values=flag_values,
+      lock_config=False,
+      accept_new_attributes=True,
+      sys_argv=line,
+    )
+    rest = flag_values(line)[1:]
+  except flags.UnrecognizedFlagError as error:
+    rest = [f"--{error.flagname}"]
+  except flags.Error as error:
+    raise SettingsError(str(error)) from None
+  if rest:
+    raise SettingsError(f"unknown argument {rest[0]!r}; a setting is --config.<key>=<value>")
+  config.lock()
 
 
 def check(config: ConfigDict) -> None:
@@ -130,64 +122,38 @@ def check(config: ConfigDict) -> None:
   # Imported here: it loads JAX, for which `--help` need not wait.
   from jax_me.training.schedule import SCHEDULES
 
-  problems = []
-
-  def require(condition: bool, message: str) -> None:
-    if not condition:
-      problems.append(message)
-
-  require(config.task in TASKS, f"task must be one of {TASKS}, got {config.task!r}")
-  require(
-    config.precision in PRECISIONS,
-    f"precision must be one of {PRECISIONS}, got {config.precision!r}",
-  )
-  require(
-    config.data.split in SPLITS, f"data.split must be one of {SPLITS}, got {config.data.split!r}"
-  )
-  require(config.batch_size > 0, f"batch_size must be positive, got {config.batch_size}")
-  require(config.accum_steps > 0, f"accum_steps must be positive, got {config.accum_steps}")
-  if config.batch_size > 0 and config.accum_steps > 0:
-    require(
-      config.batch_size % config.accum_steps == 0,
-      f"accum_steps={config.accum_steps} must divide batch_size={config.batch_size}",
+  choices = {
+    "task": TASKS,
+    "precision": PRECISIONS,
+    "data.split": SPLITS,
+    "folds.parallel": PARALLEL,
+    "optimizer.schedule": SCHEDULES,
+  }
+  problems = [
+    f"{key} must be one of {allowed}, got {value_of(config, key)!r}"
+    for key, allowed in choices.items()
+    if value_of(config, key) not in allowed
+  ]
+  problems += [
+    f"{key} {text}, got {value_of(config, key)}"
+    for key, (text, contains) in RANGES.items()
+    if not contains(value_of(config, key))
+  ]
+  if config.accum_steps > 0 and config.batch_size % config.accum_steps:
+    problems.append(f"accum_steps={config.accum_steps} must divide batch_size={config.batch_size}")
+  if config.steps <= 0 and config.epochs <= 0:
+    problems.append(
+      f"epochs or steps must be positive, got epochs={config.epochs} steps={config.steps}"
     )
-  require(
-    config.steps > 0 or config.epochs > 0,
-    f"epochs or steps must be positive, got epochs={config.epochs} steps={config.steps}",
-  )
-  require(
-    0 <= config.label_smoothing < 1, f"label_smoothing is in [0, 1), got {config.label_smoothing}"
-  )
-  require(0 <= config.ema_decay < 1, f"ema_decay is in [0, 1), got {config.ema_decay}")
-  require(
-    0 < config.mae.mask_ratio < 1, f"mae.mask_ratio is in (0, 1), got {config.mae.mask_ratio}"
-  )
-  require(
-    config.checkpoint_steps > 0, f"checkpoint_steps is positive, got {config.checkpoint_steps}"
-  )
-  require(config.log_steps > 0, f"log_steps must be positive, got {config.log_steps}")
-  require(config.keep_checkpoints > 0, "keep_checkpoints must be at least 1")
-  require(
-    config.optimizer.schedule in SCHEDULES,
-    f"optimizer.schedule must be one of {SCHEDULES}, got {config.optimizer.schedule!r}",
-  )
-  require(
-    (config.optimizer.schedule == "step") == bool(config.optimizer.milestones),
-    'optimizer.milestones belong to optimizer.schedule="step", which needs at least one',
-  )
-  require(
-    len(config.data.mean) in (0, 3) and len(config.data.std) == len(config.data.mean),
-    "data.mean and data.std must both be empty or have three values",
-  )
-  problems += _selection_problems(config)
-  problems += _augmentation_problems(config)
-  require(
-    config.folds.parallel in PARALLEL,
-    f"folds.parallel must be one of {PARALLEL}, got {config.folds.parallel!r}",
-  )
-  require(config.folds.chunk >= 0, f"folds.chunk must be 0 or more, got {config.folds.chunk}")
-  if config.data.split in ("kfold", "step"):
-    require(config.data.folds >= 2, f"data.folds must be at least 2, got {config.data.folds}")
+  if (config.optimizer.schedule == "step") != bool(config.optimizer.milestones):
+    problems.append(
+      'optimizer.milestones belong to optimizer.schedule="step", which needs at least one'
+    )
+  if len(config.data.mean) not in (0, 3) or len(config.data.std) != len(config.data.mean):
+    problems.append("data.mean and data.std must both be empty or have three values")
+  if config.data.split in ("kfold", "step") and config.data.folds < 2:
+    problems.append(f"data.folds must be at least 2, got {config.data.folds}")
+  problems += _selection_problems(config) + _augmentation_problems(config)
   if problems:
     raise SettingsError("; ".join(problems))
 

@@ -8,10 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
-from jax.sharding import Mesh
 
 from jax_me.models.model_folder import split_model
-from jax_me.training.sharding import state_sharding
 
 State = dict[str, Any]
 
@@ -94,13 +92,3 @@ def state_builder(
     return state
 
   return build
-
-
-def abstract_state(build: Callable[[jax.Array], State], mesh: Mesh) -> State:
-  """Shapes, dtypes and shardings of the state that `build` makes; allocates nothing."""
-  shapes = jax.eval_shape(build, jax.random.key(0))
-  return jax.tree.map(
-    lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-    shapes,
-    state_sharding(shapes, mesh),
-  )

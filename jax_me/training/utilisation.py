@@ -1,12 +1,15 @@
-"""Model FLOPs utilisation (MFU) of the training step, as in PaLM (arXiv:2204.02311, app. B).
+"""Speed of training, and model FLOPs utilisation (MFU) as in PaLM (arXiv:2204.02311, app. B).
 
-The FLOPs of the matrix products and convolutions of a step, divided by the devices' peak in that
-time (bfloat16, without sparsity). Recomputation (`remat`) is included.
+MFU is the FLOPs of the matrix products and convolutions of a step, divided by the devices' peak in
+that time (bfloat16, without sparsity). Recomputation (`remat`) is included.
 """
 
-from collections.abc import Callable
+import collections
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
 
-import jax
 from jax.sharding import Mesh
 
 from jax_me.training.chips import CHIPS
@@ -48,7 +51,7 @@ class Utilisation:
     self._peak = peak * mesh.size if peak else 0.0
     self._flops_per_image = 0.0
 
-  def count_step(self, step: Callable, state: State, batch: dict[str, jax.Array]) -> None:
+  def count_step(self, step: Callable, state: State, batch: Any) -> None:
     """Counts the FLOPs of a step, if the devices' peak is known.
 
     Args:
@@ -65,3 +68,31 @@ class Utilisation:
     if not self._flops_per_image or not images_per_second:
       return {}
     return {"mfu": images_per_second * self._flops_per_image / self._peak}
+
+
+class ThroughputMeter:
+  """Seconds per step over the last calls, without pauses (evaluation, checkpoints)."""
+
+  def __init__(self, calls: int = 20):
+    self._calls: collections.deque[tuple[float, int]] = collections.deque(maxlen=calls)
+    self._last_time: float | None = None
+
+  def count(self, steps: int) -> None:
+    """Called when steps are finished. The first ones, with the compilation, are not counted."""
+    now = time.monotonic()
+    if self._last_time is not None:
+      self._calls.append((now - self._last_time, steps))
+    self._last_time = now
+
+  def seconds_per_step(self) -> float:
+    """0 before the second call of `count`."""
+    steps = sum(steps for _, steps in self._calls)
+    return sum(seconds for seconds, _ in self._calls) / steps if steps else 0.0
+
+  @contextlib.contextmanager
+  def paused(self) -> Iterator[None]:
+    """Context whose time is not counted."""
+    entered = time.monotonic()
+    yield
+    if self._last_time is not None:
+      self._last_time += time.monotonic() - entered

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from configs.common import common
+from jax_me.experiment.fold_training import FoldTraining
 from jax_me.experiment.preparation import prepare
 
 
@@ -50,7 +51,7 @@ def test_images_on_the_devices_give_bit_identical_results(config, tmp_path):
   )
   results = []
   for run, workdir in ((on_device, tmp_path / "on_device"), (host, tmp_path / "host")):
-    state = run.train(run.folds[0], workdir).state
+    state = FoldTraining(run, run.folds[0], workdir).train()
     results.append((state["params"], run.predict(run.folds[0], state)))
   (params, predictions), (expected, expected_predictions) = results
   jax.tree.map(np.testing.assert_array_equal, params, expected)

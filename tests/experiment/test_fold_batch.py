@@ -18,7 +18,7 @@ from jax_me.experiment.preparation import prepare
 from jax_me.experiment.run import run_experiment
 from jax_me.models import model_folder
 from jax_me.training import recipes, settings
-from jax_me.training.fold_loop import unfinished_chunk
+from jax_me.training.fold_chunks import remove_folder, unfinished_chunk
 from tests.helpers.drawn_folder import write_folder
 
 TINY = {
@@ -150,9 +150,9 @@ def test_folds_train_without_their_test_subject_and_in_their_own_order(
 
     def advance(state, images, columns, indices, counts):
       sent.append((np.asarray(indices), np.asarray(counts)))
-      return program.advance(state, images, columns, indices, counts)
+      return program.advance_folds(state, images, columns, indices, counts)
 
-    return dataclasses.replace(program, advance=advance)
+    return dataclasses.replace(program, advance_folds=advance)
 
   monkeypatch.setattr(fold_batch, "compile_folds", compile_recording)
   config = recipe(repository, image_folder, folds__parallel="vmap")
@@ -239,10 +239,10 @@ def test_chunk_folder_is_removed_in_one_step(tmp_path, monkeypatch):
     if not ignore_errors:
       raise KeyboardInterrupt
 
-  monkeypatch.setattr("jax_me.training.fold_loop.shutil.rmtree", killed)
+  monkeypatch.setattr("jax_me.training.fold_chunks.shutil.rmtree", killed)
   with pytest.raises(KeyboardInterrupt):
-    fold_batch.remove_chunk(chunk)
+    remove_folder(chunk)
   assert not chunk.exists()
   monkeypatch.undo()
-  fold_batch.remove_chunk(chunk)
+  remove_folder(chunk)
   assert not list(tmp_path.iterdir())

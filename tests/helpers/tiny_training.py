@@ -13,7 +13,7 @@ from jax_me.data.augment.augmentation import Augmentation, make_augmentation, ma
 from jax_me.data.augment.mixup import MixupSettings, make_mixup
 from jax_me.models.model_folder import split_model
 from jax_me.models.registry import create_model
-from jax_me.training.loop import Cadence
+from jax_me.training.fold_run import Cadence
 from jax_me.training.optim import make_optimizer
 from jax_me.training.program import Program
 from jax_me.training.state import RunParameters, state_builder
@@ -98,6 +98,8 @@ def make_batch(number: int, rows: int = 8) -> dict[str, np.ndarray]:
 
 class Batches:
   """Endless random batches with a position, like those of the pipeline."""
+
+  batch_size = 8
 
   def __init__(self, nan_batches: Collection[int] = ()):
     self.number = 0

@@ -5,17 +5,15 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-from flax import nnx
 
 from jax_me.data.sampling import ShuffledSampler
-from jax_me.models.classifier import make_classifier
-from jax_me.models.model_folder import split_model
-from jax_me.training import loop
-from jax_me.training.fold_chunks import equal_rows
-from jax_me.training.fold_loop import FoldRun, train_chunk, unfinished_chunk
+from jax_me.progress import Progress
+from jax_me.training.batches import FoldBatches, ImageBatches
+from jax_me.training.fold_chunks import claim_folder, equal_rows, unfinished_chunk
 from jax_me.training.fold_program import compile_folds
+from jax_me.training.fold_run import FoldRun
 from jax_me.training.logging.history import read_history
-from jax_me.training.logging.metrics_log import Progress
+from jax_me.training.loop import train
 from jax_me.training.param_groups import parameter_paths
 from jax_me.training.sharding import make_mesh, replicated
 from tests.helpers import tiny_training
@@ -26,8 +24,10 @@ LABELS = tiny_training.make_batch(0, rows=20)["label"]
 STEPS = (5, 9, 3)  # Of the folds, which differ in examples and run parameters.
 
 
-class FoldBatches:
-  """The batches of one fold, for `loop.train`."""
+class Batches:
+  """The batches of one fold alone."""
+
+  batch_size = BATCH
 
   def __init__(self, sampler):
     self._sampler, self._start = sampler, 0
@@ -61,7 +61,15 @@ class Stop:
     return 15 if self._checks < 0 else None
 
 
-def runs_of(folder, std=(0.25,) * 3):
+def sampler(number):
+  return ShuffledSampler(np.arange(number, 20 - 2 * number), seed=3)
+
+
+def evaluate(state, step):
+  return {"test/uf1": 0.5}
+
+
+def runs_of(folder, diverging=None):
   runs = []
   for number, steps in enumerate(STEPS):
     run_parameters = dataclasses.replace(
@@ -70,13 +78,11 @@ def runs_of(folder, std=(0.25,) * 3):
       total_steps=steps,
       peak=1e-3 * (number + 1),
     )
-    if number == 1:
-      run_parameters = dataclasses.replace(run_parameters, std=std)
-    sampler = ShuffledSampler(np.arange(number, 20 - 2 * number), seed=3)
+    if number == diverging:
+      run_parameters = dataclasses.replace(run_parameters, std=(0.0,) * 3)
     workdir = folder / f"fold{number}"
-    workdir.mkdir(parents=True)
     cadence = tiny_training.cadence(steps, checkpoint=2, evaluate=4)
-    runs.append(FoldRun(f"fold{number}", workdir, sampler, run_parameters, cadence))
+    runs.append(FoldRun(f"fold{number}", workdir, run_parameters, cadence, evaluate))
   return runs
 
 
@@ -86,14 +92,14 @@ def alone(tmp_path_factory):
   folder = tmp_path_factory.mktemp("alone")
   program = tiny_training.make_program(make_mesh(devices=jax.devices()[:1]))
   ends = []
-  for run in runs_of(folder):
-    result = loop.train(
+  for number, run in enumerate(runs_of(folder)):
+    result = train(
       program,
-      batches=FoldBatches(run.sampler),
-      run_parameters=run.run_parameters,
-      cadence=run.cadence,
-      workdir=run.workdir,
-      evaluator=lambda state, step: {"test/uf1": 0.5},
+      [run],
+      ImageBatches(Batches(sampler(number)), program.mesh),
+      folder=run.workdir,
+      stop=Stop(),
+      progress=Progress(run.name, run.cadence.total, unit="step"),
     )
     ends.append((jax.device_get(result.state), log(run)))
   return ends
@@ -113,10 +119,8 @@ def programs():
     if (mode, devices) not in compiled:
       mesh = make_mesh(devices=jax.devices()[:devices])
       images, columns = jax.device_put((IMAGES, {"label": LABELS}), replicated(mesh))
-      graphdef, *_ = split_model(tiny_training.make_model(nnx.Rngs(0)))
       compiled[mode, devices] = compile_folds(
         tiny_training.make_program(mesh),
-        make_classifier(graphdef),
         rows=equal_rows(len(STEPS), 8, devices),
         mode=mode,
         batch_size=BATCH,
@@ -130,18 +134,17 @@ def programs():
 
 
 def train_folds(program, runs, folder, stop=None):
-  images, columns = jax.device_put((IMAGES, {"label": LABELS}), replicated(program.mesh))
-  result = train_chunk(
+  samplers = {run.name: sampler(int(run.name[-1])) for run in runs}
+  claim_folder(folder, program.rows, samplers, BATCH)
+  result = train(
     program,
     runs,
-    images=images,
-    columns=columns,
-    batch_size=BATCH,
+    FoldBatches(list(samplers.values()), BATCH, program),
     folder=folder,
-    create_state=program.single.create,
-    evaluator=lambda state, due: {row: {"test/uf1": 0.5} for row in due},
-    progress=Progress(max(STEPS)),
     stop=stop or Stop(),
+    progress=Progress("folds", max(STEPS), unit="step"),
+    keep_checkpoints=1,
+    save_last=False,
   )
   return result, jax.device_get(result.state)
 
@@ -191,7 +194,7 @@ def test_parallel_folds_equal_a_fold_alone(alone, programs, tmp_path, mode, devi
 
 @pytest.mark.parametrize("mode", ["map", "vmap"])
 def test_a_diverged_fold_does_not_affect_the_others(alone, programs, tmp_path, mode):
-  runs = runs_of(tmp_path, std=(0.0,) * 3)
+  runs = runs_of(tmp_path, diverging=1)
   result, state = train_folds(programs(mode), runs, tmp_path / "chunk")
   assert result.diverged == {"fold1"} and not result.interrupted
   for row in (0, 2):
@@ -199,9 +202,25 @@ def test_a_diverged_fold_does_not_affect_the_others(alone, programs, tmp_path, m
   assert [row["skipped"] for row in log(runs[1]) if "skipped" in row][:5] == [1, 2, 3, 4, 5]
 
 
+def test_a_diverged_fold_does_not_continue_in_a_resumed_chunk(alone, programs, tmp_path):
+  class StopAfterDivergence:
+    @property
+    def received(self):
+      return 15 if any(row["step"] >= 6 for row in log(runs[1])) else None
+
+  program, runs = programs("map"), runs_of(tmp_path, diverging=0)
+  result, _ = train_folds(program, runs, tmp_path / "chunk", StopAfterDivergence())
+  assert result.interrupted and result.diverged == {"fold0"}
+  result, state = train_folds(program, runs, tmp_path / "chunk")
+  assert not result.interrupted and result.diverged == {"fold0"}
+  for row in (1, 2):
+    assert_row(state, row, alone[row][0])
+    assert log(runs[row]) == alone[row][1]
+
+
 def test_a_resumed_chunk_is_bit_identical(alone, programs, tmp_path):
   program, runs = programs("map"), runs_of(tmp_path)
-  result, _ = train_folds(program, runs, tmp_path / "chunk", Stop(after=2))
+  result, _ = train_folds(program, runs, tmp_path / "chunk", Stop(after=4))
   assert result.interrupted
   assert unfinished_chunk(tmp_path / "chunk") == (["fold0", "fold1", "fold2"], 3)
   result, state = train_folds(program, runs, tmp_path / "chunk")
@@ -213,7 +232,7 @@ def test_a_resumed_chunk_is_bit_identical(alone, programs, tmp_path):
 
 def test_a_chunk_of_other_folds_starts_from_the_beginning(alone, programs, tmp_path):
   program, runs = programs("map"), runs_of(tmp_path)
-  train_folds(program, runs, tmp_path / "chunk", Stop(after=2))
+  train_folds(program, runs, tmp_path / "chunk", Stop(after=4))
   swapped = [runs[1], runs[0], runs[2]]
   _, state = train_folds(program, swapped, tmp_path / "chunk")
   for row, fold in enumerate((1, 0, 2)):
@@ -222,18 +241,28 @@ def test_a_chunk_of_other_folds_starts_from_the_beginning(alone, programs, tmp_p
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["map", "vmap"])
-def test_each_fold_is_evaluated_with_its_own_weights(programs, tmp_path, mode):
-  program, runs = programs(mode), runs_of(tmp_path)
-  _, state = train_folds(program, runs, tmp_path / "chunk")
-  state = jax.device_put(state)
-  weights = {"params": state["params"], "model_state": state["model_state"]}
-  positions = np.array([[0, 1], [5, -1], [7, 7]], np.int32)
-  scores = program.classify(
-    weights, state["run_parameters"], jax.numpy.asarray(IMAGES), positions, np.array([True] * 3)
-  )
-  single = make_classifier(split_model(tiny_training.make_model(nnx.Rngs(0)))[0])
-  for row in range(3):
-    fold = program.select_fold({"weights": weights, "run_parameters": state["run_parameters"]}, row)
-    images = np.where((positions[row] >= 0)[:, None, None, None], IMAGES[positions[row]], 0)
-    expected = single(fold["weights"], fold["run_parameters"], images)
-    np.testing.assert_allclose(scores[row], expected, rtol=0, atol=1e-6)
+def test_each_fold_is_evaluated_with_its_own_state(alone, programs, tmp_path, mode):
+  program, evaluated = programs(mode), {}
+
+  def recording(number):
+    def evaluate(state, step):
+      evaluated[number, step] = jax.device_get(state)
+      return {}
+
+    return evaluate
+
+  runs = [
+    dataclasses.replace(run, evaluate=recording(number))
+    for number, run in enumerate(runs_of(tmp_path))
+  ]
+  train_folds(program, runs, tmp_path / "chunk")
+  assert sorted(evaluated) == [(0, 5), (1, 4), (1, 9), (2, 3)]
+  for number, steps in enumerate(STEPS):
+    state, expected = evaluated[number, steps], alone[number][0]
+    assert "opt_state" not in state
+    one_row = {**state, "params": jax.tree.map(lambda x: x[None], state["params"])}
+    assert_row(
+      {**one_row, "step": state["step"][None]}, 0, expected, 0.0 if mode == "map" else 1e-6
+    )
+    for name, value in expected["run_parameters"].items():
+      np.testing.assert_array_equal(state["run_parameters"][name], value)

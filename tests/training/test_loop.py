@@ -10,12 +10,15 @@ import jax
 import numpy as np
 import pytest
 
+from jax_me.progress import Progress
 from jax_me.training import loop
+from jax_me.training.batches import ImageBatches
 from jax_me.training.checkpoint import CheckpointError, Checkpoints
+from jax_me.training.fold_run import FoldRun
+from jax_me.training.graceful_shutdown import StopSignal
 from jax_me.training.logging.history import read_history
 from jax_me.training.param_groups import parameter_paths
 from jax_me.training.sharding import make_mesh, shard_batch
-from jax_me.training.state import abstract_state
 from tests.helpers.tiny_training import RUN_PARAMETERS, Batches, cadence, make_program
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -27,14 +30,15 @@ def program():
 
 
 def train(program, workdir, *, total=8, batches=None, evaluator=None, **options):
-  return loop.train(
-    program,
-    batches=batches or Batches(),
-    run_parameters=RUN_PARAMETERS,
-    cadence=cadence(total, **options),
-    workdir=workdir,
-    evaluator=evaluator,
-  )
+  with StopSignal() as stop:
+    return loop.train(
+      program,
+      [FoldRun("fold", workdir, RUN_PARAMETERS, cadence(total, **options), evaluator)],
+      ImageBatches(batches or Batches(), program.mesh),
+      folder=workdir,
+      stop=stop,
+      progress=Progress("fold", total, unit="step"),
+    )
 
 
 def assert_bit_identical(left, right):
@@ -158,6 +162,14 @@ def test_message_of_a_damaged_checkpoint_has_a_remedy(program, tmp_path):
     train(program, tmp_path)
 
 
+def wait_until_unchanged(folder):
+  """Waits for the failed writes: in the same process, some of them still end in the background."""
+  before = None
+  while before != (now := sorted(folder.rglob("*"))):
+    before = now
+    time.sleep(0.5)
+
+
 def test_full_disk_leaves_the_last_checkpoint(program, tmp_path):
   soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 
@@ -174,6 +186,7 @@ def test_full_disk_leaves_the_last_checkpoint(program, tmp_path):
       train(program, tmp_path / "killed", evaluator=fill_the_disk, evaluate=1)
   finally:
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+  wait_until_unchanged(tmp_path / "killed/checkpoints")
   assert Checkpoints(tmp_path / "killed", read_only=True).latest_step() == 4
   resumed, whole = train(program, tmp_path / "killed"), train(program, tmp_path / "whole")
   assert_bit_identical(whole.state["params"], resumed.state["params"])
@@ -184,7 +197,7 @@ def test_reading_a_run_keeps_its_incomplete_checkpoint(program, tmp_path):
   being_written = tmp_path / "checkpoints/8.orbax-checkpoint-tmp"
   being_written.mkdir()
   readers = [Checkpoints(tmp_path, read_only=True) for _ in range(2)]
-  restored, _ = readers[0].restore(abstract_state(program.build, program.mesh))
+  restored, _ = readers[0].restore(program.abstract_state())
   for reader in readers:
     reader.close()
   assert int(restored["step"]) == 4 and being_written.is_dir()

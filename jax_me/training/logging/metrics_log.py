@@ -1,18 +1,35 @@
-"""Log of a run: `metrics.jsonl`, writers of learning curves, and the progress bar."""
+"""Log of a run: `metrics.jsonl` and writers of learning curves."""
 
 import json
 import os
 import pathlib
-import sys
-import time
 from collections.abc import Mapping, Sequence
 from typing import Protocol, TextIO
-
-from tqdm import tqdm
 
 from jax_me.training.logging.history import read_history
 
 METRICS_FILE = "metrics.jsonl"
+
+
+def metrics_row(values: Mapping[str, float], epoch: float, rate: float) -> dict[str, float]:
+  """A row of metrics.jsonl.
+
+  Args:
+    values: metrics of the step function, without `skipped`.
+    epoch: finished epochs, may be fractional.
+    rate: images per second.
+
+  Returns:
+    {column: value}.
+  """
+  rest = dict(values)
+  return {
+    "epoch": epoch,
+    "learning_rate": rest.pop("learning_rate"),
+    "grad_norm": rest.pop("grad_norm"),
+    **{f"train/{key}": value for key, value in rest.items()},
+    "images_per_second": rate,
+  }
 
 
 class Writer(Protocol):
@@ -62,75 +79,8 @@ class Tracker:
 
 
 class NullLog:
-  """Replaces Tracker and Progress in the processes of a run that do not write."""
+  """Replaces Tracker in the processes of a run that do not write."""
 
   def write(self, step: int, values: Mapping[str, object]) -> None: ...
-  def advance(self, displayed: dict[str, str]) -> None: ...
-  def print_line(self, line: str) -> None: ...
   def rewind(self, step: int) -> None: ...
   def close(self) -> None: ...
-
-
-class Progress:
-  """Progress bar on a terminal; otherwise a line every `seconds`, to keep log files short."""
-
-  def __init__(
-    self,
-    total: int,
-    *,
-    start: int = 0,
-    description: str = "training",
-    stream: TextIO | None = None,
-    seconds: float = 10.0,
-  ):
-    self._stream = stream or sys.stderr
-    self._bar = None
-    if self._stream.isatty():
-      self._bar = tqdm(total=total, initial=start, desc=description, unit="step", file=self._stream)
-    self._description, self._total, self._start, self._done = description, total, start, start
-    self._seconds, self._start_time = seconds, time.monotonic()
-    self._next_line = self._start_time + min(seconds, 2.0)
-
-  def advance(self, displayed: dict[str, str]) -> None:
-    """Counts a step; `displayed` values appear beside the bar (loss, images/s)."""
-    self._done += 1
-    if self._bar is not None:
-      self._bar.set_postfix(displayed, refresh=False)
-      self._bar.update(1)
-      return
-    now = time.monotonic()
-    if now < self._next_line and self._done < self._total:
-      return
-    self._next_line = now + self._seconds
-    rate = (self._done - self._start) / max(now - self._start_time, 1e-9)
-    left = (self._total - self._done) / rate
-    values = "  ".join(f"{key} {value}" for key, value in displayed.items())
-    self.print_line(
-      f"{self._description}: step {self._done}/{self._total}  {values}  ETA {left:.0f} s"
-    )
-
-  def rewind(self, step: int) -> None:
-    """Returns to an earlier step."""
-    self._done = self._start = step
-    self._start_time = time.monotonic()
-    if self._bar is not None:
-      self._bar.n = step
-      self._bar.refresh()
-
-  def skip(self, steps: int) -> None:
-    """Counts steps of an earlier call."""
-    self._done += steps
-    self._start += steps
-    if self._bar is not None:
-      self._bar.update(steps)
-
-  def print_line(self, line: str) -> None:
-    """Prints a line, above the bar if there is one."""
-    if self._bar is not None:
-      self._bar.write(line, file=self._stream)
-    else:
-      print(line, file=self._stream, flush=True)
-
-  def close(self) -> None:
-    if self._bar is not None:
-      self._bar.close()

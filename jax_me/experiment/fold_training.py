@@ -1,0 +1,203 @@
+"""One fold of an experiment in its own folder: training, evaluation, test, logs."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+
+from jax_me.data.folds import Fold
+from jax_me.evaluation.metrics import SCORE_NAMES, confusion_matrix, scores
+from jax_me.evaluation.predictions import Predictions
+from jax_me.experiment.experiment import Experiment
+from jax_me.experiment.initial_weights import REPORT_FILE, initialise_state
+from jax_me.experiment.model_selection import Selection
+from jax_me.models import model_folder
+from jax_me.progress import Progress
+from jax_me.training.batches import ImageBatches
+from jax_me.training.evaluation_step import evaluation_weights
+from jax_me.training.fold_run import FoldRun
+from jax_me.training.graceful_shutdown import StopSignal
+from jax_me.training.logging.metrics_log import Writer
+from jax_me.training.logging.writers import open_writers
+from jax_me.training.loop import train
+from jax_me.training.processes import is_writer, wait_for_all
+from jax_me.training.reconstruction import RECONSTRUCTIONS_FOLDER, save_sheet
+from jax_me.training.state import RunParameters, State
+
+
+class Interrupted(Exception):
+  """A signal stopped the training; the same command resumes it."""
+
+
+@dataclasses.dataclass
+class FoldTraining:
+  """One fold of an experiment, and its folder.
+
+  Attributes:
+    experiment: of the fold.
+    fold: the fold.
+    workdir: its folder.
+    last_evaluation: the test predictions of the last step, if it was trained in this process.
+  """
+
+  experiment: Experiment
+  fold: Fold
+  workdir: pathlib.Path
+  last_evaluation: Predictions | None = None
+
+  def train(self) -> State:
+    """Trains the fold alone, or resumes it, and returns the final state.
+
+    Raises:
+      Interrupted: a signal stopped the training; the state is saved.
+      TrainingDiverged: the loss did not stay finite.
+      CheckpointError: a checkpoint cannot be written or read.
+    """
+    experiment = self.experiment
+    run = dataclasses.replace(self.make_run(), open_writers=self.open_trackers)
+    iterator = experiment.training_batches(self.fold)
+    progress = Progress(run.name, run.cadence.total, unit="step", quiet=not is_writer())
+    try:
+      with StopSignal() as stop:
+        result = train(
+          experiment.program,
+          [run],
+          ImageBatches(iterator, experiment.program.mesh),
+          folder=self.workdir,
+          stop=stop,
+          progress=progress,
+          initialise=make_initialiser(experiment, self.workdir),
+          keep_checkpoints=experiment.config.keep_checkpoints,
+        )
+    finally:
+      progress.close()
+      iterator.close()
+    if result.interrupted:
+      raise Interrupted(f"stopped at step {result.step}")
+    return result.state
+
+  def make_run(self) -> FoldRun:
+    """The fold as the training loop takes it, without trackers; writes its model.json."""
+    run_parameters = self.experiment.run_parameters(self.fold)
+    checkpoint_dir = self.experiment.config.checkpoint_dir
+    if is_writer():
+      self.workdir.mkdir(parents=True, exist_ok=True)
+      metadata = self._model_metadata(run_parameters)
+      model_folder.write_json(self.workdir / model_folder.MODEL_FILE, metadata)
+      if checkpoint_dir:
+        location = f"{checkpoint_dir.rstrip('/')}/{self.fold.name}"
+        model_folder.redirect_checkpoints(self.workdir, location)
+    wait_for_all("metadata")
+    return FoldRun(
+      name=self.fold.name,
+      workdir=self.workdir,
+      run_parameters=run_parameters,
+      cadence=self.experiment.cadence(self.fold),
+      evaluate=self.evaluate,
+    )
+
+  def _model_metadata(self, run_parameters: RunParameters) -> model_folder.ModelMetadata:
+    """Content of model.json, with which `jax_me.load` can load the checkpoints."""
+    experiment, config = self.experiment, self.experiment.config
+    return model_folder.model_metadata(
+      name=config.model.name,
+      arguments=experiment.model_arguments(),
+      labels=None if experiment.pretraining else experiment.labels,
+      image_size=config.model.image_size,
+      mean=list(run_parameters.mean),
+      std=list(run_parameters.std),
+      source={
+        "trained_on": experiment.training_images.name,
+        "options": dataclasses.asdict(experiment.builder.options),
+        "fold": self.fold.name,
+        "seed": config.seed,
+        "init_from": config.init_from,
+      },
+    )
+
+  def open_trackers(self, step: int = 0) -> list[Writer]:
+    """Opens the recipe's trackers, to resume from a step.
+
+    The run is named <experiment>/<fold>, or <experiment> alone.
+    """
+    folder, config = self.workdir.absolute(), self.experiment.config
+    name = f"{folder.parent.name}/{folder.name}" if folder.name == self.fold.name else folder.name
+    return open_writers(config.trackers, self.workdir, config.to_dict(), step, name)
+
+  def evaluate(self, state: State, step: int) -> dict[str, float]:
+    """Evaluation during training: scores of the test side.
+
+    With model selection they are those of the validation side, whose best weights are kept.
+    Pre-training has no scores, but saves a sheet of reconstructed faces.
+    """
+    experiment = self.experiment
+    if experiment.pretraining:
+      sheets = experiment.reconstruct(self.fold, state)
+      if is_writer():
+        save_sheet(self.workdir / RECONSTRUCTIONS_FOLDER / f"step_{step:08}.png", sheets)
+      return {}
+    if not experiment.selects:
+      predictions = experiment.predict(self.fold, state)
+      if step == experiment.cadence(self.fold).total:
+        self.last_evaluation = predictions
+      return logged_scores(predictions, "test")
+    predictions = experiment.predict(self.fold, state, self.fold.validation)
+    logged = logged_scores(predictions, "validation")
+    Selection(self.workdir).offer(evaluation_weights(state), step, logged["validation/uf1"])
+    return logged
+
+  def test(self, state: State) -> Predictions:
+    """Predictions of every test example, with the weights of the state or the selected ones.
+
+    Raises:
+      SavedModelError: there are no selected weights, or they are damaged.
+    """
+    if self.last_evaluation is not None:
+      return self.last_evaluation
+    if self.experiment.selects:
+      state = Selection(self.workdir).apply(state)
+    return self.experiment.predict(self.fold, state)
+
+  def read_state(self) -> State:
+    """The saved weights, or those of the newest checkpoint, with the run parameters.
+
+    Raises:
+      SavedModelError: there are no weights, or they are damaged.
+    """
+    program = self.experiment.program
+    abstract = program.abstract_state()
+    weights = {"params": abstract["params"], "model_state": abstract["model_state"]}
+    return {
+      **model_folder.read_weights(self.workdir, weights),
+      "run_parameters": program.put_run_parameters(self.experiment.run_parameters(self.fold)),
+    }
+
+
+def make_initialiser(
+  experiment: Experiment, workdir: pathlib.Path
+) -> Callable[[State], State] | None:
+  """Function that loads the weights of `init_from`; None without. Writes init_from.json."""
+  config = experiment.config
+  if not config.init_from:
+    return None
+
+  def initialise(state: State) -> State:
+    initialised, report = initialise_state(
+      state,
+      config.init_from,
+      target_name=config.model.name,
+      labels=None if experiment.pretraining else experiment.labels,
+      head_std=config.head_std,
+      seed=config.seed,
+    )
+    if is_writer():
+      model_folder.write_json(workdir / REPORT_FILE, report)
+    return initialised
+
+  return initialise
+
+
+def logged_scores(predictions: Predictions, side: str) -> dict[str, float]:
+  """Scores of an evaluation with their names in the log, such as "test/uf1"."""
+  confusion = confusion_matrix(predictions.truth, predictions.prediction, len(predictions.labels))
+  result = scores(confusion, predictions.labels)
+  return {f"{side}/{name}": float(result[name]) for name in SCORE_NAMES}
