@@ -47,6 +47,7 @@ COMMANDS = {
     "convert.flax_to_torch", "write a model folder as a PyTorch checkpoint", "convert"
   ),
   "faces": Command("jax_me.faces.cli", "find and align the faces of a folder of images or clips"),
+  "models": Command("jax_me.models.cli", "list the models: size, work, input, released weights"),
   "podcheck": Command(
     "jax_me.podcheck.cli",
     "compile a recipe's step for a TPU pod without having one: memory, work, least time",

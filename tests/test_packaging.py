@@ -59,6 +59,7 @@ def test_the_wheel_has_every_module_and_no_other_top_level_package(wheel, reposi
   expected |= {f"jax_me/configs/{p.name}" for p in (repository / "configs").glob("*.py")}
   expected |= {f"jax_me/convert/{p.name}" for p in (repository / "convert").glob("*.py")}
   expected |= {"jax_me/py.typed", "jax_me/datasets/micro/megc2019_clips.csv"}
+  expected |= {"jax_me/models/model_summaries.json"}
   assert expected <= set(names)
 
 

@@ -43,7 +43,7 @@ def create_model(name: str, *, rngs: nnx.Rngs, **overrides: Any) -> nnx.Module:
   if name not in MODELS:
     raise ValueError(f"unknown model {name!r}{_suggestion(name, MODELS)}")
   constructor = MODELS[name]
-  known = _keywords(constructor)
+  known = constructor_keywords(constructor)
   for keyword in overrides:
     if keyword not in known:
       raise ValueError(f"{name} takes no argument {keyword!r}{_suggestion(keyword, known)}")
@@ -72,12 +72,13 @@ def create_abstract_model(name: str, **overrides: Any) -> nnx.Module:
   return nnx.eval_shape(build)
 
 
-def _keywords(constructor: Callable) -> list[str]:
+def constructor_keywords(constructor: Callable) -> dict[str, inspect.Parameter]:
   """Keywords that may be overridden: those of the function or class of a registry entry."""
   target = constructor.func if isinstance(constructor, functools.partial) else constructor
   # A module class hides its signature behind its metaclass.
   target = target.__init__ if inspect.isclass(target) else target
-  return [name for name in inspect.signature(target).parameters if name not in ("self", "rngs")]
+  parameters = inspect.signature(target).parameters
+  return {name: value for name, value in parameters.items() if name not in ("self", "rngs")}
 
 
 def _suggestion(word: str, known: Iterable[str]) -> str:

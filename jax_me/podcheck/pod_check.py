@@ -19,10 +19,10 @@ from jax.experimental import topologies
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from jax_me.models.flops import count_flops
 from jax_me.podcheck.compiled_step import Collective, count_traffic
 from jax_me.training import settings, sharding
 from jax_me.training.chips import GIB, Chip, Topology
-from jax_me.training.flops import count_flops
 from jax_me.training.program import make_program
 from jax_me.training.state import RunParameters, State
 

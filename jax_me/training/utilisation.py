@@ -12,8 +12,8 @@ from typing import Any
 
 from jax.sharding import Mesh
 
+from jax_me.models.flops import count_flops
 from jax_me.training.chips import CHIPS
-from jax_me.training.flops import count_flops
 from jax_me.training.state import State
 
 # Prefix of JAX's device kind -> peak bfloat16 FLOP/s, dense. TPUs: chips.py. GPUs: NVIDIA's data

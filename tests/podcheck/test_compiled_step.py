@@ -8,9 +8,9 @@ import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from jax_me.models.flops import count_flops
 from jax_me.podcheck.compiled_step import Collective, count_traffic
 from jax_me.podcheck.hlo import parse_module
-from jax_me.training.flops import count_flops
 from jax_me.training.sharding import make_mesh
 
 # Hand-written HLO texts.

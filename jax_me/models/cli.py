@@ -1,0 +1,90 @@
+"""Command line of `python -m jax_me models`: every model with its cost and its released weights."""
+
+import argparse
+import dataclasses
+import json
+import sys
+from typing import Any
+
+from jax_me.models.model_summary import ModelSummary, recorded_summaries, summarize_model
+from jax_me.models.registry import MODELS
+from jax_me.models.released_weights import RELEASED_WEIGHTS
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+  """Adds the description and arguments of the command."""
+  parser.description = (
+    "Lists all models, or describes one: parameters, multiply-adds (MACs) of one image, input "
+    "size, keywords of the constructor (--config.model.arguments.KEYWORD of a recipe), and the "
+    "weights that the original projects released. The MACs of mae_* and fcmae_* are those of the "
+    "forward pass in pre-training."
+  )
+  parser.add_argument("name", nargs="?", metavar="NAME", help="describe this model only")
+  parser.add_argument(
+    "--image-size", type=int, metavar="PIXELS", help="compute the cost at another input size"
+  )
+  parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+
+
+def main(args: argparse.Namespace) -> int:
+  """Returns exit code 0, or 1 for an unknown model or an impossible image size."""
+  overrides = {} if args.image_size is None else {"image_size": args.image_size}
+  if args.name is None and overrides:
+    print("--image-size needs the name of a model", file=sys.stderr)
+    return 1
+  try:
+    if args.name is None:
+      summaries = list(recorded_summaries().values())
+    elif overrides or args.name not in MODELS:  # the latter fails with the nearest names
+      summaries = [summarize_model(args.name, **overrides)]
+    else:
+      summaries = [recorded_summaries()[args.name]]
+  except ValueError as error:
+    print(error, file=sys.stderr)
+    return 1
+  if args.json:
+    print(json.dumps([{**dataclasses.asdict(s), "released": _released(s)} for s in summaries]))
+  elif args.name is None:
+    _print_table(summaries)
+  else:
+    _print_model(summaries[0])
+  return 0
+
+
+def _released(summary: ModelSummary) -> list[dict[str, Any]]:
+  return [dataclasses.asdict(w) for w in RELEASED_WEIGHTS if w.model == summary.name]
+
+
+def _print_table(summaries: list[ModelSummary]) -> None:
+  print(f"{'model':26}{'parameters':>11}{'MACs':>9}{'input':>7}{'smallest':>10}{'released':>10}")
+  for summary in summaries:
+    print(
+      f"{summary.name:26}{_millions(summary.parameters):>11}{_billions(summary.macs):>9}"
+      f"{summary.image_size:>7}{summary.smallest_image:>10}{len(_released(summary)) or '-':>10}"
+    )
+  print("\nInputs are squares, in pixels. Details of one model: add its name.")
+
+
+def _print_model(summary: ModelSummary) -> None:
+  print(f"{summary.name}: {_millions(summary.parameters)} parameters")
+  side = summary.image_size
+  print(f"{_billions(summary.macs)} multiply-adds for an image of {side} x {side} pixels")
+  print(f"smallest image: {summary.smallest_image} x {summary.smallest_image} pixels")
+  print("\nkeywords and their values:")
+  width = max(map(len, summary.arguments))
+  for keyword, value in summary.arguments.items():
+    print(f"  {keyword:{width}}  {json.dumps(value)}")
+  released = [w for w in RELEASED_WEIGHTS if w.model == summary.name]
+  print("\nreleased weights:" if released else "\nno released weights of the original projects")
+  for weights in released:
+    accuracy = "" if weights.top1 is None else f"ImageNet {weights.top1}%"
+    about = ", ".join(filter(None, [accuracy, weights.note, f"licence {weights.licence}"]))
+    print(f"  {weights.file}: {about}\n    {weights.address}")
+
+
+def _millions(count: int) -> str:
+  return f"{count / 1e6:.1f} M"
+
+
+def _billions(count: int) -> str:
+  return f"{count / 1e9:.2f} G"
