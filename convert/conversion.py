@@ -11,6 +11,8 @@ from .errors import ConversionError
 if TYPE_CHECKING:
   from flax import nnx
 
+  from jax_me.models.model_folder import ModelFields
+
   from .load_report import LoadReport
 
 REPORT_FILE = "conversion.json"
@@ -62,8 +64,7 @@ def save_conversion(
 
   target = pathlib.Path(folder).absolute()
   check_output(target, force)
-  arguments = default_arguments(conversion.name) | conversion.arguments
-  classes = arguments.get("num_classes")
+  classes = (default_arguments(conversion.name) | conversion.arguments).get("num_classes")
   if labels is not None and len(labels) != classes:
     raise ConversionError(
       f"{len(labels)} labels are given for {classes or 'no'} classes",
@@ -71,7 +72,37 @@ def save_conversion(
     )
   if labels is not None and len(set(labels)) != len(labels):
     raise ConversionError("a label is given twice")
-  report = conversion.report
+  fields = metadata_of(conversion, labels=labels, mean=mean, std=std)
+  target.parent.mkdir(parents=True, exist_ok=True)
+  with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as staging:
+    written = pathlib.Path(staging) / "model"
+    save_model(written, conversion.model, **fields)
+    write_json(written / REPORT_FILE, conversion.report.as_dict())
+    if target.exists():
+      os.replace(target, pathlib.Path(staging) / "old")
+    os.replace(written, target)
+
+
+def metadata_of(
+  conversion: Conversion,
+  *,
+  labels: list[str] | None = None,
+  mean: list[float] | None = None,
+  std: list[float] | None = None,
+) -> "ModelFields":
+  """Metadata of a converted model.
+
+  Args:
+    conversion: the model; its report notes classes without names.
+    labels, mean, std: as in `save_conversion`.
+
+  Returns:
+    the fields of `model.json`.
+  """
+  from .detection import default_arguments
+
+  arguments = default_arguments(conversion.name) | conversion.arguments
+  report, classes = conversion.report, arguments.get("num_classes")
   if labels is None and classes:
     labels = [str(number) for number in range(classes)]
     report.notes.append("no labels were given: the classes are numbered from 0")
@@ -80,24 +111,15 @@ def save_conversion(
     "weights_sha256": report.weights_sha256,
     "fresh": [entry["path"] for entry in report.fresh],
   }
-  target.parent.mkdir(parents=True, exist_ok=True)
-  with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as staging:
-    written = pathlib.Path(staging) / "model"
-    save_model(
-      written,
-      conversion.model,
-      name=conversion.name,
-      arguments=conversion.arguments,
-      labels=labels,
-      image_size=arguments["image_size"],
-      mean=mean or IMAGENET_MEAN,
-      std=std or IMAGENET_STD,
-      source=source,
-    )
-    write_json(written / REPORT_FILE, report.as_dict())
-    if target.exists():
-      os.replace(target, pathlib.Path(staging) / "old")
-    os.replace(written, target)
+  return {
+    "name": conversion.name,
+    "arguments": conversion.arguments,
+    "labels": labels,
+    "image_size": arguments["image_size"],
+    "mean": mean or IMAGENET_MEAN,
+    "std": std or IMAGENET_STD,
+    "source": source,
+  }
 
 
 def check_output(target: pathlib.Path, force: bool) -> None:

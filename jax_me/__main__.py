@@ -32,13 +32,16 @@ class Command:
     return importlib.import_module(self.module)
 
 
-TRAIN = "train"
+TRAIN, EVALUATE = "train", "evaluate"
 COMMANDS = {
   "convert": Command(
     "convert.torch_to_flax",
     "convert a checkpoint into a model folder (PyTorch files need the extra convert)",
   ),
   "data": Command("jax_me.datasets.cli", "build, list, check and preview datasets", "train"),
+  EVALUATE: Command(
+    "jax_me.experiment.cli", "score a trained or converted model by a recipe", "train"
+  ),
   "explain": Command(
     "jax_me.inference.explain.cli",
     "show which parts of a face a prediction depends on: heat maps, reconstructions",
@@ -74,8 +77,10 @@ def main(arguments: list[str] | None = None) -> int:
   arguments = sys.argv[1:] if arguments is None else arguments
   name = arguments[0] if arguments else ""
   try:
-    if name == TRAIN:  # Its flags are absl's, so that recipes can be changed on the command line.
-      COMMANDS[name].load().main([f"{_program()} {name}", *arguments[1:]])
+    # Their flags are absl's, so that recipes can be changed on the command line.
+    if name in (TRAIN, EVALUATE):
+      mode = ["--mode=eval"] if name == EVALUATE else []
+      COMMANDS[name].load().main([f"{_program()} {name}", *mode, *arguments[1:]])
       return 0
     return _run(name, arguments)
   except ModuleNotFoundError as error:

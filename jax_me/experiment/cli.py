@@ -2,7 +2,9 @@
 
 --config NAME|FILE[:ARGUMENT]  the recipe; any of its settings as --config.<key>=<value>
 --workdir DIR                  folder of the run; repeating the command resumes it
---mode train|eval              train and evaluate, or only evaluate the newest checkpoint
+--mode train|eval              train and evaluate, or only evaluate: the newest checkpoint of the
+                               run, or the model of --checkpoint
+--checkpoint FOLDER|FILE       with --mode eval: a model folder, a run, a torch or safetensors file
 --distributed auto|HOST:PORT   one run in several processes; see README, "TPU pod training"
 """
 
@@ -33,6 +35,11 @@ DISTRIBUTED = flags.DEFINE_string(
 PROCESSES = flags.DEFINE_integer("processes", None, "Number of processes, where not detected.")
 PROCESS = flags.DEFINE_integer("process", None, "Index of this process, from 0.")
 MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "Train and evaluate, or evaluate.")
+CHECKPOINT = flags.DEFINE_string(
+  "checkpoint",
+  None,
+  "With --mode=eval: model folder, run, or torch or safetensors file to evaluate.",
+)
 
 
 class _RecipeParser(flags.ArgumentParser):
@@ -71,6 +78,8 @@ def _parse(arguments: list[str]) -> list[str]:
     problem = no_recipe if error.flagname.startswith(f"{CONFIG.name}.") else str(error)
   except flags.Error as error:
     problem = str(error)
+  if CHECKPOINT.value and MODE.value != "eval":
+    problem = problem or "--checkpoint needs --mode eval; to train from it, --config.init_from"
   if problem:
     sys.exit(f"{pathlib.Path(arguments[0]).name}: {problem}")
   CONFIG.value.lock()
@@ -92,5 +101,9 @@ def _run(_: list[str]) -> None:
     sys.exit(f"{pathlib.Path(sys.argv[0]).name}: {error}")
   recipe = config_flags.get_config_filename(flags.FLAGS[CONFIG.name])
   path, *variant = recipe.split(":", 1)
-  workdir = WORKDIR.value or "runs/" + "_".join([pathlib.Path(path).stem, *variant])
+  name = [pathlib.Path(path).stem, *variant]
+  if CHECKPOINT.value:
+    CONFIG.value.init_from = CHECKPOINT.value
+    name += ["eval", pathlib.Path(CHECKPOINT.value).absolute().name]
+  workdir = WORKDIR.value or "runs/" + "_".join(name)
   sys.exit(run_experiment(CONFIG.value, workdir=workdir, mode=MODE.value))

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from jax_me.data.labels import normalize_label
+from jax_me.experiment.model_evaluation import open_model
 from jax_me.models import model_folder
 from jax_me.models.model_folder import ArrayTree
 from jax_me.models.weight_mapping import initialise_from
@@ -29,7 +30,7 @@ def initialise_state(
 
   Args:
     state: freshly initialised.
-    folder: a converted checkpoint or the workdir of a run.
+    folder: a model folder, the workdir of a run, or a torch or safetensors file.
     target_name: the model's name.
     labels: label names of the run, None in pre-training. The head is loaded only if its labels are
       the same.
@@ -43,7 +44,7 @@ def initialise_state(
   Raises:
     ValueError: the folder holds no model, or one that does not fit.
   """
-  source = model_folder.load_model(folder)
+  source = open_model(folder, target_name)
   _, params, model_state = model_folder.split_model(source.model)
   transfer = initialise_from(
     state["params"],

@@ -15,9 +15,11 @@ from jax_me.evaluation.predictions import PREDICTIONS_FILE, Predictions, concate
 from jax_me.experiment.experiment import Experiment
 from jax_me.experiment.fold_batch import train_fold_batch
 from jax_me.experiment.fold_training import FoldTraining, Interrupted
+from jax_me.experiment.model_evaluation import evaluation_state, open_model, use_model
 from jax_me.experiment.preparation import prepare
 from jax_me.experiment.provenance import provenance
 from jax_me.models import model_folder
+from jax_me.models.model_folder import SavedModel
 from jax_me.reports.run_report import write_report
 from jax_me.reports.sample_sections import choose_samples
 from jax_me.reports.saved_report import SamplePrediction, SavedReport
@@ -53,7 +55,8 @@ def run_experiment(config: ConfigDict, *, workdir: str, mode: str = "train") -> 
   Args:
     config: the recipe.
     workdir: folder of the run, with a subfolder for each of several folds.
-    mode: "train", or "eval" to evaluate the newest checkpoints without training.
+    mode: "train"; or "eval" to evaluate without training: the newest checkpoints of the run, or in
+      a folder without a run the model of `init_from`.
 
   Returns:
     exit code: 0 finished, 1 failed, 2 invalid settings or data, 130 interrupted.
@@ -63,16 +66,23 @@ def run_experiment(config: ConfigDict, *, workdir: str, mode: str = "train") -> 
   try:
     settings.check(config)
     _check_ownership(folder, config, mode)
+    saved = None
+    if mode == "eval" and not (folder / CONFIG_FILE).exists():
+      saved = open_model(config.init_from, config.model.name)
+      use_model(config, saved)
     experiment = prepare(config)
-    _lock_settings(folder, config)
+    if saved is None:
+      _lock_settings(folder, config)
   except (ValueError, OSError) as error:
     return _report_error(error, code=2)
   _print_line(_describe(experiment))
-  if mode == "train" and is_writer():
+  if saved is not None and saved.source.get("trained_on") == experiment.training_images.name:
+    _print_line("note: the model was trained on this dataset; its examples may be among the tested")
+  if (mode == "train" or saved is not None) and is_writer():
     model_folder.write_json(folder / RUN_FILE, provenance(config.to_dict()))
 
   try:
-    results, state = _finish_folds(experiment, folder, mode)
+    results, state = _finish_folds(experiment, folder, mode, saved)
   except Interrupted as stopped:
     _print_line(f"{stopped}; the same command resumes the run")
     return INTERRUPTED
@@ -84,16 +94,20 @@ def run_experiment(config: ConfigDict, *, workdir: str, mode: str = "train") -> 
     assert state is not None
     sheets = experiment.reconstruct(experiment.folds[0], state)
   if is_writer():
-    page = _write_report(experiment, folder, results, sheets, time.monotonic() - started)
+    details = {
+      **_run_details(experiment, saved),
+      "wall time of this call": f"{time.monotonic() - started:.0f} s",
+    }
+    page = _write_report(experiment, folder, results, sheets, details)
     _print_line(f"report: {page}")
   wait_for_all("report")
   return 0
 
 
 def _finish_folds(
-  experiment: Experiment, folder: pathlib.Path, mode: str
+  experiment: Experiment, folder: pathlib.Path, mode: str, saved: SavedModel | None
 ) -> tuple[list[Predictions], State | None]:
-  """Trains or only evaluates all folds.
+  """Trains or only evaluates all folds, with a given model if there is one.
 
   Returns:
     the test predictions of every fold, and the state of the last one, unless finished earlier.
@@ -109,12 +123,16 @@ def _finish_folds(
       if fold.name not in together:
         _print_line(f"{fold.name}: finished earlier")
       continue
-    state = training.train() if mode == "train" else training.read_state()
+    if saved is not None:
+      state = evaluation_state(experiment, fold, saved)
+    else:
+      state = training.train() if mode == "train" else training.read_state()
     if not experiment.pretraining:
-      predictions = training.test(state)
+      tested = experiment.predict(fold, state) if saved else training.test(state)
       if is_writer():
-        predictions.save(finished)
-      results.append(predictions)
+        finished.parent.mkdir(parents=True, exist_ok=True)
+        tested.save(finished)
+      results.append(tested)
   return results, state
 
 
@@ -125,13 +143,21 @@ def _fold_folder(experiment: Experiment, folder: pathlib.Path, fold: Fold) -> pa
 
 
 def _check_ownership(folder: pathlib.Path, config: ConfigDict, mode: str) -> None:
-  """Raises ValueError for a workdir with other settings, or without a run to evaluate."""
+  """Raises ValueError for a workdir with other settings, or without anything to evaluate."""
   path = folder / CONFIG_FILE
   if not path.exists():
-    if mode == "eval":
-      raise ValueError(f"{folder} holds no run to evaluate ({CONFIG_FILE} is missing)")
+    if mode == "eval" and not config.init_from:
+      raise ValueError(
+        f"{folder} holds no run to evaluate ({CONFIG_FILE} is missing). To evaluate another model, "
+        "give it with --checkpoint"
+      )
     return
   changed = changed_settings(path, config.to_dict())
+  if mode == "eval" and "init_from" in changed:
+    raise ValueError(
+      f"{folder} holds a run, whose own checkpoints would be evaluated. Use another --workdir to "
+      f"evaluate {config.init_from}"
+    )
   forbidden = {key: pair for key, pair in changed.items() if key not in FREE_SETTINGS}
   if forbidden and mode == "train":
     listed = "; ".join(f"{key} was {old!r}, is {new!r}" for key, (old, new) in forbidden.items())
@@ -150,7 +176,7 @@ def _write_report(
   folder: pathlib.Path,
   results: list[Predictions],
   sheets: dict[str, np.ndarray] | None,
-  seconds: float,
+  details: dict[str, object],
 ) -> pathlib.Path:
   config = experiment.config
   several = len(experiment.folds) > 1
@@ -163,7 +189,7 @@ def _write_report(
       title=f"{config.model.name} pre-trained on {config.data.name}",
       history=history,
       reconstructions=sheets or {},
-      details=_run_details(experiment, seconds),
+      details=details,
     )
     return write_report(folder, report)
   predictions = concatenate(results)
@@ -173,7 +199,7 @@ def _write_report(
     predictions=predictions,
     history=history,
     samples=_sample_predictions(experiment, predictions),
-    details=_run_details(experiment, seconds),
+    details=details,
   )
   return write_report(folder, report)
 
@@ -210,7 +236,7 @@ def _sample_image(experiment: Experiment, position: int) -> np.ndarray:
   return np.concatenate([cv2.resize(face, (size, size), interpolation=cv2.INTER_AREA), image])
 
 
-def _run_details(experiment: Experiment, seconds: float) -> dict[str, object]:
+def _run_details(experiment: Experiment, saved: SavedModel | None) -> dict[str, object]:
   config, fold = experiment.config, experiment.folds[0]
   shapes = jax.eval_shape(experiment.program.build, jax.random.key(0))["params"]
   parameters = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes))
@@ -224,18 +250,19 @@ def _run_details(experiment: Experiment, seconds: float) -> dict[str, object]:
     "examples": len(index),
     "subjects": len(set(index.subject) - {""}) or "unknown",
     "split": f"{config.data.split}, {len(experiment.folds)} fold(s)",
-    "tested weights": _tested_weights(config),
-    "steps": experiment.cadence(fold).total,
+    "tested weights": _tested_weights(config, saved),
+    **({"steps": experiment.cadence(fold).total} if saved is None else {}),
     "batch size": config.batch_size,
     "precision": config.precision,
     "started from": config.init_from or "random weights",
     "seed": config.seed,
     "devices": f"{len(devices)} x {devices[0].device_kind}",
-    "wall time of this call": f"{seconds:.0f} s",
   }
 
 
-def _tested_weights(config: ConfigDict) -> str:
+def _tested_weights(config: ConfigDict, saved: SavedModel | None) -> str:
+  if saved is not None:
+    return f"those of {config.init_from}, trained on {saved.source.get('trained_on', 'other data')}"
   if config.select == "train":
     share = f"{100 * config.select_holdout:g}% of the training subjects"
     return f"those with the best UF1 on {share}, who were kept from training"
