@@ -36,11 +36,11 @@ def test_images_are_normalised_as_in_the_library(tmp_path, name):
   hub_libraries.save(description, model, "model.safetensors", tmp_path / "folder")
   conversion = converted(tmp_path / "folder", case)
   image = np.random.default_rng(0).integers(0, 256, (80, 96, 3), dtype=np.uint8)
-  desired = hub_libraries.preprocessed(description, model, image)
+  desired = hub_libraries.preprocessed(description, tmp_path / "folder", image)
   preprocessing = conversion.preprocessing
   assert desired.shape == (preprocessing.image_size, preprocessing.image_size, 3)
   # A constant image is left alone by every resize and crop.
   grey = np.full((80, 96, 3), 51, np.uint8)
   ours = (51 / 255 - np.array(preprocessing.mean)) / np.array(preprocessing.std)
-  theirs = hub_libraries.preprocessed(description, model, grey)
+  theirs = hub_libraries.preprocessed(description, tmp_path / "folder", grey)
   np.testing.assert_allclose(theirs, np.broadcast_to(ours, theirs.shape), atol=1e-5)

@@ -361,14 +361,13 @@ def _quiet() -> Iterator[None]:
   yield
 
 
-def preprocessed(
-  description: LibraryModel, model: torch.nn.Module, image: np.ndarray
-) -> np.ndarray:
-  """What the library makes of a uint8 image: [side, side, 3] normalised."""
+def preprocessed(description: LibraryModel, folder: pathlib.Path, image: np.ndarray) -> np.ndarray:
+  """What the library makes of a uint8 image, for a saved model: [side, side, 3] normalised."""
   if description.processor is not None:
     values = description.processor()(image, return_tensors="pt")["pixel_values"][0]
   else:
-    settings = timm.data.resolve_model_data_config(model)
+    saved = read_json(folder / "config.json")
+    settings = timm.data.resolve_data_config(pretrained_cfg=saved["pretrained_cfg"])
     transform = timm.data.create_transform(**settings, is_training=False)
     values = transform(PIL.Image.fromarray(image))
   return values.permute(1, 2, 0).numpy()
