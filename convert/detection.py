@@ -324,6 +324,11 @@ def closest_name(family: str, arguments: Mapping[str, Any]) -> str:
   )
 
 
+def changed_sizes(first: Arguments, second: Arguments) -> list[str]:
+  """The keywords that are in both with different values; all floats here are MLP ratios."""
+  return [k for k in first if k in second and _comparable(first[k]) != _comparable(second[k])]
+
+
 def changed_arguments(name: str, arguments: Mapping[str, Any]) -> Arguments:
   """The constructor keywords that differ from those of a named model."""
 

@@ -32,6 +32,10 @@ class Preprocessing:
   crop_fraction: float
   interpolation: str
 
+  def __post_init__(self):
+    if min(self.std) <= 0:
+      raise ConversionError(f"the standard deviation of the pixels is {self.std}")
+
   def as_dict(self, image_size: int) -> dict[str, Any]:
     """The resize as JSON values, for a model with another `image_size` in proportion."""
     resize_to = self.resize_to

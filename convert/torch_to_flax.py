@@ -112,8 +112,7 @@ def _convert(
   inferred = {k: v for k, v in detected.arguments.items() if k in family.inferred}
   if hub is not None:
     known = default_arguments(name)
-    settings = detected.sizes() | hub.arguments
-    settings = {k: v for k, v in settings.items() if k in known}
+    settings = {k: v for k, v in _settings(detected, hub).items() if k in known}
     inferred |= {k: v for k, v in settings.items() if k in inferred}
     inferred |= changed_arguments(name, settings)
   elif source.layout is not None and source.layout.needs_config:
@@ -146,8 +145,6 @@ def _convert(
   except ConversionError as error:
     error.reason += f" {name} with {arguments}; the file seems to be {detected}"
     error.remedy = detected.size_flags(default_arguments(name) | arguments) or error.remedy
-    if hub is not None:
-      error.remedy = "check that config.json and the weights are of the same model"
     raise
   values |= initial_arrays(name, arguments, [entry["path"] for entry in report.fresh])
   model = fill_model(graphdef, variables, values)
@@ -183,6 +180,26 @@ def _model_name(
       f"the file is {detected}, not {name}", remedy=f"leave --model out, or give {closest}"
     )
   return name or closest
+
+
+def _settings(detected: "Detection", hub: "HubModel") -> dict[str, Any]:
+  """Constructor keywords from the file's shapes and from config.json, which must agree."""
+  from .detection import changed_sizes
+
+  differ = changed_sizes(hub.arguments, detected.arguments)
+  if differ:
+    raise ConversionError(
+      "config.json and the weights are of different models",
+      problems=[
+        f"{key}: {hub.arguments[key]} in config.json, {detected.arguments[key]} in the weights"
+        for key in differ
+      ],
+      remedy="fetch the folder again: its files belong together",
+    )
+  settings = detected.sizes() | hub.arguments
+  if "num_classes" not in detected.arguments:  # without a head, it may be any number
+    settings.pop("num_classes", None)
+  return settings
 
 
 def _check_epsilon(library: str, known: Mapping[str, Any], overrides: Mapping[str, Any]) -> None:

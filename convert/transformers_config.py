@@ -119,7 +119,7 @@ def _convnext_arguments(config: Config) -> dict[str, Any]:
     "depths": [int(depth) for depth in config["depths"]],
     "dims": [int(dim) for dim in config["hidden_sizes"]],
     "image_size": side_of(config["image_size"], "image_size"),
-    "final_norm_epsilon": float(config["layer_norm_eps"]),  # of the last norm alone
+    "final_norm_epsilon": _epsilon(config),  # of the last norm alone
   }
 
 
@@ -133,7 +133,7 @@ def _vit_arguments(config: Config, family: str) -> dict[str, Any]:
     "num_heads": heads,
     "mlp_ratio": ratio_of(int(config["intermediate_size"]), dim),
     "image_size": side_of(config["image_size"], "image_size"),
-    "norm_epsilon": float(config["layer_norm_eps"]),
+    "norm_epsilon": _epsilon(config),
   }
   if family == "vit":
     return arguments | {"qkv_bias": bool(config["qkv_bias"])}
@@ -150,6 +150,13 @@ def _vit_arguments(config: Config, family: str) -> dict[str, Any]:
     "decoder_num_heads": int(config["decoder_num_attention_heads"]),
     "norm_pix_loss": bool(config["norm_pix_loss"]),
   }
+
+
+def _epsilon(config: Config) -> float:
+  epsilon = float(config["layer_norm_eps"])
+  if not 0 < epsilon < 1:
+    raise ConversionError(f"config.json sets layer_norm_eps = {epsilon}")
+  return epsilon
 
 
 def _processor(config: Config) -> Preprocessing:

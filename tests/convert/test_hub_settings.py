@@ -38,6 +38,7 @@ def test_processors_of_transformers():
     (dict(size={"shortest_edge": 224}), "does not crop"),
     (dict(size={"height": 224, "width": 192}), "square"),
     (dict(image_mean=[0.5, 0.5]), "three numbers"),
+    (dict(image_std=0.0), "standard deviation"),
     (dict(do_flip_channel_order=True), "do_flip_channel_order"),
   ):
     with pytest.raises(ConversionError, match=words):

@@ -49,6 +49,7 @@ class LibraryModel:
   Attributes:
     library: "timm" or "transformers".
     model: its name there.
+    note: what distinguishes it from the other cases.
     build: makes it.
     side: of its images in pixels.
     call: {output name: tensor} from the model, images [B, 3, side, side] and mask noise.
@@ -59,6 +60,7 @@ class LibraryModel:
 
   library: str
   model: str
+  note: str
   build: Callable[[], torch.nn.Module]
   side: int
   call: Callable[..., dict[str, torch.Tensor]]
@@ -77,10 +79,11 @@ def _timm_save(model: torch.nn.Module, folder: pathlib.Path, *, safe: bool) -> N
     timm.models.save_for_hf(model, folder, model_config=config, safe_serialization=safe)
 
 
-def _timm(name: str, call: Callable, side: int = 32, **arguments: Any) -> LibraryModel:
+def _timm(name: str, note: str, call: Callable, side: int = 32, **arguments: Any) -> LibraryModel:
   return LibraryModel(
     "timm",
     name,
+    note,
     lambda: timm.create_model(name, **arguments),
     side,
     call,
@@ -172,7 +175,7 @@ def _save_names_of_version_4(model: torch.nn.Module, folder: pathlib.Path) -> No
 
 
 def _transformers(
-  model: type, config: Callable[[], Any], call: Callable, processor: Callable[[], Any]
+  model: type, note: str, config: Callable[[], Any], call: Callable, processor: Callable[[], Any]
 ) -> LibraryModel:
   forms: dict[str, Save] = {
     "model.safetensors": _save_transformers,
@@ -185,7 +188,7 @@ def _transformers(
     del forms["new key names"]  # the same
   side = 64 if "ConvNext" in model.__name__ else 32
   return LibraryModel(
-    "transformers", model.__name__, lambda: model(config()), side, call, forms, processor
+    "transformers", model.__name__, note, lambda: model(config()), side, call, forms, processor
   )
 
 
@@ -222,29 +225,59 @@ def library_models() -> dict[str, LibraryModel]:
   )
   convnext = dict(hidden_sizes=[4, 8, 12, 16], depths=[1, 1, 2, 1], layer_norm_eps=1e-3)
   models = {
-    "timm_vit": _timm(vit, _logits, img_size=32, **TINY_VIT),
+    "timm_vit": _timm(vit, "class token", _logits, img_size=32, **TINY_VIT),
     "timm_vit_average": _timm(
-      "vit_tiny_patch16_384", _logits, 48, img_size=48, global_pool="avg", **TINY_VIT
+      "vit_tiny_patch16_384",
+      "average pool, larger image",
+      _logits,
+      48,
+      img_size=48,
+      global_pool="avg",
+      **TINY_VIT,
     ),
-    "timm_vit_miil": _timm("vit_base_patch16_224_miil", _logits, img_size=32, **TINY_VIT),
+    "timm_vit_miil": _timm(
+      "vit_base_patch16_224_miil",
+      "no bias of query, key and value",
+      _logits,
+      img_size=32,
+      **TINY_VIT,
+    ),
     "timm_vit_headless": _timm(
-      "vit_base_patch16_224.mae", _timm_features, img_size=32, **TINY_VIT | {"num_classes": 0}
+      "vit_base_patch16_224.mae",
+      "no head, features",
+      _timm_features,
+      img_size=32,
+      **TINY_VIT | {"num_classes": 0},
     ),
     "timm_convnextv2_conv": _timm(
-      "convnextv2_atto.fcmae_ft_in1k", _logits, 64, num_classes=5, **TINY_CONVNEXT
+      "convnextv2_atto.fcmae_ft_in1k",
+      "1x1 convolutions",
+      _logits,
+      64,
+      num_classes=5,
+      **TINY_CONVNEXT,
     ),
     "timm_convnextv2": _timm(
-      "convnextv2_tiny.fcmae_ft_in22k_in1k", _logits, 64, num_classes=5, **TINY_CONVNEXT
+      "convnextv2_tiny.fcmae_ft_in22k_in1k",
+      "linear layers",
+      _logits,
+      64,
+      num_classes=5,
+      **TINY_CONVNEXT,
     ),
-    "timm_fcmae": _timm("convnextv2_tiny.fcmae", _timm_features, 64, **TINY_CONVNEXT),
+    "timm_fcmae": _timm(
+      "convnextv2_tiny.fcmae", "no head, features", _timm_features, 64, **TINY_CONVNEXT
+    ),
     "transformers_vit": _transformers(
       transformers.ViTForImageClassification,
+      "epsilon 1e-12, the default",
       lambda: transformers.ViTConfig(**TRANSFORMERS_VIT, **LABELS_BY_ID),
       _logits,
       _vit_processor,
     ),
     "transformers_vit_no_bias": _transformers(
       transformers.ViTForImageClassification,
+      "no bias of query, key and value, epsilon 1e-3",
       lambda: transformers.ViTConfig(
         **TRANSFORMERS_VIT, **LABELS_BY_ID, qkv_bias=False, layer_norm_eps=1e-3
       ),
@@ -253,12 +286,14 @@ def library_models() -> dict[str, LibraryModel]:
     ),
     "transformers_vit_model": _transformers(
       transformers.ViTModel,
+      "features",
       lambda: transformers.ViTConfig(**TRANSFORMERS_VIT),
       _first_token,
       _vit_processor,
     ),
     "transformers_mae": _transformers(
       transformers.ViTMAEForPreTraining,
+      "loss and predicted patches",
       lambda: transformers.ViTMAEConfig(**TRANSFORMERS_VIT, **mae),
       _reconstruction,
       _vit_processor,
@@ -267,6 +302,7 @@ def library_models() -> dict[str, LibraryModel]:
     "transformers_mae_model": dataclasses.replace(
       _transformers(
         transformers.ViTMAEModel,
+        "features",
         lambda: transformers.ViTMAEConfig(**TRANSFORMERS_VIT, **mae | {"mask_ratio": 0.0}),
         _first_token,
         _vit_processor,
@@ -275,29 +311,44 @@ def library_models() -> dict[str, LibraryModel]:
     ),
     "transformers_convnextv2": _transformers(
       transformers.ConvNextV2ForImageClassification,
+      "epsilon 1e-3",
       lambda: transformers.ConvNextV2Config(**convnext, **LABELS_BY_ID),
       _logits,
       _convnext_processor,
     ),
     "transformers_convnextv2_model": _transformers(
       transformers.ConvNextV2Model,
+      "features, epsilon 1e-3",
       lambda: transformers.ConvNextV2Config(**convnext),
       _pooled,
       _convnext_processor,
     ),
     "pre_logits": LibraryModel(
       "timm",
-      f"{vit} with pre_logits",
+      vit,
+      "pre_logits layer (timm 0.5)",
       _with_pre_logits,
       32,
       _pre_logits_call,
       {".pth": _save_torch},
     ),
     "fmae_iat": LibraryModel(
-      "timm", "FMAE-IAT, fine-tuned", _fmae_iat, 48, _fmae_iat_call, {".pth": _save_torch}
+      "timm",
+      "FMAE-IAT",
+      "fine-tuned, two heads",
+      _fmae_iat,
+      48,
+      _fmae_iat_call,
+      {".pth": _save_torch},
     ),
     "py_feat": LibraryModel(
-      "timm", "py-feat 2, trunk", _py_feat, 64, _trunk_features, {".safetensors": _save_safetensors}
+      "timm",
+      "py-feat 2",
+      "trunk, features",
+      _py_feat,
+      64,
+      _trunk_features,
+      {".safetensors": _save_safetensors},
     ),
   }
   for name in ("timm_vit", "timm_vit_average", "timm_convnextv2_conv", "timm_convnextv2"):

@@ -24,6 +24,7 @@ class HubCase:
 
   Attributes:
     library, version, model: of what computed the outputs.
+    note: what distinguishes the case.
     seed: of weights and input.
     side: of the images in pixels.
     shapes: of the arrays, in the order in which they are drawn.
@@ -36,6 +37,7 @@ class HubCase:
   library: str
   version: str
   model: str
+  note: str
   seed: int
   side: int
   shapes: list[list[int]]

@@ -37,6 +37,7 @@ def record(name: str, description: LibraryModel, seed: int) -> tuple[HubCase, di
     description.library,
     description.version,
     description.model,
+    description.note,
     seed,
     description.side,
     [list(value.shape) for value in state.values()],
