@@ -51,9 +51,10 @@ def convert(
   Args:
     arrays: {torch key: array in torch's layout}, see `read_torch_checkpoint`.
     name: key of `jax_me.models.MODELS`; None uses the one model that the arrays match.
-    **overrides: constructor keywords, as for `create_model`. num_classes, image_size, global_pool
-      and token_labeling are inferred from the file unless given. Another `num_classes` than the
-      file's gives a fresh head, another `image_size` resizes the position table.
+    **overrides: constructor keywords, as for `create_model`. num_classes, image_size, global_pool,
+      qkv_bias, representation_size and token_labeling are inferred from the file unless given.
+      Another `num_classes` than the file's gives a fresh head, another `image_size` resizes the
+      position table.
 
   Raises:
     ConversionError: arrays that are not finite floats, an unknown family or model, or keys and

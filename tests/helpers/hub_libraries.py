@@ -353,6 +353,9 @@ def library_models() -> dict[str, LibraryModel]:
   }
   for name in ("timm_vit", "timm_vit_average", "timm_convnextv2_conv", "timm_convnextv2"):
     models[name].forms[".pth"] = _save_torch
+  for name in ("timm_vit_headless", "timm_fcmae", "transformers_mae_model"):
+    only = models[name].forms["model.safetensors"]
+    models[name] = dataclasses.replace(models[name], forms={"model.safetensors": only})
   for model in models.values():
     if model.call in (_timm_features, _trunk_features, _first_token, _pooled):
       model.overrides["num_classes"] = 5  # of a fresh head
