@@ -122,16 +122,11 @@ class OriginalArrays:
   def entries(self, key: str) -> list[tuple[str, list[int], list[str]]]:
     """(key in the file, its shape, what was changed to read it) for one of the original's keys."""
     names = self._keys.get(key, [key])
-    shape = list(self.arrays[key].shape)
-    return [
-      (
-        name,
-        self._shapes[name],
-        ["joined"] * (len(names) > 1)
-        + ["reshaped"] * (len(names) == 1 and self._shapes[name] != shape),
-      )
-      for name in names
-    ]
+    if len(names) > 1:
+      changes = ["joined"]
+    else:
+      changes = ["reshaped"] * (self._shapes[names[0]] != list(self.arrays[key].shape))
+    return [(name, self._shapes[name], changes) for name in names]
 
 
 def layout_of(keys: Collection[str]) -> Layout | None:
