@@ -11,6 +11,7 @@ from .errors import ConversionError
 if TYPE_CHECKING:
   from flax import nnx
 
+  from .hub_model import Preprocessing
   from .load_report import LoadReport
 
 REPORT_FILE = "conversion.json"
@@ -27,12 +28,16 @@ class Conversion:
     name: key of `jax_me.models.MODELS`.
     arguments: constructor keywords, given or inferred from the file.
     report: outcome for every key.
+    labels: class names that the hub folder gives.
+    preprocessing: of images, as the hub folder gives it.
   """
 
   model: "nnx.Module"
   name: str
   arguments: dict[str, Any]
   report: "LoadReport"
+  labels: list[str] | None = None
+  preprocessing: "Preprocessing | None" = None
 
 
 def save_conversion(
@@ -49,8 +54,10 @@ def save_conversion(
   Args:
     conversion: result of `convert_checkpoint`.
     folder: to be created.
-    labels: class names in the order of the logits; None numbers the classes of a classifier.
-    mean, std: per RGB channel of images in [0, 1]; None is ImageNet's, as in all original models.
+    labels: class names in the order of the logits; None takes the hub's, or else numbers the
+      classes of a classifier.
+    mean, std: per RGB channel of images in [0, 1]; None takes the hub's, or else ImageNet's, as in
+      all original models.
     force: replace an existing model folder.
 
   Raises:
@@ -71,7 +78,8 @@ def save_conversion(
     )
   if labels is not None and len(set(labels)) != len(labels):
     raise ConversionError("a label is given twice")
-  report = conversion.report
+  report, preprocessing = conversion.report, conversion.preprocessing
+  labels = conversion.labels if labels is None else labels
   if labels is None and classes:
     labels = [str(number) for number in range(classes)]
     report.notes.append("no labels were given: the classes are numbered from 0")
@@ -80,6 +88,12 @@ def save_conversion(
     "weights_sha256": report.weights_sha256,
     "fresh": [entry["path"] for entry in report.fresh],
   }
+  image_size = arguments["image_size"]
+  if preprocessing is not None:
+    source["preprocessing"] = preprocessing.as_dict(image_size)
+    mean, std = mean or preprocessing.mean, std or preprocessing.std
+  elif mean is None or std is None:
+    report.notes.append("the file says nothing about mean and std: ImageNet's are used")
   target.parent.mkdir(parents=True, exist_ok=True)
   with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as staging:
     written = pathlib.Path(staging) / "model"
@@ -89,7 +103,7 @@ def save_conversion(
       name=conversion.name,
       arguments=conversion.arguments,
       labels=labels,
-      image_size=arguments["image_size"],
+      image_size=image_size,
       mean=mean or IMAGENET_MEAN,
       std=std or IMAGENET_STD,
       source=source,
