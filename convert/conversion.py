@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
   from jax_me.models.model_folder import ModelFields
 
+  from .hub_model import Preprocessing
   from .load_report import LoadReport
 
 REPORT_FILE = "conversion.json"
@@ -29,12 +30,16 @@ class Conversion:
     name: key of `jax_me.models.MODELS`.
     arguments: constructor keywords, given or inferred from the file.
     report: outcome for every key.
+    labels: class names that the hub folder gives.
+    preprocessing: of images, as the hub folder gives it.
   """
 
   model: "nnx.Module"
   name: str
   arguments: dict[str, Any]
   report: "LoadReport"
+  labels: list[str] | None = None
+  preprocessing: "Preprocessing | None" = None
 
 
 def save_conversion(
@@ -51,8 +56,10 @@ def save_conversion(
   Args:
     conversion: result of `convert_checkpoint`.
     folder: to be created.
-    labels: class names in the order of the logits; None numbers the classes of a classifier.
-    mean, std: per RGB channel of images in [0, 1]; None is ImageNet's, as in all original models.
+    labels: class names in the order of the logits; None takes the hub's, or else numbers the
+      classes of a classifier.
+    mean, std: per RGB channel of images in [0, 1]; None takes the hub's, or else ImageNet's, as in
+      all original models.
     force: replace an existing model folder.
 
   Raises:
@@ -102,7 +109,9 @@ def metadata_of(
   from .detection import default_arguments
 
   arguments = default_arguments(conversion.name) | conversion.arguments
-  report, classes = conversion.report, arguments.get("num_classes")
+  report, preprocessing = conversion.report, conversion.preprocessing
+  classes = arguments.get("num_classes")
+  labels = conversion.labels if labels is None else labels
   if labels is None and classes:
     labels = [str(number) for number in range(classes)]
     report.notes.append("no labels were given: the classes are numbered from 0")
@@ -111,11 +120,17 @@ def metadata_of(
     "weights_sha256": report.weights_sha256,
     "fresh": [entry["path"] for entry in report.fresh],
   }
+  image_size = arguments["image_size"]
+  if preprocessing is not None:
+    source["preprocessing"] = preprocessing.as_dict(image_size)
+    mean, std = mean or preprocessing.mean, std or preprocessing.std
+  elif mean is None or std is None:
+    report.notes.append("the file says nothing about mean and std: ImageNet's are used")
   return {
     "name": conversion.name,
     "arguments": conversion.arguments,
     "labels": labels,
-    "image_size": arguments["image_size"],
+    "image_size": image_size,
     "mean": mean or IMAGENET_MEAN,
     "std": std or IMAGENET_STD,
     "source": source,

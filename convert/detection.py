@@ -13,10 +13,12 @@ import numpy as np
 from jax_me.models import MODELS, weight_mapping
 
 from .errors import ConversionError
+from .hub_model import ratio_of
 
 # Contents of a file, in words that distinguish the files that MAE and ConvNeXt V2 published.
 CLASSIFIER = "classifier with its head (trained or fine-tuned)"
 MAE_FULL = "full MAE with decoder (pre-training or 'visualize' file)"
+HEADLESS = "encoder with the norm before the head, without head"
 MAE_ENCODER = "MAE encoder only (pre-training result without decoder or head)"
 FCMAE_SPARSE = "full FCMAE with decoder, sparse kernels (pre-training save)"
 FCMAE_DENSE = "FCMAE encoder only, dense kernels (released form, no decoder or head)"
@@ -33,9 +35,11 @@ FAMILY_NAMES = {
 UNSUPPORTED_FORMATS = (
   (r"layer1\.0\.conv1\.weight", "a ResNet"),
   (r"layers\.0\.blocks\.0\.attn\.relative_position_bias_table", "a Swin Transformer"),
-  (r"(vit|vit_mae)?\.?encoder\.layer\.0\.attention\..*", "a ViT of the transformers library"),
-  (r"(convnextv2\.)?encoder\.stages\.0\.layers\.0\..*", "a ConvNeXt of the transformers library"),
-  (r"stages\.0\.blocks\.0\.conv_dw\.weight", "a ConvNeXt of timm"),
+  (
+    r"(deit|beit|dinov2\w*|swin\w*|segformer|convnext)\.(embeddings|encoder)\..*",
+    "another model of the transformers library",
+  ),
+  (r"timm_model\..*", "a model of timm, saved by transformers' TimmWrapper"),
   (r"features\.0\.0\.weight", "a torchvision network"),
   (r"(visual|text_model|vision_model)\..*", "a CLIP-like model"),
 )
@@ -91,6 +95,10 @@ class Detection:
       "the number of heads cannot be inferred from a file",
     )
 
+  def sizes(self) -> Arguments:
+    """The constructor keywords that a model's name determines."""
+    return {k: v for k, v in self.arguments.items() if k in _SIZES}
+
   def size_flags(self, sizes: Mapping[str, object]) -> str:
     """Advice that lists the flags of the file's sizes that differ from `sizes`; "" when none do."""
     differ = [
@@ -141,7 +149,7 @@ class _Shapes:
     # From the second layer: the first one of the ghost backbone is narrower than the hidden width.
     dim = self.size("blocks.0.mlp.fc2.weight", 2, 0)
     hidden = self.size("blocks.0.mlp.fc2.weight", 2, 1)
-    return hidden / dim if dim and hidden else None
+    return ratio_of(hidden, dim) if dim and hidden else None
 
   def convnext(self, prefix: str, pointwise: str) -> Arguments:
     """Blocks and channels of the four stages."""
@@ -190,12 +198,15 @@ def _describe_vit(shapes: _Shapes) -> Detection:
     arguments["decoder_embed_dim"] = shapes.size("decoder_embed.weight", 2, 0)
     arguments["decoder_depth"] = shapes.count(r"decoder_blocks\.(\d+)\.")
     return _detection("mae", MAE_FULL, arguments)
+  if not shapes.any(r"blocks\.\d+\.attn\.qkv\.bias"):
+    arguments["qkv_bias"] = False
   if not shapes.any(r"head\.|fc_norm\."):
     return _detection("vit", MAE_ENCODER, arguments)
   arguments["num_classes"] = shapes.classes()
+  arguments["representation_size"] = shapes.size("pre_logits.fc.weight", 2, 0)
   if shapes.any(r"(fc_)?norm\."):
     arguments["global_pool"] = shapes.any(r"fc_norm\.")
-  return _detection("vit", CLASSIFIER, arguments)
+  return _detection("vit", CLASSIFIER if shapes.any(r"head\.") else HEADLESS, arguments)
 
 
 def _describe_t2t(shapes: _Shapes) -> Detection:
@@ -242,6 +253,8 @@ def _describe_convnext(shapes: _Shapes) -> Detection:
   arguments = shapes.convnext("", "pwconv1")
   if not shapes.any(r"(head|norm)\."):
     return _detection("convnextv2", FCMAE_DENSE, arguments)
+  if not shapes.any(r"head\."):
+    return _detection("convnextv2", HEADLESS, arguments)
   return _detection("convnextv2", CLASSIFIER, arguments | {"num_classes": shapes.classes()})
 
 
@@ -301,6 +314,29 @@ def family_of(name: str) -> str:
       f"unknown model {name!r}", remedy=f"choose one of {', '.join(similar or sorted(MODELS))}"
     )
   return weight_mapping.family_of(name)
+
+
+def closest_name(family: str, arguments: Mapping[str, Any]) -> str:
+  """The named model of a family that has most of these constructor keywords by default."""
+  return max(
+    (name for name in MODELS if family_of(name) == family),
+    key=lambda name: len(arguments) - len(changed_arguments(name, arguments)),
+  )
+
+
+def changed_sizes(first: Arguments, second: Arguments) -> list[str]:
+  """The keywords that are in both with different values; all floats here are MLP ratios."""
+  return [k for k in first if k in second and _comparable(first[k]) != _comparable(second[k])]
+
+
+def changed_arguments(name: str, arguments: Mapping[str, Any]) -> Arguments:
+  """The constructor keywords that differ from those of a named model."""
+
+  def fixed(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+  defaults = default_arguments(name)
+  return {k: v for k, v in arguments.items() if k not in defaults or fixed(v) != fixed(defaults[k])}
 
 
 @functools.cache

@@ -9,7 +9,7 @@ from collections.abc import Collection
 
 from jax_me.models.weight_mapping import WeightMapping, find_mapping
 
-from .detection import FCMAE_DENSE, FCMAE_SPARSE, MAE_ENCODER, Detection
+from .detection import FCMAE_DENSE, FCMAE_SPARSE, HEADLESS, MAE_ENCODER, Detection
 from .rules import (
   CHANNEL_TOKEN,
   CONV1D,
@@ -45,7 +45,14 @@ _VIT_ENCODER = [
   *_transformer_block("blocks.{0}"),
   *norm("norm"),
 ]
-VIT_RULES = RuleTable([*_VIT_ENCODER, *norm("fc_norm"), *layer("head", LINEAR)])
+VIT_RULES = RuleTable(
+  [
+    *_VIT_ENCODER,
+    *norm("fc_norm"),
+    *layer("pre_logits.fc", LINEAR, ours="pre_logits"),
+    *layer("head", LINEAR),
+  ]
+)
 MAE_RULES = RuleTable(
   [
     *_VIT_ENCODER,
@@ -201,7 +208,7 @@ FAMILIES: dict[str, Family] = {
     "model",
     head=("head.",),
     positions=("pos_embed",),
-    inferred=("num_classes", "image_size", "global_pool"),
+    inferred=("num_classes", "image_size", "global_pool", "qkv_bias", "representation_size"),
   ),
   "mae": Family(
     MAE_RULES, "model", positions=("pos_embed", "decoder_pos_embed"), inferred=("image_size",)
@@ -217,6 +224,8 @@ def mapping_to(detected: Detection, family: str) -> WeightMapping | None:
   origin = encoders.get(detected.content, detected.family)
   if detected.content in encoders and family == origin:
     return None  # An encoder alone is not a masked autoencoder.
+  if detected.content == HEADLESS and origin == family:
+    return WeightMapping(fresh=((("head.",), "the file has no classifier head"),))
   if origin == family == "vit":
     return WeightMapping()  # global_pool is inferred from the file: the same norm on both sides.
   return find_mapping(origin, family)

@@ -17,8 +17,7 @@ class LoadReport:
     arguments: constructor keywords it was built with.
     detected: description of the file.
     loaded: {"key", "path", "shape", "model_shape", "how"} of the keys loaded into the model; `how`
-      lists the changes
-      ("copied", "renamed", "transposed", "resized").
+      lists the changes ("copied", "renamed", "joined", "reshaped", "transposed", "resized").
     dropped: {"key", "shape", "reason"} of the keys that are not used, on purpose.
     fresh: {"path", "shape", "reason"} of the model's arrays that keep their initial values.
     notes: decisions made while reading the file.

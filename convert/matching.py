@@ -9,12 +9,13 @@ from jax_me.models.weight_mapping import WeightMapping, can_resize, reason_for
 
 from .errors import ConversionError
 from .families import Family
+from .hub_keys import OriginalArrays
 from .load_report import LoadReport
 from .rules import COPY, RuleTable
 
 
 def match_arrays(
-  arrays: Mapping[str, np.ndarray],
+  source: OriginalArrays,
   targets: Mapping[str, Sequence[int]],
   family: Family,
   rules: RuleTable,
@@ -28,10 +29,10 @@ def match_arrays(
   """Assigns every key of the file and every array of the model.
 
   Args:
-    arrays: {torch key: array}.
+    source: arrays of the file, under the keys of the family's original project.
     targets: {path: shape} of the model's arrays.
     family: of the model.
-    rules: table from the file's keys to the model's paths.
+    rules: table from the original's keys to the model's paths.
     mapping: parameters that the file's content omits or has in excess on purpose.
     report: receives an entry for every key on both sides.
     new_head: reason for a fresh head; empty when the file's head is to be loaded.
@@ -45,7 +46,9 @@ def match_arrays(
     ConversionError: missing or unexpected keys, or wrong shapes; all of them are listed.
   """
   values: dict[str, np.ndarray] = {}
-  problems = list(problems)
+  problems = [*problems, *source.problems]
+  report.dropped += source.dropped
+  arrays = source.arrays
   handled: set[str] = set()
   for path, shape in targets.items():
     rule = rules.key_of(path)
@@ -62,36 +65,56 @@ def match_arrays(
     if reason:
       report.fresh.append({"path": path, "shape": list(shape), "reason": reason})
       if array is not None:
-        report.dropped.append({"key": key, "shape": list(array.shape), "reason": reason})
+        _drop(report, source, key, reason)
       continue
     if array is None:
-      problems.append(f"{key} {list(expected)}: missing in the file")
+      problems.append(f"{_in_file(source, key)} {list(expected)}: missing in the file")
       continue
-    how = ["renamed"] * (key != path) + ["transposed"] * (transform is not COPY)
+    how = ["transposed"] * (transform is not COPY)
     if array.shape == expected:
       values[path] = transform.from_torch(array)
     elif resize and key in family.positions and can_resize(array.shape, expected):
       values[path] = resize_positions(array, round((expected[1] - 1) ** 0.5))
       how.append("resized")
     else:
-      problems.append(f"{key}: shape {list(array.shape)}, the model needs {list(expected)}")
+      shapes = f"{list(array.shape)}, the model needs {list(expected)}"
+      problems.append(f"{_in_file(source, key)}: shape {shapes}")
       continue
-    shapes = {"shape": list(array.shape), "model_shape": list(shape)}
-    report.loaded.append({"key": key, "path": path, **shapes, "how": " and ".join(how) or "copied"})
+    for name, original_shape, changes in source.entries(key):
+      changes = ["renamed"] * (name != path) + changes + how
+      report.loaded.append(
+        {
+          "key": name,
+          "path": path,
+          "shape": original_shape,
+          "model_shape": list(shape),
+          "how": " and ".join(changes) or "copied",
+        }
+      )
   for key, array in arrays.items():
     if key in handled:
       continue
     reason = reason_for(key, mapping.dropped) or (new_head if key.startswith(family.head) else "")
     if reason:
-      report.dropped.append({"key": key, "shape": list(array.shape), "reason": reason})
+      _drop(report, source, key, reason)
     else:
-      problems.append(f"{key} {list(array.shape)}: unexpected, the model has no such array")
+      problems.append(
+        f"{_in_file(source, key)} {list(array.shape)}: unexpected, the model has no such array"
+      )
   if problems:
     raise ConversionError(
       f"{len(problems)} mismatches between the file and the model",
       problems=problems,
       remedy="choose the model that the file was saved from (--model), with its sizes",
     )
-  order = {key: number for number, key in enumerate(arrays)}
-  report.loaded.sort(key=lambda entry: order[entry["key"]])  # in the order of the file
+  report.loaded.sort(key=lambda entry: source.order[entry["key"]])  # in the order of the file
   return values
+
+
+def _in_file(source: OriginalArrays, key: str) -> str:
+  return " + ".join(source.keys_in_file(key))
+
+
+def _drop(report: LoadReport, source: OriginalArrays, key: str, reason: str) -> None:
+  for name, shape, _ in source.entries(key):
+    report.dropped.append({"key": name, "shape": shape, "reason": reason})

@@ -18,6 +18,8 @@ import numpy as np
 
 from .errors import ConversionError
 from .file_formats import DOWNLOAD_AGAIN, format_of
+from .hub_folder import combined_sha256, config_folder, read_hub_model, weight_files
+from .hub_model import HubModel
 
 EMA_KEYS = ("state_dict_ema", "model_ema", "ema_state_dict", "ema")
 RAW_KEYS = ("state_dict", "model", "model_state_dict", "module", "net")
@@ -32,13 +34,14 @@ class TorchCheckpoint:
 
   Attributes:
     arrays: {key: array in torch's layout}, container unwrapped, prefixes removed.
-    file: the file's name (without folders).
-    sha256: of the whole file.
+    file: the file's name (without folders); of a hub folder, the folder's.
+    sha256: of the whole file; of several files, see `combined_sha256`.
     format: "torch zip", "torch legacy" or "safetensors".
     container: where in the file the weights lay.
     weights: "ema" or "raw".
     notes: what was decided or changed while reading.
     metadata: plain values found beside the weights (epoch, arch, args.model).
+    hub: the model that config.json beside the weights describes, in a folder of a hub.
   """
 
   arrays: dict[str, np.ndarray]
@@ -49,10 +52,11 @@ class TorchCheckpoint:
   weights: str
   notes: list[str]
   metadata: dict[str, Any]
+  hub: HubModel | None = None
 
 
 def read_checkpoint(path: str | pathlib.Path, *, prefer: str = "ema") -> TorchCheckpoint:
-  """Reads a checkpoint file with everything the load report says about it.
+  """Reads a checkpoint file or hub folder with everything the load report says about it.
 
   Half-precision and double arrays become float32 (noted). Counters of batch normalisation
   (`num_batches_tracked`) are left out (noted). Other integer arrays, and values that are not
@@ -63,7 +67,8 @@ def read_checkpoint(path: str | pathlib.Path, *, prefer: str = "ema") -> TorchCh
   dict. Keys may have the prefix `module.` of DataParallel or `_orig_mod.` of torch.compile.
 
   Args:
-    path: torch file (zip or legacy format; needs torch) or safetensors file.
+    path: torch file (zip or legacy format; needs torch), safetensors file, or a folder of timm or
+      transformers with its config.json.
     prefer: which weights to take when the file has both averaged and raw ones, "ema" or "raw".
 
   Raises:
@@ -72,11 +77,53 @@ def read_checkpoint(path: str | pathlib.Path, *, prefer: str = "ema") -> TorchCh
   """
   path = pathlib.Path(path)
   try:
+    if path.is_dir():
+      return _read_folder(path, prefer)
+    folder = config_folder(path)
+    checkpoint = _read_file(path, prefer)
+    if folder is not None:
+      checkpoint.hub = read_hub_model(folder)
+    return checkpoint
+  except ConversionError as error:
+    raise error.in_file(str(path)) from error.__cause__
+
+
+def _read_folder(folder: pathlib.Path, prefer: str) -> TorchCheckpoint:
+  """The weights of a hub folder, from one file or from those that its index lists."""
+  paths, places = weight_files(folder)
+  hub = read_hub_model(folder)  # before the weights, which take longer
+  parts = [_read_file(path, prefer) for path in paths]
+  checkpoint = dataclasses.replace(parts[0], file=folder.absolute().name, hub=hub)
+  if places is None:
+    return checkpoint
+  for part in parts:
+    for key in part.arrays:
+      if places.get(key) != part.file:
+        place = places.get(key, "no file")
+        raise ConversionError(f"{key[:100]} is in {part.file}, but the index places it in {place}")
+  arrays = {key: array for part in parts for key, array in part.arrays.items()}
+  missing = sorted(set(places) - set(arrays))
+  if missing:
+    raise ConversionError(
+      f"{len(missing)} arrays of the index are in none of the files ({missing[0][:100]}, ...)",
+      remedy=DOWNLOAD_AGAIN,
+    )
+  return dataclasses.replace(
+    checkpoint,
+    arrays=arrays,
+    sha256=combined_sha256({part.file: part.sha256 for part in parts}),
+    notes=[*dict.fromkeys(note for part in parts for note in part.notes)],
+    metadata={"files": len(parts)},
+  )
+
+
+def _read_file(path: pathlib.Path, prefer: str) -> TorchCheckpoint:
+  try:
     stream = path.open("rb")
   except OSError as error:
     raise ConversionError(
       f"cannot be opened ({error.strerror or error})",
-      remedy="give the path of one checkpoint file",
+      remedy="give the path of one checkpoint file or of a hub folder",
       file=str(path),
     ) from error
   with stream:

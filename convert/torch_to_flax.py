@@ -1,6 +1,7 @@
 """Conversion of a torch checkpoint into a jax_me model.
 
   python -m convert.torch_to_flax --checkpoint 81.5_T2T_ViT_14.pth.tar --output checkpoints/t2t14
+  python -m convert.torch_to_flax --checkpoint vit-base-patch16-224/ --output checkpoints/vit
 
 The output folder has the model (for `jax_me.load`) and `conversion.json`, the load report.
 """
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
   from flax import nnx
 
   from .detection import Detection
+  from .hub_keys import Layout
+  from .hub_model import HubModel
 
 __all__ = [
   "ConversionError",
@@ -48,9 +51,10 @@ def convert(
   Args:
     arrays: {torch key: array in torch's layout}, see `read_torch_checkpoint`.
     name: key of `jax_me.models.MODELS`; None uses the one model that the arrays match.
-    **overrides: constructor keywords, as for `create_model`. num_classes, image_size, global_pool
-      and token_labeling are inferred from the file unless given. Another `num_classes` than the
-      file's gives a fresh head, another `image_size` resizes the position table.
+    **overrides: constructor keywords, as for `create_model`. num_classes, image_size, global_pool,
+      qkv_bias, representation_size and token_labeling are inferred from the file unless given.
+      Another `num_classes` than the file's gives a fresh head, another `image_size` resizes the
+      position table.
 
   Raises:
     ConversionError: arrays that are not finite floats, an unknown family or model, or keys and
@@ -63,8 +67,27 @@ def convert_arrays(
   arrays: Mapping[str, np.ndarray], name: str | None = None, **overrides: Any
 ) -> Conversion:
   """Like `convert`, but returns the model with its load report."""
-  from .detection import default_arguments, detect, family_of
+  return _convert(arrays, name, overrides)
+
+
+def _convert(
+  arrays: Mapping[str, np.ndarray],
+  name: str | None,
+  overrides: dict[str, Any],
+  *,
+  hints: tuple[Any, ...] = (),
+  hub: "HubModel | None" = None,
+) -> Conversion:
+  """`convert_arrays` with what is known beside the arrays.
+
+  Args:
+    arrays, name, overrides: see `convert`.
+    hints: names of the model that decide when several match.
+    hub: settings of the folder's config.json.
+  """
+  from .detection import changed_arguments, default_arguments, detect, family_of
   from .families import FAMILIES, mapping_to, rules_for
+  from .hub_keys import OriginalArrays
   from .load_report import LoadReport, weights_sha256
   from .matching import match_arrays
   from .module_arrays import abstract_model, fill_model, initial_arrays, model_arrays
@@ -72,8 +95,14 @@ def convert_arrays(
   invalid = [str(key) for key, value in arrays.items() if not isinstance(value, np.ndarray)]
   if invalid:
     raise ConversionError("these are not numpy arrays", problems=invalid)
-  detected = detect(arrays)
-  name = name or detected.only_name()
+  source = OriginalArrays(arrays)
+  try:
+    detected = detect(source.arrays)
+  except ConversionError as error:
+    if source.layout is not None:
+      error.reason += f"; the keys are those of {source.layout.name}"
+    raise
+  name = _model_name(name, detected, hints, hub)
   family_name = family_of(name)
   mapping = mapping_to(detected, family_name)
   if mapping is None:
@@ -82,6 +111,13 @@ def convert_arrays(
     )
   family = FAMILIES[family_name]
   inferred = {k: v for k, v in detected.arguments.items() if k in family.inferred}
+  if hub is not None:
+    known = default_arguments(name)
+    settings = {k: v for k, v in _settings(detected, hub).items() if k in known}
+    inferred |= {k: v for k, v in settings.items() if k in inferred}
+    inferred |= changed_arguments(name, settings)
+  elif source.layout is not None and source.layout.needs_config:
+    _check_epsilon(source.layout.name, default_arguments(name), overrides)
   arguments = inferred | overrides
 
   try:
@@ -93,17 +129,17 @@ def convert_arrays(
   report = LoadReport(
     model=name,
     arguments={k: v for k, v in arguments.items() if k not in ("dtype", "param_dtype")},
-    detected=str(detected),
+    detected=_description(detected, source.layout, hub),
   )
   try:
     values = match_arrays(
-      arrays,
+      source,
       {path: variable.get_value().shape for path, variable in variables.items()},
       family,
       rules_for(family_name, variables, detected.content),
       mapping,
       report,
-      new_head=_new_head(arrays, detected, family.head, overrides),
+      new_head=_new_head(source.arrays, detected, family.head, overrides),
       resize="image_size" in overrides,
       problems=check_arrays(arrays),
     )
@@ -115,9 +151,74 @@ def convert_arrays(
   model = fill_model(graphdef, variables, values)
   final = model_arrays(model)
   report.warnings = _warnings(report.fresh, detected, name)
+  if source.layout is not None and source.layout.warning:
+    report.warnings.append(source.layout.warning)
   report.weights_sha256 = weights_sha256(final)
   report.parameters = sum(array.size for array in final.values())
-  return Conversion(model, name, report.arguments, report)
+  conversion = Conversion(model, name, report.arguments, report)
+  if hub is not None:
+    report.notes += hub.notes
+    report.warnings += hub.warnings
+    conversion.preprocessing = hub.preprocessing
+    if hub.labels is not None and arguments.get("num_classes") == len(hub.labels):
+      conversion.labels = hub.labels
+  return conversion
+
+
+def _model_name(
+  name: str | None, detected: "Detection", hints: tuple[Any, ...], hub: "HubModel | None"
+) -> str:
+  """The requested model, or the one that the file or the folder determines."""
+  from .detection import closest_name, family_of
+
+  if name is None:
+    name = next((hint for hint in hints if hint in detected.names), None)
+  if hub is None:
+    return name or detected.only_name()
+  closest = closest_name(hub.family, detected.sizes() | hub.arguments)
+  if name and detected.names and family_of(name) == detected.family and name not in detected.names:
+    raise ConversionError(
+      f"the file is {detected}, not {name}", remedy=f"leave --model out, or give {closest}"
+    )
+  return name or closest
+
+
+def _settings(detected: "Detection", hub: "HubModel") -> dict[str, Any]:
+  """Constructor keywords from the file's shapes and from config.json, which must agree."""
+  from .detection import changed_sizes
+
+  differ = changed_sizes(hub.arguments, detected.arguments)
+  if differ:
+    raise ConversionError(
+      "config.json and the weights are of different models",
+      problems=[
+        f"{key}: {hub.arguments[key]} in config.json, {detected.arguments[key]} in the weights"
+        for key in differ
+      ],
+      remedy="fetch the folder again: its files belong together",
+    )
+  settings = detected.sizes() | hub.arguments
+  if "num_classes" not in detected.arguments:  # without a head, it may be any number
+    settings.pop("num_classes", None)
+  return settings
+
+
+def _check_epsilon(library: str, known: Mapping[str, Any], overrides: Mapping[str, Any]) -> None:
+  keyword = "final_norm_epsilon" if "final_norm_epsilon" in known else "norm_epsilon"
+  if keyword not in overrides:
+    raise ConversionError(
+      f"the file has the keys of {library}, whose models take the epsilon of the layer norms and "
+      "the number of heads from config.json",
+      remedy=f"give the folder that holds the file and config.json, or --{keyword} (1e-12 by "
+      "default there) and --model",
+    )
+
+
+def _description(detected: "Detection", layout: "Layout | None", hub: "HubModel | None") -> str:
+  text = str(detected)
+  if layout is not None:
+    text += f", keys of {layout.name}"
+  return f"{text}, config.json of {hub.library} {hub.architecture}" if hub else text
 
 
 def _remedy(detected: "Detection") -> str:
@@ -169,24 +270,20 @@ def _warnings(fresh: list[dict[str, Any]], detected: "Detection", name: str) -> 
 
 
 def convert_checkpoint(
-  checkpoint: TorchCheckpoint, name: str | None = None, **overrides: Any
+  checkpoint: TorchCheckpoint, name: str | None = None, *, hint: str | None = None, **overrides: Any
 ) -> Conversion:
   """Converts a checkpoint from `read_checkpoint`; the report includes the file's metadata.
 
-  Without a name, the architecture recorded in the checkpoint decides between several matching
-  models.
+  Without a name, the config.json of a hub folder, the hint or the architecture recorded in the
+  checkpoint decides between several matching models. The folder's labels and preprocessing are
+  taken over.
   """
-  from .detection import detect
-
+  hints = (hint, checkpoint.metadata.get("arch"), checkpoint.metadata.get("args.model"))
   try:
-    if name is None:
-      hints = (checkpoint.metadata.get("arch"), checkpoint.metadata.get("args.model"))
-      names = detect(checkpoint.arrays).names
-      name = next((hint for hint in hints if hint in names), None)
-    conversion = convert_arrays(checkpoint.arrays, name, **overrides)
+    conversion = _convert(checkpoint.arrays, name, overrides, hints=hints, hub=checkpoint.hub)
   except ConversionError as error:
     raise error.in_file(checkpoint.file) from error.__cause__
-  conversion.report.notes = list(checkpoint.notes)
+  conversion.report.notes = [*checkpoint.notes, *conversion.report.notes]
   conversion.report.source = {
     "file": checkpoint.file,
     "sha256": checkpoint.sha256,
@@ -226,6 +323,8 @@ _SIZES: dict[str, tuple[Callable[[str], Any], str]] = {
   "depth": (int, "number of blocks"),
   "num_heads": (int, "attention heads; cannot be inferred from a file"),
   "mlp_ratio": (float, "hidden width of the MLPs over embed_dim"),
+  "norm_epsilon": (float, "ViT, MAE: epsilon of the layer norms; cannot be inferred from a file"),
+  "final_norm_epsilon": (float, "ConvNeXt V2: epsilon of the norm before the head"),
   "tokens_type": (str, "T2T-ViT: performer or transformer"),
   "token_dim": (int, "T2T-ViT: width of the tokens-to-token module"),
   "decoder_embed_dim": (int, "MAE, FCMAE: width of the decoder"),
@@ -240,15 +339,18 @@ _SIZES: dict[str, tuple[Callable[[str], Any], str]] = {
 def configure(parser: argparse.ArgumentParser) -> None:
   """Adds the command's description and options."""
   parser.description = (
-    "Converts a torch checkpoint (.pth, .pt, .pth.tar, .safetensors) into a model folder. Nothing "
-    "in the file is executed. All but .safetensors files need torch."
+    "Converts a torch checkpoint (.pth, .pt, .pth.tar, .safetensors), or a folder of timm or "
+    "transformers, into a model folder. Nothing in the file is executed. All but .safetensors "
+    "files need torch."
   )
-  parser.add_argument("--checkpoint", required=True, metavar="FILE", help="the checkpoint")
+  parser.add_argument("--checkpoint", required=True, metavar="PATH", help="file, or hub folder")
   parser.add_argument("--output", required=True, metavar="DIR", help="model folder to write")
   parser.add_argument("--model", metavar="NAME", help="default: inferred from the file")
   parser.add_argument("--labels", metavar="A,B,C", help="class names in the order of the logits")
-  parser.add_argument("--mean", type=_numbers, metavar="R,G,B", help="default: ImageNet's")
-  parser.add_argument("--std", type=_numbers, metavar="R,G,B", help="default: ImageNet's")
+  parser.add_argument(
+    "--mean", type=_numbers, metavar="R,G,B", help="default: the hub's or ImageNet's"
+  )
+  parser.add_argument("--std", type=_numbers, metavar="R,G,B", help="default: as for --mean")
   parser.add_argument(
     "--weights", choices=("ema", "raw"), default="ema", help="which to use of a file with both"
   )

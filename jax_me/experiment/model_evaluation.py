@@ -14,21 +14,24 @@ from jax_me.models import model_folder
 from jax_me.models.model_folder import SavedModel
 from jax_me.training.state import State
 
+SHOWN_LABELS = 10  # In an error message.
+
 
 def open_model(source: str | pathlib.Path, name: str | None = None) -> SavedModel:
-  """Loads a model folder or a run, or converts a checkpoint file.
+  """Loads a model folder or a run, or converts a checkpoint.
 
   Args:
-    source: a folder with `model.json`, or a torch or safetensors file.
+    source: a folder with `model.json`, a torch or safetensors file, or a folder of timm or
+      transformers.
     name: the model to prefer where the arrays of a file match several.
 
   Raises:
     ValueError: there is no such model, or it is damaged (`SavedModelError`, `ConversionError`).
   """
-  if not pathlib.Path(source).is_file():
-    return model_folder.load_model(source)
-  # Imported here, as a file of torch needs the extra `convert`.
-  return import_bundled("convert.model_source").convert_to_model(source, name)
+  conversion = import_bundled("convert.model_source")
+  if conversion.is_checkpoint(pathlib.Path(source)):
+    return conversion.convert_to_model(source, name)
+  return model_folder.load_model(source)
 
 
 def use_model(config: ConfigDict, saved: SavedModel) -> None:
@@ -94,11 +97,16 @@ def label_order(labels: list[str], model_labels: list[str]) -> list[int]:
   """
   known, wanted = (list(map(normalize_label, names)) for names in (model_labels, labels))
   if sorted(known) != sorted(wanted):
-    only_model = ", ".join(sorted(set(known) - set(wanted))) or "none"
-    only_data = ", ".join(sorted(set(wanted) - set(known))) or "none"
     raise ValueError(
-      f"the labels of the model and of the dataset are not the same (only in the model: "
-      f"{only_model}; only in the dataset: {only_data}). Convert with --labels in the order of the "
-      "model's classes, or choose the classes with the options of the dataset"
+      "the labels of the model and of the dataset are not the same (only in the model: "
+      f"{_difference(known, wanted)}; only in the dataset: {_difference(wanted, known)}). Convert "
+      "with --labels in the order of the model's classes, or choose the classes with the options "
+      "of the dataset"
     )
   return [known.index(label) for label in wanted]
+
+
+def _difference(labels: list[str], others: list[str]) -> str:
+  only = sorted(set(labels) - set(others))
+  more = f", ... ({len(only)} in all)" if len(only) > SHOWN_LABELS else ""
+  return ", ".join(only[:SHOWN_LABELS]) + more or "none"

@@ -15,7 +15,7 @@ from jax_me.evaluation.predictions import PREDICTIONS_FILE, Predictions, concate
 from jax_me.experiment.experiment import Experiment
 from jax_me.experiment.fold_batch import train_fold_batch
 from jax_me.experiment.fold_training import FoldTraining, Interrupted
-from jax_me.experiment.model_evaluation import evaluation_state, open_model, use_model
+from jax_me.experiment.model_evaluation import evaluation_state, label_order, open_model, use_model
 from jax_me.experiment.preparation import prepare
 from jax_me.experiment.provenance import provenance
 from jax_me.models import model_folder
@@ -73,6 +73,8 @@ def run_experiment(config: ConfigDict, *, workdir: str, mode: str = "train") -> 
     experiment = prepare(config)
     if saved is None:
       _lock_settings(folder, config)
+    else:
+      label_order(experiment.labels, saved.labels or [])  # Refused before anything is written.
   except (ValueError, OSError) as error:
     return _report_error(error, code=2)
   _print_line(_describe(experiment))

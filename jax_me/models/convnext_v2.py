@@ -236,6 +236,7 @@ class ConvNeXtV2(ConvNeXtV2Encoder):
     image_size: nominal image side in pixels; the computation does not depend on it.
     num_classes: width of the logits.
     head_init_scale: factor on the head's initial weights.
+    final_norm_epsilon: epsilon of the norm before the head; the other norms have 1e-6.
   """
 
   def __init__(
@@ -247,6 +248,7 @@ class ConvNeXtV2(ConvNeXtV2Encoder):
     num_classes: int = 1000,
     drop_path_rate: float = 0.0,
     head_init_scale: float = 1.0,
+    final_norm_epsilon: float = EPSILON,
     remat: bool = False,
     scan: bool = False,
     dtype: DTypeLike = jnp.float32,
@@ -258,7 +260,7 @@ class ConvNeXtV2(ConvNeXtV2Encoder):
       depths=depths, dims=dims, drop_path_rate=drop_path_rate, remat=remat, scan=scan, **common
     )
     self.image_size = image_size
-    self.norm = layer_norm(dims[-1], epsilon=EPSILON, **common)
+    self.norm = layer_norm(dims[-1], epsilon=final_norm_epsilon, **common)
     self.head = nnx.Linear(
       dims[-1],
       num_classes,

@@ -65,6 +65,7 @@ class MaskedAutoencoder(nnx.Module):
     patch_size, embed_dim, depth, num_heads, mlp_ratio: of the encoder, see `VisionTransformer`.
     decoder_embed_dim, decoder_depth, decoder_num_heads: of the decoder.
     norm_pix_loss: normalise the target pixels per patch (unbiased variance).
+    norm_epsilon: epsilon of the layer norms.
     image_size: side of the square input in pixels.
     remat: recompute each block in the backward pass, to save memory.
     scan: run the blocks as one loop that compiles once, see `run_stack`.
@@ -85,6 +86,7 @@ class MaskedAutoencoder(nnx.Module):
     decoder_depth: int = 8,
     decoder_num_heads: int = 16,
     norm_pix_loss: bool = False,
+    norm_epsilon: float = NORM_EPSILON,
     image_size: int = 224,
     remat: bool = False,
     scan: bool = False,
@@ -102,7 +104,7 @@ class MaskedAutoencoder(nnx.Module):
     block: dict[str, Any] = dict(
       mlp_ratio=mlp_ratio,
       qkv_bias=True,
-      epsilon=NORM_EPSILON,
+      epsilon=norm_epsilon,
       kernel_init=_XAVIER,
       **common,
     )
@@ -116,7 +118,7 @@ class MaskedAutoencoder(nnx.Module):
     self.cls_token = nnx.Param(_TOKEN_INIT(rngs.params(), (1, 1, embed_dim), param_dtype))
     self.pos_embed = FixedTable(jnp.asarray(sincos_2d(grid, embed_dim), param_dtype))
     self.blocks = nnx.List(Block(embed_dim, num_heads, **block) for _ in range(depth))
-    self.norm = layer_norm(embed_dim, epsilon=NORM_EPSILON, **common)
+    self.norm = layer_norm(embed_dim, epsilon=norm_epsilon, **common)
 
     self.decoder_embed = nnx.Linear(embed_dim, decoder_embed_dim, kernel_init=_XAVIER, **common)
     shape = (1, 1, decoder_embed_dim)
@@ -126,7 +128,7 @@ class MaskedAutoencoder(nnx.Module):
     self.decoder_blocks = nnx.List(
       Block(decoder_embed_dim, decoder_num_heads, **block) for _ in range(decoder_depth)
     )
-    self.decoder_norm = layer_norm(decoder_embed_dim, epsilon=NORM_EPSILON, **common)
+    self.decoder_norm = layer_norm(decoder_embed_dim, epsilon=norm_epsilon, **common)
     self.decoder_pred = nnx.Linear(
       decoder_embed_dim, 3 * patch_size**2, kernel_init=_XAVIER, **common
     )

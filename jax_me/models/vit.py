@@ -34,7 +34,10 @@ class VisionTransformer(nnx.Module):
     num_classes: width of the logits.
     global_pool: True uses the mean of the patch tokens, then `fc_norm`; False uses the class
       token after `norm`.
+    representation_size: width of a tanh layer between the last norm and the head, as in ViTs
+      pre-trained on ImageNet-21k; None has no such layer.
     train_positions: False uses MAE's 2-D sine-cosine table and does not train it.
+    norm_epsilon: epsilon of the layer norms.
     drop_rate: dropout after the position table and on the outputs of attention and MLP.
     attn_drop_rate: dropout on the attention weights.
     drop_path_rate: stochastic depth of the last block; rises linearly from 0 at the first.
@@ -58,7 +61,9 @@ class VisionTransformer(nnx.Module):
     image_size: int = 224,
     num_classes: int = 1000,
     global_pool: bool = True,
+    representation_size: int | None = None,
     train_positions: bool = True,
+    norm_epsilon: float = NORM_EPSILON,
     drop_rate: float = 0.0,
     attn_drop_rate: float = 0.0,
     drop_path_rate: float = 0.0,
@@ -101,7 +106,7 @@ class VisionTransformer(nnx.Module):
         drop_rate=drop_rate,
         attn_drop_rate=attn_drop_rate,
         drop_path_rate=rate,
-        epsilon=NORM_EPSILON,
+        epsilon=norm_epsilon,
         kernel_init=NORMAL_INIT,
         dtype=dtype,
         param_dtype=param_dtype,
@@ -110,26 +115,25 @@ class VisionTransformer(nnx.Module):
       for rate in stochastic_depth_rates(drop_path_rate, depth)
     )
     norm = layer_norm(
-      embed_dim, epsilon=NORM_EPSILON, dtype=dtype, param_dtype=param_dtype, rngs=rngs
+      embed_dim, epsilon=norm_epsilon, dtype=dtype, param_dtype=param_dtype, rngs=rngs
     )
     # The original code names the norm by its position: before or after the pooling.
     if global_pool:
       self.fc_norm = norm
     else:
       self.norm = norm
-    self.head = nnx.Linear(
-      embed_dim,
-      num_classes,
-      kernel_init=NORMAL_INIT,
-      dtype=at_least_float32(dtype),
-      param_dtype=param_dtype,
-      rngs=rngs,
+    linear: dict[str, Any] = dict(
+      kernel_init=NORMAL_INIT, dtype=at_least_float32(dtype), param_dtype=param_dtype, rngs=rngs
     )
+    self.pre_logits = (
+      nnx.Linear(embed_dim, representation_size, **linear) if representation_size else None
+    )
+    self.head = nnx.Linear(representation_size or embed_dim, num_classes, **linear)
 
   def features(
     self, images: jax.Array, *, deterministic: bool = True, rngs: nnx.Rngs | None = None
   ) -> jax.Array:
-    """Pooled features after the final norm.
+    """Pooled features after the final norm and, where there is one, the tanh layer.
 
     Args:
       images: [B, image_size, image_size, 3] normalised.
@@ -137,7 +141,7 @@ class VisionTransformer(nnx.Module):
       rngs: must have a `dropout` stream; required when not deterministic.
 
     Returns:
-      [B, embed_dim], at least float32.
+      [B, representation_size or embed_dim], at least float32.
     """
     check_images(images, self.image_size)
     key = None if deterministic else dropout_key(rngs)
@@ -151,8 +155,11 @@ class VisionTransformer(nnx.Module):
     tokens = dropout(tokens, self.drop_rate, positions_key)
     tokens = run_blocks(self.blocks, tokens, blocks_key, remat=self.remat, scan=self.scan)
     if self.global_pool:
-      return self.fc_norm(tokens[:, 1:].mean(axis=1, dtype=at_least_float32(tokens.dtype)))
-    return self.norm(tokens[:, 0])
+      pooled = tokens[:, 1:].mean(axis=1, dtype=at_least_float32(tokens.dtype))
+      features = self.fc_norm(pooled)
+    else:
+      features = self.norm(tokens[:, 0])
+    return jnp.tanh(self.pre_logits(features)) if self.pre_logits else features
 
   def __call__(
     self, images: jax.Array, *, deterministic: bool = True, rngs: nnx.Rngs | None = None

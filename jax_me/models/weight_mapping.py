@@ -70,7 +70,10 @@ _MAPPINGS: dict[tuple[str, str], WeightMapping] = {
       (("norm.",), "FCMAE's encoder has no last norm; only fine-tuned models have it"),
     ),
   ),
-  ("vit", "vit"): WeightMapping(dropped=(_OTHER_NORM,), fresh=(_OTHER_NORM,)),
+  ("vit", "vit"): WeightMapping(
+    dropped=(_OTHER_NORM, (("pre_logits.",), "the model has no layer before the head")),
+    fresh=(_OTHER_NORM, (("pre_logits.",), "the source has no layer before the head")),
+  ),
   ("t2t_vit", "t2t_vit"): WeightMapping(
     dropped=((("aux_head.",), "only token_labeling=True uses the auxiliary head"),),
   ),

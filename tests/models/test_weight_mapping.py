@@ -139,6 +139,17 @@ def test_token_labeling_head_is_dropped_or_fresh():
   assert paths(transfer(plain, labelled).report["fresh"]) == auxiliary
 
 
+def test_the_layer_before_the_head_is_dropped_or_fresh():
+  name, arguments = "vit_tiny_patch16", dict(num_classes=3, **SIZES)
+  plain = name, build_random(name, **arguments)
+  tanh = name, build_random(name, representation_size=6, **arguments)
+  layer = {"pre_logits.kernel", "pre_logits.bias"}
+  report = transfer(tanh, plain).report
+  assert layer < paths(report["dropped"]) and paths(report["fresh"]) == {"head.kernel"}
+  report = transfer(plain, tanh).report
+  assert paths(report["fresh"]) == layer | {"head.kernel"}
+
+
 def test_all_mismatches_are_reported(mae):
   target = "vit_tiny_patch16", build_random("vit_tiny_patch16", **SIZES)
   with pytest.raises(TransferError, match="another family"):

@@ -1,0 +1,182 @@
+"""Evaluation of given models by a recipe, and training from checkpoint files."""
+
+import csv
+import json
+
+import cv2
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+import jax_me
+from configs.common import common
+from convert.flax_to_torch import write_torch_checkpoint
+from convert.torch_to_flax import convert_checkpoint, read_checkpoint
+from jax_me.experiment.initial_weights import initialise_state
+from jax_me.experiment.model_evaluation import label_order
+from jax_me.experiment.run import run_experiment
+from jax_me.models.model_folder import save_model, split_model
+from jax_me.models.registry import create_model
+from tests.helpers.small_models import random_model
+
+pytestmark = pytest.mark.slow
+ARGUMENTS = {"image_size": 16, "patch_size": 8, "embed_dim": 24, "num_heads": 2, "depth": 1}
+SAVED = {"name": "vit_tiny_patch16", "image_size": 16, "mean": [0.4] * 3, "std": [0.3] * 3}
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+  """Twelve images of six subjects, dark and light."""
+  folder = tmp_path_factory.mktemp("images")
+  random = np.random.default_rng(0)
+  lines = ["file,subject,label"]
+  for number in range(12):
+    label, level = ("light", 190) if number % 2 else ("dark", 60)
+    image = np.clip(random.normal(level, 40, (16, 16, 3)), 0, 255).astype(np.uint8)
+    assert cv2.imwrite(str(folder / f"{number:02}.png"), image)
+    lines.append(f"{number:02}.png,p{number // 2},{label}")
+  (folder / "labels.csv").write_text("\n".join(lines))
+  return folder
+
+
+@pytest.fixture(scope="module")
+def config(images, tmp_path_factory):
+  """A recipe whose own model, size and normalisation differ from those of the evaluated model."""
+  c = common()
+  c.unlock()
+  c.update(steps=1, batch_size=4, trackers=())
+  c.data.update(name="labeled_images", manual_dir=str(images), split="kfold", folds=3)
+  c.data.options.update(align=False, size=16)
+  c.data.data_dir = str(tmp_path_factory.mktemp("built"))
+  c.model.image_size = 32
+  return c.lock()
+
+
+def evaluate(config, source, workdir, **data):
+  config = config.copy_and_resolve_references()
+  config.init_from = str(source)
+  config.data.update(data)
+  return run_experiment(config, workdir=str(workdir), mode="eval")
+
+
+def saved_model(folder, labels=("light", "dark"), seed=0, **fields):
+  arguments = {**ARGUMENTS, "num_classes": len(labels)}
+  model = random_model(lambda: create_model(SAVED["name"], rngs=nnx.Rngs(0), **arguments), seed)
+  source = {"options": {"align": False, "size": 16}}
+  save_model(
+    folder,
+    model,
+    **{**SAVED, "arguments": arguments, "labels": list(labels), "source": source, **fields},
+  )
+  return folder
+
+
+def read_predictions(workdir):
+  return {row["file"]: row for row in csv.DictReader((workdir / "predictions.csv").open())}
+
+
+def test_predictions_are_those_of_the_model_by_label(config, images, tmp_path, capsys):
+  folder = saved_model(tmp_path / "model")
+  assert evaluate(config, folder, tmp_path / "run") == 0
+  rows = read_predictions(tmp_path / "run")
+  assert len(rows) == 12
+  model = jax_me.load(folder)
+  for file, row in rows.items():
+    (expected,) = model.predict(images / file)
+    assert row["prediction"] == expected.label
+    for label in ("dark", "light"):
+      assert float(row[f"score_{label}"]) == pytest.approx(expected.scores[label], abs=2e-6)
+  report = (tmp_path / "run/report.html").read_text()
+  assert "UF1" in report and str(folder) in report
+  assert json.loads((tmp_path / "run/run.json").read_text())["config"]["init_from"] == str(folder)
+  # The same command again gives the same result.
+  before = (tmp_path / "run/predictions.csv").read_bytes()
+  assert evaluate(config, folder, tmp_path / "run") == 0
+  assert (tmp_path / "run/predictions.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+  ("labels", "message"),
+  [
+    (("light", "grey"), "only in the model: grey; only in the dataset: dark"),
+    (("light", "dark", "grey"), "only in the model: grey; only in the dataset: none"),
+  ],
+)
+def test_other_labels_are_refused(config, tmp_path, capsys, labels, message):
+  folder = saved_model(tmp_path / "model", labels=labels)
+  assert evaluate(config, folder, tmp_path / "run") == 2
+  assert message in capsys.readouterr().err
+  assert not (tmp_path / "run").exists()
+
+
+def test_labels_are_compared_in_one_spelling():
+  assert label_order(["half smile", "neutral"], ["Neutral", "Half_Smile"]) == [1, 0]
+
+
+def test_sources_that_cannot_be_evaluated(config, tmp_path, capsys):
+  assert evaluate(config, tmp_path / "none", tmp_path / "run") == 2
+  assert "holds no model" in capsys.readouterr().err
+  assert evaluate(config, "", tmp_path / "run") == 2
+  assert "--checkpoint" in capsys.readouterr().err
+  (tmp_path / "page.pth").write_text("<html>")
+  assert evaluate(config, tmp_path / "page.pth", tmp_path / "run") == 2
+  assert "page.pth" in capsys.readouterr().err
+
+
+def test_a_folder_with_a_run_of_its_own_is_refused(config, tmp_path, capsys):
+  run = config.copy_and_resolve_references()
+  run.model.image_size = 16
+  with run.unlocked():
+    run.model.arguments.update(ARGUMENTS)
+  run.data.fold = 0
+  assert run_experiment(run, workdir=str(tmp_path / "run")) == 0
+  assert evaluate(config, saved_model(tmp_path / "model"), tmp_path / "run") == 2
+  assert "Use another --workdir" in capsys.readouterr().err
+  # The run itself is a model that can be evaluated elsewhere.
+  assert evaluate(config, tmp_path / "run" / "fold1", tmp_path / "evaluated") == 0
+  assert "the model was trained on this dataset" in capsys.readouterr().out
+  assert len(read_predictions(tmp_path / "evaluated")) == 12
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+  """A torch file of ConvNeXt V2 atto with two classes."""
+  path = tmp_path_factory.mktemp("checkpoint") / "atto.pth"
+  model = random_model(
+    lambda: create_model("convnextv2_atto", rngs=nnx.Rngs(0), num_classes=2), fan_in_scaling=True
+  )
+  write_torch_checkpoint(model, "convnextv2_atto", path)
+  return path
+
+
+def test_a_torch_file_is_evaluated_like_its_converted_folder(config, images, checkpoint, tmp_path):
+  numbered = tmp_path / "numbered"
+  numbered.mkdir()
+  for image in images.glob("*.png"):
+    (numbered / image.name).write_bytes(image.read_bytes())
+  text = (images / "labels.csv").read_text().replace("dark", "0").replace("light", "1")
+  (numbered / "labels.csv").write_text(text)
+  from convert.conversion import save_conversion
+
+  save_conversion(convert_checkpoint(read_checkpoint(checkpoint)), tmp_path / "model")
+  for source in (checkpoint, tmp_path / "model"):
+    workdir = tmp_path / f"run_{source.name}"
+    assert evaluate(config, source, workdir, manual_dir=str(numbered)) == 0
+  files = [tmp_path / f"run_{name}" / "predictions.csv" for name in ("atto.pth", "model")]
+  assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_training_starts_from_a_torch_file(checkpoint):
+  _, params, model_state = split_model(
+    random_model(lambda: create_model("convnextv2_atto", rngs=nnx.Rngs(0), num_classes=3), 1)
+  )
+  fresh = {"params": params, "model_state": model_state}
+  state, report = initialise_state(
+    fresh, checkpoint, target_name="convnextv2_atto", labels=["a", "b", "c"]
+  )
+  converted = convert_checkpoint(read_checkpoint(checkpoint)).model
+  expected = split_model(converted)[1]
+  assert {row["path"] for row in report["fresh"]} == {"head.kernel", "head.bias"}
+  for part in ("downsample_layers", "stages", "norm"):
+    jax.tree.map(np.testing.assert_array_equal, state["params"][part], expected[part])
