@@ -3,9 +3,12 @@
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import ConversionError
+
+if TYPE_CHECKING:
+  from .detection import Detection
 
 Config = Mapping[str, Any]  # Content of a JSON file.
 
@@ -72,6 +75,29 @@ class HubModel:
   preprocessing: Preprocessing | None = None
   notes: list[str] = dataclasses.field(default_factory=list)
   warnings: list[str] = dataclasses.field(default_factory=list)
+
+  def settings_for(self, detected: "Detection") -> dict[str, Any]:
+    """Constructor keywords from the shapes of the weights and from config.json.
+
+    Raises:
+      ConversionError: they do not agree.
+    """
+    from .detection import changed_sizes
+
+    differ = changed_sizes(self.arguments, detected.arguments)
+    if differ:
+      raise ConversionError(
+        "config.json and the weights are of different models",
+        problems=[
+          f"{key}: {self.arguments[key]} in config.json, {detected.arguments[key]} in the weights"
+          for key in differ
+        ],
+        remedy="fetch the folder again: its files belong together",
+      )
+    settings = detected.sizes() | self.arguments
+    if "num_classes" not in detected.arguments:  # without a head, it may be any number
+      settings.pop("num_classes", None)
+    return settings
 
 
 def require(config: Config, key: str, allowed: Sequence[object], where: str) -> None:

@@ -113,7 +113,7 @@ def _convert(
   inferred = {k: v for k, v in detected.arguments.items() if k in family.inferred}
   if hub is not None:
     known = default_arguments(name)
-    settings = {k: v for k, v in _settings(detected, hub).items() if k in known}
+    settings = {k: v for k, v in hub.settings_for(detected).items() if k in known}
     inferred |= {k: v for k, v in settings.items() if k in inferred}
     inferred |= changed_arguments(name, settings)
   elif source.layout is not None and source.layout.needs_config:
@@ -181,26 +181,6 @@ def _model_name(
       f"the file is {detected}, not {name}", remedy=f"leave --model out, or give {closest}"
     )
   return name or closest
-
-
-def _settings(detected: "Detection", hub: "HubModel") -> dict[str, Any]:
-  """Constructor keywords from the file's shapes and from config.json, which must agree."""
-  from .detection import changed_sizes
-
-  differ = changed_sizes(hub.arguments, detected.arguments)
-  if differ:
-    raise ConversionError(
-      "config.json and the weights are of different models",
-      problems=[
-        f"{key}: {hub.arguments[key]} in config.json, {detected.arguments[key]} in the weights"
-        for key in differ
-      ],
-      remedy="fetch the folder again: its files belong together",
-    )
-  settings = detected.sizes() | hub.arguments
-  if "num_classes" not in detected.arguments:  # without a head, it may be any number
-    settings.pop("num_classes", None)
-  return settings
 
 
 def _check_epsilon(library: str, known: Mapping[str, Any], overrides: Mapping[str, Any]) -> None:
@@ -274,9 +254,18 @@ def convert_checkpoint(
 ) -> Conversion:
   """Converts a checkpoint from `read_checkpoint`; the report includes the file's metadata.
 
-  Without a name, the config.json of a hub folder, the hint or the architecture recorded in the
-  checkpoint decides between several matching models. The folder's labels and preprocessing are
-  taken over.
+  Args:
+    checkpoint: its labels and preprocessing, if a hub folder has them, are taken over.
+    name: key of `jax_me.models.MODELS`; None takes what config.json of a hub folder says.
+    hint: without either, decides between several models that match, as does the architecture
+      recorded in the checkpoint.
+    **overrides: constructor keywords, see `convert`.
+
+  Returns:
+    The model with its load report.
+
+  Raises:
+    ConversionError: as `convert`; the message names the file.
   """
   hints = (hint, checkpoint.metadata.get("arch"), checkpoint.metadata.get("args.model"))
   try:

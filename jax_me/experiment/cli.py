@@ -1,10 +1,10 @@
-"""`jax-me train` and `run.py`: training and evaluation with a recipe.
+"""`jax-me train`, `jax-me evaluate` and `run.py`: training and evaluation with a recipe.
 
 --config NAME|FILE[:ARGUMENT]  the recipe; any of its settings as --config.<key>=<value>
 --workdir DIR                  folder of the run; repeating the command resumes it
 --mode train|eval              train and evaluate, or only evaluate: the newest checkpoint of the
                                run, or the model of --checkpoint
---checkpoint FOLDER|FILE       with --mode eval: a model folder, a run, a torch or safetensors file
+--checkpoint FOLDER|FILE       with --mode eval: a model folder, a run, or a checkpoint file
 --distributed auto|HOST:PORT   one run in several processes; see README, "TPU pod training"
 """
 

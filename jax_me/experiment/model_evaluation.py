@@ -54,12 +54,15 @@ def use_model(config: ConfigDict, saved: SavedModel) -> None:
 
 
 def evaluation_state(experiment: Experiment, fold: Fold, saved: SavedModel) -> State:
-  """The model's weights and the fold's run parameters, on the devices of the experiment.
+  """State of a fold with the weights of a given model.
 
   Args:
     experiment: of a recipe after `use_model`.
     fold: the fold to test.
     saved: the model; the outputs of its head are put into the order of the dataset's labels.
+
+  Returns:
+    weights and run parameters, on the devices of the experiment.
 
   Raises:
     ValueError: its labels are not those of the dataset.
