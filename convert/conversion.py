@@ -65,7 +65,7 @@ def save_conversion(
   Raises:
     ConversionError: the folder is not empty, or the labels do not match the head.
   """
-  from jax_me.models.model_folder import save_model, write_json
+  from jax_me.models.model_folder import save_model
 
   from .detection import default_arguments
 
@@ -83,8 +83,8 @@ def save_conversion(
   target.parent.mkdir(parents=True, exist_ok=True)
   with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as staging:
     written = pathlib.Path(staging) / "model"
-    save_model(written, conversion.model, **fields)
-    write_json(written / REPORT_FILE, conversion.report.as_dict())
+    documents = {REPORT_FILE: conversion.report.as_dict()}
+    save_model(written, conversion.model, documents=documents, **fields)
     if target.exists():
       os.replace(target, pathlib.Path(staging) / "old")
     os.replace(written, target)

@@ -14,6 +14,7 @@ SOURCES = sorted(
 # From the bottom to the top: a package may import only packages of lower layers.
 LAYERS = (
   {"files", "progress", "cpu_cores", "bundled", "worker_pool"},
+  {"manifest"},
   {"models", "faces"},
   {"convert"},
   {"data"},

@@ -73,13 +73,13 @@ def _parse(arguments: list[str]) -> list[str]:
     rest = flags.FLAGS(arguments)[1:]
     problem = f"unknown argument {rest[0]!r}" if rest else ""
     problem = no_recipe if CONFIG.value is None else problem
+    if not problem and CHECKPOINT.value and MODE.value != "eval":
+      problem = "--checkpoint needs --mode eval; to train from it, --config.init_from"
   except flags.UnrecognizedFlagError as error:
     # The settings of a recipe are unknown without it.
     problem = no_recipe if error.flagname.startswith(f"{CONFIG.name}.") else str(error)
   except flags.Error as error:
     problem = str(error)
-  if CHECKPOINT.value and MODE.value != "eval":
-    problem = problem or "--checkpoint needs --mode eval; to train from it, --config.init_from"
   if problem:
     sys.exit(f"{pathlib.Path(arguments[0]).name}: {problem}")
   CONFIG.value.lock()

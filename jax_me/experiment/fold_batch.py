@@ -18,6 +18,7 @@ from jax_me.data.pipeline import make_sampler
 from jax_me.evaluation.predictions import PREDICTIONS_FILE
 from jax_me.experiment.experiment import Experiment
 from jax_me.experiment.fold_training import FoldTraining, Interrupted, make_initialiser
+from jax_me.manifest import write_manifest
 from jax_me.models import model_folder
 from jax_me.progress import Progress
 from jax_me.training.batches import FoldBatches
@@ -238,6 +239,7 @@ def _save_results(training: FoldTraining, state: State) -> None:
     with ocp.StandardCheckpointer() as checkpointer:
       target = (workdir / model_folder.WEIGHTS_FOLDER).absolute()
       checkpointer.save(target, evaluation_weights(state), force=True)
+    write_manifest(workdir, model_folder.MODEL_FILE, model_folder.WEIGHTS_FOLDER)
   # The trackers support one run at a time, so they get the whole log at the end.
   for writer in training.open_trackers():
     for row in read_history(workdir / METRICS_FILE):

@@ -163,6 +163,7 @@ class FoldTraining:
     Raises:
       SavedModelError: there are no weights, or they are damaged.
     """
+    model_folder.check_model_folder(self.workdir)
     program = self.experiment.program
     abstract = program.abstract_state()
     weights = {"params": abstract["params"], "model_state": abstract["model_state"]}

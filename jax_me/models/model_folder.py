@@ -1,7 +1,9 @@
-"""Model folders on disk: `model.json` and an Orbax `weights/` folder."""
+"""Model folders on disk: `model.json`, an Orbax `weights/` folder, and checksums of both."""
 
+import concurrent.futures
 import dataclasses
 import json
+import logging
 import os
 import pathlib
 import shutil
@@ -11,14 +13,18 @@ from typing import Any, TypedDict, Unpack, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 from flax import nnx
 
 from jax_me.files import write_atomically
+from jax_me.manifest import MANIFEST_FILE, DamagedFolder, verify_manifest, write_manifest
 from jax_me.models.registry import create_abstract_model
 
 MODEL_FILE = "model.json"
+# Of model.json. Model folders have a manifest since 2; version 0.1 wrote 1.
+FORMAT = 2
 WEIGHTS_FOLDER = "weights"
 CHECKPOINTS_FOLDER = "checkpoints"
 CHECKPOINTS_LOCATION_FILE = "checkpoints.json"  # Their location when outside the workdir.
@@ -130,15 +136,22 @@ def write_json(path: str | os.PathLike, content: object) -> None:
 
 def model_metadata(**fields: Unpack[ModelFields]) -> ModelMetadata:
   """Content of `model.json`."""
-  return {"format": 1, **fields}
+  return {"format": FORMAT, **fields}
 
 
-def save_model(folder: str | os.PathLike, model: nnx.Module, **fields: Unpack[ModelFields]) -> None:
-  """Writes a model folder atomically.
+def save_model(
+  folder: str | os.PathLike,
+  model: nnx.Module,
+  *,
+  documents: Mapping[str, object] | None = None,
+  **fields: Unpack[ModelFields],
+) -> None:
+  """Writes a model folder with the checksums of its files, atomically.
 
   Args:
     folder: to be created; may exist when empty.
     model: the module with its weights.
+    documents: {file name: content} of other JSON files of the folder.
     **fields: name, arguments, labels, image_size, mean, std, source: see `SavedModel`.
 
   Raises:
@@ -154,6 +167,9 @@ def save_model(folder: str | os.PathLike, model: nnx.Module, **fields: Unpack[Mo
     with ocp.StandardCheckpointer() as checkpointer:
       checkpointer.save(staging / WEIGHTS_FOLDER, {"params": params, "model_state": model_state})
     write_json(staging / MODEL_FILE, model_metadata(**fields))
+    for name, content in (documents or {}).items():
+      write_json(staging / name, content)
+    write_manifest(staging)
     os.chmod(staging, 0o755)
     if target.exists():
       target.rmdir()
@@ -163,7 +179,7 @@ def save_model(folder: str | os.PathLike, model: nnx.Module, **fields: Unpack[Mo
     raise
 
 
-def read_model_metadata(folder: str | os.PathLike) -> ModelFields:
+def read_model_metadata(folder: str | os.PathLike) -> ModelMetadata:
   """Reads and checks `model.json` of a model folder or a run's workdir."""
   path = pathlib.Path(folder) / MODEL_FILE
   try:
@@ -175,11 +191,28 @@ def read_model_metadata(folder: str | os.PathLike) -> ModelFields:
     ) from None
   except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
     raise SavedModelError(f"{path} cannot be read: {error}") from error
-  needed = ModelFields.__annotations__
+  needed = ModelMetadata.__required_keys__
   missing = [key for key in needed if not isinstance(metadata, dict) or key not in metadata]
   if missing:
     raise SavedModelError(f"{path} lacks {', '.join(missing)}; it was not written by jax_me")
-  return cast(ModelFields, {key: metadata[key] for key in needed})
+  if metadata["format"] not in range(1, FORMAT + 1):
+    raise SavedModelError(
+      f"{path} has the format {metadata['format']!r}, which this version of jax_me does not know"
+    )
+  _check_normalisation(path, metadata["mean"], metadata["std"])
+  return cast(ModelMetadata, {key: metadata[key] for key in sorted(needed)})
+
+
+def _check_normalisation(path: pathlib.Path, mean: object, std: object) -> None:
+  try:
+    values = np.asarray([mean, std], np.float64)
+    usable = values.shape == (2, 3) and np.isfinite(values).all() and (values[1] > 0).all()
+  except (TypeError, ValueError):
+    usable = False
+  if not usable:
+    raise SavedModelError(
+      f"{path}: mean and std must be three finite numbers each, std positive; got {mean} and {std}"
+    )
 
 
 def selected_folder(workdir: str | os.PathLike) -> pathlib.Path | None:
@@ -265,23 +298,67 @@ def read_weights(folder: str | os.PathLike, abstract: ArrayTree) -> ArrayTree:
     raise SavedModelError(f"the weights in {path} cannot be read: {error}") from error
 
 
+def check_model_folder(folder: str | os.PathLike, *names: str) -> None:
+  """Compares a model folder with its checksums.
+
+  The checkpoints of a run have none, nor have folders of version 0.1.
+
+  Args:
+    folder: model folder, or the workdir of a run.
+    *names: files to compare; none means all.
+
+  Raises:
+    SavedModelError: a file is missing or damaged.
+  """
+  root = pathlib.Path(folder)
+  if not (root / MANIFEST_FILE).exists():
+    if not (root / WEIGHTS_FOLDER).is_dir():
+      return
+    if read_model_metadata(root)["format"] == 1:
+      if not names:
+        logging.getLogger("jax_me").warning(
+          "%s was written by version 0.1 and has no checksums: damage would not be noticed", root
+        )
+      return
+  try:
+    verify_manifest(root, *names)
+  except DamagedFolder as error:
+    raise SavedModelError(
+      f"{error}. The folder is not what was written: copy or convert the model again"
+    ) from error
+
+
 def load_model(folder: str | os.PathLike, **overrides: Any) -> SavedModel:
   """Loads a model from a model folder or a run's workdir (see `weights_folder`).
+
+  The files of a model folder are compared with their checksums.
 
   Args:
     folder: written by `save_model`, `run.py` or `convert`.
     **overrides: constructor keywords that do not change the parameters (`dtype`, ...).
 
   Raises:
-    SavedModelError: no model, unknown model name, damaged or mismatched weights.
+    SavedModelError: no model, unknown model name, damaged, mismatched or non-finite weights.
   """
-  metadata = read_model_metadata(folder)
-  arguments = {**metadata["arguments"], **overrides}
-  try:
-    abstract_model = create_abstract_model(metadata["name"], **arguments)
-  except (TypeError, ValueError) as error:
-    raise SavedModelError(f"{folder}/{MODEL_FILE} describes no model of jax_me: {error}") from error
+  check_model_folder(folder, MODEL_FILE)  # before anything is built from it
+  with concurrent.futures.ThreadPoolExecutor(1) as thread:
+    check = thread.submit(check_model_folder, folder)  # while the model is traced
+    metadata = read_model_metadata(folder)
+    arguments = {**metadata["arguments"], **overrides}
+    try:
+      abstract_model = create_abstract_model(metadata["name"], **arguments)
+    except (TypeError, ValueError) as error:
+      raise SavedModelError(
+        f"{folder}/{MODEL_FILE} describes no model of jax_me: {error}"
+      ) from error
+    check.result()
   graphdef, params, model_state = split_model(abstract_model)
   weights = read_weights(folder, {"params": params, "model_state": model_state})
+  for path, value in jax.tree_util.tree_leaves_with_path(weights):
+    if jnp.issubdtype(value.dtype, jnp.floating) and not np.isfinite(np.asarray(value)).all():
+      raise SavedModelError(
+        f"{folder}: {jax.tree_util.keystr(path)} has values that are not finite"
+      )
   model = merge_model(graphdef, weights["params"], weights["model_state"])
-  return SavedModel(model, **metadata)
+  fields = {key: metadata[key] for key in ModelFields.__annotations__}  # type: ignore[literal-required]
+  return SavedModel(model, **fields)
