@@ -67,18 +67,8 @@ def save_conversion(
   """
   from jax_me.models.model_folder import save_model
 
-  from .detection import default_arguments
-
   target = pathlib.Path(folder).absolute()
   check_output(target, force)
-  classes = (default_arguments(conversion.name) | conversion.arguments).get("num_classes")
-  if labels is not None and len(labels) != classes:
-    raise ConversionError(
-      f"{len(labels)} labels are given for {classes or 'no'} classes",
-      remedy="give one name per class of the head, in the order of its logits",
-    )
-  if labels is not None and len(set(labels)) != len(labels):
-    raise ConversionError("a label is given twice")
   fields = metadata_of(conversion, labels=labels, mean=mean, std=std)
   target.parent.mkdir(parents=True, exist_ok=True)
   with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as staging:
@@ -105,12 +95,22 @@ def metadata_of(
 
   Returns:
     the fields of `model.json`.
+
+  Raises:
+    ConversionError: the labels do not match the head.
   """
-  from .detection import default_arguments
+  from jax_me.models.registry import default_arguments
 
   arguments = default_arguments(conversion.name) | conversion.arguments
   report, preprocessing = conversion.report, conversion.preprocessing
   classes = arguments.get("num_classes")
+  if labels is not None and len(labels) != classes:
+    raise ConversionError(
+      f"{len(labels)} labels are given for {classes or 'no'} classes",
+      remedy="give one name per class of the head, in the order of its logits",
+    )
+  if labels is not None and len(set(labels)) != len(labels):
+    raise ConversionError("a label is given twice")
   labels = conversion.labels if labels is None else labels
   if labels is None and classes:
     labels = [str(number) for number in range(classes)]

@@ -2,8 +2,6 @@
 
 import dataclasses
 import difflib
-import functools
-import inspect
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from jax_me.models import MODELS, weight_mapping
+from jax_me.models.registry import default_arguments
 
 from .errors import ConversionError
 from .hub_model import ratio_of
@@ -337,17 +336,3 @@ def changed_arguments(name: str, arguments: Mapping[str, Any]) -> Arguments:
 
   defaults = default_arguments(name)
   return {k: v for k, v in arguments.items() if k not in defaults or fixed(v) != fixed(defaults[k])}
-
-
-@functools.cache
-def default_arguments(name: str) -> Arguments:
-  """Every constructor keyword of a named model with its default value."""
-  constructor: Callable = MODELS[name]
-  preset: Arguments = {}
-  while isinstance(constructor, functools.partial):
-    preset = constructor.keywords | preset
-    constructor = constructor.func
-  target = constructor.__init__ if inspect.isclass(constructor) else constructor
-  parameters = inspect.signature(target).parameters.values()
-  defaults = {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
-  return defaults | preset

@@ -85,7 +85,9 @@ def _convert(
     hints: names of the model that decide when several match.
     hub: settings of the folder's config.json.
   """
-  from .detection import changed_arguments, default_arguments, detect, family_of
+  from jax_me.models.registry import default_arguments
+
+  from .detection import changed_arguments, detect, family_of
   from .families import FAMILIES, mapping_to, rules_for
   from .hub_keys import OriginalArrays
   from .load_report import LoadReport, weights_sha256

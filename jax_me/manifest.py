@@ -33,12 +33,8 @@ def write_manifest(folder: str | os.PathLike[str], *entries: str) -> None:
   write_atomically(root / MANIFEST_FILE, (json.dumps(content, indent=2) + "\n").encode())
 
 
-def verify_manifest(folder: str | os.PathLike[str], *names: str) -> None:
+def verify_manifest(folder: str | os.PathLike[str]) -> None:
   """Compares the files of a folder with its manifest; files that it does not list are ignored.
-
-  Args:
-    folder: of the manifest.
-    *names: files to compare; none means all that it lists.
 
   Raises:
     DamagedFolder: the manifest is missing or damaged, or a file is missing, shorter, longer or
@@ -46,8 +42,6 @@ def verify_manifest(folder: str | os.PathLike[str], *names: str) -> None:
   """
   root = pathlib.Path(folder)
   listed = _read(root / MANIFEST_FILE)
-  if names:
-    listed = {name: listed[name] for name in names if name in listed}
   with concurrent.futures.ThreadPoolExecutor() as threads:
     problems = threads.map(lambda name: _problem(root / name, listed[name]), listed)
     for name, problem in zip(listed, problems, strict=True):

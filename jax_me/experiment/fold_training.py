@@ -167,9 +167,14 @@ class FoldTraining:
     program = self.experiment.program
     abstract = program.abstract_state()
     weights = {"params": abstract["params"], "model_state": abstract["model_state"]}
+    return self.state_with(model_folder.read_weights(self.workdir, weights))
+
+  def state_with(self, weights: model_folder.ArrayTree) -> State:
+    """A state for evaluation: weights {"params", "model_state"}, and the fold's run parameters."""
+    run_parameters = self.experiment.run_parameters(self.fold)
     return {
-      **model_folder.read_weights(self.workdir, weights),
-      "run_parameters": program.put_run_parameters(self.experiment.run_parameters(self.fold)),
+      **weights,
+      "run_parameters": self.experiment.program.put_run_parameters(run_parameters),
     }
 
 

@@ -6,15 +6,32 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
+from jax_me.bundled import import_bundled
 from jax_me.data.labels import normalize_label
-from jax_me.experiment.model_evaluation import open_model
 from jax_me.models import model_folder
-from jax_me.models.model_folder import ArrayTree
+from jax_me.models.model_folder import ArrayTree, SavedModel
 from jax_me.models.weight_mapping import initialise_from
 from jax_me.training.checkpoint import JsonValue
 from jax_me.training.state import State, initial_key
 
 REPORT_FILE = "init_from.json"
+
+
+def open_model(source: str | pathlib.Path, name: str | None = None) -> SavedModel:
+  """Loads a model folder or a run, or converts a checkpoint.
+
+  Args:
+    source: a folder with `model.json`, a torch or safetensors file, or a folder of timm or
+      transformers.
+    name: the model to prefer where the arrays of a file match several.
+
+  Raises:
+    ValueError: there is no such model, or it is damaged (`SavedModelError`, `ConversionError`).
+  """
+  conversion = import_bundled("convert.model_source")
+  if conversion.is_checkpoint(pathlib.Path(source)):
+    return conversion.convert_to_model(source, name)
+  return model_folder.load_model(source)
 
 
 def initialise_state(
@@ -53,8 +70,8 @@ def initialise_state(
     target_name=target_name,
     model_state=state["model_state"],
     source_model_state=model_state,
-    labels=_normalized(labels),
-    source_labels=_normalized(source.labels),
+    labels=None if labels is None else normalize_labels(labels),
+    source_labels=None if source.labels is None else normalize_labels(source.labels),
   )
   weights = transfer.params
   if head_std and any(row["path"] == "head.kernel" for row in transfer.report["fresh"]):
@@ -64,21 +81,21 @@ def initialise_state(
     weights = {**weights, "head": {**weights["head"], "kernel": np.asarray(kernel, old.dtype)}}
   initialised = {
     **state,
-    "params": _put_like(weights, state["params"]),
-    "model_state": _put_like(transfer.model_state, state["model_state"]),
+    "params": put_like(weights, state["params"]),
+    "model_state": put_like(transfer.model_state, state["model_state"]),
   }
   if "ema" in state:
     # Separate buffers with the same weights, because the step donates both.
-    initialised["ema"] = _put_like(weights, state["params"])
+    initialised["ema"] = put_like(weights, state["params"])
   return initialised, transfer.report
 
 
-def _normalized(labels: Sequence[str] | None) -> list[str] | None:
+def normalize_labels(labels: Sequence[str]) -> list[str]:
   """Label names in one spelling: models of version 0.1 may have "half_smile" for "half smile"."""
-  return None if labels is None else [normalize_label(label) for label in labels]
+  return [normalize_label(label) for label in labels]
 
 
-def _put_like(values: ArrayTree, like: ArrayTree) -> ArrayTree:
+def put_like(values: ArrayTree, like: ArrayTree) -> ArrayTree:
   """Copies of arrays, with the shardings of others."""
   return jax.tree.map(
     lambda value, old: jax.device_put(np.asarray(value), old.sharding), values, like

@@ -1,37 +1,12 @@
 """Evaluation of a given model, trained or converted, on the dataset and folds of a recipe."""
 
-import pathlib
-
-import jax
-import numpy as np
 from ml_collections import ConfigDict
 
-from jax_me.bundled import import_bundled
-from jax_me.data.folds import Fold
-from jax_me.data.labels import normalize_label
 from jax_me.experiment.experiment import Experiment
-from jax_me.models import model_folder
-from jax_me.models.model_folder import SavedModel
-from jax_me.training.state import State
+from jax_me.experiment.initial_weights import normalize_labels, put_like
+from jax_me.models.model_folder import ArrayTree, SavedModel
 
 SHOWN_LABELS = 10  # In an error message.
-
-
-def open_model(source: str | pathlib.Path, name: str | None = None) -> SavedModel:
-  """Loads a model folder or a run, or converts a checkpoint.
-
-  Args:
-    source: a folder with `model.json`, a torch or safetensors file, or a folder of timm or
-      transformers.
-    name: the model to prefer where the arrays of a file match several.
-
-  Raises:
-    ValueError: there is no such model, or it is damaged (`SavedModelError`, `ConversionError`).
-  """
-  conversion = import_bundled("convert.model_source")
-  if conversion.is_checkpoint(pathlib.Path(source)):
-    return conversion.convert_to_model(source, name)
-  return model_folder.load_model(source)
 
 
 def use_model(config: ConfigDict, saved: SavedModel) -> None:
@@ -53,16 +28,15 @@ def use_model(config: ConfigDict, saved: SavedModel) -> None:
     config.data.std = tuple(saved.std)
 
 
-def evaluation_state(experiment: Experiment, fold: Fold, saved: SavedModel) -> State:
-  """State of a fold with the weights of a given model.
+def weights_for(experiment: Experiment, saved: SavedModel) -> ArrayTree:
+  """The weights of a given model on the devices of an experiment.
 
   Args:
     experiment: of a recipe after `use_model`.
-    fold: the fold to test.
     saved: the model; the outputs of its head are put into the order of the dataset's labels.
 
   Returns:
-    weights and run parameters, on the devices of the experiment.
+    {"params", "model_state"}.
 
   Raises:
     ValueError: its labels are not those of the dataset.
@@ -74,15 +48,9 @@ def evaluation_state(experiment: Experiment, fold: Fold, saved: SavedModel) -> S
   for head in ("head", "aux_head"):  # the latter of token labeling
     if head in params:
       params[head] = {path: value[..., order] for path, value in params[head].items()}
-  program = experiment.program
-  abstract = program.abstract_state()
-  values = {"params": params, "model_state": weights["model_state"]}
-  put = jax.tree.map(
-    lambda value, like: jax.device_put(np.asarray(value), like.sharding),
-    values,
-    {name: abstract[name] for name in values},
-  )
-  return {**put, "run_parameters": program.put_run_parameters(experiment.run_parameters(fold))}
+  abstract = experiment.program.abstract_state()
+  reordered = {"params": params, "model_state": weights["model_state"]}
+  return put_like(reordered, {name: abstract[name] for name in reordered})
 
 
 def label_order(labels: list[str], model_labels: list[str]) -> list[int]:
@@ -98,7 +66,7 @@ def label_order(labels: list[str], model_labels: list[str]) -> list[int]:
   Raises:
     ValueError: the names are not the same.
   """
-  known, wanted = (list(map(normalize_label, names)) for names in (model_labels, labels))
+  known, wanted = normalize_labels(model_labels), normalize_labels(labels)
   if sorted(known) != sorted(wanted):
     raise ValueError(
       "the labels of the model and of the dataset are not the same (only in the model: "

@@ -15,11 +15,12 @@ from jax_me.evaluation.predictions import PREDICTIONS_FILE, Predictions, concate
 from jax_me.experiment.experiment import Experiment
 from jax_me.experiment.fold_batch import train_fold_batch
 from jax_me.experiment.fold_training import FoldTraining, Interrupted
-from jax_me.experiment.model_evaluation import evaluation_state, label_order, open_model, use_model
+from jax_me.experiment.initial_weights import open_model
+from jax_me.experiment.model_evaluation import use_model, weights_for
 from jax_me.experiment.preparation import prepare
 from jax_me.experiment.provenance import provenance
 from jax_me.models import model_folder
-from jax_me.models.model_folder import SavedModel
+from jax_me.models.model_folder import ArrayTree, SavedModel
 from jax_me.reports.run_report import write_report
 from jax_me.reports.sample_sections import choose_samples
 from jax_me.reports.saved_report import SamplePrediction, SavedReport
@@ -71,10 +72,9 @@ def run_experiment(config: ConfigDict, *, workdir: str, mode: str = "train") -> 
       saved = open_model(config.init_from, config.model.name)
       use_model(config, saved)
     experiment = prepare(config)
+    given = None if saved is None else weights_for(experiment, saved)
     if saved is None:
       _lock_settings(folder, config)
-    else:
-      label_order(experiment.labels, saved.labels or [])  # Refused before anything is written.
   except (ValueError, OSError) as error:
     return _report_error(error, code=2)
   _print_line(_describe(experiment))
@@ -84,7 +84,7 @@ def run_experiment(config: ConfigDict, *, workdir: str, mode: str = "train") -> 
     model_folder.write_json(folder / RUN_FILE, provenance(config.to_dict()))
 
   try:
-    results, state = _finish_folds(experiment, folder, mode, saved)
+    results, state = _finish_folds(experiment, folder, mode, given)
   except Interrupted as stopped:
     _print_line(f"{stopped}; the same command resumes the run")
     return INTERRUPTED
@@ -107,9 +107,9 @@ def run_experiment(config: ConfigDict, *, workdir: str, mode: str = "train") -> 
 
 
 def _finish_folds(
-  experiment: Experiment, folder: pathlib.Path, mode: str, saved: SavedModel | None
+  experiment: Experiment, folder: pathlib.Path, mode: str, given: ArrayTree | None
 ) -> tuple[list[Predictions], State | None]:
-  """Trains or only evaluates all folds, with a given model if there is one.
+  """Trains or only evaluates all folds, with given weights if there are any.
 
   Returns:
     the test predictions of every fold, and the state of the last one, unless finished earlier.
@@ -125,12 +125,12 @@ def _finish_folds(
       if fold.name not in together:
         _print_line(f"{fold.name}: finished earlier")
       continue
-    if saved is not None:
-      state = evaluation_state(experiment, fold, saved)
+    if given is not None:
+      state = training.state_with(given)
     else:
       state = training.train() if mode == "train" else training.read_state()
     if not experiment.pretraining:
-      tested = experiment.predict(fold, state) if saved else training.test(state)
+      tested = experiment.predict(fold, state) if given else training.test(state)
       if is_writer():
         finished.parent.mkdir(parents=True, exist_ok=True)
         tested.save(finished)

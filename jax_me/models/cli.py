@@ -4,11 +4,10 @@ import argparse
 import dataclasses
 import json
 import sys
-from typing import Any
 
 from jax_me.models.model_summary import ModelSummary, recorded_summaries, summarize_model
 from jax_me.models.registry import MODELS
-from jax_me.models.released_weights import RELEASED_WEIGHTS
+from jax_me.models.released_weights import released_weights
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +42,14 @@ def main(args: argparse.Namespace) -> int:
     print(error, file=sys.stderr)
     return 1
   if args.json:
-    print(json.dumps([{**dataclasses.asdict(s), "released": _released(s)} for s in summaries]))
+    rows = [
+      {
+        **dataclasses.asdict(summary),
+        "released": [dataclasses.asdict(weights) for weights in released_weights(summary.name)],
+      }
+      for summary in summaries
+    ]
+    print(json.dumps(rows))
   elif args.name is None:
     _print_table(summaries)
   else:
@@ -51,16 +57,13 @@ def main(args: argparse.Namespace) -> int:
   return 0
 
 
-def _released(summary: ModelSummary) -> list[dict[str, Any]]:
-  return [dataclasses.asdict(w) for w in RELEASED_WEIGHTS if w.model == summary.name]
-
-
 def _print_table(summaries: list[ModelSummary]) -> None:
   print(f"{'model':26}{'parameters':>11}{'MACs':>9}{'input':>7}{'smallest':>10}{'released':>10}")
   for summary in summaries:
+    released = len(released_weights(summary.name)) or "-"
     print(
       f"{summary.name:26}{_millions(summary.parameters):>11}{_billions(summary.macs):>9}"
-      f"{summary.image_size:>7}{summary.smallest_image:>10}{len(_released(summary)) or '-':>10}"
+      f"{summary.image_size:>7}{summary.smallest_image:>10}{released:>10}"
     )
   print("\nInputs are squares, in pixels. Details of one model: add its name.")
 
@@ -74,7 +77,7 @@ def _print_model(summary: ModelSummary) -> None:
   width = max(map(len, summary.arguments))
   for keyword, value in summary.arguments.items():
     print(f"  {keyword:{width}}  {json.dumps(value)}")
-  released = [w for w in RELEASED_WEIGHTS if w.model == summary.name]
+  released = released_weights(summary.name)
   print("\nreleased weights:" if released else "\nno released weights of the original projects")
   for weights in released:
     accuracy = "" if weights.top1 is None else f"ImageNet {weights.top1}%"

@@ -1,6 +1,5 @@
 """Model folders on disk: `model.json`, an Orbax `weights/` folder, and checksums of both."""
 
-import concurrent.futures
 import dataclasses
 import json
 import logging
@@ -298,14 +297,10 @@ def read_weights(folder: str | os.PathLike, abstract: ArrayTree) -> ArrayTree:
     raise SavedModelError(f"the weights in {path} cannot be read: {error}") from error
 
 
-def check_model_folder(folder: str | os.PathLike, *names: str) -> None:
+def check_model_folder(folder: str | os.PathLike) -> None:
   """Compares a model folder with its checksums.
 
   The checkpoints of a run have none, nor have folders of version 0.1.
-
-  Args:
-    folder: model folder, or the workdir of a run.
-    *names: files to compare; none means all.
 
   Raises:
     SavedModelError: a file is missing or damaged.
@@ -315,13 +310,12 @@ def check_model_folder(folder: str | os.PathLike, *names: str) -> None:
     if not (root / WEIGHTS_FOLDER).is_dir():
       return
     if read_model_metadata(root)["format"] == 1:
-      if not names:
-        logging.getLogger("jax_me").warning(
-          "%s was written by version 0.1 and has no checksums: damage would not be noticed", root
-        )
+      logging.getLogger("jax_me").warning(
+        "%s was written by version 0.1 and has no checksums: damage would not be noticed", root
+      )
       return
   try:
-    verify_manifest(root, *names)
+    verify_manifest(root)
   except DamagedFolder as error:
     raise SavedModelError(
       f"{error}. The folder is not what was written: copy or convert the model again"
@@ -340,18 +334,13 @@ def load_model(folder: str | os.PathLike, **overrides: Any) -> SavedModel:
   Raises:
     SavedModelError: no model, unknown model name, damaged, mismatched or non-finite weights.
   """
-  check_model_folder(folder, MODEL_FILE)  # before anything is built from it
-  with concurrent.futures.ThreadPoolExecutor(1) as thread:
-    check = thread.submit(check_model_folder, folder)  # while the model is traced
-    metadata = read_model_metadata(folder)
-    arguments = {**metadata["arguments"], **overrides}
-    try:
-      abstract_model = create_abstract_model(metadata["name"], **arguments)
-    except (TypeError, ValueError) as error:
-      raise SavedModelError(
-        f"{folder}/{MODEL_FILE} describes no model of jax_me: {error}"
-      ) from error
-    check.result()
+  check_model_folder(folder)
+  metadata = read_model_metadata(folder)
+  arguments = {**metadata["arguments"], **overrides}
+  try:
+    abstract_model = create_abstract_model(metadata["name"], **arguments)
+  except (TypeError, ValueError) as error:
+    raise SavedModelError(f"{folder}/{MODEL_FILE} describes no model of jax_me: {error}") from error
   graphdef, params, model_state = split_model(abstract_model)
   weights = read_weights(folder, {"params": params, "model_state": model_state})
   for path, value in jax.tree_util.tree_leaves_with_path(weights):

@@ -13,7 +13,7 @@ from flax import nnx
 
 from jax_me.files import write_atomically
 from jax_me.models.flops import count_flops
-from jax_me.models.registry import MODELS, constructor_keywords, create_abstract_model
+from jax_me.models.registry import MODELS, create_abstract_model, default_arguments
 
 # The summaries of all models as built by default; tracing them takes minutes.
 # Written by `python -m jax_me.models.model_summary`.
@@ -80,17 +80,10 @@ def recorded_summaries() -> dict[str, ModelSummary]:
 
 def _defaults(name: str) -> dict[str, Any]:
   """Keywords without dtypes, with tuples as lists, as in JSON."""
-  constructor = MODELS[name]
-  preset = constructor.keywords if isinstance(constructor, functools.partial) else {}
-  defaults = {
-    keyword: preset.get(keyword, parameter.default)
-    for keyword, parameter in constructor_keywords(constructor).items()
-    if keyword not in ("dtype", "param_dtype")
-  }
   return {
     keyword: list(value) if isinstance(value, tuple) else value
-    for keyword, value in defaults.items()
-    if value is not inspect.Parameter.empty
+    for keyword, value in default_arguments(name).items()
+    if keyword not in ("dtype", "param_dtype")
   }
 
 
@@ -107,8 +100,7 @@ def _count_macs(model: nnx.Module, image_size: int) -> int:
 
 
 def _smallest_image(name: str, image_size: int, **overrides: Any) -> int:
-  known = constructor_keywords(MODELS[name])
-  shallow = {keyword: value for keyword, value in _SHALLOW.items() if keyword in known}
+  shallow = {k: value for k, value in _SHALLOW.items() if k in default_arguments(name)}
   for side in range(1, image_size):
     try:
       _count_macs(create_abstract_model(name, **{**shallow, **overrides, "image_size": side}), side)

@@ -42,12 +42,11 @@ def create_model(name: str, *, rngs: nnx.Rngs, **overrides: Any) -> nnx.Module:
   """
   if name not in MODELS:
     raise ValueError(f"unknown model {name!r}{_suggestion(name, MODELS)}")
-  constructor = MODELS[name]
-  known = constructor_keywords(constructor)
+  known = default_arguments(name)
   for keyword in overrides:
     if keyword not in known:
       raise ValueError(f"{name} takes no argument {keyword!r}{_suggestion(keyword, known)}")
-  return constructor(rngs=rngs, **overrides)
+  return MODELS[name](rngs=rngs, **overrides)
 
 
 class _OneKey(nnx.RngStream):
@@ -72,13 +71,17 @@ def create_abstract_model(name: str, **overrides: Any) -> nnx.Module:
   return nnx.eval_shape(build)
 
 
-def constructor_keywords(constructor: Callable) -> dict[str, inspect.Parameter]:
-  """Keywords that may be overridden: those of the function or class of a registry entry."""
+@functools.cache
+def default_arguments(name: str) -> dict[str, Any]:
+  """Every constructor keyword of a named model, `rngs` excepted, with its default value."""
+  constructor = MODELS[name]
+  preset = constructor.keywords if isinstance(constructor, functools.partial) else {}
   target = constructor.func if isinstance(constructor, functools.partial) else constructor
   # A module class hides its signature behind its metaclass.
   target = target.__init__ if inspect.isclass(target) else target
-  parameters = inspect.signature(target).parameters
-  return {name: value for name, value in parameters.items() if name not in ("self", "rngs")}
+  parameters = inspect.signature(target).parameters.values()
+  defaults = {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
+  return defaults | preset
 
 
 def _suggestion(word: str, known: Iterable[str]) -> str:

@@ -110,3 +110,8 @@ def _convnext_v2() -> Iterator[ReleasedWeights]:
 
 
 RELEASED_WEIGHTS: tuple[ReleasedWeights, ...] = (*_t2t_vit(), *_mae(), *_convnext_v2())
+
+
+def released_weights(model: str) -> list[ReleasedWeights]:
+  """The released files of a model."""
+  return [weights for weights in RELEASED_WEIGHTS if weights.model == model]
