@@ -1,33 +1,64 @@
-"""Motion of facial regions relative to the head, by optical flow.
+"""Motion of facial regions relative to the head, by optical flow from reference frames.
 
-Optical flow from a reference frame up to a second ago gives the motion of every part of the face.
-The rigid motion of the head (shift, rotation, scale; a robust fit over the whole face) is
-subtracted, and the residual is averaged over twelve regions that expressions move. The reference
-is replaced every second and the displacements are chained, so that the time series has no jumps.
-Eyelids are not included: blinks are not expressions.
+Optical flow from a reference frame gives the motion of every part of the face. The motion of the
+rigid head is subtracted: a robust fit over the whole face of an affine map and of the parallax of a
+head that turns by a few degrees. The residual is averaged over twelve regions that expressions
+move. Eyelids are not included: blinks are not expressions.
+
+Reference frames are kept with the pose of the head. A frame is compared with the reference of the
+nearest pose, so that values after a turn, an occlusion or an absence are comparable with those
+before it. When the head turns further, or the face changes its look, a new reference is chained to
+the last one. A region is measured where the flow leads forth and back to one point and both points
+look alike; elsewhere, and where the head is turned too far, the motion is undefined (NaN).
 """
 
 import dataclasses
+import math
 
 import cv2
 import numpy as np
 
 from jax_me.data.clip_inputs.optical_flow import optical_flow
 from jax_me.faces.alignment import FaceChip
+from jax_me.faces.head_pose import HeadPose
 from jax_me.inference.video.face_region import FaceRegion
 
 # Side of the face crops in pixels; the distance between the eyes is about 45.
 CROP_SIZE = 128
 # The flow is averaged over square cells of this side.
 CELL = 8
-REFERENCE_SECONDS = 1.0
-# A head motion beyond this fraction of the face side requires a new reference.
-MAX_HEAD_MOTION = 0.1
+# No part of a face moves further than this, in eye distances: larger values are tracking errors.
+MAX_MOTION = 0.4
+# Degrees: yaw up to which motion is measured; distance in yaw and pitch to a reference that it is
+# compared with; distance from which a new reference is wanted. Pitch differs between people by its
+# offset, so it has no limit of its own.
+MAX_YAW = 25.0
+MAX_TURN = 10.0
+WANTED_TURN = 6.0
+# A pose without a reference is given one, with a new origin, after this many seconds.
+SETTLE_SECONDS = 0.5
+MAX_REFERENCES = 12
+# Change of the chip (fraction of its side, natural logarithm, radians) from which the face is
+# cropped anew. Below, all frames are cropped alike: interpolation would add noise.
+RECROP = 0.05
 # Scale of the robust loss: cells with a larger residual get a low weight in the head motion fit.
 ROBUST_PIXELS = 0.15
 ROBUST_ROUNDS = 4
 # Standard deviation of a region, as a fraction of the distance between the eyes.
 REGION_WIDTH = 0.16
+# A cell is tracked if forward and backward flow agree to this many pixels and the normalised
+# correlation over LOOK_WINDOW pixels is at least MIN_LOOK. Grey values have this noise.
+MAX_RETURN_PIXELS = 1.5
+MIN_LOOK = 0.5
+LOOK_WINDOW = 15
+GREY_NOISE = 5.0
+# Weighted share of tracked cells from which a region is measured; number of regions (of twelve)
+# and share of the face below which nothing is: a hand hides at least the mouth.
+MIN_REGION = 0.6
+MIN_REGIONS = 8
+MIN_FACE = 0.6
+# Share of tracked cells below which another reference is tried, or a new one chained.
+GOOD_FACE = 0.8
 
 REGIONS = (
   "left brow", "right brow", "brows", "left of the nose", "right of the nose",
@@ -37,14 +68,26 @@ REGIONS = (
 
 
 class FacialMotionEstimator:
-  """Estimates the motion of the regions of one face from frame to frame."""
+  """Estimates the motion of the regions of one face from frame to frame.
+
+  Attributes:
+    origin: number of the origin of the displacements. It increases where the connection to earlier
+      frames was lost; displacements with different origins cannot be compared.
+  """
 
   def __init__(self) -> None:
-    self._reference: _ReferenceFrame | None = None
-    self._accumulated = np.zeros((len(REGIONS), 2))
+    self.origin = 0
+    self._references: list[_ReferenceFrame] = []
+    self._origins = 0
+    self._undefined_since: float | None = None
 
   def update(
-    self, region: FaceRegion, chip: FaceChip, landmarks: np.ndarray, seconds: float
+    self,
+    region: FaceRegion,
+    chip: FaceChip,
+    landmarks: np.ndarray,
+    seconds: float,
+    pose: HeadPose | None = None,
   ) -> np.ndarray:
     """Displacement of the regions in the next frame.
 
@@ -53,30 +96,101 @@ class FacialMotionEstimator:
       chip: smoothed face chip, of any size.
       landmarks: float [68, 2] in pixels of the frame.
       seconds: time of the frame.
+      pose: pose of the head; computed from the landmarks if None.
 
     Returns:
-      float [regions, 2]: displacement (right, down) since the first frame, relative to the head,
-      in units of the distance between the eyes. It drifts slowly; compare with recent values only.
+      float [regions, 2]: displacement (right, down) since the first frame of this origin, relative
+      to the head, in units of the distance between the eyes; NaN where it is undefined.
     """
-    reference = self._reference
-    head_moved = True
-    if reference is not None:
-      displacement, head_motion = reference.displacement(region)
-      now = self._accumulated + displacement
-      head_moved = head_motion > MAX_HEAD_MOTION
-    else:
-      now = self._accumulated
-    if reference is None or head_moved or seconds - reference.seconds >= REFERENCE_SECONDS:
-      self._accumulated = now
-      self._reference = _ReferenceFrame(region, chip, landmarks, seconds)
-    return now.copy()
+    pose = pose or HeadPose.of_landmarks(landmarks)
+    undefined = np.full((len(REGIONS), 2), np.nan)
+    if pose is None or abs(pose.yaw) > MAX_YAW:
+      self._undefined_since = seconds  # A new origin needs a pose that can be measured for a while.
+      return undefined
+    tracked = self._best_tracking(region, chip, pose)
+    if tracked is None:
+      return self._new_origin(region, chip, landmarks, seconds, pose)
+    self._undefined_since = None
+    reference, tracking = tracked
+    now = reference.displacement + tracking.displacement
+    self.origin = reference.origin
+    # The reference in use is the first to be tried next, and the last to be dropped.
+    self._references.remove(reference)
+    self._references.insert(0, reference)
+    complete = np.isfinite(now).all()
+    if complete and (tracking.share < GOOD_FACE or reference.turn(pose) > WANTED_TURN):
+      self._add(_ReferenceFrame(region, chip, landmarks, pose, now, reference.origin))
+    return now
+
+  def _best_tracking(
+    self, region: FaceRegion, chip: FaceChip, pose: HeadPose
+  ) -> "tuple[_ReferenceFrame, _Tracking] | None":
+    """The tracking from the nearest reference, or from another one if the face looks different."""
+    near = [reference for reference in self._references if reference.turn(pose) <= MAX_TURN]
+    # References within a few degrees are equally near: the last one in use remains in use.
+    near.sort(key=lambda reference: max(0.0, reference.turn(pose) - WANTED_TURN))
+    best = None
+    for reference in near[:3]:
+      tracking = reference.track(region, chip)
+      if tracking is not None and (best is None or tracking.share > best[1].share):
+        best = reference, tracking
+      if best is not None and best[1].share >= GOOD_FACE:
+        break
+    return best
+
+  def _new_origin(
+    self,
+    region: FaceRegion,
+    chip: FaceChip,
+    landmarks: np.ndarray,
+    seconds: float,
+    pose: HeadPose,
+  ) -> np.ndarray:
+    """Starts a new origin at once in the first frame, otherwise when the pose has settled."""
+    if self._undefined_since is None:
+      self._undefined_since = seconds
+    if self._references and seconds - self._undefined_since < SETTLE_SECONDS:
+      return np.full((len(REGIONS), 2), np.nan)
+    now = np.zeros((len(REGIONS), 2))
+    self.origin = self._origins
+    self._origins += 1
+    self._undefined_since = None
+    self._add(_ReferenceFrame(region, chip, landmarks, pose, now, self.origin))
+    return now
+
+  def _add(self, reference: "_ReferenceFrame") -> None:
+    self._references.insert(0, reference)
+    del self._references[MAX_REFERENCES:]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Tracking:
+  """Motion from a reference frame.
+
+  Attributes:
+    displacement: float [regions, 2] in eye distances; NaN where it is undefined.
+    share: fraction of the face that is tracked.
+  """
+
+  displacement: np.ndarray
+  share: float
 
 
 class _ReferenceFrame:
   """A frame that later frames are compared with."""
 
-  def __init__(self, region: FaceRegion, chip: FaceChip, landmarks: np.ndarray, seconds: float):
-    self.seconds = seconds
+  def __init__(
+    self,
+    region: FaceRegion,
+    chip: FaceChip,
+    landmarks: np.ndarray,
+    pose: HeadPose,
+    displacement: np.ndarray,
+    origin: int,
+  ):
+    self.displacement = displacement
+    self.origin = origin
+    self._pose = pose
     self._chip = dataclasses.replace(chip, size=CROP_SIZE)
     self._face = cv2.cvtColor(region.crop(self._chip), cv2.COLOR_RGB2GRAY)
     matrix = self._chip.matrix()
@@ -86,26 +200,83 @@ class _ReferenceFrame:
     cells = _cell_centres()
     self._face_mask = _face_mask(cells, points, self._eye_distance)
     self._weights = _region_weights(cells, points, self._eye_distance)
-    # Similarity transform: u = a + c x - d y, v = b + d x + c y.
-    x, y = ((cells - CROP_SIZE / 2) / (CROP_SIZE / 2)).T
-    one, zero = np.ones_like(x), np.zeros_like(x)
-    self._head = np.stack([np.stack([one, zero, x, -y], -1), np.stack([zero, one, y, x], -1)], 1)
+    self._head = _head_motions(cells, points, self._eye_distance)
 
-  def displacement(self, region: FaceRegion) -> tuple[np.ndarray, float]:
-    """Displacement of the regions [R, 2] in eye distances, and head motion in face sides."""
+  def turn(self, pose: HeadPose) -> float:
+    """Angle in degrees between the poses, the larger of yaw and pitch."""
+    return max(abs(self._pose.yaw - pose.yaw), abs(self._pose.pitch - pose.pitch))
+
+  def track(self, region: FaceRegion, chip: FaceChip) -> _Tracking | None:
+    """The motion from the reference to a frame; None if the face cannot be tracked."""
+    if _chip_change(self._chip, chip) > RECROP:
+      self._chip = dataclasses.replace(chip, size=CROP_SIZE)
     face = cv2.cvtColor(region.crop(self._chip), cv2.COLOR_RGB2GRAY)
     flow = optical_flow(self._face, face, "auto")
-    count = CROP_SIZE // CELL
-    cells = flow.reshape(count, CELL, count, CELL, 2).mean((1, 3)).reshape(-1, 2).astype(float)
-    weights = self._face_mask
+    tracked = _cell_means(_tracked_pixels(self._face, face, flow)[..., None])[:, 0] > 0.5
+    share = float((tracked * self._face_mask).sum() / max(self._face_mask.sum(), 1.0))
+    measured = self._weights @ tracked >= MIN_REGION
+    if share < MIN_FACE or measured.sum() < MIN_REGIONS:
+      return None
+    cells = _cell_means(flow)
+    mask = self._face_mask * tracked
+    weights = mask
     for _ in range(ROBUST_ROUNDS):
       # Iteratively reweighted least squares with Cauchy weights.
       design = self._head * np.sqrt(weights)[:, None, None]
       target = cells * np.sqrt(weights)[:, None]
-      motion = np.linalg.lstsq(design.reshape(-1, 4), target.ravel(), rcond=None)[0]
+      motion = np.linalg.lstsq(design.reshape(-1, design.shape[-1]), target.ravel(), rcond=None)[0]
       residual = cells - self._head @ motion
-      weights = self._face_mask / (1 + (residual**2).sum(-1) / ROBUST_PIXELS**2)
-    return self._weights @ residual / self._eye_distance, float(np.abs(motion).max()) / CROP_SIZE
+      weights = mask / (1 + (residual**2).sum(-1) / ROBUST_PIXELS**2)
+    visible = self._weights * tracked
+    visible /= np.maximum(visible.sum(-1, keepdims=True), 1e-9)
+    displacement = visible @ residual / self._eye_distance
+    possible = np.linalg.norm(displacement, axis=-1) <= MAX_MOTION
+    displacement[~(measured & possible)] = np.nan
+    if (measured & possible).sum() < MIN_REGIONS:
+      return None
+    return _Tracking(displacement, share)
+
+
+def _chip_change(one: FaceChip, other: FaceChip) -> float:
+  """Largest of the changes of position (in sides), logarithm of the size, and angle."""
+  sides = one.right - one.left, other.right - other.left
+  shift = math.hypot(
+    one.left + one.right - other.left - other.right, one.top + one.bottom - other.top - other.bottom
+  )
+  angle = math.remainder(one.angle - other.angle, math.tau)
+  return max(shift / 2 / sides[0], abs(math.log(sides[1] / sides[0])), abs(angle))
+
+
+def _tracked_pixels(before: np.ndarray, after: np.ndarray, flow: np.ndarray) -> np.ndarray:
+  """Whether pixels are tracked, float32 [S, S]: flow forth and back agrees, and the look does."""
+  # The check is coarse, so the flow back is too: a quarter of the time of the full resolution.
+  back = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST).calc(after, before, None)
+  at = _pixels() + flow
+  returned = cv2.remap(back, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+  error = np.linalg.norm(flow + returned, axis=-1)
+  moved = cv2.remap(after, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+  one, other = before.astype(np.float32), moved.astype(np.float32)
+  window = (LOOK_WINDOW, LOOK_WINDOW)
+  mean, other_mean = cv2.blur(one, window), cv2.blur(other, window)
+  variance = cv2.blur(one * one, window) - mean**2
+  other_variance = cv2.blur(other * other, window) - other_mean**2
+  covariance = cv2.blur(one * other, window) - mean * other_mean
+  # Plain skin correlates by chance; the noise term makes it count as alike.
+  spread = np.sqrt(np.maximum(variance, 0) * np.maximum(other_variance, 0))
+  look = (covariance + GREY_NOISE**2) / (spread + GREY_NOISE**2)
+  return ((error <= MAX_RETURN_PIXELS) & (look >= MIN_LOOK)).astype(np.float32)
+
+
+def _pixels() -> np.ndarray:
+  """(x, y) of every pixel of a crop: float32 [S, S, 2]."""
+  return np.stack(np.meshgrid(*[np.arange(CROP_SIZE, dtype=np.float32)] * 2), -1)
+
+
+def _cell_means(image: np.ndarray) -> np.ndarray:
+  """Means over the cells: [S, S, C] -> float [cells, C]."""
+  count = CROP_SIZE // CELL
+  means = image.reshape(count, CELL, count, CELL, -1).mean((1, 3))
+  return means.reshape(count * count, -1).astype(float)
 
 
 def _cell_centres() -> np.ndarray:
@@ -113,6 +284,22 @@ def _cell_centres() -> np.ndarray:
   centres = np.arange(CROP_SIZE // CELL) * CELL + (CELL - 1) / 2
   y, x = np.meshgrid(centres, centres, indexing="ij")
   return np.stack([x.ravel(), y.ravel()], -1)
+
+
+def _head_motions(cells: np.ndarray, points: np.ndarray, eye_distance: float) -> np.ndarray:
+  """Motion [cells, 2, 8] of a rigid head: affine map, and parallax by yaw and pitch.
+
+  Points near the camera move more when a head turns; the depth is that of a cylinder with a nose.
+  """
+  x, y = ((cells - CROP_SIZE / 2) / (CROP_SIZE / 2)).T
+  u, v = ((cells - points[30]) / eye_distance).T
+  across = np.clip((cells[:, 0] - points[27, 0]) / eye_distance, -1, 1)
+  depth = 0.4 * np.exp(-0.5 * ((u / 0.3) ** 2 + (v / 0.4) ** 2)) - 0.55 * across**2
+  zero = np.zeros_like(x)
+  one = np.ones_like(x)
+  right = np.stack([one, x, y, zero, zero, zero, depth, zero], -1)
+  down = np.stack([zero, zero, zero, one, x, y, zero, depth], -1)
+  return np.stack([right, down], 1)
 
 
 def _face_mask(cells: np.ndarray, points: np.ndarray, eye_distance: float) -> np.ndarray:
@@ -146,5 +333,5 @@ def _region_weights(cells: np.ndarray, points: np.ndarray, eye_distance: float) 
   )
   squared = ((cells[None] - middles[:, None]) ** 2).sum(-1)
   weights = np.exp(-0.5 * squared / (REGION_WIDTH * eye_distance) ** 2)
-  # Regions outside the crop (the face is partly outside the image) get zero motion, not NaN.
+  # A region outside the crop (the face is partly outside the image) has no weight: not measured.
   return weights / np.maximum(weights.sum(-1, keepdims=True), 1e-9)
