@@ -12,6 +12,7 @@ the last one. A region is measured where the flow leads forth and back to one po
 look alike; elsewhere, and where the head is turned too far, the motion is undefined (NaN).
 """
 
+import collections
 import dataclasses
 import math
 
@@ -46,10 +47,12 @@ ROBUST_PIXELS = 0.15
 ROBUST_ROUNDS = 4
 # Standard deviation of a region, as a fraction of the distance between the eyes.
 REGION_WIDTH = 0.16
+# Half the height of the area of an eye and its lids, which is left out.
+EYE_HEIGHT = 0.18
 # A cell is tracked if forward and backward flow agree to this many pixels and the normalised
 # correlation over LOOK_WINDOW pixels is at least MIN_LOOK. Grey values have this noise.
 MAX_RETURN_PIXELS = 1.5
-MIN_LOOK = 0.5
+MIN_LOOK = 0.35
 LOOK_WINDOW = 15
 GREY_NOISE = 5.0
 # Weighted share of tracked cells from which a region is measured; number of regions (of twelve)
@@ -57,6 +60,10 @@ GREY_NOISE = 5.0
 MIN_REGION = 0.6
 MIN_REGIONS = 8
 MIN_FACE = 0.6
+# A blink pulls at the brows. They are not measured where the upper lids are lower than the median
+# of this many seconds by this much, in eye distances.
+BLINK_SECONDS = 0.5
+BLINK = 0.012
 # Share of tracked cells below which another reference is tried, or a new one chained.
 GOOD_FACE = 0.8
 
@@ -65,6 +72,7 @@ REGIONS = (
   "left corner of the mouth", "right corner of the mouth", "upper lip", "lower lip", "chin",
   "left cheek", "right cheek",
 )  # fmt: skip
+_BROWS = [0, 1, 2]
 
 
 class FacialMotionEstimator:
@@ -80,6 +88,7 @@ class FacialMotionEstimator:
     self._references: list[_ReferenceFrame] = []
     self._origins = 0
     self._undefined_since: float | None = None
+    self._lids: collections.deque[tuple[float, float]] = collections.deque()
 
   def update(
     self,
@@ -117,10 +126,21 @@ class FacialMotionEstimator:
     # The reference in use is the first to be tried next, and the last to be dropped.
     self._references.remove(reference)
     self._references.insert(0, reference)
+    if self._blinks(reference.lids + tracking.lids, seconds):
+      now[_BROWS] = np.nan
     complete = np.isfinite(now).all()
     if complete and (tracking.share < GOOD_FACE or reference.turn(pose) > WANTED_TURN):
-      self._add(_ReferenceFrame(region, chip, landmarks, pose, now, reference.origin))
+      lids = reference.lids + tracking.lids
+      self._add(_ReferenceFrame(region, chip, landmarks, pose, now, lids, reference.origin))
     return now
+
+  def _blinks(self, lids: float, seconds: float) -> bool:
+    """Whether the upper lids are lower than they were most of the time just before."""
+    while self._lids and seconds - self._lids[0][0] > BLINK_SECONDS:
+      self._lids.popleft()
+    usual = float(np.median([height for _, height in self._lids])) if self._lids else lids
+    self._lids.append((seconds, lids))
+    return lids - usual > BLINK
 
   def _best_tracking(
     self, region: FaceRegion, chip: FaceChip, pose: HeadPose
@@ -155,7 +175,8 @@ class FacialMotionEstimator:
     self.origin = self._origins
     self._origins += 1
     self._undefined_since = None
-    self._add(_ReferenceFrame(region, chip, landmarks, pose, now, self.origin))
+    self._lids.clear()
+    self._add(_ReferenceFrame(region, chip, landmarks, pose, now, 0.0, self.origin))
     return now
 
   def _add(self, reference: "_ReferenceFrame") -> None:
@@ -169,10 +190,12 @@ class _Tracking:
 
   Attributes:
     displacement: float [regions, 2] in eye distances; NaN where it is undefined.
+    lids: downward displacement of the upper eyelids in eye distances.
     share: fraction of the face that is tracked.
   """
 
   displacement: np.ndarray
+  lids: float
   share: float
 
 
@@ -186,9 +209,11 @@ class _ReferenceFrame:
     landmarks: np.ndarray,
     pose: HeadPose,
     displacement: np.ndarray,
+    lids: float,
     origin: int,
   ):
     self.displacement = displacement
+    self.lids = lids
     self.origin = origin
     self._pose = pose
     self._chip = dataclasses.replace(chip, size=CROP_SIZE)
@@ -198,8 +223,12 @@ class _ReferenceFrame:
     eyes = points[36:42].mean(0), points[42:48].mean(0)
     self._eye_distance = max(float(np.linalg.norm(eyes[1] - eyes[0])), 1.0)
     cells = _cell_centres()
-    self._face_mask = _face_mask(cells, points, self._eye_distance)
-    self._weights = _region_weights(cells, points, self._eye_distance)
+    eyes_area = _eye_cells(cells, points, self._eye_distance)
+    self._upper_lids = eyes_area * (cells[:, 1] < points[36:48, 1].mean())
+    self._upper_lids /= max(self._upper_lids.sum(), 1.0)
+    beside_eyes = 1 - eyes_area
+    self._face_mask = _face_mask(cells, points, self._eye_distance) * beside_eyes
+    self._weights = _region_weights(cells, points, self._eye_distance, beside_eyes)
     self._head = _head_motions(cells, points, self._eye_distance)
 
   def turn(self, pose: HeadPose) -> float:
@@ -234,7 +263,8 @@ class _ReferenceFrame:
     displacement[~(measured & possible)] = np.nan
     if (measured & possible).sum() < MIN_REGIONS:
       return None
-    return _Tracking(displacement, share)
+    lids = float(self._upper_lids @ residual[:, 1] / self._eye_distance)
+    return _Tracking(displacement, lids, share)
 
 
 def _chip_change(one: FaceChip, other: FaceChip) -> float:
@@ -309,8 +339,19 @@ def _face_mask(cells: np.ndarray, points: np.ndarray, eye_distance: float) -> np
   return ((cells > low) & (cells < high)).all(-1).astype(float)
 
 
-def _region_weights(cells: np.ndarray, points: np.ndarray, eye_distance: float) -> np.ndarray:
-  """float [regions, cells]; each row sums to 1."""
+def _eye_cells(cells: np.ndarray, points: np.ndarray, eye_distance: float) -> np.ndarray:
+  """1 for cells on the eyes and their lids, which blinks and glances move, 0 elsewhere."""
+  inside = np.zeros(len(cells))
+  for eye in (points[36:42], points[42:48]):
+    half = np.array([np.ptp(eye[:, 0]) / 2, EYE_HEIGHT * eye_distance])
+    inside += (np.abs(cells - (eye.min(0) + eye.max(0)) / 2) < half).all(-1)
+  return np.minimum(inside, 1)
+
+
+def _region_weights(
+  cells: np.ndarray, points: np.ndarray, eye_distance: float, allowed: np.ndarray
+) -> np.ndarray:
+  """float [regions, cells], 0 outside the allowed cells; each row sums to 1."""
   brow = np.array([0, -0.05 * eye_distance])
   beside = np.array([0.1 * eye_distance, 0])
   low_brow = np.array([0, 0.05 * eye_distance])
@@ -332,6 +373,6 @@ def _region_weights(cells: np.ndarray, points: np.ndarray, eye_distance: float) 
     ]
   )
   squared = ((cells[None] - middles[:, None]) ** 2).sum(-1)
-  weights = np.exp(-0.5 * squared / (REGION_WIDTH * eye_distance) ** 2)
+  weights = np.exp(-0.5 * squared / (REGION_WIDTH * eye_distance) ** 2) * allowed
   # A region outside the crop (the face is partly outside the image) has no weight: not measured.
   return weights / np.maximum(weights.sum(-1, keepdims=True), 1e-9)
