@@ -154,9 +154,7 @@ def _film(
   )  # fmt: skip
 
 
-def _expression(
-  rng: np.random.Generator, onset: int, duration: int
-) -> tuple[Event, Movement]:
+def _expression(rng: np.random.Generator, onset: int, duration: int) -> tuple[Event, Movement]:
   """An expression that rises, is held and falls."""
   label = LABELS[rng.integers(len(LABELS))]
   short = duration <= FPS // 2

@@ -7,8 +7,8 @@ move. Eyelids are not included: blinks are not expressions.
 
 Reference frames are kept with the pose of the head. A frame is compared with the reference of the
 nearest pose, so that values after a turn, an occlusion or an absence are comparable with those
-before it. When the head turns further, or the face changes its look, a new reference is chained to
-the last one. A region is measured where the flow leads forth and back to one point and both points
+before it. When the head turns further, or the face moves far, a new reference is chained to the
+last one. A region is measured where the flow leads forth and back to one point and both points
 look alike; elsewhere, and where the head is turned too far, the motion is undefined (NaN).
 """
 
@@ -30,15 +30,20 @@ CROP_SIZE = 128
 CELL = 8
 # No part of a face moves further than this, in eye distances: larger values are tracking errors.
 MAX_MOTION = 0.4
-# Degrees: yaw up to which motion is measured; distance in yaw and pitch to a reference that it is
-# compared with; distance from which a new reference is wanted. Pitch differs between people by its
-# offset, so it has no limit of its own.
+# Degrees of yaw or pitch: yaw up to which motion is measured (pitch has an offset that differs
+# between people); distance up to which it is from the pose in which the displacements began, since
+# the errors of chained references add up; distance to the reference that a frame is compared with;
+# distance from which a new reference is wanted.
 MAX_YAW = 25.0
+MAX_HOME_TURN = 15.0
 MAX_TURN = 10.0
 WANTED_TURN = 6.0
 # A pose without a reference is given one, with a new origin, after this many seconds.
-SETTLE_SECONDS = 0.5
+SETTLE_SECONDS = 2.0
 MAX_REFERENCES = 12
+# Number of them that are tried in a frame; seconds between two looks back from a chained one.
+MAX_TRIED = 2
+LOOK_BACK_SECONDS = 0.2
 # Change of the chip (fraction of its side, natural logarithm, radians) from which the face is
 # cropped anew. Below, all frames are cropped alike: interpolation would add noise.
 RECROP = 0.05
@@ -64,8 +69,10 @@ MIN_FACE = 0.6
 # of this many seconds by this much, in eye distances.
 BLINK_SECONDS = 0.5
 BLINK = 0.012
-# Share of tracked cells below which another reference is tried, or a new one chained.
-GOOD_FACE = 0.8
+# A tracking with a smaller share of tracked cells, or with a larger motion in eye distances, is not
+# continued: the frame becomes a reference chained to the one before.
+GOOD_FACE = 0.9
+FAR_MOTION = 0.05
 
 REGIONS = (
   "left brow", "right brow", "brows", "left of the nose", "right of the nose",
@@ -81,11 +88,21 @@ class FacialMotionEstimator:
   Attributes:
     origin: number of the origin of the displacements. It increases where the connection to earlier
       frames was lost; displacements with different origins cannot be compared.
+    hidden: whether the face of the last frame could not be tracked although its pose allows it:
+      something covers it, or it is blurred.
+    turn: angle in degrees between the pose of the last frame and that of the first frame of the
+      origin; errors of the displacements grow with it.
   """
 
   def __init__(self) -> None:
     self.origin = 0
+    self.hidden = False
+    self.turn = 0.0
+    # References of different poses, the last one in use first.
     self._references: list[_ReferenceFrame] = []
+    # A recent frame of a face that has moved too far from the references to be compared with them.
+    self._chained: _ReferenceFrame | None = None
+    self._last_look_back = 0.0
     self._origins = 0
     self._undefined_since: float | None = None
     self._lids: collections.deque[tuple[float, float]] = collections.deque()
@@ -113,26 +130,84 @@ class FacialMotionEstimator:
     """
     pose = pose or HeadPose.of_landmarks(landmarks)
     undefined = np.full((len(REGIONS), 2), np.nan)
+    self.hidden = False
     if pose is None or abs(pose.yaw) > MAX_YAW:
-      self._undefined_since = seconds  # A new origin needs a pose that can be measured for a while.
+      self._undefined_since = None  # A new origin needs a pose that can be measured for a while.
       return undefined
-    tracked = self._best_tracking(region, chip, pose)
+    tracked = self._best_tracking(region, chip, landmarks, pose, seconds)
     if tracked is None:
-      return self._new_origin(region, chip, landmarks, seconds, pose)
+      if self._undefined_since is None:
+        self._undefined_since = seconds
+      if self._references and seconds - self._undefined_since < SETTLE_SECONDS:
+        self.hidden = any(reference.can_show(pose) for reference in self._references)
+        return undefined
+      self._start_origin(region, chip, landmarks, pose)
+      return np.zeros((len(REGIONS), 2))
     self._undefined_since = None
     reference, tracking = tracked
     now = reference.displacement + tracking.displacement
-    self.origin = reference.origin
-    # The reference in use is the first to be tried next, and the last to be dropped.
-    self._references.remove(reference)
-    self._references.insert(0, reference)
-    if self._blinks(reference.lids + tracking.lids, seconds):
+    # A region that is lost for a moment can be measured again from the next reference.
+    filled = reference.displacement + tracking.filled
+    self.origin, self.turn = reference.origin, reference.home.turn(pose)
+    lids = reference.lids + tracking.lids
+    if tracking.is_far or reference.turn(pose) > WANTED_TURN:
+      new = reference.followed_by(region, chip, landmarks, pose, filled, lids)
+      if tracking.is_far or reference is self._chained:
+        self._chained = new
+      else:
+        self._references.insert(0, new)
+        del self._references[MAX_REFERENCES:]
+    if self._blinks(lids, seconds):
       now[_BROWS] = np.nan
-    complete = np.isfinite(now).all()
-    if complete and (tracking.share < GOOD_FACE or reference.turn(pose) > WANTED_TURN):
-      lids = reference.lids + tracking.lids
-      self._add(_ReferenceFrame(region, chip, landmarks, pose, now, lids, reference.origin))
     return now
+
+  def _best_tracking(
+    self,
+    region: FaceRegion,
+    chip: FaceChip,
+    landmarks: np.ndarray,
+    pose: HeadPose,
+    seconds: float,
+  ) -> "tuple[_ReferenceFrame, _Tracking] | None":
+    """The tracking from the reference that shows the face most alike."""
+    near = [reference for reference in self._references if reference.can_show(pose)]
+    # References within a few degrees are equally near: the last one in use remains in use.
+    near.sort(key=lambda reference: max(0.0, reference.turn(pose) - WANTED_TURN))
+    near = near[:MAX_TRIED]
+    chained = self._chained
+    if chained is not None and chained.can_show(pose):
+      # Chained displacements drift; the references are used again as soon as possible.
+      look_back = seconds - self._last_look_back >= LOOK_BACK_SECONDS
+      near = [*near[:1], chained, *near[1:]] if look_back else [chained, *near]
+      self._last_look_back = seconds if look_back else self._last_look_back
+    best = None
+    for reference in near:
+      tracking = reference.track(region, chip, landmarks)
+      if tracking is not None and (best is None or tracking.share > best[1].share):
+        best = reference, tracking
+        if not tracking.is_far:
+          break
+    if best is not None and best[0] is not chained:
+      if not best[1].is_far:
+        self._chained = None
+      # The reference in use is the first to be tried next, and the last to be dropped.
+      self._references.remove(best[0])
+      self._references.insert(0, best[0])
+    return best
+
+  def _start_origin(
+    self, region: FaceRegion, chip: FaceChip, landmarks: np.ndarray, pose: HeadPose
+  ) -> None:
+    self.origin = self._origins
+    self._origins += 1
+    self._undefined_since = self._chained = None
+    self.turn = 0.0
+    self._lids.clear()
+    zero = np.zeros((len(REGIONS), 2))
+    self._references.insert(
+      0, _ReferenceFrame(region, chip, landmarks, pose, zero, 0.0, self.origin)
+    )
+    del self._references[MAX_REFERENCES:]
 
   def _blinks(self, lids: float, seconds: float) -> bool:
     """Whether the upper lids are lower than they were most of the time just before."""
@@ -142,47 +217,6 @@ class FacialMotionEstimator:
     self._lids.append((seconds, lids))
     return lids - usual > BLINK
 
-  def _best_tracking(
-    self, region: FaceRegion, chip: FaceChip, pose: HeadPose
-  ) -> "tuple[_ReferenceFrame, _Tracking] | None":
-    """The tracking from the nearest reference, or from another one if the face looks different."""
-    near = [reference for reference in self._references if reference.turn(pose) <= MAX_TURN]
-    # References within a few degrees are equally near: the last one in use remains in use.
-    near.sort(key=lambda reference: max(0.0, reference.turn(pose) - WANTED_TURN))
-    best = None
-    for reference in near[:3]:
-      tracking = reference.track(region, chip)
-      if tracking is not None and (best is None or tracking.share > best[1].share):
-        best = reference, tracking
-      if best is not None and best[1].share >= GOOD_FACE:
-        break
-    return best
-
-  def _new_origin(
-    self,
-    region: FaceRegion,
-    chip: FaceChip,
-    landmarks: np.ndarray,
-    seconds: float,
-    pose: HeadPose,
-  ) -> np.ndarray:
-    """Starts a new origin at once in the first frame, otherwise when the pose has settled."""
-    if self._undefined_since is None:
-      self._undefined_since = seconds
-    if self._references and seconds - self._undefined_since < SETTLE_SECONDS:
-      return np.full((len(REGIONS), 2), np.nan)
-    now = np.zeros((len(REGIONS), 2))
-    self.origin = self._origins
-    self._origins += 1
-    self._undefined_since = None
-    self._lids.clear()
-    self._add(_ReferenceFrame(region, chip, landmarks, pose, now, 0.0, self.origin))
-    return now
-
-  def _add(self, reference: "_ReferenceFrame") -> None:
-    self._references.insert(0, reference)
-    del self._references[MAX_REFERENCES:]
-
 
 @dataclasses.dataclass(frozen=True)
 class _Tracking:
@@ -190,13 +224,21 @@ class _Tracking:
 
   Attributes:
     displacement: float [regions, 2] in eye distances; NaN where it is undefined.
+    filled: the same, with the less exact displacement of the landmarks where it is undefined.
     lids: downward displacement of the upper eyelids in eye distances.
     share: fraction of the face that is tracked.
   """
 
   displacement: np.ndarray
+  filled: np.ndarray
   lids: float
   share: float
+
+  @property
+  def is_far(self) -> bool:
+    """Whether the face differs so much that a nearer reference is wanted."""
+    motion = np.linalg.norm(self.displacement, axis=-1)
+    return self.share < GOOD_FACE or not bool((motion <= FAR_MOTION).all())
 
 
 class _ReferenceFrame:
@@ -215,6 +257,7 @@ class _ReferenceFrame:
     self.displacement = displacement
     self.lids = lids
     self.origin = origin
+    self.home: _ReferenceFrame = self
     self._pose = pose
     self._chip = dataclasses.replace(chip, size=CROP_SIZE)
     self._face = cv2.cvtColor(region.crop(self._chip), cv2.COLOR_RGB2GRAY)
@@ -228,14 +271,34 @@ class _ReferenceFrame:
     self._upper_lids /= max(self._upper_lids.sum(), 1.0)
     beside_eyes = 1 - eyes_area
     self._face_mask = _face_mask(cells, points, self._eye_distance) * beside_eyes
-    self._weights = _region_weights(cells, points, self._eye_distance, beside_eyes)
+    self._middles = _region_middles(points, self._eye_distance)
+    self._weights = _region_weights(cells, self._middles, self._eye_distance, beside_eyes)
     self._head = _head_motions(cells, points, self._eye_distance)
+    self._middle_motions = _head_motions(self._middles, points, self._eye_distance)
 
   def turn(self, pose: HeadPose) -> float:
     """Angle in degrees between the poses, the larger of yaw and pitch."""
     return max(abs(self._pose.yaw - pose.yaw), abs(self._pose.pitch - pose.pitch))
 
-  def track(self, region: FaceRegion, chip: FaceChip) -> _Tracking | None:
+  def can_show(self, pose: HeadPose) -> bool:
+    """Whether a face in this pose can be compared with the reference."""
+    return self.turn(pose) <= MAX_TURN and self.home.turn(pose) <= MAX_HOME_TURN
+
+  def followed_by(
+    self,
+    region: FaceRegion,
+    chip: FaceChip,
+    landmarks: np.ndarray,
+    pose: HeadPose,
+    displacement: np.ndarray,
+    lids: float,
+  ) -> "_ReferenceFrame":
+    """A later frame as a reference of the same origin; the arguments are those of the class."""
+    new = _ReferenceFrame(region, chip, landmarks, pose, displacement, lids, self.origin)
+    new.home = self.home
+    return new
+
+  def track(self, region: FaceRegion, chip: FaceChip, landmarks: np.ndarray) -> _Tracking | None:
     """The motion from the reference to a frame; None if the face cannot be tracked."""
     if _chip_change(self._chip, chip) > RECROP:
       self._chip = dataclasses.replace(chip, size=CROP_SIZE)
@@ -263,8 +326,12 @@ class _ReferenceFrame:
     displacement[~(measured & possible)] = np.nan
     if (measured & possible).sum() < MIN_REGIONS:
       return None
+    matrix = self._chip.matrix()
+    middles = _region_middles(landmarks @ matrix[:, :2].T + matrix[:, 2], self._eye_distance)
+    by_landmarks = middles - self._middles - self._middle_motions @ motion
+    filled = np.where(np.isfinite(displacement), displacement, by_landmarks / self._eye_distance)
     lids = float(self._upper_lids @ residual[:, 1] / self._eye_distance)
-    return _Tracking(displacement, lids, share)
+    return _Tracking(displacement, filled, lids, share)
 
 
 def _chip_change(one: FaceChip, other: FaceChip) -> float:
@@ -348,15 +415,13 @@ def _eye_cells(cells: np.ndarray, points: np.ndarray, eye_distance: float) -> np
   return np.minimum(inside, 1)
 
 
-def _region_weights(
-  cells: np.ndarray, points: np.ndarray, eye_distance: float, allowed: np.ndarray
-) -> np.ndarray:
-  """float [regions, cells], 0 outside the allowed cells; each row sums to 1."""
+def _region_middles(points: np.ndarray, eye_distance: float) -> np.ndarray:
+  """float [regions, 2], (x, y) of the middles of the regions of a face with these landmarks."""
   brow = np.array([0, -0.05 * eye_distance])
   beside = np.array([0.1 * eye_distance, 0])
   low_brow = np.array([0, 0.05 * eye_distance])
   left, right = points[48], points[54]
-  middles = np.stack(
+  return np.stack(
     [
       points[18:21].mean(0) + brow,
       points[23:26].mean(0) + brow,
@@ -372,6 +437,12 @@ def _region_weights(
       (points[46:48].mean(0) + right) / 2,
     ]
   )
+
+
+def _region_weights(
+  cells: np.ndarray, middles: np.ndarray, eye_distance: float, allowed: np.ndarray
+) -> np.ndarray:
+  """float [regions, cells], 0 outside the allowed cells; each row sums to 1."""
   squared = ((cells[None] - middles[:, None]) ** 2).sum(-1)
   weights = np.exp(-0.5 * squared / (REGION_WIDTH * eye_distance) ** 2) * allowed
   # A region outside the crop (the face is partly outside the image) has no weight: not measured.

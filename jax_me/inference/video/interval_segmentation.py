@@ -13,6 +13,9 @@ NEAR_APEX = 0.7
 # An expression by motion may have begun this long before it exceeded the high threshold.
 HISTORY_SECONDS = 1.0
 
+# Positions of the neutral face that are kept, at these intervals.
+SAMPLES, SAMPLE_SECONDS = 6, 2.0
+
 
 @dataclasses.dataclass(frozen=True)
 class FrameCues:
@@ -26,6 +29,7 @@ class FrameCues:
     scores: float [classes]; None without a model.
     origin: origin of the motion, of `FacialMotionEstimator`.
     hidden: whether the face is covered or blurred, so that the scores mean nothing.
+    turn: turn of the head in degrees since the origin.
   """
 
   frame: int
@@ -34,6 +38,7 @@ class FrameCues:
   scores: np.ndarray | None
   origin: int = 0
   hidden: bool = False
+  turn: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,16 +184,17 @@ class ScoreSegmenter:
 
 
 class NeutralBaseline:
-  """Position of the facial regions between expressions.
+  """Position of the facial regions between expressions: just now, and over a longer time.
 
   Args:
-    rest_seconds: window of the median that gives the position.
+    rest_seconds: window of the median that gives the position just now.
     lag_seconds: the most recent frames are excluded from it: an expression may have begun.
   """
 
   def __init__(self, rest_seconds: float, lag_seconds: float):
     self._rest_seconds, self._lag_seconds = rest_seconds, lag_seconds
     self._positions: collections.deque[tuple[float, np.ndarray]] = collections.deque()
+    self._samples: collections.deque[tuple[float, np.ndarray]] = collections.deque(maxlen=SAMPLES)
 
   @property
   def is_ready(self) -> bool:
@@ -198,24 +204,48 @@ class NeutralBaseline:
     return self._positions[-1][0] - self._positions[0][0] >= 2 * self._lag_seconds
 
   def distances(self, motion: np.ndarray) -> np.ndarray:
-    """Distance of each region, NaN where undefined; 0 without a baseline."""
+    """Distance of each region from the nearer neutral position.
+
+    Args:
+      motion: float [regions, 2], NaN where undefined.
+
+    Returns:
+      float [regions], NaN where undefined; 0 without a baseline.
+    """
     if not self._positions:
       return 0 * np.linalg.norm(motion, axis=-1)
     newest = self._positions[-1][0] - self._lag_seconds
     positions = [position for seconds, position in self._positions if seconds <= newest]
-    positions = positions or [self._positions[0][1]]
-    return np.linalg.norm(motion - _median(positions), axis=-1)
+    neutral = [positions or [self._positions[0][1]]]
+    # Speech or a turn may have moved the position of just now.
+    neutral += [[position for _, position in self._samples]] if self._samples else []
+    distances = [np.linalg.norm(motion - _median(some), axis=-1) for some in neutral]
+    return min(distances, key=lambda some: float(np.sum(some[leading_regions(some)])))
 
-  def update(self, motion: np.ndarray, seconds: float) -> None:
-    """Adds a frame of the neutral face."""
+  def update(self, motion: np.ndarray, seconds: float, *, quiet: bool) -> None:
+    """Adds a frame of the neutral face.
+
+    Args:
+      motion: float [regions, 2], NaN where undefined.
+      seconds: time of the frame.
+      quiet: whether the face is at rest for certain.
+    """
     self._positions.append((seconds, motion))
     oldest = seconds - self._rest_seconds - self._lag_seconds
     while self._positions[0][0] < oldest:
       self._positions.popleft()
+    if quiet and (not self._samples or seconds - self._samples[-1][0] >= SAMPLE_SECONDS):
+      self._samples.append((seconds, motion))
 
   def clear(self) -> None:
     """Forgets the position."""
     self._positions.clear()
+    self._samples.clear()
+
+
+def leading_regions(distances: np.ndarray) -> np.ndarray:
+  """Indices of the two regions that moved most, of distances [regions], NaN where undefined."""
+  return np.argsort(-np.nan_to_num(distances, nan=-1.0))[:2]
 
 
 class NeutralNoise:

@@ -31,7 +31,7 @@ from jax_me.inference.video.expression_events import (
   merge_cues,
   merge_gaps,
 )
-from jax_me.inference.video.facial_motion import MAX_MOTION, MIN_REGIONS
+from jax_me.inference.video.facial_motion import MAX_MOTION, MIN_REGIONS, REGIONS
 from jax_me.inference.video.interval_segmentation import (
   FrameCues,
   Interval,
@@ -39,6 +39,7 @@ from jax_me.inference.video.interval_segmentation import (
   NeutralBaseline,
   NeutralNoise,
   ScoreSegmenter,
+  leading_regions,
 )
 
 __all__ = [
@@ -49,8 +50,18 @@ __all__ = [
 MAX_EXTENSION_SECONDS = 0.1
 # An event has at least this many frames, so that its apex is after its onset and before its offset.
 MIN_FRAMES = 3
-# No expression moves faster, in eye distances per second: a jump is a change of the reference.
-MAX_SPEED = 2.8
+# No expression begins with a step of more than this (eye distances per second) within this time: a
+# step is a tracking error, and what follows is compared with a new neutral position.
+MAX_SPEED = 2.5
+STEP_SECONDS = 0.025
+# Error of the motion per degree of the turn of the head, in eye distances, and turn without error.
+TURN_ERROR = 0.001
+FREE_TURN = 3.0
+# Speech: at least SYLLABLES motions of the mouth of at most SYLLABLE_SECONDS, this close together.
+SYLLABLES = 3
+SYLLABLE_SECONDS = 0.6
+PAUSE_SECONDS = 0.35
+_MOUTH = frozenset(REGIONS.index(name) for name in ("upper lip", "lower lip", "chin"))
 # Class names of the neutral face.
 NEUTRAL_LABELS = ("neutral", "none")
 
@@ -124,6 +135,8 @@ class ExpressionSpotter:
     self._scores = ScoreSegmenter(settings.score_open, settings.score_close)
     self._leading: np.ndarray = np.zeros(0, int)
     self._events: list[ExpressionEvent] = []
+    # Onsets of the motion events that the mouth began.
+    self._mouth_onsets: set[int] = set()
     self._first: FrameCues | None = None
     # Last frame seen, with its motion defined and its distance, and with scores that count.
     self._last: FrameCues | None = None
@@ -154,7 +167,7 @@ class ExpressionSpotter:
     self._add_event("scores", self._scores.close(), cut=True)
     settings = self._settings
     inside = [self._clipped(event) for event in self._events]
-    motion = [event for event in inside if event.evidence == "motion"]
+    motion = self._without_speech([event for event in inside if event.evidence == "motion"])
     scores = [event for event in inside if event.evidence == "scores"]
     events = merge_cues(
       merge_gaps(motion, settings.merge_seconds) + merge_gaps(scores, settings.score_merge_seconds)
@@ -181,19 +194,26 @@ class ExpressionSpotter:
       step = cues.seconds - last[0]
       if step > settings.gap_seconds:
         self._add_event("motion", self._motion.close(), cut=True)
-      elif abs(distance - last[1]) > MAX_SPEED * step:
+      elif (
+        last[1] < settings.motion_open
+        and step <= STEP_SECONDS
+        and distance - last[1] > MAX_SPEED * step
+      ):
         self._forget_position()
         distance = 0.0
     self._last_motion = cues.seconds, distance
     high = max(settings.motion_open, settings.motion_noise * self._noise.value)
     if not self._baseline.is_ready or self._noise.total_seconds < settings.rest_seconds:
       high = math.inf
-    self._add_event("motion", self._motion.push(cues, distance, high))
+    height = max(0.0, distance - TURN_ERROR * max(0.0, cues.turn - FREE_TURN))
+    self._add_event("motion", self._motion.push(cues, height, high))
     if self._motion.discarded:
       self._baseline.clear()
     if not self._motion.is_open:
-      self._baseline.update(cues.motion, cues.seconds)
-      self._noise.update(distance, cues.seconds, settings.lag_seconds)
+      quiet = self._baseline.is_ready and distance < settings.motion_open
+      self._baseline.update(cues.motion, cues.seconds, quiet=quiet)
+      # Motion above the threshold is not noise, even while the baseline is not ready.
+      self._noise.update(min(distance, settings.motion_open), cues.seconds, settings.lag_seconds)
     return distance
 
   def _distance(self, motion: np.ndarray) -> float | None:
@@ -201,7 +221,7 @@ class ExpressionSpotter:
     distances = self._baseline.distances(motion)
     if np.isfinite(distances).sum() < MIN_REGIONS:
       return None
-    order = np.argsort(-np.nan_to_num(distances, nan=-1.0))[:2]
+    order = leading_regions(distances)
     distance = float(distances[order].mean())
     if distance > MAX_MOTION:
       return None
@@ -228,6 +248,8 @@ class ExpressionSpotter:
     label, score = self._classify(interval)
     reach = self._settings.motion_reach if evidence == "motion" else 0.0
     onset, onset_seconds = self._extended(interval.apex, interval.first, reach)
+    if evidence == "motion" and _MOUTH.intersection(self._leading.tolist()):
+      self._mouth_onsets.add(onset)
     # The fall was not seen where a gap or the end of the video follows.
     offset, offset_seconds = self._extended(interval.apex, interval.last, reach * (not cut))
     self._events.append(
@@ -272,6 +294,24 @@ class ExpressionSpotter:
       offset=min(event.offset, frame),
       offset_seconds=min(event.offset_seconds, seconds),
     )
+
+  def _without_speech(self, events: list[ExpressionEvent]) -> list[ExpressionEvent]:
+    """The motion events except for runs of short motions of the mouth."""
+    kept: list[ExpressionEvent] = []
+    run: list[ExpressionEvent] = []
+    for event in [*events, None]:
+      syllable = (
+        event is not None
+        and event.onset in self._mouth_onsets
+        and event.offset_seconds - event.onset_seconds <= SYLLABLE_SECONDS
+      )
+      goes_on = run and event and event.onset_seconds - run[-1].offset_seconds <= PAUSE_SECONDS
+      if not (syllable and goes_on):
+        kept += run if len(run) < SYLLABLES else []
+        run = []
+      if event is not None:
+        (run if syllable else kept).append(event)
+    return kept
 
   def _is_flicker(self, event: ExpressionEvent) -> bool:
     """Whether an event is too short for its evidence."""
