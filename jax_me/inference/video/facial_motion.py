@@ -39,7 +39,7 @@ MAX_HOME_TURN = 15.0
 MAX_TURN = 10.0
 WANTED_TURN = 6.0
 # A pose without a reference is given one, with a new origin, after this many seconds.
-SETTLE_SECONDS = 2.0
+SETTLE_SECONDS = 0.5
 MAX_REFERENCES = 12
 # Number of them that are tried in a frame; seconds between two looks back from a chained one.
 MAX_TRIED = 2
@@ -52,6 +52,10 @@ ROBUST_PIXELS = 0.15
 ROBUST_ROUNDS = 4
 # Standard deviation of a region, as a fraction of the distance between the eyes.
 REGION_WIDTH = 0.16
+# After a break, motion is defined when two frames agree to this many eye distances. An absence of
+# this many intervals between frames is a break.
+CONFIRMED_MOTION = 0.03
+BREAK_INTERVALS = 3.5
 # Half the height of the area of an eye and its lids, which is left out.
 EYE_HEIGHT = 0.18
 # A cell is tracked if forward and backward flow agree to this many pixels and the normalised
@@ -105,6 +109,10 @@ class FacialMotionEstimator:
     self._last_look_back = 0.0
     self._origins = 0
     self._undefined_since: float | None = None
+    # Time and motion of the last frame that was tracked, and whether motion was defined then.
+    self._last: tuple[float, np.ndarray] | None = None
+    self._confirmed = False
+    self._interval = math.inf
     self._lids: collections.deque[tuple[float, float]] = collections.deque()
 
   def update(
@@ -132,26 +140,29 @@ class FacialMotionEstimator:
     undefined = np.full((len(REGIONS), 2), np.nan)
     self.hidden = False
     if pose is None or abs(pose.yaw) > MAX_YAW:
-      self._undefined_since = None  # A new origin needs a pose that can be measured for a while.
+      # A new origin needs a pose that can be measured for a while.
+      self._undefined_since = self._last = None
+      self._confirmed = False
       return undefined
     tracked = self._best_tracking(region, chip, landmarks, pose, seconds)
     if tracked is None:
-      if self._undefined_since is None:
-        self._undefined_since = seconds
-      if self._references and seconds - self._undefined_since < SETTLE_SECONDS:
-        self.hidden = any(reference.can_show(pose) for reference in self._references)
-        return undefined
-      self._start_origin(region, chip, landmarks, pose)
-      return np.zeros((len(REGIONS), 2))
-    self._undefined_since = None
+      return self._without_tracking(region, chip, landmarks, seconds, pose)
     reference, tracking = tracked
     now = reference.displacement + tracking.displacement
     # A region that is lost for a moment can be measured again from the next reference.
     filled = reference.displacement + tracking.filled
+    unsure = reference.unsure | ~np.isfinite(tracking.displacement).all(-1)
+    if unsure.sum() > len(REGIONS) - MIN_REGIONS:
+      # Tracked from frame to frame, but what happened before is unknown: a hand came or went.
+      return self._without_tracking(region, chip, landmarks, seconds, pose)
+    self._undefined_since = None
     self.origin, self.turn = reference.origin, reference.home.turn(pose)
     lids = reference.lids + tracking.lids
+    if not self._is_confirmed(now, seconds):
+      return undefined
     if tracking.is_far or reference.turn(pose) > WANTED_TURN:
       new = reference.followed_by(region, chip, landmarks, pose, filled, lids)
+      new.unsure = unsure
       if tracking.is_far or reference is self._chained:
         self._chained = new
       else:
@@ -194,6 +205,37 @@ class FacialMotionEstimator:
       self._references.remove(best[0])
       self._references.insert(0, best[0])
     return best
+
+  def _is_confirmed(self, now: np.ndarray, seconds: float) -> bool:
+    """Whether the motion follows defined motion, or agrees with that of the frame before."""
+    last, self._last = self._last, (seconds, now)
+    if last is None:
+      return False
+    change = np.linalg.norm(now - last[1], axis=-1)
+    agrees = bool(np.nanmax(change, initial=0.0) <= CONFIRMED_MOTION)
+    step = seconds - last[0]
+    self._interval = min(self._interval, step)
+    self._confirmed = (self._confirmed and step <= BREAK_INTERVALS * self._interval) or agrees
+    return self._confirmed
+
+  def _without_tracking(
+    self,
+    region: FaceRegion,
+    chip: FaceChip,
+    landmarks: np.ndarray,
+    seconds: float,
+    pose: HeadPose,
+  ) -> np.ndarray:
+    """Undefined motion; after a while, a new origin."""
+    self._last, self._confirmed = None, False
+    if self._undefined_since is None:
+      self._undefined_since = seconds
+    if self._references and seconds - self._undefined_since < SETTLE_SECONDS:
+      self.hidden = any(reference.can_show(pose) for reference in self._references)
+      return np.full((len(REGIONS), 2), np.nan)
+    self._start_origin(region, chip, landmarks, pose)
+    self._last, self._confirmed = (seconds, np.zeros((len(REGIONS), 2))), True
+    return np.zeros((len(REGIONS), 2))
 
   def _start_origin(
     self, region: FaceRegion, chip: FaceChip, landmarks: np.ndarray, pose: HeadPose
@@ -258,6 +300,8 @@ class _ReferenceFrame:
     self.lids = lids
     self.origin = origin
     self.home: _ReferenceFrame = self
+    # Regions whose displacement was not measured without a break.
+    self.unsure = np.zeros(len(REGIONS), bool)
     self._pose = pose
     self._chip = dataclasses.replace(chip, size=CROP_SIZE)
     self._face = cv2.cvtColor(region.crop(self._chip), cv2.COLOR_RGB2GRAY)

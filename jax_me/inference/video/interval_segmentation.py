@@ -122,9 +122,8 @@ class MotionSegmenter:
       return None
     peak = max(range(len(frames)), key=lambda index: frames[index][1])
     # The low threshold of the rise depends on the peak, which was unknown when it was opened.
-    first, low = peak, self._share * frames[peak][1]
-    while first and frames[first - 1][1] >= low:
-      first -= 1
+    low = self._share * frames[peak][1]
+    first = next(index for index, (_, height) in enumerate(frames) if height >= low)
     # Only the rise is used: to a motion model, the fall is the expression in reverse.
     near_apex = [
       cues.scores

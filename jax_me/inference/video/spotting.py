@@ -54,6 +54,8 @@ MIN_FRAMES = 3
 # step is a tracking error, and what follows is compared with a new neutral position.
 MAX_SPEED = 2.5
 STEP_SECONDS = 0.025
+# Origins whose neutral positions are kept.
+MAX_ORIGINS = 4
 # Error of the motion per degree of the turn of the head, in eye distances, and turn without error.
 TURN_ERROR = 0.001
 FREE_TURN = 3.0
@@ -105,7 +107,7 @@ class SpottingSettings:
   score_shortest: float = 0.5
   longest: float = 90.0
   gap_seconds: float = 2.5
-  merge_seconds: float = 0.2
+  merge_seconds: float = 0.35
   score_merge_seconds: float = 0.5
 
 
@@ -129,7 +131,8 @@ class ExpressionSpotter:
     self._settings = settings
     self._neutral_class = neutral_class_index(labels)
     self._origin = 0
-    self._baseline = NeutralBaseline(settings.rest_seconds, settings.lag_seconds)
+    # Neutral positions of the last origins, since a face may return to one.
+    self._baselines: dict[int, NeutralBaseline] = {}
     self._noise = NeutralNoise()
     self._motion = MotionSegmenter(settings.motion_close, settings.longest)
     self._scores = ScoreSegmenter(settings.score_open, settings.score_close)
@@ -183,42 +186,56 @@ class ExpressionSpotter:
     if cues.motion is None:
       return None
     settings, last = self._settings, self._last_motion
-    if cues.origin != self._origin:
-      self._origin = cues.origin
-      self._forget_position()
-      last = None
-    distance = self._distance(cues.motion)
+    baseline = self._baseline(cues.origin)
+    distance = self._distance(baseline, cues.motion)
     if distance is None:
       return None
     if last is not None:
       step = cues.seconds - last[0]
       if step > settings.gap_seconds:
         self._add_event("motion", self._motion.close(), cut=True)
+      elif cues.origin != self._origin:
+        if self._motion.is_open:
+          # The face may still return to the origin of the expression.
+          baseline.update(cues.motion, cues.seconds, quiet=False)
+          return None
       elif (
         last[1] < settings.motion_open
         and step <= STEP_SECONDS
         and distance - last[1] > MAX_SPEED * step
       ):
-        self._forget_position()
+        baseline.clear()
         distance = 0.0
+    self._origin = cues.origin
     self._last_motion = cues.seconds, distance
     high = max(settings.motion_open, settings.motion_noise * self._noise.value)
-    if not self._baseline.is_ready or self._noise.total_seconds < settings.rest_seconds:
+    if not baseline.is_ready or self._noise.total_seconds < settings.rest_seconds:
       high = math.inf
-    height = max(0.0, distance - TURN_ERROR * max(0.0, cues.turn - FREE_TURN))
-    self._add_event("motion", self._motion.push(cues, height, high))
+    # What may be an error of a turned head does not start an expression.
+    high += TURN_ERROR * max(0.0, cues.turn - FREE_TURN)
+    self._add_event("motion", self._motion.push(cues, distance, high))
     if self._motion.discarded:
-      self._baseline.clear()
+      baseline.clear()
     if not self._motion.is_open:
-      quiet = self._baseline.is_ready and distance < settings.motion_open
-      self._baseline.update(cues.motion, cues.seconds, quiet=quiet)
+      quiet = baseline.is_ready and distance < settings.motion_open
+      baseline.update(cues.motion, cues.seconds, quiet=quiet)
       # Motion above the threshold is not noise, even while the baseline is not ready.
       self._noise.update(min(distance, settings.motion_open), cues.seconds, settings.lag_seconds)
     return distance
 
-  def _distance(self, motion: np.ndarray) -> float | None:
+  def _baseline(self, origin: int) -> NeutralBaseline:
+    """The neutral position of an origin."""
+    if origin not in self._baselines:
+      self._baselines[origin] = NeutralBaseline(
+        self._settings.rest_seconds, self._settings.lag_seconds
+      )
+      while len(self._baselines) > MAX_ORIGINS:
+        del self._baselines[next(iter(self._baselines))]
+    return self._baselines[origin]
+
+  def _distance(self, baseline: NeutralBaseline, motion: np.ndarray) -> float | None:
     """Mean distance of the two regions that moved most; None if it is undefined."""
-    distances = self._baseline.distances(motion)
+    distances = baseline.distances(motion)
     if np.isfinite(distances).sum() < MIN_REGIONS:
       return None
     order = leading_regions(distances)
@@ -230,11 +247,6 @@ class ExpressionSpotter:
     elif distance < self._motion.low_threshold and not np.isfinite(distances[self._leading]).all():
       return None  # The regions that showed the expression are not measured now.
     return distance
-
-  def _forget_position(self) -> None:
-    """Ends an open expression by motion; later positions cannot be compared with earlier ones."""
-    self._add_event("motion", self._motion.close(), cut=True)
-    self._baseline.clear()
 
   def _add_event(
     self, evidence: Literal["motion", "scores"], interval: Interval | None, *, cut: bool = False
