@@ -56,6 +56,8 @@ REGION_WIDTH = 0.16
 # this many intervals between frames is a break.
 CONFIRMED_MOTION = 0.03
 BREAK_INTERVALS = 3.5
+# Regions that were lost for a moment are measured while two others have moved this far.
+EXPRESSION_MOTION = 0.02
 # Half the height of the area of an eye and its lids, which is left out.
 EYE_HEIGHT = 0.18
 # A cell is tracked if forward and backward flow agree to this many pixels and the normalised
@@ -170,6 +172,11 @@ class FacialMotionEstimator:
         del self._references[MAX_REFERENCES:]
     if self._blinks(lids, seconds):
       now[_BROWS] = np.nan
+    # What was lost for a moment counts only while the rest of the face shows an expression: a hand
+    # that covers the mouth is not one.
+    moved = np.linalg.norm(now - self._references[0].displacement, axis=-1)
+    if np.sum(moved[~unsure] > EXPRESSION_MOTION) < 2:
+      now[unsure] = np.nan
     return now
 
   def _best_tracking(
