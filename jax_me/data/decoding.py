@@ -1,9 +1,9 @@
-"""Decoding and resizing of stored images to the model's input size."""
+"""Decoding of stored images at the model's input size."""
 
 import cv2
 import numpy as np
 
-BILINEAR_SHRINK = 1.5
+from jax_me.image_preparation import resize_image
 
 
 def decode_image(encoded: bytes, image_size: int) -> np.ndarray | None:
@@ -32,27 +32,6 @@ def decode_into(out: np.ndarray, encoded: bytes) -> bool:
   # Channels are swapped last, on the smallest image.
   cv2.cvtColor(resize_image(image, len(out)), cv2.COLOR_BGR2RGB, dst=out)
   return True
-
-
-def resize_image(image: np.ndarray, size: int) -> np.ndarray:
-  """Resizes an image to a square, as for all model inputs; another aspect ratio is stretched.
-
-  Shrinking uses area averaging; enlarging and shrinking by less than BILINEAR_SHRINK are bilinear.
-  At such factors bilinear weights cover nearly every pixel and are four times as fast.
-
-  Args:
-    image: uint8 [H, W, 3].
-    size: side of the result, pixels.
-
-  Returns:
-    uint8 [size, size, 3]; the same array if it already has that size.
-  """
-  height, width = image.shape[:2]
-  if (height, width) == (size, size):
-    return image
-  shrinks = min(height, width) >= size and max(height, width) > BILINEAR_SHRINK * size
-  method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-  return cv2.resize(image, (size, size), interpolation=method)
 
 
 def _decode_flag(encoded: bytes, image_size: int) -> int:

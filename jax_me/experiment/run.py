@@ -129,6 +129,8 @@ def _finish_folds(
       state = training.state_with(given)
     else:
       state = training.train() if mode == "train" else training.read_state()
+      if mode == "train":
+        training.save_model(state)
     if not experiment.pretraining:
       tested = experiment.predict(fold, state) if given else training.test(state)
       if is_writer():

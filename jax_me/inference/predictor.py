@@ -195,15 +195,19 @@ def _load_image(image: ImageInput) -> np.ndarray:
   return pixels
 
 
-def load(folder: str | os.PathLike, **overrides: object) -> Predictor:
+def load(folder: str | os.PathLike, *, verify: bool = False, **overrides: object) -> Predictor:
   """Loads the classifier of a converted model folder or of a run.
 
   Args:
     folder: written by `convert` or `run.py`.
+    verify: also compare the output for a synthetic image with the one that the folder keeps.
     **overrides: constructor keywords that do not change the parameters (`dtype`, ...).
 
+  Returns:
+    the classifier.
+
   Raises:
-    SavedModelError: the folder has no model, or a damaged one.
+    SavedModelError: the folder has no model, a damaged or an edited one.
     ValueError: the model has no class labels.
   """
-  return Predictor(load_model(folder, **overrides))
+  return Predictor(load_model(folder, verify=verify, **overrides))
