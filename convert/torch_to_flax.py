@@ -162,6 +162,7 @@ def _convert(
     report.notes += hub.notes
     report.warnings += hub.warnings
     conversion.preprocessing = hub.preprocessing
+    conversion.licence = hub.licence
     if hub.labels is not None and arguments.get("num_classes") == len(hub.labels):
       conversion.labels = hub.labels
   return conversion
@@ -274,6 +275,7 @@ def convert_checkpoint(
     conversion = _convert(checkpoint.arrays, name, overrides, hints=hints, hub=checkpoint.hub)
   except ConversionError as error:
     raise error.in_file(checkpoint.file) from error.__cause__
+  conversion.checkpoint = checkpoint
   conversion.report.notes = [*checkpoint.notes, *conversion.report.notes]
   conversion.report.source = {
     "file": checkpoint.file,
@@ -343,6 +345,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
   )
   parser.add_argument("--std", type=_numbers, metavar="R,G,B", help="default: as for --mean")
   parser.add_argument(
+    "--align", action="store_true", help="was trained on faces that jax_me aligned"
+  )
+  formats = ("orbax", "safetensors")
+  parser.add_argument("--format", choices=formats, default=formats[0], help="of the new folder")
+  parser.add_argument(
     "--weights", choices=("ema", "raw"), default="ema", help="which to use of a file with both"
   )
   parser.add_argument("--force", action="store_true", help="replace an existing model folder")
@@ -366,6 +373,8 @@ def run(args: argparse.Namespace) -> int:
       labels=[label.strip() for label in args.labels.split(",")] if args.labels else None,
       mean=args.mean,
       std=args.std,
+      align=args.align,
+      weights_format=args.format,
       force=args.force,
     )
   except ConversionError as error:

@@ -1,6 +1,7 @@
 """Resize and crop of an image to the input of a model, as data, as timm and as transformers do."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -87,12 +88,12 @@ class ImagePreparation:
     if self.interpolation == AREA and (self.resize, self.resize_to) != ("stretch", self.image_size):
       raise ValueError(f"interpolation {AREA} stretches images to image_size and crops nothing")
 
-  def apply(self, image: np.ndarray, fill: tuple[int, int, int] = (0, 0, 0)) -> np.ndarray:
+  def apply(self, image: np.ndarray, mean: Sequence[float] = (0.0, 0.0, 0.0)) -> np.ndarray:
     """Prepares an image.
 
     Args:
       image: uint8 [H, W, 3] RGB.
-      fill: colour beside images that are smaller than the input, for "longest_edge"; else black.
+      mean: of the model, per channel; for "longest_edge" the colour beside the image, else black.
 
     Returns:
       uint8 [image_size, image_size, 3].
@@ -105,7 +106,8 @@ class ImagePreparation:
       method = PIL.Image.Resampling[self.interpolation.upper()]
       resized = PIL.Image.fromarray(image).resize((width, height), method)
       image = np.asarray(resized)
-    return self._crop(image, fill if self.resize == "longest_edge" else (0, 0, 0))
+    fill = [round(255 * value) for value in mean] if self.resize == "longest_edge" else [0, 0, 0]
+    return self._crop(image, fill)
 
   def _resized(self, height: int, width: int) -> tuple[int, int]:
     """Height and width after the resize."""
@@ -121,7 +123,7 @@ class ImagePreparation:
       return edge, int(edge * width / height)
     return int(edge * height / width), edge
 
-  def _crop(self, image: np.ndarray, fill: tuple[int, int, int]) -> np.ndarray:
+  def _crop(self, image: np.ndarray, fill: list[int]) -> np.ndarray:
     side = self.image_size
     missing = [max(0, side - length) for length in image.shape[:2]]
     if any(missing):

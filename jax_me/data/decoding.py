@@ -34,6 +34,13 @@ def decode_into(out: np.ndarray, encoded: bytes) -> bool:
   return True
 
 
+def decode_whole(encoded: bytes) -> np.ndarray | None:
+  """Decodes JPEG or PNG bytes to uint8 [H, W, 3] RGB; None when they cannot be decoded."""
+  data = np.frombuffer(encoded, np.uint8)
+  image = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
+  return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
 def _decode_flag(encoded: bytes, image_size: int) -> int:
   """OpenCV flag of the strongest reduction that keeps image_size pixels on both sides."""
   size = jpeg_size(encoded)

@@ -71,7 +71,7 @@ def run_experiment(config: ConfigDict, *, workdir: str, mode: str = "train") -> 
     if mode == "eval" and not (folder / CONFIG_FILE).exists():
       saved = open_model(config.init_from, config.model.name)
       use_model(config, saved)
-    experiment = prepare(config)
+    experiment = prepare(config, saved)
     given = None if saved is None else weights_for(experiment, saved)
     if saved is None:
       _lock_settings(folder, config)

@@ -60,7 +60,8 @@ class ModelMetadata(ModelFields):
 
 def complete_fields(fields: ModelFields) -> ModelFields:
   """The fields with those that are absent: by the options of the dataset in `source`."""
-  options = fields["source"].get("options", {})
+  # Nothing is known about the images of a converted model, which has no options.
+  options = fields["source"].get("options", {"align": False})
   size = fields["image_size"]
   alignment = fields.get("alignment")
   if alignment is None:

@@ -29,7 +29,7 @@ class SavedModel:
     input: one of `jax_me.data.clip_inputs.inputs.INPUTS`, or "" for photographs.
     alignment: settings with which the faces of the training images were aligned: "align" (False:
       whole images) and "size" (side of the face chips in pixels).
-    preparation: resize and crop of whole images and face chips.
+    preparation: resize and crop of whole images; face chips are resized with `resize_image`.
     licence: of the weights, "" if unknown.
   """
 
@@ -71,7 +71,7 @@ class SavedModel:
     return graphdef, {"params": params, "model_state": model_state}, normalisation
 
   def prepare(self, image: np.ndarray) -> np.ndarray:
-    """Resizes and crops a whole image or a face chip.
+    """Resizes and crops a whole image to the model input.
 
     Args:
       image: uint8 [H, W, 3] RGB.
@@ -79,8 +79,7 @@ class SavedModel:
     Returns:
       uint8 [image_size, image_size, 3].
     """
-    red, green, blue = (round(255 * min(1.0, max(0.0, float(value)))) for value in self.mean)
-    return self.preparation.apply(image, (red, green, blue))
+    return self.preparation.apply(image, self.mean)
 
 
 def _nested(state: nnx.State) -> ArrayTree:
