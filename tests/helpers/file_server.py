@@ -94,12 +94,17 @@ class _Handler(http.server.BaseHTTPRequestHandler):
       self.wfile.write(file.content[start:end])
 
 
+class _Server(http.server.ThreadingHTTPServer):
+  def handle_error(self, request, client_address):
+    """A client that hangs up is no error."""
+
+
 @contextlib.contextmanager
 def file_server(**files: ServedFile) -> Iterator[FileServer]:
   """Serves files on a free port of this computer: file_server(name=ServedFile(...))."""
   served = FileServer({f"/{name}": file for name, file in files.items()})
   handler = type("Handler", (_Handler,), {"server_files": served})
-  server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+  server = _Server(("127.0.0.1", 0), handler)
   served.address = f"http://127.0.0.1:{server.server_address[1]}"
   thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
   thread.start()
