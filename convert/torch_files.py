@@ -13,17 +13,18 @@ import math
 import os
 import pathlib
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-
-from jax_me.models.released_weights import ReleasedWeights
 
 from .errors import ConversionError, UnavailableWeights
 from .file_formats import DOWNLOAD_AGAIN, format_of
 from .hub_folder import combined_sha256, config_folder, read_hub_model, weight_files
 from .hub_model import HubModel
 from .weight_names import LocalWeights, fetch_weights, parse_weight_name
+
+if TYPE_CHECKING:
+  from jax_me.models.released_weights import ReleasedWeights
 
 EMA_KEYS = ("state_dict_ema", "model_ema", "ema_state_dict", "ema")
 RAW_KEYS = ("state_dict", "model", "model_state_dict", "module", "net")
@@ -59,7 +60,7 @@ class TorchCheckpoint:
   notes: list[str]
   metadata: dict[str, Any]
   hub: HubModel | None = None
-  release: ReleasedWeights | None = None
+  release: "ReleasedWeights | None" = None
 
 
 def read_checkpoint(path: str | os.PathLike, *, prefer: str = "ema") -> TorchCheckpoint:

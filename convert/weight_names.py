@@ -11,13 +11,15 @@ import os
 import pathlib
 import re
 import sys
-
-from jax_me.models.released_weights import RELEASED_WEIGHTS, ReleasedWeights
+from typing import TYPE_CHECKING
 
 from .errors import UnavailableWeights
 from .file_download import DownloadRecord, download_file
 from .hub_download import download_hub_folder, hub_commit, licence_of, stored_sha256
 from .hub_folder import weight_files
+
+if TYPE_CHECKING:
+  from jax_me.models.released_weights import ReleasedWeights
 
 HUB, TIMM, RELEASE = "hf", "timm", "release"
 OFFLINE_VARIABLE = "HF_HUB_OFFLINE"
@@ -42,7 +44,7 @@ class WeightName:
   text: str
   repository: str = ""
   revision: str = "main"
-  release: ReleasedWeights | None = None
+  release: "ReleasedWeights | None" = None
 
   def __str__(self) -> str:
     return self.text
@@ -91,7 +93,9 @@ def parse_weight_name(source: str | os.PathLike) -> WeightName | None:
   return WeightName(text, repository, revision or "main")
 
 
-def _released(file: str) -> ReleasedWeights:
+def _released(file: str) -> "ReleasedWeights":
+  from jax_me.models.released_weights import RELEASED_WEIGHTS
+
   files = {weights.file: weights for weights in RELEASED_WEIGHTS}
   if file not in files:
     near = difflib.get_close_matches(file, files, n=3, cutoff=0.3) or sorted(files)[:3]
@@ -143,7 +147,7 @@ def fetch_weights(name: WeightName, revision: str | None = None) -> LocalWeights
   return LocalWeights(path, name, sha256, release.licence, sha256)
 
 
-def _download_path(release: ReleasedWeights) -> pathlib.Path:
+def _download_path(release: "ReleasedWeights") -> pathlib.Path:
   return cache_folder() / "downloads" / release.file
 
 

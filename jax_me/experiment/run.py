@@ -70,14 +70,9 @@ def run_experiment(
   try:
     settings.check(config)
     _check_ownership(folder, config, mode)
-    saved = None
-    if mode == "eval" and not (folder / CONFIG_FILE).exists():
-      saved = open_model(config.init_from, config.model.name)
-      if labels:
-        saved = name_classes(saved, labels)
+    saved = _given_model(config, folder, labels) if mode == "eval" else None
+    if saved is not None:
       use_model(config, saved)
-    elif labels:
-      raise ValueError("the run names its classes itself; --labels is for --checkpoint MODEL")
     experiment = prepare(config)
     given = None if saved is None else weights_for(experiment, saved)
     if saved is None:
@@ -111,6 +106,18 @@ def run_experiment(
     _print_line(f"report: {page}")
   wait_for_all("report")
   return 0
+
+
+def _given_model(
+  config: ConfigDict, folder: pathlib.Path, labels: list[str] | None
+) -> SavedModel | None:
+  """The model of `init_from` to evaluate; None in the folder of a run, whose own it is then."""
+  if (folder / CONFIG_FILE).exists():
+    if labels:
+      raise ValueError(f"{folder} holds a run, which names its classes; --labels is not for it")
+    return None
+  saved = open_model(config.init_from, config.model.name)
+  return name_classes(saved, labels) if labels else saved
 
 
 def _finish_folds(

@@ -14,11 +14,11 @@ from convert.errors import ConversionError, UnavailableWeights
 from convert.model_source import open_model
 from convert.torch_to_flax import main, read_checkpoint
 from convert.weight_names import cache_folder, fetch_weights, parse_weight_name, revision_of
+from jax_me.models import released_weights
 from jax_me.models.model_folder import load_model
-from jax_me.models.released_weights import RELEASED_WEIGHTS
 from tests.helpers.checkpoint_files import TINY_VIT, save_safetensors, vit_arrays
-from tests.helpers.file_server import COMMIT, ServedFile, file_server, serve_on_hub
-from tests.helpers.hub_models import hub_cases, write_case
+from tests.helpers.file_server import COMMIT, ServedFile, file_server, serve_folder, serve_on_hub
+from tests.helpers.hub_models import hub_cases, hub_model_folder, write_case
 from tests.helpers.local_hub import use_endpoint
 
 CARD = b"---\nlicense: apache-2.0\ntags: [vision]\n---\n# A model\n"
@@ -29,8 +29,7 @@ OTHER_COMMIT = "f" * 40
 @pytest.fixture(scope="module")
 def vit_files(tmp_path_factory):
   """{name: content} of a ViT of transformers with more files than the conversion needs."""
-  folder = tmp_path_factory.mktemp("repository") / "vit"
-  write_case(hub_cases()["transformers_vit"], "model.safetensors", folder)
+  folder = hub_model_folder(tmp_path_factory.mktemp("repository") / "vit")
   files = {path.name: path.read_bytes() for path in folder.iterdir()}
   return files | {
     "README.md": CARD,
@@ -233,8 +232,7 @@ def test_a_hub_model_is_converted_once(local_hub, vit_files, weights_cache, caps
 
 def test_timm_names(local_hub, tmp_path):
   folder = write_case(hub_cases()["timm_vit"], "model.safetensors", tmp_path / "vit")
-  files = {path.name: path.read_bytes() for path in folder.iterdir()}
-  serve_on_hub(local_hub, "timm/vit_tiny_patch16_224.augreg", files)
+  serve_folder(local_hub, "timm/vit_tiny_patch16_224.augreg", folder)
   assert open_model("timm://vit_tiny_patch16_224.augreg").name == "vit_tiny_patch16"
 
 
@@ -245,14 +243,14 @@ def release(weights_cache, tmp_path, monkeypatch):
   with file_server() as server:
     server.files["/tiny.pth"] = ServedFile(content)
     entry = dataclasses.replace(
-      RELEASED_WEIGHTS[0],
+      released_weights.RELEASED_WEIGHTS[0],
       file="tiny.pth",
       model="vit_tiny_patch16",
       address=f"{server.address}/tiny.pth",
       arguments=TINY_VIT,
       md5=hashlib.md5(content).hexdigest()[:6],
     )
-    monkeypatch.setattr(weight_names, "RELEASED_WEIGHTS", (entry,))
+    monkeypatch.setattr(released_weights, "RELEASED_WEIGHTS", (entry,))
     yield server
 
 

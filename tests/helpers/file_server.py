@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import hashlib
 import http.server
+import pathlib
 import threading
 from collections.abc import Iterator
 
@@ -143,3 +144,8 @@ def serve_on_hub(
       served.files[f"/{repository}/resolve/{revision}/{name}"] = ServedFile(
         content, etag=f'"{etag}"', headers=headers
       )
+
+
+def serve_folder(served: FileServer, repository: str, folder: pathlib.Path) -> None:
+  """Puts the files of a folder on a hub, as the newest commit of a repository."""
+  serve_on_hub(served, repository, {path.name: path.read_bytes() for path in folder.iterdir()})
