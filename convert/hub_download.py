@@ -8,9 +8,8 @@ import re
 import types
 
 from .errors import ConversionError, UnavailableWeights
-from .hub_folder import CONFIG_FILE, PROCESSOR_FILES, WEIGHT_FILES, index_places
+from .hub_folder import CARD_FILE, CONFIG_FILE, PROCESSOR_FILES, WEIGHT_FILES, index_places
 
-CARD_FILE = "README.md"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -84,20 +83,6 @@ def download_hub_folder(repository: str, commit: str, *, offline: bool = False) 
     f"{repository} has none of {', '.join(WEIGHT_FILES)}; weights in other files: download the "
     "file, and give its path"
   )
-
-
-def licence_of(folder: pathlib.Path) -> str:
-  """Licence that the model card states; "" without one."""
-  from huggingface_hub import ModelCard
-
-  if not (folder / CARD_FILE).is_file():
-    return ""
-  try:
-    data = ModelCard.load(folder / CARD_FILE, ignore_metadata_errors=True).data
-  except Exception:  # cards are written by hand, and only the licence is wanted
-    return ""
-  licence, name = data.get("license"), data.get("license_name")
-  return ", ".join(str(part)[:100] for part in (licence, name) if part)
 
 
 def stored_sha256(path: pathlib.Path) -> str:

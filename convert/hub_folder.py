@@ -3,6 +3,7 @@
 A single file with a name that the hubs use is read with the config.json beside it.
 """
 
+import dataclasses
 import hashlib
 import json
 import pathlib
@@ -16,6 +17,7 @@ from .timm_config import timm_model
 from .transformers_config import transformers_model
 
 CONFIG_FILE = "config.json"
+CARD_FILE = "README.md"
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 # In the order of preference; an index lists the files that hold the weights.
 WEIGHT_FILES = (
@@ -106,8 +108,13 @@ def read_hub_model(folder: pathlib.Path) -> HubModel | None:
     processor = read_json(combined).get("image_processor")
   try:
     if "model_type" in config:
-      return transformers_model(config, processor)
-    return timm_model(config) if "architecture" in config else None
+      model = transformers_model(config, processor)
+    elif "architecture" in config:
+      model = timm_model(config)
+    else:
+      return None
+    licence = _licence(folder, config.get("pretrained_cfg") or config)
+    return dataclasses.replace(model, licence=licence, folder=folder)
   except ConversionError:
     raise
   except (TypeError, LookupError, ValueError, AttributeError, ArithmeticError) as error:
@@ -115,6 +122,19 @@ def read_hub_model(folder: pathlib.Path) -> HubModel | None:
       f"{CONFIG_FILE} or preprocessor_config.json has a value of the wrong type ({error!r})",
       remedy="fetch the folder again; its JSON files are as the library wrote them",
     ) from error
+
+
+def _licence(folder: pathlib.Path, config: Mapping[str, Any]) -> str:
+  """The licence that the model card or timm's settings state; "" if neither does."""
+  card = folder / CARD_FILE
+  if card.is_file() and card.stat().st_size < _MAX_JSON:
+    text = card.read_text(encoding="utf-8", errors="replace")
+    header = re.match(r"---\s*\n(.*?)\n---", text, re.DOTALL)
+    found = re.search(r"^license:\s*([\w.+-]+)\s*$", header[1], re.MULTILINE) if header else None
+    if found:
+      return found[1]
+  licence = config.get("license")
+  return licence[:100] if isinstance(licence, str) else ""
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:

@@ -11,7 +11,9 @@ from typing import Any
 
 import jax_me
 from jax_me.files import exclusive_lock
-from jax_me.models.model_folder import MODEL_FILE, SavedModel, SavedModelError, load_model
+from jax_me.models.model_folder import load_model
+from jax_me.models.model_metadata import MODEL_FILE, SavedModelError
+from jax_me.models.saved_model import SavedModel
 
 from .conversion import metadata_of, save_conversion
 from .hub_folder import WEIGHT_FILES
@@ -20,7 +22,9 @@ from .torch_to_flax import convert_checkpoint
 from .weight_names import WeightName, cache_folder, fetch_weights, parse_weight_name, revision_of
 
 
-def open_model(source: str | os.PathLike, name: str | None = None, **overrides: Any) -> SavedModel:
+def open_model(
+  source: str | os.PathLike, name: str | None = None, *, verify: bool = False, **overrides: Any
+) -> SavedModel:
   """Loads a model folder or a run, or converts a checkpoint.
 
   Args:
@@ -28,6 +32,7 @@ def open_model(source: str | os.PathLike, name: str | None = None, **overrides: 
       transformers, which is converted in memory; or a name of weights, whose converted model is
       kept in the cache folder.
     name: the model to prefer where the arrays of a file match several.
+    verify: also compare the output with the reference check of the folder.
     **overrides: constructor keywords that do not change the parameters (`dtype`, ...).
 
   Returns:
@@ -38,11 +43,11 @@ def open_model(source: str | os.PathLike, name: str | None = None, **overrides: 
   """
   weights = parse_weight_name(source)
   if weights is not None:
-    return _open_by_name(weights, overrides)
+    return _open_by_name(weights, verify=verify, **overrides)
   if _is_checkpoint(pathlib.Path(source)):
     conversion = convert_checkpoint(read_checkpoint(source), hint=name, **overrides)
     return SavedModel(conversion.model, **metadata_of(conversion))
-  return load_model(source, **overrides)
+  return load_model(source, verify=verify, **overrides)
 
 
 def _is_checkpoint(source: pathlib.Path) -> bool:
@@ -51,14 +56,14 @@ def _is_checkpoint(source: pathlib.Path) -> bool:
   return source.is_file() or (hub_files and not (source / MODEL_FILE).exists())
 
 
-def _open_by_name(name: WeightName, overrides: dict[str, Any]) -> SavedModel:
+def _open_by_name(name: WeightName, **options: Any) -> SavedModel:
   revision = revision_of(name)
   folder = converted_folder(name, revision)
   folder.parent.mkdir(parents=True, exist_ok=True)
   lock = folder.with_name(folder.name + ".lock")
   with exclusive_lock(lock, lambda: _say(f"waiting: another process converts {name}")):
     try:
-      return load_model(folder, **overrides)
+      return load_model(folder, **options)
     except SavedModelError as error:
       if (folder / MODEL_FILE).exists():
         _say(f"{error} It is converted again.")
@@ -70,7 +75,7 @@ def _open_by_name(name: WeightName, overrides: dict[str, Any]) -> SavedModel:
   report = conversion.report
   head = f"{name}, revision {revision[:12]}, converted to {folder}"
   _say("\n  ".join([head, *report.notes, *report.warnings]))
-  return load_model(folder, **overrides)
+  return load_model(folder, **options)
 
 
 def converted_folder(name: WeightName, revision: str) -> pathlib.Path:

@@ -46,7 +46,7 @@ class TorchCheckpoint:
     weights: "ema" or "raw".
     notes: what was decided or changed while reading.
     metadata: plain values found beside the weights (epoch, arch, args.model); of weights by name
-      also revision and licence.
+      also their revision.
     hub: the model that config.json beside the weights describes, in a folder of a hub.
     release: entry of the table, for a file given by its name (release://).
   """
@@ -112,13 +112,14 @@ def read_local_weights(weights: LocalWeights, *, prefer: str = "ema") -> TorchCh
       f"{weights.name}: {weights.path} was damaged after the download; delete it, and the same "
       "command downloads it again"
     )
-  origin = {"revision": weights.revision, "licence": weights.licence}
+  described = weights.name.release or checkpoint.hub
+  licence = described.licence if described else ""
   return dataclasses.replace(
     checkpoint,
     file=str(weights.name),
     release=weights.name.release,
-    metadata=checkpoint.metadata | origin,
-    notes=[f"licence: {weights.licence or 'not stated'}", *checkpoint.notes],
+    metadata=checkpoint.metadata | {"revision": weights.revision},
+    notes=[f"licence: {licence or 'not stated'}", *checkpoint.notes],
   )
 
 

@@ -8,6 +8,7 @@ The output folder has the model (for `jax_me.load`) and `conversion.json`, the l
 """
 
 import argparse
+import dataclasses
 import pathlib
 import sys
 from collections.abc import Mapping
@@ -16,8 +17,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .command_options import SIZE_OPTIONS, channel_numbers
-from .conversion import REPORT_FILE, Conversion, check_output, save_conversion
+from .conversion import (
+  IMAGENET_MEAN,
+  IMAGENET_STD,
+  REPORT_FILE,
+  Conversion,
+  check_output,
+  save_conversion,
+)
 from .errors import ConversionError
+from .hub_model import Preprocessing
 from .torch_files import TorchCheckpoint, check_arrays, read_checkpoint, read_torch_checkpoint
 from .weight_names import go_offline
 
@@ -165,6 +174,7 @@ def _convert(
     report.notes += hub.notes
     report.warnings += hub.warnings
     conversion.preprocessing = hub.preprocessing
+    conversion.licence = hub.licence
     if hub.labels is not None and arguments.get("num_classes") == len(hub.labels):
       conversion.labels = hub.labels
   return conversion
@@ -281,6 +291,12 @@ def convert_checkpoint(
     conversion = _convert(checkpoint.arrays, name, overrides, hints=hints, hub=checkpoint.hub)
   except ConversionError as error:
     raise error.in_file(checkpoint.file) from error.__cause__
+  if release is not None:
+    conversion.licence = release.licence
+    conversion.preprocessing = Preprocessing(
+      mean=IMAGENET_MEAN, std=IMAGENET_STD, **dataclasses.asdict(release.preparation)
+    )
+  conversion.checkpoint = checkpoint
   conversion.report.notes = [*checkpoint.notes, *conversion.report.notes]
   conversion.report.source = {
     "file": checkpoint.file,
@@ -312,6 +328,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
   )
   parser.add_argument("--std", type=channel_numbers, metavar="R,G,B", help="default: as for --mean")
   parser.add_argument(
+    "--align", action="store_true", help="was trained on faces that jax_me aligned"
+  )
+  formats = ("orbax", "safetensors")
+  parser.add_argument("--format", choices=formats, default=formats[0], help="of the new folder")
+  parser.add_argument(
     "--weights", choices=("ema", "raw"), default="ema", help="which to use of a file with both"
   )
   parser.add_argument("--force", action="store_true", help="replace an existing model folder")
@@ -341,6 +362,8 @@ def run(args: argparse.Namespace) -> int:
       labels=[label.strip() for label in args.labels.split(",")] if args.labels else None,
       mean=args.mean,
       std=args.std,
+      align=args.align,
+      weights_format=args.format,
       force=args.force,
     )
   except ConversionError as error:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from .errors import UnavailableWeights
 from .file_download import DownloadRecord, download_file
-from .hub_download import download_hub_folder, hub_commit, licence_of, stored_sha256
+from .hub_download import download_hub_folder, hub_commit, stored_sha256
 from .hub_folder import weight_files
 
 if TYPE_CHECKING:
@@ -58,14 +58,12 @@ class LocalWeights:
     path: file, or folder of timm or transformers.
     name: as given.
     revision: commit of the hub, or SHA-256 of the released file.
-    licence: as the hub or the project states it, "" when it does not.
     sha256: of the file, "" when unknown or of several.
   """
 
   path: pathlib.Path
   name: WeightName
   revision: str
-  licence: str
   sha256: str
 
 
@@ -138,13 +136,13 @@ def fetch_weights(name: WeightName, revision: str | None = None) -> LocalWeights
     folder = download_hub_folder(name.repository, commit, offline=is_offline())
     files, _ = weight_files(folder)
     sha256 = stored_sha256(files[0]) if len(files) == 1 else ""
-    return LocalWeights(folder, name, commit, licence_of(folder), sha256)
+    return LocalWeights(folder, name, commit, sha256)
   release, path = name.release, _download_path(name.release)
   record = DownloadRecord.read(path)
   if is_offline() and (record is None or not record.describes(release.address, path)):
     raise UnavailableWeights(f"{name} is not in {path.parent}, and downloads are off (--offline)")
   sha256 = download_file(release.address, path, md5=release.md5)
-  return LocalWeights(path, name, sha256, release.licence, sha256)
+  return LocalWeights(path, name, sha256, sha256)
 
 
 def _download_path(release: "ReleasedWeights") -> pathlib.Path:

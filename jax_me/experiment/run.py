@@ -73,7 +73,7 @@ def run_experiment(
     saved = _given_model(config, folder, labels) if mode == "eval" else None
     if saved is not None:
       use_model(config, saved)
-    experiment = prepare(config)
+    experiment = prepare(config, saved)
     given = None if saved is None else weights_for(experiment, saved)
     if saved is None:
       _lock_settings(folder, config)
@@ -143,6 +143,8 @@ def _finish_folds(
       state = training.state_with(given)
     else:
       state = training.train() if mode == "train" else training.read_state()
+      if mode == "train":
+        training.save_model(state)
     if not experiment.pretraining:
       tested = experiment.predict(fold, state) if given else training.test(state)
       if is_writer():

@@ -197,19 +197,23 @@ def _load_image(image: ImageInput) -> np.ndarray:
   return pixels
 
 
-def load(folder: str | os.PathLike, **overrides: object) -> Predictor:
+def load(folder: str | os.PathLike, *, verify: bool = False, **overrides: object) -> Predictor:
   """Loads the classifier of a model folder, a run, a checkpoint, or of weights by name.
 
   Args:
     folder: written by `convert` or `run.py`; or a torch or safetensors file, or a folder of timm or
       transformers; or a name: hf://OWNER/NAME[@REVISION], timm://NAME, release://FILE.
+    verify: also compare the output for a synthetic image with the one that the folder keeps.
     **overrides: constructor keywords that do not change the parameters (`dtype`, ...).
 
+  Returns:
+    the classifier.
+
   Raises:
-    SavedModelError: the folder has no model, or a damaged one.
+    SavedModelError: the folder has no model, a damaged or an edited one.
     ConversionError: the checkpoint cannot be converted or downloaded.
     ValueError: the model has no class labels, or its head is untrained.
   """
-  saved = import_bundled("convert.model_source").open_model(folder, **overrides)
+  saved = import_bundled("convert.model_source").open_model(folder, verify=verify, **overrides)
   check_head(saved)
   return Predictor(saved)

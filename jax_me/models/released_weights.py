@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from jax_me.image_preparation import ImagePreparation
+
 _SIZES = ("atto", "femto", "pico", "nano", "tiny", "base", "large", "huge")
 
 
@@ -20,8 +22,7 @@ class ReleasedWeights:
     top1: published ImageNet-1k accuracy in percent, None for a pre-training.
     note: what it was trained on or for.
     md5: first digits of the file's MD5, as the project publishes them; "" where it does not.
-    resize_to: shorter side in pixels that the original evaluation gives images (bicubic) before the
-      central crop of `image_size`; 0 stretches them to `image_size`, without a crop.
+    preparation: resize and crop of images in the original evaluation.
   """
 
   file: str
@@ -32,12 +33,9 @@ class ReleasedWeights:
   top1: float | None = None
   note: str = ""
   md5: str = ""
-  resize_to: int = 256
-
-  @property
-  def image_size(self) -> int:
-    """Side of the input in pixels."""
-    return self.arguments.get("image_size", 224)
+  preparation: ImagePreparation = ImagePreparation(
+    224, "shortest_edge", 256, 224 / 256, interpolation="bicubic"
+  )
 
 
 def _t2t_vit() -> Iterator[ReleasedWeights]:
@@ -60,10 +58,12 @@ def _t2t_vit() -> Iterator[ReleasedWeights]:
       arguments["token_labeling"] = True
     name = f"{file}.pth.tar"
     address = f"https://github.com/yitu-opensource/T2T-ViT/releases/download/main/{name}"
-    # The evaluation crops 0.9 of the image, rounded down (`_cfg` of its models, timm 0.3.4).
-    resize_to = int(image_size / 0.9)
+    # `crop_pct` in `_cfg` of its models; timm 0.3.4 rounds the size down.
+    preparation = ImagePreparation(
+      image_size, "shortest_edge", int(image_size / 0.9), 0.9, interpolation="bicubic"
+    )
     yield ReleasedWeights(
-      name, model, address, "Clear BSD", arguments, top1, note, resize_to=resize_to
+      name, model, address, "Clear BSD", arguments, top1, note, preparation=preparation
     )
 
 
@@ -122,17 +122,14 @@ def _convnext_v2() -> Iterator[ReleasedWeights]:
     address = f"https://dl.fbaipublicfiles.com/convnext/convnextv2/{file}"
     arguments = {"image_size": image_size} if image_size != 224 else {}
     name = file.rpartition("/")[2]
-    # From 384 pixels on, its evaluation stretches the images (datasets.py).
-    return ReleasedWeights(
-      name,
-      f"convnextv2_{size}",
-      address,
-      "CC BY-NC",
-      arguments,
-      top1,
-      note,
-      resize_to=0 if image_size >= 384 else 256,
+    weights = ReleasedWeights(
+      name, f"convnextv2_{size}", address, "CC BY-NC", arguments, top1, note
     )
+    if image_size < 384:
+      return weights
+    # Its evaluation stretches larger images (datasets.py).
+    stretched = ImagePreparation(image_size, "stretch", interpolation="bicubic")
+    return dataclasses.replace(weights, preparation=stretched)
 
   for size in _SIZES:
     yield released(f"pt_only/convnextv2_{size}_1k_224_fcmae.pt", size, None, "FCMAE encoder")
