@@ -16,15 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .command_options import SIZE_OPTIONS, channel_numbers
-from .conversion import (
-  IMAGENET_MEAN,
-  IMAGENET_STD,
-  REPORT_FILE,
-  Conversion,
-  check_output,
-  save_conversion,
-)
+from . import command_options
+from .conversion import REPORT_FILE, Conversion, check_output, save_conversion
 from .errors import ConversionError
 from .hub_model import Preprocessing
 from .torch_files import TorchCheckpoint, check_arrays, read_checkpoint, read_torch_checkpoint
@@ -292,6 +285,8 @@ def convert_checkpoint(
   except ConversionError as error:
     raise error.in_file(checkpoint.file) from error.__cause__
   if release is not None:
+    from .conversion import IMAGENET_MEAN, IMAGENET_STD
+
     conversion.licence = release.licence
     conversion.preprocessing = Preprocessing(
       mean=IMAGENET_MEAN, std=IMAGENET_STD, **dataclasses.asdict(release.preparation)
@@ -324,9 +319,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
   parser.add_argument("--model", metavar="NAME", help="default: inferred from the file")
   parser.add_argument("--labels", metavar="A,B,C", help="class names in the order of the logits")
   parser.add_argument(
-    "--mean", type=channel_numbers, metavar="R,G,B", help="default: the hub's or ImageNet's"
+    "--mean",
+    type=command_options.channel_numbers,
+    metavar="R,G,B",
+    help="default: the hub's or ImageNet's",
   )
-  parser.add_argument("--std", type=channel_numbers, metavar="R,G,B", help="default: as for --mean")
+  parser.add_argument(
+    "--std", type=command_options.channel_numbers, metavar="R,G,B", help="default: as for --mean"
+  )
   parser.add_argument(
     "--align", action="store_true", help="was trained on faces that jax_me aligned"
   )
@@ -339,13 +339,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
   parser.add_argument("--offline", action="store_true", help="download nothing")
   parser.add_argument("--verbose", action="store_true", help="print a line for every key")
   group = parser.add_argument_group("sizes", "needed only where the file does not determine them")
-  for keyword, (parse, text) in SIZE_OPTIONS.items():
+  for keyword, (parse, text) in command_options.SIZE_OPTIONS.items():
     group.add_argument(f"--{keyword}", type=parse, help=text, metavar="X")
 
 
 def run(args: argparse.Namespace) -> int:
   """Converts the file; returns 0, or 1 after printing an error when nothing was written."""
-  overrides = {k: getattr(args, k) for k in SIZE_OPTIONS if getattr(args, k) is not None}
+  overrides = {
+    k: getattr(args, k) for k in command_options.SIZE_OPTIONS if getattr(args, k) is not None
+  }
   if args.offline:
     go_offline()
   sources = [source for source in (args.source, args.checkpoint) if source is not None]

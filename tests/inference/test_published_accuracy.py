@@ -85,6 +85,7 @@ def verify(*arguments):
   return main(["verify", NAME, *map(str, arguments)])
 
 
+@pytest.mark.slow
 def test_accuracy_is_that_of_the_original_evaluation(release, images, capsys):
   release(50.0)
   accuracy = expected_accuracy(images)
