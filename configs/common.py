@@ -67,8 +67,8 @@ def common() -> ConfigDict:
   # not fit into device memory (data.resident_mib), with several processes, and with mesh.fsdp.
   c.folds.parallel = "auto"
   c.folds.chunk = 0  # Maximum number of folds in one program; 0 = as many as fit into memory.
-  # Save the final weights of every fold trained in one program, for jax_me.load and --mode=eval.
-  # Otherwise only predictions are saved; 68 folds of a ViT-Base take 23 GB.
+  # Save the tested weights of every fold as a model folder, for jax_me.load and --mode=eval.
+  # Otherwise folds of one program have only predictions; 68 folds of a ViT-Base take 23 GB.
   c.folds.weights = True
 
   c.augment = ConfigDict()  # Random augmentation of training images, on the device.

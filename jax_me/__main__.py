@@ -39,6 +39,9 @@ COMMANDS = {
     "convert a checkpoint into a model folder (PyTorch files need the extra convert)",
   ),
   "data": Command("jax_me.datasets.cli", "build, list, check and preview datasets", "train"),
+  "doctor": Command(
+    "jax_me.doctor", "check this installation, and with --checkpoint a model folder"
+  ),
   EVALUATE: Command(
     "jax_me.experiment.cli", "score a trained or converted model by a recipe", "train"
   ),

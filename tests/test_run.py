@@ -83,7 +83,7 @@ def run(repository, image_folder, workdir, *extra, devices=1, **options):
 
 
 def weights(workdir):
-  loaded = saved.load_model(workdir)
+  loaded = saved.load_model(workdir, verify=True)  # A run is a model folder when it is finished.
   return parameter_paths(saved.split_model(loaded.model)[1])
 
 

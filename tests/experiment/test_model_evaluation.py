@@ -16,6 +16,7 @@ from convert.torch_to_flax import convert_checkpoint, read_checkpoint
 from jax_me.experiment.initial_weights import initialise_state
 from jax_me.experiment.model_evaluation import label_order
 from jax_me.experiment.run import run_experiment
+from jax_me.image_preparation import ImagePreparation
 from jax_me.models.model_folder import save_model, split_model
 from jax_me.models.registry import create_model
 from tests.helpers.file_server import serve_folder
@@ -77,8 +78,13 @@ def read_predictions(workdir):
   return {row["file"]: row for row in csv.DictReader((workdir / "predictions.csv").open())}
 
 
-def test_predictions_are_those_of_the_model_by_label(config, images, tmp_path, capsys):
-  folder = saved_model(tmp_path / "model")
+@pytest.mark.parametrize(
+  "preparation",
+  [ImagePreparation(16), ImagePreparation(16, "shortest_edge", 20, 0.8, "bicubic")],
+  ids=["stretched", "cropped"],
+)
+def test_predictions_are_those_of_the_model_by_label(config, images, tmp_path, preparation):
+  folder = saved_model(tmp_path / "model", preparation=preparation)
   assert evaluate(config, folder, tmp_path / "run") == 0
   rows = read_predictions(tmp_path / "run")
   assert len(rows) == 12
