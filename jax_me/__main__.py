@@ -65,6 +65,10 @@ COMMANDS = {
   "report": Command("jax_me.reports.report_cli", "write a run's report again from its results"),
   "score": Command("jax_me.reports.score_cli", "score a table of predictions from any source"),
   TRAIN: Command("jax_me.experiment.cli", "train and evaluate by a recipe", "train"),
+  "verify": Command(
+    "jax_me.inference.verify_cli",
+    "score released weights on a validation folder against the published accuracy",
+  ),
 }
 
 

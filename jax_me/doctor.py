@@ -26,6 +26,7 @@ REQUIRED = (
 OPTIONAL = {
   "train": ("grain", "array_record", "tensorflow-datasets", "ml_collections"),
   "convert": ("torch",),
+  "hub": ("huggingface_hub",),
 }
 LOW_DISK_BYTES = 5 * 2**30
 OK, WARNING, ERROR = "ok", "warning", "error"
