@@ -88,8 +88,9 @@ def transformers_logits(folder: pathlib.Path, files: list[pathlib.Path]) -> np.n
   with torch.inference_mode():
     return np.concatenate(
       [
-        model(**processor([rgb(path) for path in files[start : start + BATCH]], return_tensors="pt"))
-        .logits.numpy()
+        model(
+          **processor([rgb(path) for path in files[start : start + BATCH]], return_tensors="pt")
+        ).logits.numpy()
         for start in range(0, len(files), BATCH)
       ]
     )
