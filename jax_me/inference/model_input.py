@@ -18,9 +18,9 @@ from typing import Protocol
 import numpy as np
 
 from jax_me.data.clip_inputs import inputs
-from jax_me.data.decoding import resize_image
 from jax_me.faces.alignment import FaceChip, align_clip
 from jax_me.faces.detector import Box, find_faces
+from jax_me.image_preparation import resize_image
 from jax_me.models.model_folder import SavedModel
 
 REFERENCE_SECONDS = 0.2
@@ -52,19 +52,18 @@ class InputSpec:
 
   @classmethod
   def from_model(cls, saved: SavedModel) -> "InputSpec":
-    """Reads the specification from the `source` of a saved model.
+    """Reads the specification from the metadata of a saved model.
 
     Raises:
       ValueError: the model was trained on an unknown input.
     """
-    options = saved.source.get("options", {})
-    name = options.get("input", "")
+    name, alignment = saved.input, saved.alignment
     if name and name not in inputs.INPUTS:
       raise ValueError(
         f"the model was trained on the input {name!r}, which is none of {', '.join(inputs.INPUTS)}"
       )
-    crop_size = int(options.get("size", 0)) or saved.image_size
-    return cls(name, bool(options.get("align", True)), crop_size, saved.image_size)
+    crop_size = alignment["size"] or saved.image_size
+    return cls(name, alignment["align"], crop_size, saved.image_size)
 
   @property
   def is_motion(self) -> bool:
@@ -95,7 +94,7 @@ def face_inputs(
 
   Args:
     image: uint8 [H, W, 3] RGB.
-    saved: the model; its `source` says how the training data was aligned.
+    saved: the model; its `alignment` is that of the training data.
     align: False uses the image as it is: an aligned face, or the motion image of a motion model.
       None does as in training.
 
@@ -108,7 +107,7 @@ def face_inputs(
   """
   spec = InputSpec.from_model(saved)
   if align is False:
-    return [FaceInput(resize_image(image, spec.image_size))]
+    return [FaceInput(saved.prepare(image))]
   if spec.is_motion:
     motion = "optical flow" if spec.input == "flow" else f"motion ({spec.input})"
     raise ValueError(
@@ -116,7 +115,7 @@ def face_inputs(
       "and clips, not single images"
     )
   if not (spec.align if align is None else align):
-    return [FaceInput(resize_image(image, spec.image_size))]
+    return [FaceInput(saved.prepare(image))]
   faces = []
   for face in find_faces(image):
     chip = FaceChip.of_face(face, spec.crop_size)
