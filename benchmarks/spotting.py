@@ -34,6 +34,7 @@ sys.path.insert(0, str(REPOSITORY))
 
 from jax_me.datasets.synthetic import clip_rendering, long_films  # noqa: E402
 from jax_me.evaluation.spotting_scores import SpottingScore, score_spotting  # noqa: E402
+from jax_me.faces.head_pose import HeadPose  # noqa: E402
 from jax_me.inference.video.face_region import FaceRegion  # noqa: E402
 from jax_me.inference.video.face_tracker import FaceTracker  # noqa: E402
 from jax_me.inference.video.facial_motion import CROP_SIZE, FacialMotionEstimator  # noqa: E402
@@ -86,10 +87,10 @@ def measure(job: "Job | FilmJob") -> dict:
     image, seconds = video.frame(number), number / video.fps
     for detection in tracker.update(image, seconds):
       patch = FaceRegion.around(image, detection.chip)
-      motion = meter.update(patch, detection.chip, detection.face.landmarks, seconds)
-      moments.append(
-        FrameCues(number, seconds, motion, None, meter.origin, meter.hidden, meter.turn)
-      )
+      landmarks = detection.face.landmarks
+      pose = HeadPose.of_landmarks(landmarks)
+      motion = meter.update(patch, detection.chip, landmarks, seconds, pose)
+      moments.append(FrameCues(number, seconds, motion, None, meter.origin, meter.hidden, pose))
   return {
     "video": name,
     "minutes": video.length / video.fps / 60,

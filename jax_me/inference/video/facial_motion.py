@@ -62,14 +62,11 @@ class FacialMotionEstimator:
       frames was lost; displacements with different origins cannot be compared.
     hidden: whether the face of the last frame could not be tracked although its pose allows it:
       something covers it, or it is blurred.
-    turn: angle in degrees between the pose of the last frame and that of the first frame of the
-      origin; errors of the displacements grow with it.
   """
 
   def __init__(self) -> None:
     self.origin = 0
     self.hidden = False
-    self.turn = 0.0
     # References of different poses, the last one in use first.
     self._references: list[ReferenceFrame] = []
     # A recent frame of a face that has moved too far from the references to be compared with them.
@@ -124,7 +121,7 @@ class FacialMotionEstimator:
       # Tracked from frame to frame, but what happened before is unknown: a hand came or went.
       return self._without_tracking(region, chip, landmarks, seconds, pose)
     self._undefined_since = None
-    self.origin, self.turn = reference.origin, reference.home.turn(pose)
+    self.origin = reference.origin
     lids = reference.lids + tracking.lids
     if not self._is_confirmed(now, seconds):
       return undefined
@@ -216,7 +213,6 @@ class FacialMotionEstimator:
     self.origin = self._origins
     self._origins += 1
     self._undefined_since = self._chained = None
-    self.turn = 0.0
     self._lids.clear()
     zero = np.zeros((len(REGIONS), 2))
     self._references.insert(

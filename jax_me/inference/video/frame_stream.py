@@ -69,7 +69,7 @@ class Detection:
     distance: distance from the neutral face, of `ExpressionSpotter.push`; None if not measured or
       undefined.
     pose: pose of the head; None without landmarks.
-    origin, hidden, turn: see `FacialMotionEstimator`.
+    origin, hidden: see `FacialMotionEstimator`.
   """
 
   person: int
@@ -81,12 +81,11 @@ class Detection:
   pose: HeadPose | None = None
   origin: int = 0
   hidden: bool = False
-  turn: float = 0.0
 
   def cues(self, frame: Frame) -> FrameCues:
     """What expressions are spotted from, in the frame of this detection."""
     return FrameCues(
-      frame.number, frame.seconds, self.motion, self.scores, self.origin, self.hidden, self.turn
+      frame.number, frame.seconds, self.motion, self.scores, self.origin, self.hidden, self.pose
     )
 
 
@@ -190,7 +189,6 @@ class _FrameStream:
         motion = state.motion
         detection.motion = motion.update(region, tracked.chip, landmarks, seconds, pose)
         detection.origin, detection.hidden = motion.origin, motion.hidden
-        detection.turn = motion.turn
       detection.face = region.crop(tracked.chip)
       self._submit(detection, state, region, tracked.chip, seconds)
       detections.append(detection)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from jax_me.faces.head_pose import HeadPose
+
 # Time constant of the noise estimate of the neutral face.
 NOISE_SECONDS = 2.0
 # Fraction of the peak at which an apex is reached, and above which frames of the rise contribute to
@@ -32,7 +34,7 @@ class FrameCues:
     scores: float [classes]; None without a model.
     origin: origin of the motion, of `FacialMotionEstimator`.
     hidden: whether the face is covered or blurred, so that the scores mean nothing.
-    turn: turn of the head in degrees since the origin.
+    pose: pose of the head; None if unknown.
   """
 
   frame: int
@@ -41,7 +43,7 @@ class FrameCues:
   scores: np.ndarray | None
   origin: int = 0
   hidden: bool = False
-  turn: float = 0.0
+  pose: HeadPose | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,6 +206,7 @@ class NeutralBaseline:
   def __init__(self, rest_seconds: float, lag_seconds: float):
     self._rest_seconds, self._lag_seconds = rest_seconds, lag_seconds
     self._positions: collections.deque[tuple[float, np.ndarray]] = collections.deque()
+    self._poses: collections.deque[HeadPose] = collections.deque()
     self._samples: collections.deque[tuple[float, np.ndarray]] = collections.deque(maxlen=SAMPLES)
 
   @property
@@ -232,24 +235,37 @@ class NeutralBaseline:
     distances = [np.linalg.norm(motion - _median(some), axis=-1) for some in neutral]
     return min(distances, key=lambda some: float(np.sum(some[leading_regions(some)])))
 
-  def update(self, motion: np.ndarray, seconds: float, *, quiet: bool) -> None:
-    """Adds a frame of the neutral face.
+  def turn(self, pose: HeadPose | None) -> float:
+    """Angle in degrees from the pose just now, the larger of yaw and pitch; 0 if unknown."""
+    if pose is None or not self._poses:
+      return 0.0
+    yaw = float(np.median([pose.yaw for pose in self._poses]))
+    pitch = float(np.median([pose.pitch for pose in self._poses]))
+    return max(abs(pose.yaw - yaw), abs(pose.pitch - pitch))
+
+  def update(self, cues: FrameCues, *, quiet: bool) -> None:
+    """Adds a frame of the neutral face, whose motion is measured.
 
     Args:
-      motion: float [regions, 2], NaN where undefined.
-      seconds: time of the frame.
+      cues: the frame.
       quiet: whether the face is at rest for certain.
     """
-    self._positions.append((seconds, motion))
-    oldest = seconds - self._rest_seconds - self._lag_seconds
+    assert cues.motion is not None
+    self._positions.append((cues.seconds, cues.motion))
+    if cues.pose is not None:
+      self._poses.append(cues.pose)
+    oldest = cues.seconds - self._rest_seconds - self._lag_seconds
     while self._positions[0][0] < oldest:
       self._positions.popleft()
-    if quiet and (not self._samples or seconds - self._samples[-1][0] >= SAMPLE_SECONDS):
-      self._samples.append((seconds, motion))
+    while len(self._poses) > len(self._positions):
+      self._poses.popleft()
+    if quiet and (not self._samples or cues.seconds - self._samples[-1][0] >= SAMPLE_SECONDS):
+      self._samples.append((cues.seconds, cues.motion))
 
   def clear(self) -> None:
     """Forgets the position."""
     self._positions.clear()
+    self._poses.clear()
     self._samples.clear()
 
 

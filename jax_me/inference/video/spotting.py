@@ -59,8 +59,9 @@ STEP_SECONDS = 0.025
 MAX_ORIGINS = 4
 NEW_ORIGIN_SECONDS = 5.0
 NEW_ORIGIN_FACTOR = 2.5
-# Error of the motion per degree of the turn of the head, in eye distances, and turn without error.
-TURN_ERROR = 0.001
+# Error of the motion, in eye distances, per degree that the head has turned from the pose of just
+# now; turn without error.
+TURN_ERROR = 0.002
 FREE_TURN = 3.0
 # Speech: at least SYLLABLES motions of the mouth of at most SYLLABLE_SECONDS, this close together.
 SYLLABLES = 3
@@ -201,7 +202,7 @@ class ExpressionSpotter:
       elif cues.origin != self._origin:
         if self._motion.is_open:
           # The face may still return to the origin of the expression.
-          baseline.update(cues.motion, cues.seconds, quiet=False)
+          baseline.update(cues, quiet=False)
           return None
       elif (
         last[1] < settings.motion_open
@@ -218,13 +219,13 @@ class ExpressionSpotter:
     if cues.origin and cues.seconds - self._origin_start[cues.origin] < NEW_ORIGIN_SECONDS:
       high *= NEW_ORIGIN_FACTOR
     # What may be an error of a turned head does not start an expression.
-    high += TURN_ERROR * max(0.0, cues.turn - FREE_TURN)
+    high += TURN_ERROR * max(0.0, baseline.turn(cues.pose) - FREE_TURN)
     self._add_event("motion", self._motion.push(cues, distance, high))
     if self._motion.discarded:
       baseline.clear()
     if not self._motion.is_open:
       quiet = baseline.is_ready and distance < settings.motion_open
-      baseline.update(cues.motion, cues.seconds, quiet=quiet)
+      baseline.update(cues, quiet=quiet)
       # Motion above the threshold is not noise, even while the baseline is not ready.
       self._noise.update(min(distance, settings.motion_open), cues.seconds, settings.lag_seconds)
     return distance

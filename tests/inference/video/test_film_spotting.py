@@ -6,6 +6,7 @@ import pytest
 from jax_me.datasets.synthetic import clip_rendering, long_films
 from jax_me.datasets.synthetic.moving_heads import HandCover, HeadMove, MovingHeadFilm
 from jax_me.evaluation.spotting_scores import score_spotting
+from jax_me.faces.head_pose import HeadPose
 from jax_me.inference.video.face_region import FaceRegion
 from jax_me.inference.video.face_tracker import FaceTracker
 from jax_me.inference.video.facial_motion import CROP_SIZE, MAX_MOTION, FacialMotionEstimator
@@ -20,10 +21,9 @@ def read(film, step):
     image, seconds = film.frame(number), number / film.fps
     for face in tracker.update(image, seconds):
       region = FaceRegion.around(image, face.chip)
-      motion = estimator.update(region, face.chip, face.face.landmarks, seconds)
-      cues = FrameCues(
-        number, seconds, motion, None, estimator.origin, estimator.hidden, estimator.turn
-      )
+      pose = HeadPose.of_landmarks(face.face.landmarks)
+      motion = estimator.update(region, face.chip, face.face.landmarks, seconds, pose)
+      cues = FrameCues(number, seconds, motion, None, estimator.origin, estimator.hidden, pose)
       distances.append(spotter.push(cues))
   return spotter.finish(), distances
 
