@@ -45,8 +45,10 @@ LOOK_BACK_SECONDS = 0.2
 # this many intervals between frames is a break.
 CONFIRMED_MOTION = 0.03
 BREAK_INTERVALS = 3.5
-# Regions that were lost for a moment are measured while two others have moved this far.
+# Regions that were lost for a moment are measured while two others have moved this far, up to this
+# multiple of the largest other motion.
 EXPRESSION_MOTION = 0.02
+MAX_UNSURE = 2.0
 # A blink pulls at the brows. They are not measured where the upper lids are lower than the median
 # of this many seconds by this much, in eye distances.
 BLINK_SECONDS = 0.5
@@ -127,7 +129,7 @@ class FacialMotionEstimator:
       return undefined
     if tracking.is_far or reference.turn(pose) > WANTED_TURN:
       new = reference.followed_by(region, chip, landmarks, pose, filled, lids)
-      new.unsure = unsure
+      new.unsure = unsure.copy()
       if tracking.is_far or reference is self._chained:
         self._chained = new
       else:
@@ -138,8 +140,10 @@ class FacialMotionEstimator:
     # What was lost for a moment counts only while the rest of the face shows an expression: a hand
     # that covers the mouth is not one.
     moved = np.linalg.norm(now - self._references[0].displacement, axis=-1)
-    if np.sum(moved[~unsure] > EXPRESSION_MOTION) < 2:
-      now[unsure] = np.nan
+    sure = np.sort(np.nan_to_num(moved[~unsure]))
+    if sure[-2] > EXPRESSION_MOTION:
+      unsure &= ~(moved <= MAX_UNSURE * sure[-1])
+    now[unsure] = np.nan
     return now
 
   def _best_tracking(

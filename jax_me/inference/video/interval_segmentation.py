@@ -236,12 +236,12 @@ class NeutralBaseline:
     return min(distances, key=lambda some: float(np.sum(some[leading_regions(some)])))
 
   def turn(self, pose: HeadPose | None) -> float:
-    """Angle in degrees from the pose just now, the larger of yaw and pitch; 0 if unknown."""
+    """Angle in degrees from the poses of the window, the larger of yaw and pitch; 0 if unknown."""
     if pose is None or not self._poses:
       return 0.0
-    yaw = float(np.median([pose.yaw for pose in self._poses]))
-    pitch = float(np.median([pose.pitch for pose in self._poses]))
-    return max(abs(pose.yaw - yaw), abs(pose.pitch - pitch))
+    turns = [max(abs(pose.yaw - p.yaw), abs(pose.pitch - p.pitch)) for p in self._poses]
+    # Nearly the largest: the position follows a turn only when the window has passed it.
+    return float(np.quantile(turns, 0.9))
 
   def update(self, cues: FrameCues, *, quiet: bool) -> None:
     """Adds a frame of the neutral face, whose motion is measured.
