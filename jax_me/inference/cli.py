@@ -24,6 +24,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
   parser.add_argument("--checkpoint", required=True, help="folder of a run or of a converted model")
   parser.add_argument("--output", required=True, type=pathlib.Path, help="output folder")
   parser.add_argument(
+    "--as",
+    dest="read_as",
+    choices=("photos", "frames"),
+    help="read the images of a folder as unrelated photographs, each on its own, or as the frames "
+    "of one clip (default: frames if they are numbered and neighbours look alike)",
+  )
+  parser.add_argument(
     "--fps",
     type=float,
     help="frames per second, for folders or to override the rate of a video file",
@@ -93,7 +100,7 @@ def _predict(args: argparse.Namespace) -> int:
     smooth_seconds=args.smooth,
     batch=args.batch,
   )
-  sources = find_sources(args.inputs, args.fps)
+  sources = find_sources(args.inputs, args.fps, args.read_as)
   predictor = load(args.checkpoint)
   spec = InputSpec.from_model(predictor.saved)
   photographs = [source for source in sources if source.kind == "photograph"]
