@@ -1,17 +1,24 @@
 """`python -m jax_me predict`: expressions in images, videos and camera streams."""
 
 import argparse
+import collections
 import os
 import pathlib
 import sys
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import cv2
 
-from jax_me.faces.detector import LICENSE_NOTICE
-from jax_me.inference.predictor import load
-from jax_me.inference.video.result_files import PredictionsFile, model_record, write_events
+from jax_me.faces.image_files import encode_image
+from jax_me.faces.license_notice import print_license_notice
+from jax_me.files import write_atomically
+from jax_me.inference.predictor import Predictor, load
+from jax_me.inference.video.result_files import PredictionsFile, model_record, write_results
+
+if TYPE_CHECKING:
+  from jax_me.inference.video.output_files import OutputFiles
+  from jax_me.inference.video.sources import VideoSource
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -19,7 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     "inputs",
     nargs="+",
     metavar="INPUT",
-    help="images, folders of frames (sorted by number), video files, or camera:0",
+    help="images, folders of images (sorted by number), video files, or camera:0",
   )
   parser.add_argument("--checkpoint", required=True, help="folder of a run or of a converted model")
   parser.add_argument("--output", required=True, type=pathlib.Path, help="output folder")
@@ -36,7 +43,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     help="frames per second, for folders or to override the rate of a video file",
   )
   parser.add_argument(
-    "--video", action="store_true", help="also write a copy of the video with boxes and labels"
+    "--annotate",
+    "--video",
+    dest="annotate",
+    action="store_true",
+    help="also write copies of the videos and photographs with boxes and labels",
   )
   parser.add_argument(
     "--every", type=int, default=1, metavar="K", help="process every K-th frame only (default 1)"
@@ -88,8 +99,10 @@ def main(args: argparse.Namespace) -> int:
 
 def _predict(args: argparse.Namespace) -> int:
   from jax_me.inference.model_input import InputSpec
+  from jax_me.inference.video.annotated_video import annotated_suffix
   from jax_me.inference.video.frame_stream import FrameStreamSettings
-  from jax_me.inference.video.run import VideoSession, VideoSessionSettings, classify_photograph
+  from jax_me.inference.video.output_files import OutputFiles
+  from jax_me.inference.video.run import VideoSession, VideoSessionSettings
   from jax_me.inference.video.sources import find_sources
   from jax_me.inference.video.spotting import SpottingSettings
 
@@ -103,35 +116,46 @@ def _predict(args: argparse.Namespace) -> int:
   sources = find_sources(args.inputs, args.fps, args.read_as)
   predictor = load(args.checkpoint)
   spec = InputSpec.from_model(predictor.saved)
-  photographs = [source for source in sources if source.kind == "photograph"]
+  photographs = [source for source in sources if source.kind in ("photograph", "photographs")]
   if spec.is_motion and photographs:
     raise ValueError(
-      f"the model was trained on motion ({spec.input}), but {photographs[0].name} is a single "
-      "image; give a video or a folder of frames"
+      f"the model was trained on motion ({spec.input}), but {photographs[0].name} "
+      + (
+        "is a single image; give a video or a folder of frames"
+        if photographs[0].kind == "photograph"
+        else "is read as photographs; if they are the frames of one clip, add --as frames"
+      )
     )
-  if spec.align:
-    print(f"note: {LICENSE_NOTICE}", file=sys.stderr)
-  videos = [source for source in sources if source.kind != "photograph"]
-  suffixes = _file_suffixes([source.name for source in videos])
-  records: list[dict[str, Any]] = []
-  predictions = PredictionsFile(args.output, predictor.labels)
   model = model_record(predictor.saved, args.checkpoint)
-  write_events(args.output, model, records)  # replaces that of an earlier run
+  print(f"model: {predictor.saved.name}, {model['training_note']}")
+  if spec.align:
+    print_license_notice()
+  videos = [source for source in sources if source not in photographs]
+  files = OutputFiles(args.output, [source.name for source in videos], annotated_suffix())
+  files.remove_outdated()
+  records: list[dict[str, Any]] = []
+  photograph_records: list[dict[str, Any]] = []
+  predictions = PredictionsFile(args.output, predictor.labels)
+  write_results(args.output, model, records)  # replaces those of an earlier run
   interrupted = False
   try:
-    for source in photographs:
-      predictions.write(source.name, classify_photograph(source, predictor))
-    for source, suffix in zip(videos, suffixes, strict=True):
+    if photographs:
+      annotated = files if args.annotate else None
+      photograph_records = _read_photographs(photographs, predictor, predictions, annotated)
+      write_results(args.output, model, records, photograph_records)
+    for index, source in enumerate(videos):
       if source.note:
         print(f"{source.name}: {source.note}", file=sys.stderr)
+      paths = files.of_video(index)
       session = VideoSession(
         source,
         predictor,
         VideoSessionSettings(
           stream=stream,
           spotting=SpottingSettings(),
-          timeline=args.output / f"timeline{suffix}.png",
-          annotated=args.output / f"annotated{suffix}.mp4" if args.video else None,
+          timeline=paths.timeline,
+          report=paths.report,
+          annotated=paths.annotated if args.annotate else None,
           seconds=args.seconds,
         ),
       )
@@ -140,7 +164,7 @@ def _predict(args: argparse.Namespace) -> int:
       except KeyboardInterrupt:
         interrupted = True
       records.append(session.finish())
-      write_events(args.output, model, records)
+      write_results(args.output, model, records, photograph_records)
       print(_summary(records[-1]))
       if interrupted:
         break
@@ -148,19 +172,61 @@ def _predict(args: argparse.Namespace) -> int:
     interrupted = True
   finally:
     predictions.close()
+  if outdated := files.of_earlier_runs():
+    print(f"{args.output} has files of an earlier run: {', '.join(outdated)}", file=sys.stderr)
   print(predictions.path)
   return 130 if interrupted else 0
 
 
-def _file_suffixes(videos: list[str]) -> list[str]:
-  """Suffixes that make the output files of several videos unique: "" for one video."""
-  if len(videos) < 2:
-    return [""] * len(videos)
-  stems = [pathlib.PurePath(video.replace(":", "")).stem for video in videos]
-  return [
-    f"_{stem}" if stems.count(stem) == 1 else f"_{number}_{stem}"
-    for number, stem in enumerate(stems, start=1)
-  ]
+def _read_photographs(
+  sources: "Sequence[VideoSource]",
+  predictor: Predictor,
+  predictions: PredictionsFile,
+  annotated: "OutputFiles | None",
+) -> list[dict[str, Any]]:
+  """Records of photographs: one per folder, and one for all single files; see `write_results`."""
+  from jax_me.inference.video.annotation import draw_photograph
+  from jax_me.inference.video.expression_summary import photograph_summary
+  from jax_me.inference.video.run import classify_photographs
+
+  single = [source for source in sources if source.kind == "photograph"]
+  name = single[0].name if len(single) == 1 else f"{len(single)} photographs"
+  groups = [(source.name, [source]) for source in sources if source.kind == "photographs"]
+  records = []
+  for group, members in [(name, single)] * bool(single) + groups:
+    statuses: collections.Counter[str] = collections.Counter()
+    labels: collections.Counter[str] = collections.Counter()
+    for source in members:
+      if source.note:
+        print(f"{source.name}: {source.note}", file=sys.stderr)
+      for result in classify_photographs(source, predictor):
+        predictions.write(source.name, result)
+        statuses[result.status] += 1
+        for face in result.detections:
+          if face.scores is not None:
+            labels[predictor.labels[int(face.scores.argmax())]] += 1
+        image = draw_photograph(result, predictor.labels) if annotated else None
+        if annotated and image is not None:
+          path = annotated.next_photograph(result.frame.file or source.name)
+          write_atomically(path, encode_image(image, "jpg"), scratch=_made(path.parent))
+    counts = ", ".join(f"{count} {status}" for status, count in statuses.items())
+    print(f"{group}: {statuses.total()} photographs ({counts}), {labels.total()} faces")
+    records.append(
+      {
+        "video": group,
+        "kind": "photographs",
+        "photographs": statuses.total(),
+        "statuses": dict(statuses),
+        "faces": labels.total(),
+        "summary": [photograph_summary(labels, predictor.labels)],
+      }
+    )
+  return records
+
+
+def _made(folder: pathlib.Path) -> pathlib.Path:
+  folder.mkdir(parents=True, exist_ok=True)
+  return folder
 
 
 def _summary(record: Mapping[str, Any]) -> str:

@@ -151,7 +151,7 @@ class Predictor:
     from jax_me.inference.video.sources import find_sources
 
     settings = FrameStreamSettings(every=every, motion=False)
-    for source in find_sources([video], fps):
+    for source in find_sources([video], fps, "frames"):
       for result in stream_detections(source, self.saved, settings):
         number, seconds = result.frame.number, result.frame.seconds
         if not result.detections:

@@ -1,9 +1,10 @@
-"""Video session: one video source to rows of predictions.csv, timeline, events, annotated copy."""
+"""Video session: one video source to rows of predictions.csv, timeline, report and events."""
 
 import collections
 import dataclasses
 import math
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,10 @@ import numpy as np
 from jax_me.files import write_atomically
 from jax_me.inference.model_input import InputSpec
 from jax_me.inference.predictor import Predictor
-from jax_me.inference.video.annotation import AnnotatedVideoWriter
+from jax_me.inference.video.annotated_video import AnnotatedVideoWriter
+from jax_me.inference.video.annotation import draw_detections
 from jax_me.inference.video.decimated_series import DecimatedSeries
+from jax_me.inference.video.expression_summary import ExpressionSummary
 from jax_me.inference.video.face_tracker import ABSENCE_FRAMES
 from jax_me.inference.video.frame_stream import (
   FORGET_SECONDS,
@@ -21,7 +24,7 @@ from jax_me.inference.video.frame_stream import (
   FrameStreamSettings,
   stream_detections,
 )
-from jax_me.inference.video.result_files import PredictionsFile, event_record
+from jax_me.inference.video.result_files import PredictionsFile, event_record, model_record
 from jax_me.inference.video.sources import VideoSource
 from jax_me.inference.video.spotting import (
   ExpressionEvent,
@@ -29,8 +32,11 @@ from jax_me.inference.video.spotting import (
   FrameCues,
   SpottingSettings,
 )
+from jax_me.inference.video.thumbnails import FRAME_SIDE, FaceThumbnails, FrameThumbnails
 from jax_me.inference.video.timeline import Timeline, draw_timeline
+from jax_me.inference.video.video_report import FRAMES, ReportImages, video_report
 from jax_me.progress import Progress
+from jax_me.reports.document import to_html
 
 # Time series, for the timeline, are kept for the people with the most frames.
 MAX_SERIES = 32
@@ -46,6 +52,7 @@ class VideoSessionSettings:
     stream: detection and classification.
     spotting: expression spotting.
     timeline: path of the timeline figure.
+    report: path of the HTML report; None for none.
     annotated: path of the annotated copy; None for no copy.
     seconds: stop after this many seconds; None reads to the end.
     quiet: show no progress.
@@ -54,6 +61,7 @@ class VideoSessionSettings:
   stream: FrameStreamSettings
   spotting: SpottingSettings
   timeline: pathlib.Path
+  report: pathlib.Path | None = None
   annotated: pathlib.Path | None = None
   seconds: float | None = None
   quiet: bool = False
@@ -81,8 +89,12 @@ class VideoSession:
     self._last_status = ""
     self._status_counts: collections.Counter[str] = collections.Counter()
     self._end = 0.0
-    path = settings.annotated
-    self._copy = path and AnnotatedVideoWriter(path, source.fps, predictor.labels)
+    spec = InputSpec.from_model(predictor.saved)
+    self._scores_at_rest = not spec.is_motion
+    self._summary = ExpressionSummary(predictor.labels, interval, self._scores_at_rest)
+    self._faces = FaceThumbnails() if settings.report else None
+    self._frames = FrameThumbnails()
+    self._copy = self._annotated_copy()
 
   def run(self, predictions: PredictionsFile) -> None:
     """Processes the source to its end and writes its rows."""
@@ -94,19 +106,17 @@ class VideoSession:
           break
         self._add(result)
         predictions.write(self._source.name, result)
-        if self._copy:
-          self._copy.write(result)
+        self._add_images(result)
         progress.advance()
     finally:
       progress.close()
 
   def finish(self) -> dict[str, Any]:
-    """Writes the timeline, closes the annotated copy and returns the record for events.json."""
+    """Writes timeline and report, closes the annotated copy; returns the record for events.json."""
     self._finish_absent(-math.inf)
     events = sorted(self._events, key=lambda event: (event.onset, event.person))
     if self._copy:
       self._copy.close()
-    spec = InputSpec.from_model(self._predictor.saved)
     figure = draw_timeline(
       Timeline(
         title=pathlib.PurePath(self._source.name).name,
@@ -117,11 +127,11 @@ class VideoSession:
         events=events,
         no_face=self._gaps["no_face"],
         unreadable=self._gaps["unreadable"],
-        scores_at_rest=not spec.is_motion,
+        scores_at_rest=self._scores_at_rest,
       )
     )
     write_atomically(self._settings.timeline, figure)
-    return {
+    record = {
       "video": self._source.name,
       "kind": self._source.kind,
       "fps": self._source.fps,
@@ -130,9 +140,52 @@ class VideoSession:
       "statuses": dict(self._status_counts),
       "people": self._people,
       "note": self._note(),
+      "scores_at_rest": self._scores_at_rest,
       "timeline": self._settings.timeline.name,
       "events": [event_record(event) for event in events],
+      "summary": self._summary.rows(events),
     }
+    if self._settings.report:
+      self._write_report(self._settings.report, record, figure)
+    return record
+
+  def _annotated_copy(self) -> AnnotatedVideoWriter | None:
+    if self._settings.annotated is None:
+      return None
+    source = self._source
+    # With another frame rate the sound would not fit.
+    sound = source.name if source.kind == "video" and source.has_file_times else None
+    return AnnotatedVideoWriter(self._settings.annotated, source.fps, self._predictor.labels, sound)
+
+  def _add_images(self, result: FrameDetections) -> None:
+    """Adds a frame to the annotated copy and to the images of the report."""
+    if self._copy:
+      self._copy.write(result)
+    if self._faces is None or result.frame.image is None:
+      return
+    for detection in result.detections:
+      if detection.face is not None and detection.person in self._series:
+        motion = detection.distance
+        self._faces.add(detection.person, result.frame.number, detection.face, motion)
+    examined = result.status in ("ok", "no_face")
+    if examined and self._frames.wants(result.frame.seconds):
+      height, width = result.frame.image.shape[:2]
+      scale = FRAME_SIDE / max(height, width)
+      size = max(1, round(scale * width)), max(1, round(scale * height))
+      frame = draw_detections(result, self._predictor.labels, size)
+      self._frames.add(result.frame.seconds, frame)
+
+  def _write_report(self, path: pathlib.Path, record: dict[str, Any], timeline: bytes) -> None:
+    assert self._faces is not None
+    copy = self._settings.annotated
+    images = ReportImages(
+      timeline=timeline,
+      frames=self._frames.frames(FRAMES),
+      faces=self._faces,
+      video=copy if copy is not None and copy.exists() else None,
+    )
+    model = model_record(self._predictor.saved, "")
+    write_atomically(path, to_html(video_report(record, model, images)).encode())
 
   def _note(self) -> str:
     notes = [self._source.note] if self._source.note else []
@@ -167,6 +220,7 @@ class VideoSession:
     end = frame.seconds + 1 / self._source.fps
     self._end = max(self._end, end)
     self._status_counts[result.status] += 1
+    self._summary.add(result)
     if (gaps := self._gaps.get(result.status)) is not None:
       if gaps and result.status == self._last_status:
         gaps[-1] = (gaps[-1][0], end)
@@ -184,14 +238,15 @@ class VideoSession:
         )
 
 
-def classify_photograph(source: VideoSource, predictor: Predictor) -> FrameDetections:
-  """The faces of an image, largest face first."""
-  (frame,) = source.frames()
-  if frame.image is None:
-    return FrameDetections(frame, "unreadable", [])
-  faces = [face for face in predictor.predict(frame.image) if face.status == "ok"]
-  detections = [
-    Detection(number, face.box, np.array(list(face.scores.values())))
-    for number, face in enumerate(faces, start=1)
-  ]
-  return FrameDetections(frame, "ok" if faces else "no_face", detections)
+def classify_photographs(source: VideoSource, predictor: Predictor) -> Iterator[FrameDetections]:
+  """The faces of each photograph of a source, largest face first; the number is the order."""
+  for frame in source.frames():
+    if frame.image is None:
+      yield FrameDetections(frame, "unreadable", [])
+      continue
+    faces = [face for face in predictor.predict(frame.image) if face.status == "ok"]
+    detections = [
+      Detection(number, face.box, np.array(list(face.scores.values())))
+      for number, face in enumerate(faces, start=1)
+    ]
+    yield FrameDetections(frame, "ok" if faces else "no_face", detections)
