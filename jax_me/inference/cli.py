@@ -17,6 +17,7 @@ from jax_me.inference.predictor import Predictor, load
 from jax_me.inference.video.result_files import PredictionsFile, model_record, write_results
 
 if TYPE_CHECKING:
+  from jax_me.inference.video.frame_stream import FrameStreamSettings
   from jax_me.inference.video.output_files import OutputFiles
   from jax_me.inference.video.sources import VideoSource
 
@@ -38,6 +39,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
     "of one clip (default: frames if they are numbered and neighbours look alike)",
   )
   parser.add_argument(
+    "--seconds",
+    type=float,
+    help="stop after this many seconds of each video (cameras otherwise run until Ctrl-C)",
+  )
+  add_video_arguments(parser)
+
+
+def add_video_arguments(parser: argparse.ArgumentParser) -> None:
+  """Adds the options for reading videos that `predict` and `study` share."""
+  parser.add_argument(
     "--fps",
     type=float,
     help="frames per second, for folders or to override the rate of a video file",
@@ -51,11 +62,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
   )
   parser.add_argument(
     "--every", type=int, default=1, metavar="K", help="process every K-th frame only (default 1)"
-  )
-  parser.add_argument(
-    "--seconds",
-    type=float,
-    help="stop after this many seconds of each video (cameras otherwise run until Ctrl-C)",
   )
   parser.add_argument(
     "--smooth",
@@ -84,12 +90,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
   )
 
 
+def stream_settings(args: argparse.Namespace) -> "FrameStreamSettings":
+  """The settings of a frame stream from the options of `add_video_arguments`."""
+  from jax_me.inference.video.frame_stream import FrameStreamSettings
+
+  return FrameStreamSettings(
+    every=args.every,
+    motion=args.motion,
+    recognise=args.recognise,
+    smooth_seconds=args.smooth,
+    batch=args.batch,
+  )
+
+
 def main(args: argparse.Namespace) -> int:
   """Exit code 0; 1 for invalid input; 130 after Ctrl-C, with partial results written."""
-  # Silences OpenCV and FFmpeg: broken frames and missing cameras are reported in the results and
-  # by our own error messages.
-  os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-  cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+  silence_opencv()
   try:
     return _predict(args)
   except (ValueError, OSError) as error:
@@ -97,22 +113,21 @@ def main(args: argparse.Namespace) -> int:
     return 1
 
 
+def silence_opencv() -> None:
+  """Silences OpenCV and FFmpeg: broken frames and missing cameras are reported by the results."""
+  os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+  cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+
 def _predict(args: argparse.Namespace) -> int:
   from jax_me.inference.model_input import InputSpec
   from jax_me.inference.video.annotated_video import annotated_suffix
-  from jax_me.inference.video.frame_stream import FrameStreamSettings
   from jax_me.inference.video.output_files import OutputFiles
   from jax_me.inference.video.run import VideoSession, VideoSessionSettings
   from jax_me.inference.video.sources import find_sources
   from jax_me.inference.video.spotting import SpottingSettings
 
-  stream = FrameStreamSettings(
-    every=args.every,
-    motion=args.motion,
-    recognise=args.recognise,
-    smooth_seconds=args.smooth,
-    batch=args.batch,
-  )
+  stream = stream_settings(args)
   sources = find_sources(args.inputs, args.fps, args.read_as)
   predictor = load(args.checkpoint)
   spec = InputSpec.from_model(predictor.saved)
@@ -165,7 +180,7 @@ def _predict(args: argparse.Namespace) -> int:
         interrupted = True
       records.append(session.finish())
       write_results(args.output, model, records, photograph_records)
-      print(_summary(records[-1]))
+      print(video_line(records[-1]))
       if interrupted:
         break
   except KeyboardInterrupt:  # while reading photographs
@@ -229,7 +244,8 @@ def _made(folder: pathlib.Path) -> pathlib.Path:
   return folder
 
 
-def _summary(record: Mapping[str, Any]) -> str:
+def video_line(record: Mapping[str, Any]) -> str:
+  """One line on a video and what was found in it."""
   statuses = ", ".join(f"{count} {status}" for status, count in record["statuses"].items())
   micro = sum(event["kind"] == "micro" for event in record["events"])
   macro = len(record["events"]) - micro

@@ -69,7 +69,7 @@ class VideoSource:
     length: number of frames according to the file; None if unknown.
     note: remark for the user, for example that a frame rate is assumed, else "".
     frames: returns an iterator over the frames, or over the photographs.
-    has_file_times: whether the times of the frames are those of a video file.
+    sound: path of a video file whose sound fits the times of the frames, else "".
   """
 
   name: str
@@ -78,7 +78,7 @@ class VideoSource:
   length: int | None
   note: str
   frames: Callable[[], Iterator[Frame]]
-  has_file_times: bool = False
+  sound: str = ""
 
 
 def find_sources(
@@ -232,7 +232,8 @@ def _video_source(path: pathlib.Path, fps: float | None) -> VideoSource:
     )
   length = frames if 0 < frames < 10**9 else None
   read = functools.partial(_decode_video, name, rate, length, fps is None)
-  return VideoSource(name, "video", rate, length, note, read, has_file_times=fps is None)
+  # With another frame rate the sound would not fit.
+  return VideoSource(name, "video", rate, length, note, read, sound="" if fps else name)
 
 
 def _decode_video(
