@@ -131,8 +131,8 @@ def test_tables_are_joined_with_the_participants(model, folder, tmp_path, capsys
 def test_a_killed_study_continues_to_the_same_tables(model, portrait, tmp_path):
   folder = tmp_path / "films"
   for number in range(20):
-    images = [np.roll(portrait, 2 * frame, axis=1) for frame in range(2 + number % 4)]
-    write_video(folder / f"film{number}.avi", images)
+    image = portrait if number % 4 == 0 else np.full_like(portrait, 10 * number)
+    write_video(folder / f"film{number}.avi", [image] * (3 + number % 3))
   undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
   assert study(model, folder, undisturbed) == 0
   command = ["-m", "jax_me", "study", folder, "--checkpoint", model, "--output", killed]
