@@ -24,6 +24,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
   parser.add_argument("--checkpoint", required=True, help="folder of a run or of a converted model")
   parser.add_argument("--output", required=True, type=pathlib.Path, help="output folder")
   parser.add_argument(
+    "--align",
+    action=argparse.BooleanOptionalAction,
+    help="detect and crop faces; --no-align uses images as they are: aligned faces, or the motion "
+    "images of a motion model (default: as the model was trained; a converted model gets the "
+    "whole image)",
+  )
+  parser.add_argument(
     "--fps",
     type=float,
     help="frames per second, for folders or to override the rate of a video file",
@@ -92,28 +99,30 @@ def _predict(args: argparse.Namespace) -> int:
     recognise=args.recognise,
     smooth_seconds=args.smooth,
     batch=args.batch,
+    align=args.align,
   )
   sources = find_sources(args.inputs, args.fps)
   predictor = load(args.checkpoint)
-  spec = InputSpec.from_model(predictor.saved)
+  labels = predictor.require_labels()
+  spec = InputSpec.from_model(predictor.saved, align=args.align)
   photographs = [source for source in sources if source.kind == "photograph"]
-  if spec.is_motion and photographs:
+  if spec.is_motion and photographs and args.align is not False:
     raise ValueError(
       f"the model was trained on motion ({spec.input}), but {photographs[0].name} is a single "
-      "image; give a video or a folder of frames"
+      "image; give a video or a folder of frames, or motion images with --no-align"
     )
   if spec.align:
     print(f"note: {LICENSE_NOTICE}", file=sys.stderr)
   videos = [source for source in sources if source.kind != "photograph"]
   suffixes = _file_suffixes([source.name for source in videos])
   records: list[dict[str, Any]] = []
-  predictions = PredictionsFile(args.output, predictor.labels)
+  predictions = PredictionsFile(args.output, labels)
   model = model_record(predictor.saved, args.checkpoint)
   write_events(args.output, model, records)  # replaces that of an earlier run
   interrupted = False
   try:
     for source in photographs:
-      predictions.write(source.name, classify_photograph(source, predictor))
+      predictions.write(source.name, classify_photograph(source, predictor, align=args.align))
     for source, suffix in zip(videos, suffixes, strict=True):
       if source.note:
         print(f"{source.name}: {source.note}", file=sys.stderr)

@@ -38,6 +38,7 @@ class FrameStreamSettings:
     recognise: re-identify people who return, by face descriptors.
     smooth_seconds: time constant of an exponential moving average of the scores, 0 for none.
     batch: faces per model call.
+    align: whether to detect and crop faces, see `InputSpec.from_model`.
   """
 
   every: int = 1
@@ -45,6 +46,7 @@ class FrameStreamSettings:
   recognise: bool = True
   smooth_seconds: float = 0.0
   batch: int = DEFAULT_BATCH
+  align: bool | None = None
 
   def __post_init__(self):
     if self.every < 1 or self.batch < 1 or not 0 <= self.smooth_seconds < 60:
@@ -129,7 +131,7 @@ def stream_detections(
 class _FrameStream:
   def __init__(self, saved: SavedModel, settings: FrameStreamSettings, interval: float):
     self._settings = settings
-    self._spec = InputSpec.from_model(saved)
+    self._spec = InputSpec.from_model(saved, align=settings.align)
     self._inference: BatchedInference[_PendingFace] = BatchedInference(saved, settings.batch)
     self._max_absence = max(ABSENCE_SECONDS, ABSENCE_FRAMES * interval)
     self._tracker = FaceTracker(

@@ -106,7 +106,7 @@ class VideoSession:
     events = sorted(self._events, key=lambda event: (event.onset, event.person))
     if self._copy:
       self._copy.close()
-    spec = InputSpec.from_model(self._predictor.saved)
+    spec = InputSpec.from_model(self._predictor.saved, align=self._settings.stream.align)
     figure = draw_timeline(
       Timeline(
         title=pathlib.PurePath(self._source.name).name,
@@ -184,12 +184,23 @@ class VideoSession:
         )
 
 
-def classify_photograph(source: VideoSource, predictor: Predictor) -> FrameDetections:
-  """The faces of an image, largest face first."""
+def classify_photograph(
+  source: VideoSource, predictor: Predictor, *, align: bool | None = None
+) -> FrameDetections:
+  """Classifies the faces of an image.
+
+  Args:
+    source: a photograph.
+    predictor: the model.
+    align: see `InputSpec.from_model`.
+
+  Returns:
+    the faces, largest face first.
+  """
   (frame,) = source.frames()
   if frame.image is None:
     return FrameDetections(frame, "unreadable", [])
-  faces = [face for face in predictor.predict(frame.image) if face.status == "ok"]
+  faces = [face for face in predictor.predict(frame.image, align=align) if face.status == "ok"]
   detections = [
     Detection(number, face.box, np.array(list(face.scores.values())))
     for number, face in enumerate(faces, start=1)
