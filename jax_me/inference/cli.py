@@ -31,6 +31,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     "whole image)",
   )
   parser.add_argument(
+    "--as",
+    dest="read_as",
+    choices=("photos", "frames"),
+    help="read the images of a folder as unrelated photographs, each on its own, or as the frames "
+    "of one clip (default: frames if they are numbered and neighbours look alike)",
+  )
+  parser.add_argument(
     "--fps",
     type=float,
     help="frames per second, for folders or to override the rate of a video file",
@@ -101,7 +108,7 @@ def _predict(args: argparse.Namespace) -> int:
     batch=args.batch,
     align=args.align,
   )
-  sources = find_sources(args.inputs, args.fps)
+  sources = find_sources(args.inputs, args.fps, args.read_as)
   predictor = load(args.checkpoint)
   labels = predictor.require_labels()
   spec = InputSpec.from_model(predictor.saved, align=args.align)
