@@ -88,11 +88,13 @@ class FaceInput:
     box: (left, top, right, bottom) of the face in pixels of the original image; None if no face
       detection was done.
     landmarks: float [68, 2], (x, y) in pixels of `image`; None if no face detection was done.
+    original_landmarks: the same in pixels of the original image.
   """
 
   image: np.ndarray
   box: Box | None = None
   landmarks: np.ndarray | None = None
+  original_landmarks: np.ndarray | None = None
 
 
 def face_inputs(
@@ -127,7 +129,7 @@ def face_inputs(
     chip = FaceChip.of_face(face, spec.crop_size)
     landmarks = _input_landmarks(face.landmarks, chip.matrix(), spec)
     crop = resize_image(chip.extract(image), spec.image_size)
-    faces.append(FaceInput(crop, face.box, landmarks))
+    faces.append(FaceInput(crop, face.box, landmarks, face.landmarks))
   return faces
 
 

@@ -66,6 +66,7 @@ class Detection:
     motion: float [regions, 2] of `FacialMotionEstimator`; None if not measured.
     face: uint8 [S, S, 3] RGB, the face crop.
     distance: distance from the neutral face, of `ExpressionSpotter.push`; None if not measured.
+    landmarks: float32 [68, 2], (x, y) in pixels of the frame; None for a model of whole images.
   """
 
   person: int
@@ -74,6 +75,7 @@ class Detection:
   motion: np.ndarray | None = None
   face: np.ndarray | None = None
   distance: float | None = None
+  landmarks: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,7 +170,7 @@ class _FrameStream:
     for tracked in self._tracker.update(image, seconds):
       state = self._person_state(tracked.person, seconds)
       region = FaceRegion.around(image, tracked.chip)
-      detection = Detection(tracked.person, tracked.face.box)
+      detection = Detection(tracked.person, tracked.face.box, landmarks=tracked.face.landmarks)
       if self._settings.motion:
         detection.motion = state.motion.update(
           region, tracked.chip, tracked.face.landmarks, seconds
