@@ -5,6 +5,7 @@ import sys
 
 from jax_me.cpu_cores import available_cores
 from jax_me.faces import align_folder, alignment, detector, image_files
+from jax_me.faces.license_notice import print_license_notice
 
 EPILOG = f"""\
 OUTPUT/report.jsonl has one row per file; OUTPUT/summary.json has the counts and the mean and
@@ -55,7 +56,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
   """Runs the command; returns its exit code."""
-  print(f"note: {detector.LICENSE_NOTICE}", file=sys.stderr)
+  print_license_notice()
   try:
     summary = align_folder.align_folder(
       args.input,

@@ -51,11 +51,11 @@ def _to_uint8(pixels: np.ndarray, name: str) -> np.ndarray:
   if not is_float and pixels.dtype.kind not in "biu":
     raise UnreadableImage(name, f"pixels are numbers, got an array of {kind}")
   maximum = 1.0 if is_float else _INTEGER_MAXIMUM.get(kind, 255)
-  values = pixels.astype(np.float64 if kind == "float64" else np.float32)
+  values: np.ndarray = pixels.astype(np.float64 if kind == "float64" else np.float32)
   if not (values.min() >= 0 and values.max() <= maximum):  # false for NaN too
     raise UnreadableImage(
       name,
       f"{kind} pixels must be in [0, {maximum:g}], got [{values.min():g}, {values.max():g}]"
       + ("; for values up to 255 use array.astype(np.uint8)" if is_float else ""),
     )
-  return np.rint(values * (255 / maximum)).astype(np.uint8)
+  return np.rint(values * np.asarray(255 / maximum, values.dtype)).astype(np.uint8)

@@ -45,10 +45,14 @@ class Photograph:
   Attributes:
     name: path, or a description of an image without one.
     read: returns uint8 [H, W, 3] RGB.
+    number: index in its folder.
+    file: file name in its folder; "" for a photograph that was not found in a folder.
   """
 
   name: str
   read: Callable[[], np.ndarray]
+  number: int = 0
+  file: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,10 +62,13 @@ class UnusableInput:
   Attributes:
     name: path, or a description.
     reason: what is wrong with it.
+    number, file: as for a `Photograph`.
   """
 
   name: str
   reason: str
+  number: int = 0
+  file: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,13 +138,13 @@ def find_input(value: Any, settings: InputSettings, name: str = "image") -> Pred
   )
 
 
-def photographs(found: PredictionInput) -> Iterator[Photograph]:
-  """All photographs of an input, in order."""
-  if isinstance(found, Photograph):
-    yield found
-  elif isinstance(found, InputGroup):
+def all_photographs(found: PredictionInput) -> Iterator[Photograph | UnusableInput]:
+  """All photographs and unusable items of an input, in order."""
+  if isinstance(found, InputGroup):
     for item in found.items:
-      yield from photographs(item)
+      yield from all_photographs(item)
+  elif not isinstance(found, VideoSource):
+    yield found
 
 
 def _find_path(name: str, settings: InputSettings) -> PredictionInput:
@@ -151,7 +158,7 @@ def _find_path(name: str, settings: InputSettings) -> PredictionInput:
     return _find_items(files, settings, name)
   if path.is_file() and not is_image_name(name) and _is_image(path):
     return Photograph(name, functools.partial(read_image, name))
-  found = [_of_source(s) for s in find_sources([name], settings.fps, settings.read_as)]
+  found = [_from_source(s) for s in find_sources([name], settings.fps, settings.read_as)]
   return found[0] if len(found) == 1 else InputGroup(name, found)
 
 
@@ -166,11 +173,20 @@ def _is_image(path: pathlib.Path) -> bool:
     return False
 
 
-def _of_source(source: VideoSource) -> PredictionInput:
-  """A source as it is; photographs one by one, so that they can be read in parallel."""
-  if source.kind not in ("photograph", "photographs"):
+def photographs_of(source: VideoSource) -> list[Photograph]:
+  """The photographs of a source one by one, so that they can be read in parallel."""
+  if source.kind == "photograph":
+    return [Photograph(source.name, functools.partial(read_image, source.name))]
+  return [
+    Photograph(str(file), functools.partial(read_image, file), number, file.name)
+    for number, file in enumerate(source.files)
+  ]
+
+
+def _from_source(source: VideoSource) -> PredictionInput:
+  if not source.files:
     return source
-  items = [Photograph(str(file), functools.partial(read_image, file)) for file in source.files]
+  items = photographs_of(source)
   return items[0] if source.kind == "photograph" else InputGroup(source.name, items, source.note)
 
 
@@ -193,6 +209,10 @@ def _find_array(array: np.ndarray, settings: InputSettings, name: str) -> Predic
   if array.ndim == 1 and array.dtype.kind in "UO":  # of paths
     return _find_items(array.tolist(), settings)
   if array.ndim == 4:
+    if array.shape[-1] not in (1, 3, 4) or not array.size:
+      raise ValueError(
+        f"an array of frames is [T, H, W, 3], channels last; got {array.dtype} {list(array.shape)}"
+      )
     return _find_items(
       list(array), dataclasses.replace(settings, read_as=settings.read_as or "frames")
     )
@@ -204,13 +224,12 @@ def _find_items(
 ) -> InputGroup | VideoSource:
   """The items of a list; unusable ones are kept, with the reason."""
   found = [_find_item(item, settings, f"image {index}") for index, item in enumerate(items)]
-  if settings.read_as != "frames" or any(
-    isinstance(item, VideoSource | InputGroup) for item in found
-  ):
+  images = [item for item in found if isinstance(item, Photograph | UnusableInput)]
+  if settings.read_as != "frames" or len(images) < len(found):
     return InputGroup(name, found)
   rate = settings.fps or DEFAULT_FPS
   return VideoSource(
-    name or "frames", "frames", rate, len(found), "", functools.partial(_read_frames, found, rate)
+    name or "frames", "frames", rate, len(images), "", functools.partial(_read_frames, images, rate)
   )
 
 
@@ -222,13 +241,13 @@ def _find_item(item: Any, settings: InputSettings, name: str) -> PredictionInput
     return UnusableInput(path, str(error))
 
 
-def _read_frames(items: Sequence[PredictionInput], rate: float) -> Iterator[Frame]:
+def _read_frames(items: Sequence[Photograph | UnusableInput], rate: float) -> Iterator[Frame]:
   for number, item in enumerate(items):
     image, reason = read_photograph(item)
     yield Frame(number, number / rate, image, item.name, reason)
 
 
-def read_photograph(item: PredictionInput) -> tuple[np.ndarray | None, str]:
+def read_photograph(item: Photograph | UnusableInput) -> tuple[np.ndarray | None, str]:
   """Reads a photograph.
 
   Returns:
@@ -236,7 +255,6 @@ def read_photograph(item: PredictionInput) -> tuple[np.ndarray | None, str]:
   """
   if isinstance(item, UnusableInput):
     return None, item.reason
-  assert isinstance(item, Photograph)
   try:
     return item.read(), ""
   except UnreadableImage as error:

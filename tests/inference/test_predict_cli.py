@@ -14,6 +14,7 @@ import jax_me
 from jax_me.__main__ import main
 from jax_me.faces.image_files import encode_image, read_image
 from jax_me.inference.video import sources
+from jax_me.inference.video.annotated_video import annotated_suffix
 from tests.helpers.inference_models import TINY_MAE, save
 
 PORTRAIT = pathlib.Path(skimage.__file__).parent / "data" / "astronaut.png"
@@ -66,7 +67,7 @@ def test_folder_and_photograph(model, frames, tmp_path, capsys):
   assert clip["statuses"] == {"ok": 4, "unreadable": 1, "no_face": 1}
   assert record["model"]["labels"] == ["calm", "happy, or so"]
   assert read_image(output / "timeline.png").shape[1] == 1800
-  capture = cv2.VideoCapture(str(output / "annotated.mp4"))
+  capture = cv2.VideoCapture(str(output / f"annotated{annotated_suffix()}"))
   assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 6
   assert "6 frames (4 ok, 1 unreadable, 1 no_face)" in capsys.readouterr().out
 
@@ -94,7 +95,7 @@ def test_partial_results_after_an_interrupt(model, frames, tmp_path, monkeypatch
   assert rows and len(rows) < 6 and all(row["status"] for row in rows)
   (clip,) = json.loads((output / "events.json").read_text())["videos"]
   assert clip["frames"] == len(rows)
-  assert (output / "timeline.png").exists() and (output / "annotated.mp4").exists()
+  assert (output / "timeline.png").exists() and (output / f"annotated{annotated_suffix()}").exists()
   assert not list(output.glob(".*"))
 
 

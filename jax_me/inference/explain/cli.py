@@ -4,7 +4,7 @@ import argparse
 import pathlib
 import sys
 
-from jax_me.faces.detector import LICENSE_NOTICE
+from jax_me.faces.license_notice import print_license_notice
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -98,7 +98,7 @@ def _explain(args: argparse.Namespace) -> int:
   if args.label is not None:
     explainer.class_index(args.label)  # raises for an unknown label
   if spec.align:
-    print(f"note: {LICENSE_NOTICE}", file=sys.stderr)
+    print_license_notice()
   model = model_record(saved, args.checkpoint) | explainer.settings
   progress = Progress("explain", sum(source.length or 0 for source in sources))
   session = ExplainSession(

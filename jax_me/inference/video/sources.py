@@ -5,6 +5,7 @@ results account for all of them.
 """
 
 import dataclasses
+import functools
 import os
 import pathlib
 import re
@@ -69,6 +70,7 @@ class VideoSource:
     note: remark for the user, for example that a frame rate is assumed, else "".
     frames: returns an iterator over the frames, or over the photographs.
     files: of photographs, in order; empty for other kinds.
+    has_file_times: whether the times of the frames are those of a video file.
   """
 
   name: str
@@ -78,6 +80,7 @@ class VideoSource:
   note: str
   frames: Callable[[], Iterator[Frame]]
   files: tuple[pathlib.Path, ...] = ()
+  has_file_times: bool = False
 
 
 def find_sources(
@@ -230,9 +233,8 @@ def _video_source(path: pathlib.Path, fps: float | None) -> VideoSource:
       "(set --fps)"
     )
   length = frames if 0 < frames < 10**9 else None
-  return VideoSource(
-    name, "video", rate, length, note, lambda: _decode_video(name, rate, length, fps is None)
-  )
+  read = functools.partial(_decode_video, name, rate, length, fps is None)
+  return VideoSource(name, "video", rate, length, note, read, has_file_times=fps is None)
 
 
 def _decode_video(
