@@ -10,7 +10,7 @@ __version__ = "0.2.0.dev0"
 
 
 def load(folder: str | os.PathLike, **overrides: object) -> "Predictor":
-  """Loads the classifier of a converted model folder or of a run.
+  """Loads the model of a converted model folder or of a run.
 
   See `jax_me.inference.predictor.load`.
   """

@@ -1,25 +1,19 @@
 """`python -m jax_me predict`: expressions in images, videos and camera streams."""
 
 import argparse
-import collections
 import os
 import pathlib
 import sys
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import cv2
 
-from jax_me.faces.image_files import encode_image
 from jax_me.faces.license_notice import print_license_notice
-from jax_me.files import write_atomically
-from jax_me.inference.predictor import Predictor, load
-from jax_me.inference.video.result_files import PredictionsFile, model_record, write_results
+from jax_me.inference.predictor import load
+from jax_me.inference.training_note import training_note
 
 if TYPE_CHECKING:
   from jax_me.inference.video.frame_stream import FrameStreamSettings
-  from jax_me.inference.video.output_files import OutputFiles
-  from jax_me.inference.video.sources import VideoSource
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -48,6 +42,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def add_video_arguments(parser: argparse.ArgumentParser) -> None:
   """Adds the options for reading videos that `predict` and `study` share."""
+  parser.add_argument(
+    "--align",
+    action=argparse.BooleanOptionalAction,
+    help="detect and crop faces; --no-align uses images as they are: aligned faces, or the motion "
+    "images of a motion model (default: as the model was trained; a converted model gets the "
+    "whole image)",
+  )
   parser.add_argument(
     "--fps",
     type=float,
@@ -100,6 +101,7 @@ def stream_settings(args: argparse.Namespace) -> "FrameStreamSettings":
     recognise=args.recognise,
     smooth_seconds=args.smooth,
     batch=args.batch,
+    align=args.align,
   )
 
 
@@ -121,136 +123,47 @@ def silence_opencv() -> None:
 
 def _predict(args: argparse.Namespace) -> int:
   from jax_me.inference.model_input import InputSpec
-  from jax_me.inference.video.annotated_video import annotated_suffix
-  from jax_me.inference.video.output_files import OutputFiles
-  from jax_me.inference.video.run import VideoSession, VideoSessionSettings
+  from jax_me.inference.photograph_stream import stream_photographs
+  from jax_me.inference.prediction_inputs import photographs_of
+  from jax_me.inference.prediction_run import VideoJob, write_predictions
   from jax_me.inference.video.sources import find_sources
-  from jax_me.inference.video.spotting import SpottingSettings
 
   stream = stream_settings(args)
   sources = find_sources(args.inputs, args.fps, args.read_as)
   predictor = load(args.checkpoint)
-  spec = InputSpec.from_model(predictor.saved)
-  photographs = [source for source in sources if source.kind in ("photograph", "photographs")]
-  if spec.is_motion and photographs:
+  predictor.require_labels()
+  spec = InputSpec.from_model(predictor.saved, align=args.align)
+  photographs = [source for source in sources if source.files]
+  if spec.is_motion and photographs and args.align is not False:
     raise ValueError(
       f"the model was trained on motion ({spec.input}), but {photographs[0].name} "
       + (
-        "is a single image; give a video or a folder of frames"
+        "is a single image; give a video or a folder of frames, or motion images with --no-align"
         if photographs[0].kind == "photograph"
         else "is read as photographs; if they are the frames of one clip, add --as frames"
       )
     )
-  model = model_record(predictor.saved, args.checkpoint)
-  print(f"model: {predictor.saved.name}, {model['training_note']}")
+  print(
+    f"model: {predictor.saved.name}, {training_note(predictor.saved.source.get('trained_on', ''))}"
+  )
   if spec.align:
     print_license_notice()
-  videos = [source for source in sources if source not in photographs]
-  files = OutputFiles(args.output, [source.name for source in videos], annotated_suffix())
-  files.remove_outdated()
-  records: list[dict[str, Any]] = []
-  photograph_records: list[dict[str, Any]] = []
-  predictions = PredictionsFile(args.output, predictor.labels)
-  write_results(args.output, model, records)  # replaces those of an earlier run
-  interrupted = False
-  try:
-    if photographs:
-      annotated = files if args.annotate else None
-      photograph_records = _read_photographs(photographs, predictor, predictions, annotated)
-      write_results(args.output, model, records, photograph_records)
-    for index, source in enumerate(videos):
-      if source.note:
-        print(f"{source.name}: {source.note}", file=sys.stderr)
-      paths = files.of_video(index)
-      session = VideoSession(
-        source,
-        predictor,
-        VideoSessionSettings(
-          stream=stream,
-          spotting=SpottingSettings(),
-          timeline=paths.timeline,
-          report=paths.report,
-          annotated=paths.annotated if args.annotate else None,
-          seconds=args.seconds,
-        ),
-      )
-      try:
-        session.run(predictions)
-      except KeyboardInterrupt:
-        interrupted = True
-      records.append(session.finish())
-      write_results(args.output, model, records, photograph_records)
-      print(video_line(records[-1]))
-      if interrupted:
-        break
-  except KeyboardInterrupt:  # while reading photographs
-    interrupted = True
-  finally:
-    predictions.close()
-  if outdated := files.of_earlier_runs():
-    print(f"{args.output} has files of an earlier run: {', '.join(outdated)}", file=sys.stderr)
-  print(predictions.path)
-  return 130 if interrupted else 0
-
-
-def _read_photographs(
-  sources: "Sequence[VideoSource]",
-  predictor: Predictor,
-  predictions: PredictionsFile,
-  annotated: "OutputFiles | None",
-) -> list[dict[str, Any]]:
-  """Records of photographs: one per folder, and one for all single files; see `write_results`."""
-  from jax_me.inference.video.annotation import draw_photograph
-  from jax_me.inference.video.expression_summary import photograph_summary
-  from jax_me.inference.video.run import classify_photographs
-
-  single = [source for source in sources if source.kind == "photograph"]
-  name = single[0].name if len(single) == 1 else f"{len(single)} photographs"
-  groups = [(source.name, [source]) for source in sources if source.kind == "photographs"]
-  records = []
-  for group, members in [(name, single)] * bool(single) + groups:
-    statuses: collections.Counter[str] = collections.Counter()
-    labels: collections.Counter[str] = collections.Counter()
-    for source in members:
-      if source.note:
-        print(f"{source.name}: {source.note}", file=sys.stderr)
-      for result in classify_photographs(source, predictor):
-        predictions.write(source.name, result)
-        statuses[result.status] += 1
-        for face in result.detections:
-          if face.scores is not None:
-            labels[predictor.labels[int(face.scores.argmax())]] += 1
-        image = draw_photograph(result, predictor.labels) if annotated else None
-        if annotated and image is not None:
-          path = annotated.next_photograph(result.frame.file or source.name)
-          write_atomically(path, encode_image(image, "jpg"), scratch=_made(path.parent))
-    counts = ", ".join(f"{count} {status}" for status, count in statuses.items())
-    print(f"{group}: {statuses.total()} photographs ({counts}), {labels.total()} faces")
-    records.append(
-      {
-        "video": group,
-        "kind": "photographs",
-        "photographs": statuses.total(),
-        "statuses": dict(statuses),
-        "faces": labels.total(),
-        "summary": [photograph_summary(labels, predictor.labels)],
-      }
-    )
-  return records
-
-
-def _made(folder: pathlib.Path) -> pathlib.Path:
-  folder.mkdir(parents=True, exist_ok=True)
-  return folder
-
-
-def video_line(record: Mapping[str, Any]) -> str:
-  """One line on a video and what was found in it."""
-  statuses = ", ".join(f"{count} {status}" for status, count in record["statuses"].items())
-  micro = sum(event["kind"] == "micro" for event in record["events"])
-  macro = len(record["events"]) - micro
-  people = "1 person" if record["people"] == 1 else f"{record['people']} people"
-  return (
-    f"{record['video']}: {record['frames']} frames ({statuses}), {people}, "
-    f"{micro} micro-expressions, {macro} macro-expressions"
+  for source in sources:
+    if source.note:
+      print(f"{source.name}: {source.note}", file=sys.stderr)
+  images = [image for source in photographs for image in photographs_of(source)]
+  results = stream_photographs(images, predictor.saved, align=args.align, batch=args.batch)
+  written = write_predictions(
+    predictor,
+    zip((image.name for image in images), results, strict=True),
+    [VideoJob(source, stream, args.seconds) for source in sources if not source.files],
+    args.output,
+    annotate=args.annotate,
+    checkpoint=args.checkpoint,
+    say=print,
   )
+  if written.outdated:
+    names = ", ".join(written.outdated)
+    print(f"{args.output} has files of an earlier run: {names}", file=sys.stderr)
+  print(written.table)
+  return 130 if written.interrupted else 0

@@ -51,20 +51,27 @@ class InputSpec:
   image_size: int
 
   @classmethod
-  def from_model(cls, saved: SavedModel) -> "InputSpec":
+  def from_model(cls, saved: SavedModel, *, align: bool | None = None) -> "InputSpec":
     """Reads the specification from the `source` of a saved model.
+
+    Args:
+      saved: the model. One trained by jax_me has the `options` of its dataset, which aligns faces
+        unless they say otherwise; nothing is known about the images of a converted one.
+      align: whether to detect and crop faces; None does as in training, and takes the whole image
+        for a model of unknown training.
 
     Raises:
       ValueError: the model was trained on an unknown input.
     """
-    options = saved.source.get("options", {})
+    options = saved.source.get("options", {"align": False})
     name = options.get("input", "")
     if name and name not in inputs.INPUTS:
       raise ValueError(
         f"the model was trained on the input {name!r}, which is none of {', '.join(inputs.INPUTS)}"
       )
     crop_size = int(options.get("size", 0)) or saved.image_size
-    return cls(name, bool(options.get("align", True)), crop_size, saved.image_size)
+    align = bool(options.get("align", True)) if align is None else align
+    return cls(name, align, crop_size, saved.image_size)
 
   @property
   def is_motion(self) -> bool:
@@ -81,11 +88,13 @@ class FaceInput:
     box: (left, top, right, bottom) of the face in pixels of the original image; None if no face
       detection was done.
     landmarks: float [68, 2], (x, y) in pixels of `image`; None if no face detection was done.
+    original_landmarks: the same in pixels of the original image.
   """
 
   image: np.ndarray
   box: Box | None = None
   landmarks: np.ndarray | None = None
+  original_landmarks: np.ndarray | None = None
 
 
 def face_inputs(
@@ -96,8 +105,8 @@ def face_inputs(
   Args:
     image: uint8 [H, W, 3] RGB.
     saved: the model; its `source` says how the training data was aligned.
-    align: False uses the image as it is: an aligned face, or the motion image of a motion model.
-      None does as in training.
+    align: see `InputSpec.from_model`. False uses the image as it is: an aligned face, or the motion
+      image of a motion model.
 
   Returns:
     one input per face, largest face first; empty if no face is found. Without alignment, the
@@ -106,23 +115,21 @@ def face_inputs(
   Raises:
     ValueError: a motion model with `align` other than False.
   """
-  spec = InputSpec.from_model(saved)
-  if align is False:
-    return [FaceInput(resize_image(image, spec.image_size))]
-  if spec.is_motion:
+  spec = InputSpec.from_model(saved, align=align)
+  if spec.is_motion and align is not False:
     motion = "optical flow" if spec.input == "flow" else f"motion ({spec.input})"
     raise ValueError(
       f"{saved.name} was trained on {motion} from onset to apex; it accepts videos (predict_video) "
       "and clips, not single images"
     )
-  if not (spec.align if align is None else align):
+  if not spec.align:
     return [FaceInput(resize_image(image, spec.image_size))]
   faces = []
   for face in find_faces(image):
     chip = FaceChip.of_face(face, spec.crop_size)
     landmarks = _input_landmarks(face.landmarks, chip.matrix(), spec)
     crop = resize_image(chip.extract(image), spec.image_size)
-    faces.append(FaceInput(crop, face.box, landmarks))
+    faces.append(FaceInput(crop, face.box, landmarks, face.landmarks))
   return faces
 
 

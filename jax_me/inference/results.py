@@ -1,11 +1,34 @@
-"""Results of `Predictor.predict` and `Predictor.predict_video`."""
+"""Results of `Predictor.predict`: one type for photographs, lists of them and videos."""
 
 import dataclasses
-from typing import TypeVar
+import importlib
+import io
+import os
+import pathlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+import numpy as np
+from PIL import Image
 
 from jax_me.faces.detector import Box
 
+if TYPE_CHECKING:
+  from jax_me.inference.prediction_inputs import Photograph, UnusableInput
+  from jax_me.inference.predictor import Predictor
+  from jax_me.inference.video.frame_stream import FrameDetections, FrameStreamSettings
+  from jax_me.inference.video.run import VideoSession
+  from jax_me.inference.video.sources import VideoSource
+  from jax_me.inference.video.spotting import ExpressionEvent
+
 _Result = TypeVar("_Result")
+# Entries that `repr` shows; the others are counted.
+SHOWN = 12
+# Columns of `Results.to_df` before those of the scores: those of predictions.csv, and the reason.
+COLUMNS = (
+  "video", "frame", "file", "seconds", "person", "status", "left", "top", "right", "bottom",
+  "label", "motion", "reason",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,48 +39,378 @@ class FaceResult:
     label: the most probable class; None without a face.
     scores: {class: probability}; empty without a face.
     box: (left, top, right, bottom) of the face in pixels of the image; None without a face, and
-      for models that use the whole image.
-    status: "ok" or "no_face".
+      where the whole image was used.
+    status: "ok"; "no_face"; "unreadable"; in a video also "skipped".
+    frame: index of the frame in a video, from 0; None for a photograph.
+    seconds: time of the frame; None for a photograph.
+    person: number of the person in the video, of the face in the photograph (largest first), from
+      1; None without a face.
+    landmarks: float32 [68, 2], (x, y) in pixels of the image, in the iBUG 300-W order; None
+      without a box.
+    reason: why the image is unreadable, else "".
+    motion: in a video, distance of the facial regions from the neutral face in eye distances; None
+      where it was not measured.
   """
 
   label: str | None
   scores: dict[str, float]
   box: Box | None
   status: str
+  frame: int | None = None
+  seconds: float | None = None
+  person: int | None = None
+  landmarks: np.ndarray | None = dataclasses.field(default=None, compare=False, repr=False)
+  reason: str = ""
+  motion: float | None = None
 
   def __str__(self) -> str:
     if self.label is None:
-      return self.status
+      return f"{self.status}: {self.reason}" if self.reason else self.status
     box = "" if self.box is None else f", box {self.box}"
     return f"{self.label} {self.scores[self.label]:.3f}{box}"
 
 
 @dataclasses.dataclass(frozen=True)
 class FrameResult(FaceResult):
-  """The prediction for one person in one video frame.
+  """The prediction for one person in one video frame; the attributes are those of `FaceResult`."""
 
-  Attributes:
-    status: "ok", or for a frame without faces "no_face", "unreadable" or "skipped".
-    frame: index of the frame, from 0.
-    seconds: time of the frame.
-    person: number of the person, from 1; None without a face.
-  """
-
-  frame: int
-  seconds: float
-  person: int | None
+  frame: int = 0
+  seconds: float = 0.0
 
   def __str__(self) -> str:
     person = "" if self.person is None else f", person {self.person}"
     return f"frame {self.frame}, {self.seconds:.3f} s{person}: {super().__str__()}"
 
 
-class Results(list[_Result]):
-  """List of results, one per face of an image; or of such lists, one per image."""
+class Results(Sequence[_Result]):
+  """Results in order: a `FaceResult` per face of a photograph, a `FrameResult` per person and
+  frame of a video, or `Results` per item of a list.
+
+  Args:
+    items: the results.
+    name: path or description of the input, "" for a list.
+    predictor: the model that they are from; None for results that cannot be saved.
+  """
+
+  def __init__(
+    self, items: Iterable[_Result] = (), name: str = "", predictor: "Predictor | None" = None
+  ):
+    self.name = name
+    self._items: list[_Result] | None = list(items)
+    self._predictor = predictor
+
+  def collect(self) -> "Results[_Result]":
+    """Reads a video that was not read yet, and keeps its results; returns self."""
+    return self
+
+  @property
+  def _list(self) -> list[_Result]:
+    self.collect()
+    assert self._items is not None
+    return self._items
+
+  def __len__(self) -> int:
+    return len(self._list)
+
+  @overload
+  def __getitem__(self, index: int) -> _Result: ...
+
+  @overload
+  def __getitem__(self, index: slice) -> "Results[_Result]": ...
+
+  def __getitem__(self, index: int | slice) -> "_Result | Results[_Result]":
+    if isinstance(index, slice):
+      return Results(self._list[index], self.name, self._predictor)
+    return self._list[index]
+
+  def __iter__(self) -> Iterator[_Result]:
+    return iter(self._list)
+
+  def __eq__(self, other: object) -> bool:
+    return isinstance(other, Results | list) and self._list == list(other)
+
+  __hash__ = None  # type: ignore[assignment]
+
+  def __add__(self, other: "Sequence[_Result]") -> "Results[_Result]":
+    return Results([*self, *other], self.name, self._predictor)
 
   def __repr__(self) -> str:
-    lines = [f"Results, {len(self)} {'entry' if len(self) == 1 else 'entries'}"]
-    for index, result in enumerate(self):
+    count = f"{len(self)} {'entry' if len(self) == 1 else 'entries'}"
+    lines = [f"Results, {count}" + (f": {self.name}" if self.name else "")]
+    for index, result in enumerate(self._list[:SHOWN]):
       text = repr(result) if isinstance(result, Results) else str(result)
       lines.append(f"  {index}: " + text.replace("\n", "\n  "))
+    if len(self) > SHOWN:
+      lines.append(f"  ... {len(self) - SHOWN} more")
     return "\n".join(lines)
+
+  def to_records(self) -> list[dict[str, Any]]:
+    """A dict per face, person and frame, or image without a face: `COLUMNS` and score_<label>."""
+    return [record for result in self for record in _records(result, self.name)]
+
+  def to_df(self) -> Any:
+    """The rows of `to_records` as a `pandas.DataFrame`.
+
+    Raises:
+      ModuleNotFoundError: pandas is not installed.
+    """
+    try:
+      pandas = importlib.import_module("pandas")
+    except ModuleNotFoundError as error:
+      raise ModuleNotFoundError(
+        'to_df needs pandas: pip install "jax_me[pandas]"; to_records() works without',
+        name="pandas",
+      ) from error
+    records, columns = self.to_records(), dict.fromkeys(COLUMNS)
+    for record in records:
+      columns.update(dict.fromkeys(record))
+    return pandas.DataFrame(records, columns=list(columns))
+
+  def plot(self) -> Any:
+    """Draws the results.
+
+    Returns:
+      of a photograph, a `PIL.Image` with boxes and labels, None if it is unreadable; of a video,
+      its timeline; of a list, a list of these.
+
+    Raises:
+      ValueError: results without an image, such as a part of the faces of a photograph.
+    """
+    return [_require_results(result).plot() for result in self]
+
+  def events(self) -> "list[ExpressionEvent]":
+    """The expressions that were spotted in videos; none for photographs."""
+    return [event for result in self for event in _require_results(result).events()]
+
+  def save(self, folder: str | os.PathLike, *, annotate: bool = False) -> pathlib.Path:
+    """Writes the files that the command `predict` writes.
+
+    A video is read again for this, because its frames are not kept.
+
+    Args:
+      folder: for the files; those of an earlier run are replaced.
+      annotate: also write annotated photographs and videos.
+
+    Returns:
+      the path of predictions.csv.
+
+    Raises:
+      ValueError: results without an image.
+    """
+    # Imported here: results can be used without it.
+    from jax_me.inference.prediction_run import VideoJob, write_predictions
+
+    parts = list(self._parts())
+    if self._predictor is None:
+      raise ValueError("these results are not from a model: save those that predict returned")
+    photographs = (
+      (part.name, part.detections(image=annotate))
+      for part in parts
+      if isinstance(part, PhotographResults)
+    )
+    jobs = [
+      VideoJob(part.source, part.stream, part.seconds)
+      for part in parts
+      if isinstance(part, VideoResults)
+    ]
+    written = write_predictions(
+      self._predictor, photographs, jobs, folder, annotate=annotate, quiet=True
+    )
+    if written.interrupted:
+      raise KeyboardInterrupt
+    return written.table
+
+  def _parts(self) -> "Iterator[PhotographResults | VideoResults]":
+    """The results of each photograph and video."""
+    for result in self:
+      yield from _require_results(result)._parts()
+
+
+class PhotographResults(Results[FaceResult]):
+  """The faces of a photograph, largest first; one result with another status if there is none.
+
+  Args:
+    photograph: is read again to be drawn.
+    result: its detections.
+    predictor: the model.
+  """
+
+  def __init__(
+    self,
+    photograph: "Photograph | UnusableInput",
+    result: "FrameDetections",
+    predictor: "Predictor",
+  ):
+    super().__init__(_face_results(result, predictor.labels), photograph.name, predictor)
+    self._photograph = photograph
+    # Without the image, which would fill the memory.
+    frame = dataclasses.replace(result.frame, image=None)
+    self._result = dataclasses.replace(result, frame=frame)
+
+  @property
+  def status(self) -> str:
+    """ "ok", "no_face" or "unreadable"."""
+    return self._result.status
+
+  def detections(self, *, image: bool = False) -> "FrameDetections":
+    """The photograph as a frame with its detections; `image` reads it again."""
+    from jax_me.inference.prediction_inputs import read_photograph
+
+    if not image or self.status == "unreadable":
+      return self._result
+    pixels, reason = read_photograph(self._photograph)
+    frame = dataclasses.replace(self._result.frame, image=pixels, reason=reason)
+    return dataclasses.replace(self._result, frame=frame)
+
+  def plot(self) -> Image.Image | None:
+    from jax_me.inference.video.annotation import draw_photograph
+
+    assert self._predictor is not None
+    drawn = draw_photograph(self.detections(image=True), self._predictor.labels)
+    return None if drawn is None else Image.fromarray(drawn)
+
+  def events(self) -> "list[ExpressionEvent]":
+    return []
+
+  def _parts(self) -> "Iterator[PhotographResults | VideoResults]":
+    yield self
+
+
+class VideoResults(Results[FrameResult]):
+  """The frames of a video, read when they are needed.
+
+  A loop over the results reads the video as a stream and keeps nothing, so that memory does not
+  grow. Everything else (`len`, an index, `to_df`, `plot`, `events`) reads it once to its end and
+  keeps the results, but not the images.
+
+  Args:
+    source: the video.
+    predictor: the model.
+    stream: settings of detection and classification.
+    seconds: stop after this many seconds; None reads to the end.
+  """
+
+  def __init__(
+    self,
+    source: "VideoSource",
+    predictor: "Predictor",
+    stream: "FrameStreamSettings",
+    seconds: float | None = None,
+  ):
+    super().__init__((), source.name, predictor)
+    self._items = None
+    self.source = source
+    self.stream = stream
+    self.seconds = seconds
+    self._session: VideoSession | None = None
+
+  def collect(self) -> "VideoResults":
+    """Reads the video to its end, if it was not read yet, and keeps its results; returns self.
+
+    Raises:
+      ValueError: a camera without a limit of seconds.
+    """
+    if self._items is None:
+      if self.source.kind == "camera" and self.seconds is None:
+        raise ValueError(f"{self.name} has no end: loop over the results, or give seconds=")
+      session = self._new_session()
+      self._items = list(self._results(session))
+      session.finish()
+      self._session = session
+    return self
+
+  def __iter__(self) -> Iterator[FrameResult]:
+    if self._items is not None:
+      return iter(self._items)
+    return self._results(self._new_session())
+
+  def __bool__(self) -> bool:
+    return self._items is None or bool(self._items)
+
+  def __repr__(self) -> str:
+    if self._items is not None:
+      return super().__repr__()
+    length = "" if self.source.length is None else f"{self.source.length} frames, "
+    return (
+      f"Results, {self.source.kind} not read yet: {self.name} ({length}{self.source.fps:g} frames "
+      "per second)\n  loop over it to read it as a stream, or call collect()"
+    )
+
+  def plot(self) -> Image.Image:
+    self.collect()
+    assert self._session is not None
+    return Image.open(io.BytesIO(self._session.timeline))
+
+  def events(self) -> "list[ExpressionEvent]":
+    self.collect()
+    assert self._session is not None
+    return list(self._session.events)
+
+  def _new_session(self) -> "VideoSession":
+    # Imported here: it imports the predictor, and photographs do not need it.
+    from jax_me.inference.video.run import VideoSession, VideoSessionSettings
+
+    assert self._predictor is not None
+    settings = VideoSessionSettings(stream=self.stream, seconds=self.seconds, quiet=True)
+    return VideoSession(self.source, self._predictor, settings)
+
+  def _results(self, session: "VideoSession") -> Iterator[FrameResult]:
+    assert self._predictor is not None
+    for result in session.results():
+      yield from _frame_results(result, self._predictor.labels)
+
+  def _parts(self) -> "Iterator[PhotographResults | VideoResults]":
+    yield self
+
+
+def _face_results(result: "FrameDetections", labels: Sequence[str]) -> list[FaceResult]:
+  return _make_results(FaceResult, result, labels, {})
+
+
+def _frame_results(result: "FrameDetections", labels: Sequence[str]) -> list[FrameResult]:
+  frame = result.frame
+  return _make_results(
+    FrameResult, result, labels, {"frame": frame.number, "seconds": frame.seconds}
+  )
+
+
+def _make_results(
+  kind: Callable[..., Any], result: "FrameDetections", labels: Sequence[str], when: dict[str, Any]
+) -> list[Any]:
+  """One result per detection; without any, one with the status and the reason."""
+  if not result.detections:
+    return [kind(None, {}, None, result.status, reason=result.frame.reason, **when)]
+  results = []
+  for detection in result.detections:
+    assert detection.scores is not None
+    scores = {name: float(x) for name, x in zip(labels, detection.scores, strict=True)}
+    label = labels[int(detection.scores.argmax())]
+    results.append(
+      kind(
+        label,
+        scores,
+        detection.box,
+        result.status,
+        person=detection.person,
+        landmarks=detection.landmarks,
+        motion=detection.distance,
+        **when,
+      )
+    )
+  return results
+
+
+def _records(result: Any, name: str) -> list[dict[str, Any]]:
+  if isinstance(result, Results):
+    return result.to_records()
+  sides = zip(("left", "top", "right", "bottom"), result.box or (None,) * 4, strict=True)
+  scores = {f"score_{label}": score for label, score in result.scores.items()}
+  row = {"video": name, "frame": result.frame, "file": "", "seconds": result.seconds}
+  row |= {"person": result.person, "status": result.status, **dict(sides), "label": result.label}
+  return [row | {"motion": result.motion, "reason": result.reason} | scores]
+
+
+def _require_results(result: Any) -> Results:
+  if not isinstance(result, Results):
+    raise ValueError("these results have no image: use those that predict returned")
+  return result

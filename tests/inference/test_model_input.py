@@ -38,6 +38,9 @@ def test_spec_of_a_saved_model():
   assert spec_of({"input": "flow", "size": 128}, 112) == InputSpec("flow", True, 128, 112)
   assert spec_of({}, 64) == InputSpec("", True, 64, 64)
   assert not spec_of({"align": False}, 64).align
+  converted = SavedModel(None, "", {}, [], 64, [], [], {"format": "torch"})
+  assert not InputSpec.from_model(converted).align
+  assert InputSpec.from_model(converted, align=True).align
   with pytest.raises(ValueError, match="'smell'"):
     spec_of({"input": "smell"}, 64)
 

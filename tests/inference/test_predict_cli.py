@@ -16,7 +16,7 @@ from jax_me.faces import license_notice
 from jax_me.faces.image_files import encode_image, read_image
 from jax_me.inference.video import sources
 from jax_me.inference.video.annotated_video import annotated_suffix
-from tests.helpers.inference_models import save
+from tests.helpers.inference_models import TINY_MAE, save
 
 PORTRAIT = pathlib.Path(skimage.__file__).parent / "data" / "astronaut.png"
 
@@ -169,3 +169,22 @@ def test_predict_video_yields_frame_results(model, frames):
   assert [result.status for result in results][2:] == ["unreadable", "ok", "ok", "no_face"]
   assert results[0].person == 1 and sum(results[0].scores.values()) == pytest.approx(1, abs=1e-5)
   assert results[2].label is None and results[2].scores == {} and results[1].seconds == 0.1
+
+
+def test_no_align_reads_whole_images(model, frames, tmp_path, capsys):
+  output = tmp_path / "out"
+  assert predict(model, output, frames, PORTRAIT, "--no-align") == 0
+  assert "landmark model" not in capsys.readouterr().err
+  rows = csv_rows(output)
+  assert [row["status"] for row in rows].count("ok") == 6  # the frame without a face too
+  assert {row["left"] for row in rows} == {""}
+  converted = save(tmp_path / "converted", source={"format": "torch"})
+  assert predict(converted, tmp_path / "whole", PORTRAIT) == 0
+  assert predict(converted, tmp_path / "face", PORTRAIT, "--align") == 0
+  assert csv_rows(tmp_path / "whole")[0]["left"] == "" != csv_rows(tmp_path / "face")[0]["left"]
+
+
+def test_masked_autoencoder_is_refused(tmp_path, capsys):
+  mae = save(tmp_path / "mae", "mae_vit_tiny_patch16", TINY_MAE)
+  assert predict(mae, tmp_path / "out", PORTRAIT) == 1
+  assert "no class labels" in capsys.readouterr().err and not (tmp_path / "out").exists()

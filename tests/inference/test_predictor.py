@@ -10,7 +10,9 @@ import jax_me
 from jax_me.faces.image_files import UnreadableImage, read_image
 from jax_me.inference.results import FaceResult, FrameResult, Results
 from jax_me.models.model_folder import SavedModelError
-from tests.helpers.inference_models import LABELS, save
+from tests.helpers.inference_models import LABELS, TINY_MAE, save
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 PORTRAIT = pathlib.Path(skimage.__file__).parent / "data" / "astronaut.png"
 
@@ -49,9 +51,56 @@ def test_flow_model_rejects_single_images(tmp_path):
     predictor.predict(PORTRAIT)
 
 
-def test_pretraining_model_is_rejected(tmp_path):
+def test_flag_and_stored_alignment_decide_whether_a_face_is_cropped(predictor, tmp_path):
+  converted = jax_me.load(save(tmp_path / "converted", source={"format": "safetensors"}))
+  portrait = read_image(PORTRAIT)
+  for model, align, cropped in (
+    (predictor, None, True),
+    (predictor, False, False),
+    (converted, None, False),
+    (converted, True, True),
+  ):
+    (face,) = model.predict(portrait, align=align)
+    assert face.status == "ok" and (face.box is not None) == cropped, (align, face)
+    (explained,) = model.explain(portrait, methods=["rollout"], align=align)
+    assert (explained.face.box is not None) == cropped
+  aligned = converted.preprocess(portrait, align=True)[0][0]
+  # A face that was cropped before is read as it is.
+  (whole,) = converted.predict(aligned)
+  assert whole.scores == pytest.approx(predictor.predict(aligned, align=False)[0].scores)
+
+
+def test_motion_image_needs_no_alignment(tmp_path):
+  flow = jax_me.load(save(tmp_path / "m", input="flow"))
+  (result,) = flow.predict(np.zeros((40, 40, 3), np.uint8), align=False)
+  assert result.status == "ok" and result.box is None
+
+
+def test_pretraining_model_only_explains(tmp_path):
   with pytest.raises(ValueError, match="no class labels"):
     jax_me.load(save(tmp_path / "m", labels=None))
+  mae = jax_me.load(save(tmp_path / "mae", "mae_vit_tiny_patch16", TINY_MAE))
+  assert mae.labels == []
+  portrait = read_image(PORTRAIT)
+  with pytest.raises(ValueError, match="no class labels.*Fine-tune"):
+    mae.predict(portrait)
+  with pytest.raises(ValueError, match="no class labels"):
+    next(mae.predict_video("clip.mp4"))
+  (face,) = mae.explain(portrait)
+  ((again,),) = mae.explain([portrait])
+  np.testing.assert_array_equal(face.reconstructed, again.reconstructed)
+  removed = (face.masked == 128).all(-1)
+  assert removed.mean() == pytest.approx(0.75, abs=0.05) and 0 < face.error < 1
+  unchanged = np.abs(face.reconstructed.astype(int) - face.face.image)[~removed]
+  assert unchanged.max() <= 1
+  (half,) = mae.explain(portrait, mask_ratio=0.5, seed=1, align=False)
+  assert half.face.box is None and (half.masked == 128).all(-1).mean() == pytest.approx(
+    0.5, abs=0.05
+  )
+  with pytest.raises(ValueError, match="has no labels"):
+    mae.explain(portrait, label="calm")
+  with pytest.raises(ValueError, match="not a masked autoencoder"):
+    jax_me.load(save(tmp_path / "vit")).explain(portrait, mask_ratio=0.5)
 
 
 def test_invalid_input_raises(predictor, tmp_path):

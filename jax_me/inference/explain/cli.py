@@ -41,7 +41,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     "--align",
     action=argparse.BooleanOptionalAction,
     help="detect and align faces; --no-align uses images as they are: aligned faces, or the motion "
-    "images of a motion model (default: as in training)",
+    "images of a motion model (default: as the model was trained; a converted model gets the "
+    "whole image)",
   )
   parser.add_argument(
     "--apex",
@@ -70,7 +71,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _explain(args: argparse.Namespace) -> int:
-  from jax_me.inference.explain.explainer import Explainer, FaceReconstructor, supported_methods
+  from jax_me.inference.explain.explainer import make_explainer
   from jax_me.inference.explain.run import ExplainSession
   from jax_me.inference.model_input import InputSpec
   from jax_me.inference.video.result_files import model_record
@@ -80,9 +81,7 @@ def _explain(args: argparse.Namespace) -> int:
 
   sources = find_sources(args.inputs)
   saved = load_model(args.checkpoint)
-  methods = supported_methods(saved, args.method)
-  spec = InputSpec.from_model(saved)
-  align = spec.align if args.align is None else args.align
+  spec = InputSpec.from_model(saved, align=args.align)
   for source in sources:
     if source.kind in ("video", "camera"):
       raise ValueError(
@@ -95,20 +94,10 @@ def _explain(args: argparse.Namespace) -> int:
       )
   if spec.is_motion and args.align:
     raise ValueError("--align is not allowed for motion models: clips are aligned as in training")
-  explainer: Explainer | FaceReconstructor
-  if methods == ("reconstruction",):
-    if args.label is not None:
-      raise ValueError(
-        f"--label is not allowed: {saved.name} is a masked autoencoder and has no labels"
-      )
-    explainer = FaceReconstructor(saved, mask_ratio=args.mask_ratio, seed=args.seed)
-  else:
-    if args.mask_ratio is not None:
-      raise ValueError(f"--mask-ratio is not allowed: {saved.name} is not a masked autoencoder")
-    explainer = Explainer(saved, methods)
-    if args.label is not None:
-      explainer.class_index(args.label)  # raises for an unknown label
-  if align:
+  explainer = make_explainer(saved, args.method, args.mask_ratio, args.seed)
+  if args.label is not None:
+    explainer.class_index(args.label)  # raises for an unknown label
+  if spec.align:
     print_license_notice()
   model = model_record(saved, args.checkpoint) | explainer.settings
   progress = Progress("explain", sum(source.length or 0 for source in sources))

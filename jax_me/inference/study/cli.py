@@ -5,7 +5,7 @@ import pathlib
 import sys
 
 from jax_me.faces.license_notice import print_license_notice
-from jax_me.inference.cli import add_video_arguments, silence_opencv, stream_settings, video_line
+from jax_me.inference.cli import add_video_arguments, silence_opencv, stream_settings
 from jax_me.inference.predictor import load
 
 EPILOG = """\
@@ -49,6 +49,7 @@ def main(args: argparse.Namespace) -> int:
 
 def _run(args: argparse.Namespace) -> int:
   from jax_me.inference.model_input import InputSpec
+  from jax_me.inference.prediction_run import video_line
   from jax_me.inference.study.participants import Participants, read_participants
   from jax_me.inference.study.study import Study, StudySettings, find_videos
   from jax_me.inference.video.result_files import model_record
@@ -59,10 +60,11 @@ def _run(args: argparse.Namespace) -> int:
     participants = read_participants(args.participants, args.folder, videos)
   settings = StudySettings(args.checkpoint, stream_settings(args), args.fps, args.annotate)
   predictor = load(args.checkpoint)
+  predictor.require_labels()
   study = Study(args.folder, args.output, videos, predictor, settings, participants)
   note = model_record(predictor.saved, args.checkpoint)["training_note"]
   print(f"model: {predictor.saved.name}, {note}")
-  if InputSpec.from_model(predictor.saved).align:
+  if InputSpec.from_model(predictor.saved, align=args.align).align:
     print_license_notice()
   if args.participants and (unlisted := [v for v in videos if v not in participants.rows]):
     print(

@@ -38,6 +38,7 @@ class FrameStreamSettings:
     recognise: re-identify people who return, by face descriptors.
     smooth_seconds: time constant of an exponential moving average of the scores, 0 for none.
     batch: faces per model call.
+    align: whether to detect and crop faces, see `InputSpec.from_model`.
   """
 
   every: int = 1
@@ -45,6 +46,7 @@ class FrameStreamSettings:
   recognise: bool = True
   smooth_seconds: float = 0.0
   batch: int = DEFAULT_BATCH
+  align: bool | None = None
 
   def __post_init__(self):
     if self.every < 1 or self.batch < 1 or not 0 <= self.smooth_seconds < 60:
@@ -64,6 +66,7 @@ class Detection:
     motion: float [regions, 2] of `FacialMotionEstimator`; None if not measured.
     face: uint8 [S, S, 3] RGB, the face crop.
     distance: distance from the neutral face, of `ExpressionSpotter.push`; None if not measured.
+    landmarks: float32 [68, 2], (x, y) in pixels of the frame; None for a model of whole images.
   """
 
   person: int
@@ -72,6 +75,7 @@ class Detection:
   motion: np.ndarray | None = None
   face: np.ndarray | None = None
   distance: float | None = None
+  landmarks: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,7 +133,7 @@ def stream_detections(
 class _FrameStream:
   def __init__(self, saved: SavedModel, settings: FrameStreamSettings, interval: float):
     self._settings = settings
-    self._spec = InputSpec.from_model(saved)
+    self._spec = InputSpec.from_model(saved, align=settings.align)
     self._inference: BatchedInference[_PendingFace] = BatchedInference(saved, settings.batch)
     self._max_absence = max(ABSENCE_SECONDS, ABSENCE_FRAMES * interval)
     self._tracker = FaceTracker(
@@ -166,7 +170,7 @@ class _FrameStream:
     for tracked in self._tracker.update(image, seconds):
       state = self._person_state(tracked.person, seconds)
       region = FaceRegion.around(image, tracked.chip)
-      detection = Detection(tracked.person, tracked.face.box)
+      detection = Detection(tracked.person, tracked.face.box, landmarks=tracked.face.landmarks)
       if self._settings.motion:
         detection.motion = state.motion.update(
           region, tracked.chip, tracked.face.landmarks, seconds

@@ -7,8 +7,6 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-
 from jax_me.files import write_atomically
 from jax_me.inference.model_input import InputSpec
 from jax_me.inference.predictor import Predictor
@@ -19,7 +17,6 @@ from jax_me.inference.video.expression_summary import ExpressionSummary
 from jax_me.inference.video.face_tracker import ABSENCE_FRAMES
 from jax_me.inference.video.frame_stream import (
   FORGET_SECONDS,
-  Detection,
   FrameDetections,
   FrameStreamSettings,
   stream_detections,
@@ -51,7 +48,7 @@ class VideoSessionSettings:
   Attributes:
     stream: detection and classification.
     spotting: expression spotting.
-    timeline: path of the timeline figure.
+    timeline: path of the timeline figure; None for none.
     report: path of the HTML report; None for none.
     annotated: path of the annotated copy; None for no copy.
     seconds: stop after this many seconds; None reads to the end.
@@ -59,8 +56,8 @@ class VideoSessionSettings:
   """
 
   stream: FrameStreamSettings
-  spotting: SpottingSettings
-  timeline: pathlib.Path
+  spotting: SpottingSettings = SpottingSettings()
+  timeline: pathlib.Path | None = None
   report: pathlib.Path | None = None
   annotated: pathlib.Path | None = None
   seconds: float | None = None
@@ -71,6 +68,10 @@ class VideoSession:
   """Processes a video, a folder of frames or a camera.
 
   `run` may be interrupted by KeyboardInterrupt; `finish` then writes the results so far.
+
+  Attributes:
+    events: the spotted expressions, in order of their onset; complete after `finish`.
+    timeline: PNG of the timeline figure; drawn by `finish`.
   """
 
   def __init__(self, source: VideoSource, predictor: Predictor, settings: VideoSessionSettings):
@@ -84,12 +85,13 @@ class VideoSession:
     self._series: dict[int, DecimatedSeries] = {}
     self._last_seen: dict[int, float] = {}
     self._people = 0
-    self._events: list[ExpressionEvent] = []
+    self.events: list[ExpressionEvent] = []
+    self.timeline = b""
     self._gaps: dict[str, list[tuple[float, float]]] = {"no_face": [], "unreadable": []}
     self._last_status = ""
     self._status_counts: collections.Counter[str] = collections.Counter()
     self._end = 0.0
-    spec = InputSpec.from_model(predictor.saved)
+    spec = InputSpec.from_model(predictor.saved, align=settings.stream.align)
     self._scores_at_rest = not spec.is_motion
     self._summary = ExpressionSummary(predictor.labels, interval, self._scores_at_rest)
     self._faces = FaceThumbnails() if settings.report else None
@@ -98,26 +100,31 @@ class VideoSession:
 
   def run(self, predictions: PredictionsFile) -> None:
     """Processes the source to its end and writes its rows."""
-    settings = self._settings
-    progress = Progress(self._source.name, self._source.length, quiet=settings.quiet)
+    progress = Progress(self._source.name, self._source.length, quiet=self._settings.quiet)
     try:
-      for result in stream_detections(self._source, self._predictor.saved, settings.stream):
-        if settings.seconds is not None and result.frame.seconds >= settings.seconds:
-          break
-        self._add(result)
+      for result in self.results():
         predictions.write(self._source.name, result)
-        self._add_images(result)
         progress.advance()
     finally:
       progress.close()
 
+  def results(self) -> Iterator[FrameDetections]:
+    """Processes the source and yields every frame; memory does not grow with its length."""
+    settings = self._settings
+    for result in stream_detections(self._source, self._predictor.saved, settings.stream):
+      if settings.seconds is not None and result.frame.seconds >= settings.seconds:
+        break
+      self._add(result)
+      self._add_images(result)
+      yield result
+
   def finish(self) -> dict[str, Any]:
     """Writes timeline and report, closes the annotated copy; returns the record for events.json."""
     self._finish_absent(-math.inf)
-    events = sorted(self._events, key=lambda event: (event.onset, event.person))
+    events = self.events = sorted(self.events, key=lambda event: (event.onset, event.person))
     if self._copy:
       self._copy.close()
-    figure = draw_timeline(
+    self.timeline = draw_timeline(
       Timeline(
         title=pathlib.PurePath(self._source.name).name,
         seconds=self._end,
@@ -130,7 +137,9 @@ class VideoSession:
         scores_at_rest=self._scores_at_rest,
       )
     )
-    write_atomically(self._settings.timeline, figure)
+    path = self._settings.timeline
+    if path is not None:
+      write_atomically(path, self.timeline)
     record = {
       "video": self._source.name,
       "kind": self._source.kind,
@@ -141,12 +150,12 @@ class VideoSession:
       "people": self._people,
       "note": self._note(),
       "scores_at_rest": self._scores_at_rest,
-      "timeline": self._settings.timeline.name,
+      "timeline": path.name if path else "",
       "events": [event_record(event) for event in events],
       "summary": self._summary.rows(events),
     }
     if self._settings.report:
-      self._write_report(self._settings.report, record, figure)
+      self._write_report(self._settings.report, record)
     return record
 
   def _annotated_copy(self) -> AnnotatedVideoWriter | None:
@@ -174,11 +183,11 @@ class VideoSession:
       frame = draw_detections(result, self._predictor.labels, size)
       self._frames.add(result.frame.seconds, frame)
 
-  def _write_report(self, path: pathlib.Path, record: dict[str, Any], timeline: bytes) -> None:
+  def _write_report(self, path: pathlib.Path, record: dict[str, Any]) -> None:
     assert self._faces is not None
     copy = self._settings.annotated
     images = ReportImages(
-      timeline=timeline,
+      timeline=self.timeline,
       frames=self._frames.frames(FRAMES),
       faces=self._faces,
       video=copy if copy is not None and copy.exists() else None,
@@ -197,7 +206,7 @@ class VideoSession:
     """Finishes spotting for people who have been absent for more than `absence` seconds."""
     for person, seconds in list(self._last_seen.items()):
       if self._end - seconds > absence:
-        self._events += self._spotters.pop(person).finish()
+        self.events += self._spotters.pop(person).finish()
         del self._last_seen[person]
 
   def _spotter(self, person: int, seconds: float) -> ExpressionSpotter:
@@ -235,17 +244,3 @@ class VideoSession:
         self._series[person].add(
           frame.number, frame.seconds, scores, detection.distance, detection.face
         )
-
-
-def classify_photographs(source: VideoSource, predictor: Predictor) -> Iterator[FrameDetections]:
-  """The faces of each photograph of a source, largest face first; the number is the order."""
-  for frame in source.frames():
-    if frame.image is None:
-      yield FrameDetections(frame, "unreadable", [])
-      continue
-    faces = [face for face in predictor.predict(frame.image) if face.status == "ok"]
-    detections = [
-      Detection(number, face.box, np.array(list(face.scores.values())))
-      for number, face in enumerate(faces, start=1)
-    ]
-    yield FrameDetections(frame, "ok" if faces else "no_face", detections)

@@ -69,6 +69,7 @@ class VideoSource:
     length: number of frames according to the file; None if unknown.
     note: remark for the user, for example that a frame rate is assumed, else "".
     frames: returns an iterator over the frames, or over the photographs.
+    files: of photographs, in order; empty for other kinds.
     sound: path of a video file whose sound fits the times of the frames, else "".
   """
 
@@ -78,6 +79,7 @@ class VideoSource:
   length: int | None
   note: str
   frames: Callable[[], Iterator[Frame]]
+  files: tuple[pathlib.Path, ...] = ()
   sound: str = ""
 
 
@@ -139,7 +141,7 @@ def reads_as(folder: str | os.PathLike) -> ReadAs:
 
 def _photograph_source(path: pathlib.Path) -> VideoSource:
   return VideoSource(
-    str(path), "photograph", 0.0, 1, "", lambda: iter([_read_frame(path, 0, 0.0, "")])
+    str(path), "photograph", 0.0, 1, "", lambda: iter([_read_frame(path, 0, 0.0, "")]), (path,)
   )
 
 
@@ -192,7 +194,7 @@ def _photographs_source(
     for number, path in enumerate(images):
       yield _read_frame(path, number, 0.0, path.name)
 
-  return VideoSource(str(folder), "photographs", 0.0, len(images), note, read)
+  return VideoSource(str(folder), "photographs", 0.0, len(images), note, read, tuple(images))
 
 
 def _frames_source(
