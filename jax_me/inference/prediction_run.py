@@ -171,8 +171,10 @@ class _PhotographGroups:
 
 def _photographs_line(record: Mapping[str, Any]) -> str:
   counts = ", ".join(f"{count} {status}" for status, count in record["statuses"].items())
+  photographs, faces = record["photographs"], record["faces"]
   return (
-    f"{record['video']}: {record['photographs']} photographs ({counts}), {record['faces']} faces"
+    f"{record['video']}: {photographs} photograph{'s' * (photographs != 1)} ({counts}), "
+    f"{faces} face{'s' * (faces != 1)}"
   )
 
 

@@ -41,7 +41,7 @@ def model(tmp_path_factory):
     image_size=32,
     mean=[0.5] * 3,
     std=[0.25] * 3,
-    source={},
+    source={"options": {}},
   )
   return folder
 
