@@ -68,7 +68,7 @@ def _run(args: argparse.Namespace) -> int:
     print_license_notice()
   if args.participants and (unlisted := [v for v in videos if v not in participants.rows]):
     print(
-      f"{len(unlisted)} videos are not in {args.participants}, their columns stay empty: "
+      f"{_videos(len(unlisted))} not in {args.participants}, columns stay empty: "
       f"{_shortened(unlisted)}",
       file=sys.stderr,
     )
@@ -88,11 +88,15 @@ def _run(args: argparse.Namespace) -> int:
     )
     return 130
   if earlier:
-    print(f"{earlier} videos were read by an earlier run")
+    print(f"{_videos(earlier)} finished by an earlier run")
   print(args.output / "videos.csv")
   if failed:
-    print(f"{len(failed)} videos failed or are missing: {_shortened(failed)}", file=sys.stderr)
+    print(f"{_videos(len(failed))} failed or missing: {_shortened(failed)}", file=sys.stderr)
   return 1 if failed else 0
+
+
+def _videos(count: int) -> str:
+  return "1 video" if count == 1 else f"{count} videos"
 
 
 def _shortened(names: list[str]) -> str:

@@ -60,7 +60,7 @@ def _video_cells(record: Mapping[str, Any] | None) -> list[Any]:
   return [
     record["frames"],
     record["seconds"],
-    record["fps"],
+    round(record["fps"], 4),
     record["people"],
     kinds.count("micro"),
     kinds.count("macro"),

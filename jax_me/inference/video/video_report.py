@@ -112,7 +112,7 @@ def _player_and_frames(images: ReportImages) -> list[Block]:
   if not images.frames:
     return [*blocks, Text("No frame was readable.")]
   tiles = [Tile([(jpeg, f"frame at {clock(at)}")], clock(at)) for at, jpeg in images.frames]
-  return [*blocks, Gallery(tiles, tile_width=220)]
+  return [*blocks, Gallery(tiles, tile_width=165)]
 
 
 def _expressions(events: Sequence[Mapping[str, Any]], faces: FaceThumbnails) -> list[Block]:

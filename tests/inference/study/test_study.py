@@ -117,14 +117,14 @@ def test_tables_are_joined_with_the_participants(model, folder, tmp_path, capsys
   ]
   assert (output / "videos" / "a_b.avi" / "report.html").exists()
   captured = capsys.readouterr()
-  assert "2 videos are not in" in captured.err and "2 videos failed or are missing" in captured.err
+  assert "2 videos not in" in captured.err and "2 videos failed or missing" in captured.err
   # Finished videos are not read again; the failed one is, and may be good by now.
   before = tables(output)
   read = {path: path.stat().st_mtime_ns for path in (output / "videos").rglob("*.*")}
   assert study(model, folder, output, "--participants", participants) == 1
   assert tables(output) == before
   assert {path: path.stat().st_mtime_ns for path in (output / "videos").rglob("*.*")} == read
-  assert "3 videos were read by an earlier run" in capsys.readouterr().out
+  assert "3 videos finished by an earlier run" in capsys.readouterr().out
 
 
 @pytest.mark.slow
