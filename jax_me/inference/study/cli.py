@@ -81,7 +81,7 @@ def _run(args: argparse.Namespace) -> int:
       elif outcome.earlier:
         earlier += 1
       else:
-        print(f"[{number}/{len(videos)}] {video_line(outcome.record)}", flush=True)
+        print(f"[{number}/{len(study.videos)}] {video_line(outcome.record)}", flush=True)
   except KeyboardInterrupt:
     print(
       f"interrupted; the same command goes on. Tables so far are in {args.output}", file=sys.stderr

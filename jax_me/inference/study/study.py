@@ -129,7 +129,10 @@ class Study:
     videos: of `find_videos`.
     predictor: the model.
     settings: see `StudySettings`.
-    participants: data of the participants.
+    participants: data of the participants. Files that only the table names are read too.
+
+  Attributes:
+    videos: names of all videos, with those that only the table has.
 
   Raises:
     InvalidTable: the table of participants has a column of the results.
@@ -146,14 +149,16 @@ class Study:
   ):
     check_columns(participants, result_columns(predictor.labels))
     self._folder, self._output = pathlib.Path(folder), pathlib.Path(output)
-    self._videos = list(videos)
+    self.videos = [*videos, *(video for video in participants.rows if video not in videos)]
     self._predictor = predictor
     self._settings = settings
     self._participants = participants
-    self._names = file_names(self._videos)
-    self._outcomes = {video: Outcome("pending") for video in self._videos}
-    for video in participants.rows:
-      self._outcomes.setdefault(video, Outcome("missing", f"no such file in {self._folder}"))
+    self._names = file_names(self.videos)
+    missing = Outcome("missing", f"no such file in {self._folder}")
+    self._outcomes = {
+      video: Outcome("pending") if (self._folder / video).exists() else missing
+      for video in self.videos
+    }
 
   def run(self) -> Iterator[tuple[str, Outcome]]:
     """Reads what an earlier run has not finished, and writes the tables at the end.
@@ -233,7 +238,9 @@ class Study:
   def _source(self, video: str) -> VideoSource:
     path = self._folder / video
     found = find_sources([path], self._settings.fps, "frames")
-    (source,) = (source for source in found if source.name == str(path))
+    source = next((source for source in found if source.name == str(path)), None)
+    if source is None or source.kind not in ("video", "frames"):
+      raise VideoError(f"{path} is neither a video nor a folder of frames")
     return dataclasses.replace(source, name=video)
 
   def _read_into(self, folder: pathlib.Path, source: VideoSource) -> dict[str, Any]:

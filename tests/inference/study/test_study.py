@@ -158,6 +158,23 @@ def test_a_killed_study_continues_to_the_same_tables(model, portrait, tmp_path):
   assert len(after) == 20 and complete.items() <= after.items()
 
 
+def test_files_that_only_the_table_names(model, portrait, tmp_path):
+  folder, output = tmp_path / "films", tmp_path / "out"
+  write_video(folder / "a.avi", [portrait] * 2)
+  (folder / "clip").mkdir()
+  for name in ("x.png", "y.png"):  # not numbered: photographs by their names
+    (folder / "clip" / name).write_bytes(encode_image(portrait))
+  (folder / "portrait.png").write_bytes(encode_image(portrait))
+  participants = tmp_path / "participants.csv"
+  participants.write_text("file;id\nclip;1\nportrait.png;2\n")
+  assert study(model, folder, output, "--participants", participants) == 1
+  assert [(row["file"], row["id"], row["status"]) for row in rows(output / "videos.csv")] == [
+    ("a.avi", "", "ok"),
+    ("clip", "1", "ok"),
+    ("portrait.png", "2", "failed"),
+  ]
+
+
 def test_other_settings_and_changed_videos(model, portrait, tmp_path, capsys):
   folder, output = tmp_path / "films", tmp_path / "out"
   write_video(folder / "a.avi", [portrait] * 2)
