@@ -10,9 +10,9 @@ from jax_me.inference.predictor import load
 
 EPILOG = """\
 OUTPUT/videos.csv has a row for each video, events.csv one for each expression and summary.csv one
-for each person, all with the columns of the participants; OUTPUT/elan/ has the expressions as
-tab-separated text for ELAN; OUTPUT/videos/ has the results of each video, as `predict` writes them.
-Run the same command again to continue after an interruption.
+for each person, all with the columns of the participants. OUTPUT/elan/ has the expressions for
+ELAN, as .eaf and as tab-separated text. OUTPUT/videos/ has the results of each video, as `predict`
+writes them. Run the same command again to continue after an interruption.
 
 exit code: 0 success; 1 videos failed or are missing, or bad input; 130 interrupted with ctrl-C.
 """

@@ -22,7 +22,7 @@ import jax_me
 from jax_me.faces.image_files import is_image_name
 from jax_me.files import exclusive_lock, write_atomically
 from jax_me.inference.predictor import Predictor
-from jax_me.inference.study.elan_export import elan_table
+from jax_me.inference.study.elan_export import annotations, elan_document, elan_table
 from jax_me.inference.study.participants import Participants, check_columns
 from jax_me.inference.study.study_tables import VIDEOS_TABLE, result_columns, write_study_tables
 from jax_me.inference.video.annotated_video import annotated_suffix
@@ -277,8 +277,16 @@ class Study:
     shutil.rmtree(self._output / ELAN_FOLDER, ignore_errors=True)
     for video, (_, _, record) in outcomes.items():
       if record is not None:
-        text = elan_table(record["events"]).encode("utf-8", "surrogateescape")
-        write_atomically(self._output / ELAN_FOLDER / f"{self._names[video]}.txt", text)
+        self._write_elan(video, record)
+
+  def _write_elan(self, video: str, record: Mapping[str, Any]) -> None:
+    annotated = annotations(record["events"])
+    target = self._output / ELAN_FOLDER / self._names[video]
+    text = elan_table(annotated).encode("utf-8", "backslashreplace")
+    write_atomically(target.with_name(f"{target.name}.txt"), text)
+    media = (self._folder / video).resolve()
+    document = elan_document(annotated, media.as_uri(), media.stat().st_mtime)
+    write_atomically(target.with_name(f"{target.name}.eaf"), document)
 
 
 def _file_state(path: pathlib.Path, name: str) -> dict[str, Any]:
