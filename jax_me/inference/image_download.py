@@ -18,15 +18,6 @@ class DownloadError(ValueError):
   """A file that cannot be downloaded. The message has the address and the reason."""
 
 
-class _WebRedirects(urllib.request.HTTPRedirectHandler):
-  """Follows redirects to web addresses only: the standard handler follows them to ftp too."""
-
-  def redirect_request(self, req, fp, code, msg, headers, newurl):
-    if urllib.parse.urlsplit(newurl).scheme not in SCHEMES:
-      raise urllib.error.URLError(f"redirect to {newurl}, which is no web address")
-    return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
 def is_url(name: str) -> bool:
   """Whether this is an address with a scheme, not a path."""
   return "://" in name
@@ -65,7 +56,7 @@ def download(
     urllib.request.HTTPDefaultErrorHandler(),
     urllib.request.HTTPErrorProcessor(),
     urllib.request.UnknownHandler(),
-    _WebRedirects(),
+    urllib.request.HTTPRedirectHandler(),
   ):
     opener.add_handler(handler)
   # Some servers refuse the name that urllib gives.
@@ -80,10 +71,10 @@ def download(
         if time.monotonic() > end:
           raise DownloadError(f"{address}: not complete after {total_seconds:g} s")
       length = response.headers.get("Content-Length")
+  except DownloadError:
+    raise
   except (OSError, http.client.HTTPException, ValueError) as error:
-    if isinstance(error, DownloadError):
-      raise
-    reason = getattr(error, "reason", None) or str(error) or type(error).__name__
+    reason = str(error) or type(error).__name__
     raise DownloadError(f"{address}: cannot be downloaded ({reason})") from error
   if length is not None and length.isdecimal() and len(content) < int(length):
     raise DownloadError(f"{address}: the connection ended after {len(content)} of {length} bytes")

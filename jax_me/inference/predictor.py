@@ -9,7 +9,7 @@ import numpy as np
 
 from jax_me.faces.detector import Box
 from jax_me.inference.model_input import face_inputs
-from jax_me.inference.results import FrameResult, PhotographResults, Results, VideoResults
+from jax_me.inference.results import FrameResult, Results
 from jax_me.models.fcmae import FCMAE
 from jax_me.models.mae import MaskedAutoencoder
 from jax_me.models.model_folder import SavedModel, load_model
@@ -117,6 +117,7 @@ class Predictor:
       all_photographs,
       find_input,
     )
+    from jax_me.inference.source_results import PhotographResults, VideoResults
     from jax_me.inference.video.frame_stream import FrameStreamSettings
     from jax_me.inference.video.sources import VideoSource
 
@@ -133,7 +134,7 @@ class Predictor:
 
     def collect(item: "PredictionInput") -> Results[Any]:
       if isinstance(item, InputGroup):
-        return Results([collect(part) for part in item.items], item.name, self)
+        return Results([collect(part) for part in item.items], item.name, self, item.note)
       if isinstance(item, VideoSource):
         return VideoResults(item, self, stream, seconds)
       return PhotographResults(item, next(results), self)

@@ -2,23 +2,18 @@
 
 import dataclasses
 import importlib
-import io
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import numpy as np
-from PIL import Image
 
 from jax_me.faces.detector import Box
 
 if TYPE_CHECKING:
-  from jax_me.inference.prediction_inputs import Photograph, UnusableInput
   from jax_me.inference.predictor import Predictor
-  from jax_me.inference.video.frame_stream import FrameDetections, FrameStreamSettings
-  from jax_me.inference.video.run import VideoSession
-  from jax_me.inference.video.sources import VideoSource
+  from jax_me.inference.source_results import PhotographResults, VideoResults
   from jax_me.inference.video.spotting import ExpressionEvent
 
 _Result = TypeVar("_Result")
@@ -63,6 +58,16 @@ class FaceResult:
   reason: str = ""
   motion: float | None = None
 
+  def to_record(self, name: str) -> dict[str, Any]:
+    """{column: value} of `COLUMNS`, and score_<label>; `name` is that of the image or video."""
+    left, top, right, bottom = self.box or (None,) * 4
+    values = (
+      name, self.frame, "", self.seconds, self.person, self.status, left, top, right, bottom,
+      self.label, self.motion, self.reason,
+    )  # fmt: skip
+    scores = {f"score_{label}": score for label, score in self.scores.items()}
+    return dict(zip(COLUMNS, values, strict=True)) | scores
+
   def __str__(self) -> str:
     if self.label is None:
       return f"{self.status}: {self.reason}" if self.reason else self.status
@@ -90,12 +95,18 @@ class Results(Sequence[_Result]):
     items: the results.
     name: path or description of the input, "" for a list.
     predictor: the model that they are from; None for results that cannot be saved.
+    note: how the input was read where that was decided by its content, else "".
   """
 
   def __init__(
-    self, items: Iterable[_Result] = (), name: str = "", predictor: "Predictor | None" = None
+    self,
+    items: Iterable[_Result] = (),
+    name: str = "",
+    predictor: "Predictor | None" = None,
+    note: str = "",
   ):
     self.name = name
+    self.note = note
     self._items: list[_Result] | None = list(items)
     self._predictor = predictor
 
@@ -137,6 +148,7 @@ class Results(Sequence[_Result]):
   def __repr__(self) -> str:
     count = f"{len(self)} {'entry' if len(self) == 1 else 'entries'}"
     lines = [f"Results, {count}" + (f": {self.name}" if self.name else "")]
+    lines += [f"  {self.note}"] if self.note else []
     for index, result in enumerate(self._list[:SHOWN]):
       text = repr(result) if isinstance(result, Results) else str(result)
       lines.append(f"  {index}: " + text.replace("\n", "\n  "))
@@ -146,7 +158,13 @@ class Results(Sequence[_Result]):
 
   def to_records(self) -> list[dict[str, Any]]:
     """A dict per face, person and frame, or image without a face: `COLUMNS` and score_<label>."""
-    return [record for result in self for record in _records(result, self.name)]
+    records: list[dict[str, Any]] = []
+    for result in self:
+      if isinstance(result, Results):
+        records += result.to_records()
+      elif isinstance(result, FaceResult):
+        records.append(result.to_record(self.name))
+    return records
 
   def to_df(self) -> Any:
     """The rows of `to_records` as a `pandas.DataFrame`.
@@ -199,6 +217,7 @@ class Results(Sequence[_Result]):
     """
     # Imported here: results can be used without it.
     from jax_me.inference.prediction_run import VideoJob, write_predictions
+    from jax_me.inference.source_results import PhotographResults, VideoResults
 
     parts = list(self._parts())
     if self._predictor is None:
@@ -224,190 +243,6 @@ class Results(Sequence[_Result]):
     """The results of each photograph and video."""
     for result in self:
       yield from _require_results(result)._parts()
-
-
-class PhotographResults(Results[FaceResult]):
-  """The faces of a photograph, largest first; one result with another status if there is none.
-
-  Args:
-    photograph: is read again to be drawn.
-    result: its detections.
-    predictor: the model.
-  """
-
-  def __init__(
-    self,
-    photograph: "Photograph | UnusableInput",
-    result: "FrameDetections",
-    predictor: "Predictor",
-  ):
-    super().__init__(_face_results(result, predictor.labels), photograph.name, predictor)
-    self._photograph = photograph
-    # Without the image, which would fill the memory.
-    frame = dataclasses.replace(result.frame, image=None)
-    self._result = dataclasses.replace(result, frame=frame)
-
-  @property
-  def status(self) -> str:
-    """ "ok", "no_face" or "unreadable"."""
-    return self._result.status
-
-  def detections(self, *, image: bool = False) -> "FrameDetections":
-    """The photograph as a frame with its detections; `image` reads it again."""
-    from jax_me.inference.prediction_inputs import read_photograph
-
-    if not image or self.status == "unreadable":
-      return self._result
-    pixels, reason = read_photograph(self._photograph)
-    frame = dataclasses.replace(self._result.frame, image=pixels, reason=reason)
-    return dataclasses.replace(self._result, frame=frame)
-
-  def plot(self) -> Image.Image | None:
-    from jax_me.inference.video.annotation import draw_photograph
-
-    assert self._predictor is not None
-    drawn = draw_photograph(self.detections(image=True), self._predictor.labels)
-    return None if drawn is None else Image.fromarray(drawn)
-
-  def events(self) -> "list[ExpressionEvent]":
-    return []
-
-  def _parts(self) -> "Iterator[PhotographResults | VideoResults]":
-    yield self
-
-
-class VideoResults(Results[FrameResult]):
-  """The frames of a video, read when they are needed.
-
-  A loop over the results reads the video as a stream and keeps nothing, so that memory does not
-  grow. Everything else (`len`, an index, `to_df`, `plot`, `events`) reads it once to its end and
-  keeps the results, but not the images.
-
-  Args:
-    source: the video.
-    predictor: the model.
-    stream: settings of detection and classification.
-    seconds: stop after this many seconds; None reads to the end.
-  """
-
-  def __init__(
-    self,
-    source: "VideoSource",
-    predictor: "Predictor",
-    stream: "FrameStreamSettings",
-    seconds: float | None = None,
-  ):
-    super().__init__((), source.name, predictor)
-    self._items = None
-    self.source = source
-    self.stream = stream
-    self.seconds = seconds
-    self._session: VideoSession | None = None
-
-  def collect(self) -> "VideoResults":
-    """Reads the video to its end, if it was not read yet, and keeps its results; returns self.
-
-    Raises:
-      ValueError: a camera without a limit of seconds.
-    """
-    if self._items is None:
-      if self.source.kind == "camera" and self.seconds is None:
-        raise ValueError(f"{self.name} has no end: loop over the results, or give seconds=")
-      session = self._new_session()
-      self._items = list(self._results(session))
-      session.finish()
-      self._session = session
-    return self
-
-  def __iter__(self) -> Iterator[FrameResult]:
-    if self._items is not None:
-      return iter(self._items)
-    return self._results(self._new_session())
-
-  def __bool__(self) -> bool:
-    return self._items is None or bool(self._items)
-
-  def __repr__(self) -> str:
-    if self._items is not None:
-      return super().__repr__()
-    length = "" if self.source.length is None else f"{self.source.length} frames, "
-    return (
-      f"Results, {self.source.kind} not read yet: {self.name} ({length}{self.source.fps:g} frames "
-      "per second)\n  loop over it to read it as a stream, or call collect()"
-    )
-
-  def plot(self) -> Image.Image:
-    self.collect()
-    assert self._session is not None
-    return Image.open(io.BytesIO(self._session.timeline))
-
-  def events(self) -> "list[ExpressionEvent]":
-    self.collect()
-    assert self._session is not None
-    return list(self._session.events)
-
-  def _new_session(self) -> "VideoSession":
-    # Imported here: it imports the predictor, and photographs do not need it.
-    from jax_me.inference.video.run import VideoSession, VideoSessionSettings
-
-    assert self._predictor is not None
-    settings = VideoSessionSettings(stream=self.stream, seconds=self.seconds, quiet=True)
-    return VideoSession(self.source, self._predictor, settings)
-
-  def _results(self, session: "VideoSession") -> Iterator[FrameResult]:
-    assert self._predictor is not None
-    for result in session.results():
-      yield from _frame_results(result, self._predictor.labels)
-
-  def _parts(self) -> "Iterator[PhotographResults | VideoResults]":
-    yield self
-
-
-def _face_results(result: "FrameDetections", labels: Sequence[str]) -> list[FaceResult]:
-  return _make_results(FaceResult, result, labels, {})
-
-
-def _frame_results(result: "FrameDetections", labels: Sequence[str]) -> list[FrameResult]:
-  frame = result.frame
-  return _make_results(
-    FrameResult, result, labels, {"frame": frame.number, "seconds": frame.seconds}
-  )
-
-
-def _make_results(
-  kind: Callable[..., Any], result: "FrameDetections", labels: Sequence[str], when: dict[str, Any]
-) -> list[Any]:
-  """One result per detection; without any, one with the status and the reason."""
-  if not result.detections:
-    return [kind(None, {}, None, result.status, reason=result.frame.reason, **when)]
-  results = []
-  for detection in result.detections:
-    assert detection.scores is not None
-    scores = {name: float(x) for name, x in zip(labels, detection.scores, strict=True)}
-    label = labels[int(detection.scores.argmax())]
-    results.append(
-      kind(
-        label,
-        scores,
-        detection.box,
-        result.status,
-        person=detection.person,
-        landmarks=detection.landmarks,
-        motion=detection.distance,
-        **when,
-      )
-    )
-  return results
-
-
-def _records(result: Any, name: str) -> list[dict[str, Any]]:
-  if isinstance(result, Results):
-    return result.to_records()
-  sides = zip(("left", "top", "right", "bottom"), result.box or (None,) * 4, strict=True)
-  scores = {f"score_{label}": score for label, score in result.scores.items()}
-  row = {"video": name, "frame": result.frame, "file": "", "seconds": result.seconds}
-  row |= {"person": result.person, "status": result.status, **dict(sides), "label": result.label}
-  return [row | {"motion": result.motion, "reason": result.reason} | scores]
 
 
 def _require_results(result: Any) -> Results:

@@ -8,7 +8,6 @@ import skimage
 
 import jax_me
 from jax_me.faces.image_files import UnreadableImage, read_image
-from jax_me.inference.results import FaceResult, FrameResult, Results
 from jax_me.models.model_folder import SavedModelError
 from tests.helpers.inference_models import LABELS, TINY_MAE, save
 
@@ -107,27 +106,23 @@ def test_invalid_input_raises(predictor, tmp_path):
   (tmp_path / "x.jpg").write_bytes(b"")
   with pytest.raises(UnreadableImage, match="x.jpg"):
     predictor.predict(tmp_path / "x.jpg")
-  with pytest.raises(ValueError, match="uint8"):
-    predictor.predict(np.zeros((4, 4)))
   with pytest.raises(SavedModelError, match="model.json is missing"):
     jax_me.load(tmp_path)
 
 
-def test_results_are_lists_with_a_readable_repr():
-  happy = FaceResult("happy", {"calm": 0.25, "happy": 0.75}, (1, 2, 3, 4), "ok")
-  whole_image = FaceResult("calm", {"calm": 1.0}, None, "ok")
-  nothing = FaceResult(None, {}, None, "no_face")
-  first, second = Results([happy, whole_image]), Results([nothing])
-  assert first == [happy, whole_image] and isinstance(first, list) and first[-1:] == [whole_image]
-  assert repr(first) == ("Results, 2 entries\n  0: happy 0.750, box (1, 2, 3, 4)\n  1: calm 1.000")
-  assert repr(Results([second])) == "Results, 1 entry\n  0: Results, 1 entry\n    0: no_face"
-  assert repr(Results()) == "Results, 0 entries"
-  frame = FrameResult("happy", {"happy": 1.0}, None, "ok", frame=3, seconds=0.1, person=2)
-  assert str(frame) == "frame 3, 0.100 s, person 2: happy 1.000"
-
-
-def test_predict_returns_results(predictor):
-  grey = np.full((200, 200, 3), 128, np.uint8)
-  assert isinstance(predictor.predict(grey), Results)
-  both = predictor.predict([grey, grey])
-  assert isinstance(both, Results) and all(isinstance(one, Results) for one in both)
+def test_lists_are_read_as_single_photographs_are(predictor):
+  portrait = read_image(PORTRAIT)
+  images = [portrait, np.full((200, 200, 3), 128, np.uint8), portrait[:, ::-1], portrait[20:]] * 2
+  for image, found in zip(images, predictor.predict(images), strict=True):
+    alone = predictor.predict(image)
+    assert [face.status for face in found] == [face.status for face in alone]
+    for face, expected in zip(found, alone, strict=True):
+      assert face.box == expected.box and face.person == expected.person
+      assert face.scores == pytest.approx(expected.scores, abs=1e-5)
+      if face.box is not None:
+        np.testing.assert_array_equal(face.landmarks, expected.landmarks)
+        left, top, right, bottom = face.box
+        inside = (face.landmarks >= (left - 9, top - 9)) & (
+          face.landmarks <= (right + 9, bottom + 9)
+        )
+        assert face.landmarks.shape == (68, 2) and inside.mean() > 0.9
