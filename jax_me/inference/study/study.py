@@ -245,7 +245,7 @@ class Study:
 
   def _read_into(self, folder: pathlib.Path, source: VideoSource) -> dict[str, Any]:
     predictor, settings = self._predictor, self._settings
-    suffix = annotated_suffix()
+    annotated = folder / f"annotated{annotated_suffix()}" if settings.annotate else None
     session = VideoSession(
       source,
       predictor,
@@ -254,7 +254,7 @@ class Study:
         spotting=SpottingSettings(),
         timeline=folder / "timeline.png",
         report=folder / "report.html",
-        annotated=folder / f"annotated{suffix}" if settings.annotate else None,
+        annotated=annotated,
       ),
     )
     predictions = PredictionsFile(folder, predictor.labels)
