@@ -4,12 +4,16 @@ import argparse
 import os
 import pathlib
 import sys
+from typing import TYPE_CHECKING
 
 import cv2
 
 from jax_me.faces.license_notice import print_license_notice
 from jax_me.inference.predictor import load
 from jax_me.inference.training_note import training_note
+
+if TYPE_CHECKING:
+  from jax_me.inference.video.frame_stream import FrameStreamSettings
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -22,18 +26,28 @@ def configure(parser: argparse.ArgumentParser) -> None:
   parser.add_argument("--checkpoint", required=True, help="folder of a run or of a converted model")
   parser.add_argument("--output", required=True, type=pathlib.Path, help="output folder")
   parser.add_argument(
-    "--align",
-    action=argparse.BooleanOptionalAction,
-    help="detect and crop faces; --no-align uses images as they are: aligned faces, or the motion "
-    "images of a motion model (default: as the model was trained; a converted model gets the "
-    "whole image)",
-  )
-  parser.add_argument(
     "--as",
     dest="read_as",
     choices=("photos", "frames"),
     help="read the images of a folder as unrelated photographs, each on its own, or as the frames "
     "of one clip (default: frames if they are numbered and neighbours look alike)",
+  )
+  parser.add_argument(
+    "--seconds",
+    type=float,
+    help="stop after this many seconds of each video (cameras otherwise run until Ctrl-C)",
+  )
+  add_video_arguments(parser)
+
+
+def add_video_arguments(parser: argparse.ArgumentParser) -> None:
+  """Adds the options for reading videos that `predict` and `study` share."""
+  parser.add_argument(
+    "--align",
+    action=argparse.BooleanOptionalAction,
+    help="detect and crop faces; --no-align uses images as they are: aligned faces, or the motion "
+    "images of a motion model (default: as the model was trained; a converted model gets the "
+    "whole image)",
   )
   parser.add_argument(
     "--fps",
@@ -49,11 +63,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
   )
   parser.add_argument(
     "--every", type=int, default=1, metavar="K", help="process every K-th frame only (default 1)"
-  )
-  parser.add_argument(
-    "--seconds",
-    type=float,
-    help="stop after this many seconds of each video (cameras otherwise run until Ctrl-C)",
   )
   parser.add_argument(
     "--smooth",
@@ -82,28 +91,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
   )
 
 
-def main(args: argparse.Namespace) -> int:
-  """Exit code 0; 1 for invalid input; 130 after Ctrl-C, with partial results written."""
-  # Silences OpenCV and FFmpeg: broken frames and missing cameras are reported in the results and
-  # by our own error messages.
-  os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-  cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-  try:
-    return _predict(args)
-  except (ValueError, OSError) as error:
-    print(f"predict: {error}", file=sys.stderr)
-    return 1
-
-
-def _predict(args: argparse.Namespace) -> int:
-  from jax_me.inference.model_input import InputSpec
-  from jax_me.inference.photograph_stream import stream_photographs
-  from jax_me.inference.prediction_inputs import photographs_of
-  from jax_me.inference.prediction_run import VideoJob, write_predictions
+def stream_settings(args: argparse.Namespace) -> "FrameStreamSettings":
+  """The settings of a frame stream from the options of `add_video_arguments`."""
   from jax_me.inference.video.frame_stream import FrameStreamSettings
-  from jax_me.inference.video.sources import find_sources
 
-  stream = FrameStreamSettings(
+  return FrameStreamSettings(
     every=args.every,
     motion=args.motion,
     recognise=args.recognise,
@@ -111,6 +103,32 @@ def _predict(args: argparse.Namespace) -> int:
     batch=args.batch,
     align=args.align,
   )
+
+
+def main(args: argparse.Namespace) -> int:
+  """Exit code 0; 1 for invalid input; 130 after Ctrl-C, with partial results written."""
+  silence_opencv()
+  try:
+    return _predict(args)
+  except (ValueError, OSError) as error:
+    print(f"predict: {error}", file=sys.stderr)
+    return 1
+
+
+def silence_opencv() -> None:
+  """Silences OpenCV and FFmpeg: broken frames and missing cameras are reported by the results."""
+  os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+  cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+
+def _predict(args: argparse.Namespace) -> int:
+  from jax_me.inference.model_input import InputSpec
+  from jax_me.inference.photograph_stream import stream_photographs
+  from jax_me.inference.prediction_inputs import photographs_of
+  from jax_me.inference.prediction_run import VideoJob, write_predictions
+  from jax_me.inference.video.sources import find_sources
+
+  stream = stream_settings(args)
   sources = find_sources(args.inputs, args.fps, args.read_as)
   predictor = load(args.checkpoint)
   predictor.require_labels()

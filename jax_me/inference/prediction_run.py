@@ -19,6 +19,9 @@ from jax_me.inference.video.result_files import PredictionsFile, model_record, w
 from jax_me.inference.video.run import VideoSession, VideoSessionSettings
 from jax_me.inference.video.sources import VideoSource
 
+# People with a line in the printed result.
+MAX_PEOPLE = 6
+
 
 @dataclasses.dataclass(frozen=True)
 class VideoJob:
@@ -120,7 +123,7 @@ def write_predictions(
         interrupted = True
       records.append(session.finish())
       write_results(output, model, records, photograph_records)
-      say(_video_line(records[-1]))
+      say(video_line(records[-1]))
       if interrupted:
         break
   except KeyboardInterrupt:  # while reading photographs
@@ -171,17 +174,27 @@ class _PhotographGroups:
 
 def _photographs_line(record: Mapping[str, Any]) -> str:
   counts = ", ".join(f"{count} {status}" for status, count in record["statuses"].items())
+  photographs, faces = record["photographs"], record["faces"]
   return (
-    f"{record['video']}: {record['photographs']} photographs ({counts}), {record['faces']} faces"
+    f"{record['video']}: {photographs} photograph{'s' * (photographs != 1)} ({counts}), "
+    f"{faces} face{'s' * (faces != 1)}"
   )
 
 
-def _video_line(record: Mapping[str, Any]) -> str:
+def video_line(record: Mapping[str, Any]) -> str:
+  """A line on a video and what was found in it, and one on each of the first people."""
   statuses = ", ".join(f"{count} {status}" for status, count in record["statuses"].items())
   micro = sum(event["kind"] == "micro" for event in record["events"])
   macro = len(record["events"]) - micro
   people = "1 person" if record["people"] == 1 else f"{record['people']} people"
-  return (
+  lines = [
     f"{record['video']}: {record['frames']} frames ({statuses}), {people}, "
     f"{micro} micro-expressions, {macro} macro-expressions"
-  )
+  ]
+  for row in record["summary"][:MAX_PEOPLE]:
+    labels = [name.removeprefix("share_") for name in row if name.startswith("share_")]
+    shares = [f"{name} {row[f'share_{name}']:.0%}" for name in labels if row[f"share_{name}"]]
+    changes = f"{row['changes']} change{'s' * (row['changes'] != 1)} of expression"
+    parts = [f"{row['seconds_seen']:.1f} s", *shares, changes]
+    lines.append(f"  person {row['person']}: {', '.join(parts)}")
+  return "\n".join(lines)

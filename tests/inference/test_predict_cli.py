@@ -12,6 +12,7 @@ import skimage
 
 import jax_me
 from jax_me.__main__ import main
+from jax_me.faces import license_notice
 from jax_me.faces.image_files import encode_image, read_image
 from jax_me.inference.video import sources
 from jax_me.inference.video.annotated_video import annotated_suffix
@@ -42,9 +43,13 @@ def predict(model, output, *inputs):
   return main(["predict", *map(str, inputs), "--checkpoint", str(model), "--output", str(output)])
 
 
-def csv_rows(output):
-  with open(output / "predictions.csv", newline="") as file:
+def table(path):
+  with open(path, newline="") as file:
     return list(csv.DictReader(file))
+
+
+def csv_rows(output):
+  return table(output / "predictions.csv")
 
 
 @pytest.mark.slow
@@ -69,7 +74,51 @@ def test_folder_and_photograph(model, frames, tmp_path, capsys):
   assert read_image(output / "timeline.png").shape[1] == 1800
   capture = cv2.VideoCapture(str(output / f"annotated{annotated_suffix()}"))
   assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 6
-  assert "6 frames (4 ok, 1 unreadable, 1 no_face)" in capsys.readouterr().out
+  captured = capsys.readouterr()
+  assert "6 frames (4 ok, 1 unreadable, 1 no_face)" in captured.out
+  assert "does not say what it was trained on" in captured.out
+  assert "read as the frames of one clip" not in captured.out
+  # Tables beside the JSON.
+  with open(output / "events.csv", newline="") as file:
+    assert next(csv.reader(file))[:4] == ["video", "person", "onset", "apex"]
+  photograph, person = table(output / "summary.csv")
+  assert photograph["kind"] == "photographs" and photograph["frames"] == "1"
+  assert person["video"] == str(frames) and float(person["seconds_seen"]) == pytest.approx(0.2)
+  assert float(person["share_calm"]) + float(person["share_happy, or so"]) == pytest.approx(1)
+  report = (output / "report.html").read_text(encoding="utf-8")
+  assert report.count("<video") == 1 and "http://" not in report and "https://" not in report
+  assert read_image(output / "annotated" / "astronaut.jpg").shape == read_image(PORTRAIT).shape
+
+
+def test_a_folder_of_photographs_is_not_a_clip(model, frames, tmp_path, capsys):
+  output = tmp_path / "out"
+  (output / "annotated").mkdir(parents=True)
+  (output / "annotated" / "old.jpg").write_text("earlier")
+  assert predict(model, output, frames, "--as", "photos", "--annotate") == 0
+  captured = capsys.readouterr()
+  assert "6 photographs (4 ok, 1 unreadable, 1 no_face), 4 faces" in captured.out
+  assert "6 photographs, each read on its own" in captured.err
+  assert "files of an earlier run: annotated/old.jpg" in captured.err
+  rows = csv_rows(output)
+  assert [row["status"] for row in rows] == ["ok", "ok", "unreadable", "ok", "ok", "no_face"]
+  assert {row["video"] for row in rows} == {str(frames)} and {row["seconds"] for row in rows} == {
+    "0.0000"
+  }
+  # Nothing is smoothed or tracked: equal photographs have equal boxes and scores.
+  same = [{key: row[key] for key in row if key not in ("file", "frame")} for row in rows]
+  assert same[0] == same[1] == same[3]
+  record = json.loads((output / "events.json").read_text())
+  assert record["videos"] == [] and record["photographs"][0]["faces"] == 4
+  assert not (output / "report.html").exists() and not (output / "timeline.png").exists()
+  names = sorted(path.name for path in (output / "annotated").iterdir())
+  assert names == ["f1.jpg", "f2.jpg", "f4.jpg", "f5.jpg", "f6.jpg", "old.jpg"]
+
+
+def test_the_license_notice_is_printed_once(model, tmp_path, capsys, monkeypatch):
+  monkeypatch.setattr(license_notice, "notice_record", lambda: tmp_path / "cache" / "shown")
+  for expected in (1, 0):
+    assert predict(model, tmp_path / "out", PORTRAIT) == 0
+    assert capsys.readouterr().err.count("research use") == expected
 
 
 def test_several_videos_have_separate_timelines(model, frames, tmp_path):

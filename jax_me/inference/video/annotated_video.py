@@ -35,6 +35,11 @@ def annotated_suffix() -> str:
   return ".mp4" if "libx264" in av.codecs_available else ".webm"
 
 
+def partial_path(path: pathlib.Path) -> pathlib.Path:
+  """The temporary file of a copy; its suffix selects the container."""
+  return path.with_name(f".{path.stem}.partial{path.suffix}")
+
+
 class _Encoder(Protocol):
   def write(self, image: np.ndarray, seconds: float) -> None: ...
   def close(self) -> None: ...
@@ -58,8 +63,7 @@ class AnnotatedVideoWriter:
     sound: str | os.PathLike | None = None,
   ):
     self.path = pathlib.Path(path)
-    # The suffix selects the container.
-    self._partial = self.path.with_name(f".{self.path.stem}.partial{self.path.suffix}")
+    self._partial = partial_path(self.path)
     self._fps = fps
     self._labels = labels
     self._sound = sound

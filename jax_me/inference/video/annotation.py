@@ -82,18 +82,20 @@ def _draw_boxes(
   scale, left, top = placement
   for detection in result.detections:
     colour = _COLOURS[(detection.person - 1) % len(_COLOURS)]
-    corner = (left + 4, top + 4)
+    corner, size = (left + 4, top + 4), font_scale
     if detection.box is not None:
       x0, y0, x1, y1 = (round(side * scale) for side in detection.box)
       corner = (left + x0, top + y1 + 2)
       thickness = max(2, round(3 * font_scale))
       cv2.rectangle(canvas, (left + x0, top + y0), (left + x1, top + y1), colour, thickness)
+      # Text much wider than its face would hide the neighbours.
+      size = max(0.4, min(font_scale, (x1 - x0) / 130))
     numbered = len(result.detections) > 1 or detection.person > 1
     lines = [f"{name} {detection.person}"] if numbered else []
     if detection.scores is not None:
       best = int(detection.scores.argmax())
       lines.append(f"{labels[best]} {100 * detection.scores[best]:.0f}%")
-    _draw_text(canvas, lines, corner, font_scale, colour)
+    _draw_text(canvas, lines, corner, size, colour)
 
 
 def _draw_text(

@@ -6,7 +6,7 @@ import pathlib
 import re
 from collections.abc import Iterable, Sequence
 
-from jax_me.inference.video.annotated_video import MIME
+from jax_me.inference.video.annotated_video import MIME, partial_path
 
 # Folder with the annotated photographs.
 PHOTOGRAPHS = "annotated"
@@ -61,7 +61,8 @@ class OutputFiles:
     """Removes the files of an earlier run that this run will write again, should it be killed."""
     for files in self._videos:
       copies = [files.annotated.with_suffix(suffix) for suffix in MIME]
-      for path in (files.timeline, files.report, *copies):
+      partials = [partial_path(copy) for copy in copies]
+      for path in (files.timeline, files.report, *copies, *partials):
         path.unlink(missing_ok=True)
 
   def of_earlier_runs(self) -> list[str]:

@@ -162,9 +162,8 @@ class VideoSession:
     if self._settings.annotated is None:
       return None
     source = self._source
-    # With another frame rate the sound would not fit.
-    sound = source.name if source.kind == "video" and source.has_file_times else None
-    return AnnotatedVideoWriter(self._settings.annotated, source.fps, self._predictor.labels, sound)
+    path, labels = self._settings.annotated, self._predictor.labels
+    return AnnotatedVideoWriter(path, source.fps, labels, source.sound or None)
 
   def _add_images(self, result: FrameDetections) -> None:
     """Adds a frame to the annotated copy and to the images of the report."""

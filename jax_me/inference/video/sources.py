@@ -70,7 +70,7 @@ class VideoSource:
     note: remark for the user, for example that a frame rate is assumed, else "".
     frames: returns an iterator over the frames, or over the photographs.
     files: of photographs, in order; empty for other kinds.
-    has_file_times: whether the times of the frames are those of a video file.
+    sound: path of a video file whose sound fits the times of the frames, else "".
   """
 
   name: str
@@ -80,7 +80,7 @@ class VideoSource:
   note: str
   frames: Callable[[], Iterator[Frame]]
   files: tuple[pathlib.Path, ...] = ()
-  has_file_times: bool = False
+  sound: str = ""
 
 
 def find_sources(
@@ -90,7 +90,8 @@ def find_sources(
 
   An image file is a photograph. The images of a folder, sorted by the numbers in their names (2
   before 10), are photographs or the frames of one clip; its video files and subfolders are
-  separate sources. Any other file is opened as a video. "camera:0" is the first camera.
+  separate sources. Any other file is opened as a video. "camera:0" is the first camera. With
+  `read_as` "frames", several image files of one folder are the frames of one clip too.
 
   Args:
     inputs: paths, or "camera:N".
@@ -110,8 +111,9 @@ def find_sources(
     low, high = FPS_RANGE
     raise VideoError(f"frames per second must be in [{low:g}, {high:g}], got {fps:g}")
   sources: list[VideoSource] = []
-  for item in inputs:
-    name = os.fspath(item)
+  names = [os.fspath(item) for item in inputs]
+  clips = _clips_of_files(names) if read_as == "frames" else {}
+  for name in names:
     if name.startswith(CAMERA):
       sources.append(_camera_source(name, fps))
       continue
@@ -123,11 +125,27 @@ def find_sources(
       sources += in_folder
     elif not path.is_file():
       raise VideoError(f"{name} does not exist; check the path (for a camera, use camera:0)")
+    elif path in clips:
+      if images := clips[path]:
+        sources.append(_frames_source(path.parent, tuple(images), fps, guessed=False))
+        images.clear()  # the list of all images of this clip
     elif is_image_name(path.name):
       sources.append(_photograph_source(path))
     else:
       sources.append(_video_source(path, fps))
   return sources
+
+
+def _clips_of_files(names: Iterable[str]) -> dict[pathlib.Path, list[pathlib.Path]]:
+  """Each image file -> the images of its folder among `names`, if there are several."""
+  folders: dict[pathlib.Path, list[pathlib.Path]] = {}
+  for path in sorted(
+    {pathlib.Path(name) for name in names}, key=lambda p: natural_sort_key(p.name)
+  ):
+    if is_image_name(path.name) and path.is_file():
+      folders.setdefault(path.parent, []).append(path)
+  clips = (images for images in folders.values() if len(images) > 1)
+  return {path: images for images in clips for path in images}
 
 
 def reads_as(folder: str | os.PathLike) -> ReadAs:
@@ -234,7 +252,8 @@ def _video_source(path: pathlib.Path, fps: float | None) -> VideoSource:
     )
   length = frames if 0 < frames < 10**9 else None
   read = functools.partial(_decode_video, name, rate, length, fps is None)
-  return VideoSource(name, "video", rate, length, note, read, has_file_times=fps is None)
+  # With another frame rate the sound would not fit.
+  return VideoSource(name, "video", rate, length, note, read, sound="" if fps else name)
 
 
 def _decode_video(

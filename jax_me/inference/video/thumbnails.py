@@ -1,5 +1,7 @@
 """Small images of a video, kept in bounded memory: faces of each person, and whole frames."""
 
+import math
+
 import cv2
 import numpy as np
 
@@ -39,9 +41,10 @@ class FaceThumbnails:
       person: number of the person.
       frame: index of the frame.
       face: uint8 [S, S, 3] RGB.
-      motion: distance from the neutral face; None if not measured.
+      motion: distance from the neutral face; None or NaN if not measured.
     """
-    self._keep(person, (frame, motion or 0.0, encode_jpeg(face, FACE_SIDE)))
+    height = 0.0 if motion is None or math.isnan(motion) else motion
+    self._keep(person, (frame, height, encode_jpeg(face, FACE_SIDE)))
     if self._count > MAX_FACES:
       self._stride *= 2
       people, self._people, self._count = self._people, {}, 0

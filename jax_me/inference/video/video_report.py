@@ -1,4 +1,4 @@
-"""Report of a video as one HTML page: player or frames, timeline, expressions, people."""
+"""Report of a video as one HTML page: player, frames, timeline, expressions, people."""
 
 import dataclasses
 import pathlib
@@ -22,7 +22,6 @@ from jax_me.reports.document import (
   Video,
 )
 
-# Frames shown where there is no player.
 FRAMES = 12
 # A larger copy is not embedded: browsers load such pages slowly.
 MAX_VIDEO_BYTES = 24 * 2**20
@@ -87,13 +86,13 @@ def video_report(
     "Time series of faces, scores and facial motion, with the expressions as shaded intervals.",
   )
   sections = [
-    Section("Video", _player_or_frames(images)),
+    Section("Video", _player_and_frames(images)),
     Section("Timeline", [timeline]),
     Section("Expressions", _expressions(events, images.faces)),
     Section("People", [_people(record["summary"], model["labels"])]),
     Section("Method", _method(record, model)),
   ]
-  return Document(f"Expressions in {record['video']}", lead, sections)
+  return Document(f"Expressions in {pathlib.PurePath(record['video']).name}", lead, sections)
 
 
 def clock(seconds: float) -> str:
@@ -102,18 +101,18 @@ def clock(seconds: float) -> str:
   return f"{hundredths // 6000}:{hundredths // 100 % 60:02d}.{hundredths % 100:02d}"
 
 
-def _player_or_frames(images: ReportImages) -> list[Block]:
+def _player_and_frames(images: ReportImages) -> list[Block]:
   copy = images.video
+  blocks: list[Block] = []
   if copy is not None and copy.stat().st_size <= MAX_VIDEO_BYTES:
     caption = f"Annotated copy, embedded from {copy.name}."
-    return [Video(copy.read_bytes(), MIME[copy.suffix], caption)]
-  if not images.frames:
-    return [Text("No frame was readable.")]
-  tiles = [Tile([(jpeg, f"frame at {clock(at)}")], clock(at)) for at, jpeg in images.frames]
-  blocks: list[Block] = [Gallery(tiles, tile_width=220)]
-  if copy is not None:
+    blocks.append(Video(copy.read_bytes(), MIME[copy.suffix], caption))
+  elif copy is not None:
     blocks.append(Text(f"The annotated copy is too large for this page: see {copy.name}."))
-  return blocks
+  if not images.frames:
+    return [*blocks, Text("No frame was readable.")]
+  tiles = [Tile([(jpeg, f"frame at {clock(at)}")], clock(at)) for at, jpeg in images.frames]
+  return [*blocks, Gallery(tiles, tile_width=165)]
 
 
 def _expressions(events: Sequence[Mapping[str, Any]], faces: FaceThumbnails) -> list[Block]:
@@ -188,8 +187,8 @@ def _method(record: Mapping[str, Any], model: Mapping[str, Any]) -> list[Block]:
   motion = " Labels of this model describe motion: they are counted for the expressions only."
   return [
     Text(
-      f"Source: {kinds[record['kind']]}. Expressions are found from the motion of facial regions "
-      "and, if the model has a class neutral, from its scores."
+      f"Source: {record['video']}, {kinds[record['kind']]}. Expressions are found from the motion "
+      "of facial regions and, if the model has a class neutral, from its scores."
       + (motion if record["scores_at_rest"] is False else "")
     ),
     Text(

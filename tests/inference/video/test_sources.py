@@ -90,6 +90,17 @@ def test_folders_of_photographs_and_of_frames_are_distinguished(tmp_path):
   assert given.kind == "photographs" and "--as" not in given.note
 
 
+def test_image_files_of_one_folder_are_a_clip_if_read_as_frames(tmp_path):
+  first = write_images(tmp_path / "a", [f"{number}.png" for number in (2, 10, 1)], (20, 100, 10))
+  other = write_images(tmp_path / "b", ["x.png"])
+  files = [first / "10.png", other / "x.png", first / "2.png", first / "1.png"]
+  clip, photograph = find_sources(files, 25, "frames")
+  assert (clip.kind, clip.name, clip.length) == ("frames", str(first), 3)
+  assert [frame.file for frame in clip.frames()] == ["1.png", "2.png", "10.png"]
+  assert photograph.kind == "photograph"
+  assert [source.kind for source in find_sources(files)] == ["photograph"] * 4
+
+
 def test_a_folder_of_clips_gives_one_source_per_clip(tmp_path):
   for clip in ("b", "a"):
     (tmp_path / clip).mkdir()
