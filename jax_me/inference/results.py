@@ -145,6 +145,9 @@ class Results(Sequence[_Result]):
   def __add__(self, other: "Sequence[_Result]") -> "Results[_Result]":
     return Results([*self, *other], self.name, self._predictor)
 
+  def __radd__(self, other: list) -> list:
+    return [*other, *self]
+
   def __repr__(self) -> str:
     count = f"{len(self)} {'entry' if len(self) == 1 else 'entries'}"
     lines = [f"Results, {count}" + (f": {self.name}" if self.name else "")]

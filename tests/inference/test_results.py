@@ -52,6 +52,7 @@ def test_results_are_sequences_with_a_readable_repr():
   first, second = Results([HAPPY, whole_image]), Results([NOTHING])
   assert first == [HAPPY, whole_image] and first[-1:] == [whole_image] and len(first) == 2
   assert HAPPY in first and first != second and first + second == [HAPPY, whole_image, NOTHING]
+  assert sum([first, second], []) == [HAPPY, whole_image, NOTHING]
   assert isinstance(first[:1], Results) and list(reversed(first)) == [whole_image, HAPPY]
   assert repr(first) == "Results, 2 entries\n  0: happy 0.750, box (1, 2, 3, 4)\n  1: calm 1.000"
   assert repr(Results([second])) == "Results, 1 entry\n  0: Results, 1 entry\n    0: no_face"
