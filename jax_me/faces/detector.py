@@ -164,11 +164,12 @@ def _find_hog_faces(image: np.ndarray, max_pixels: int) -> list[Face]:
   """
   best_score: float = 0.0
   best_boxes: list[tuple[Box, float]] = []
-  for scale in _detection_scales(*image.shape[:2], max_pixels):
+  height, width = image.shape[:2]
+  for scale in _detection_scales(height, width, max_pixels):
     boxes = find_boxes(image, scale)
     if boxes and max(score for _, score in boxes) > best_score:
       best_score, best_boxes = max(score for _, score in boxes), boxes
-    if best_score >= CLEAR_SCORE or (best_boxes and scale * max(image.shape[:2]) > SMALL_SIDE):
+    if best_score >= CLEAR_SCORE or (best_boxes and scale * max(height, width) > SMALL_SIDE):
       break
   if best_score >= CLEAR_SCORE:
     best_boxes = [(box, score) for box, score in best_boxes if score >= WEAK_SCORE]

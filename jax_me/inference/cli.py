@@ -9,7 +9,7 @@ from typing import Any
 
 import cv2
 
-from jax_me.faces.detector import LICENSE_NOTICE
+from jax_me.faces.detector import DETECTORS, LICENSE_NOTICE
 from jax_me.inference.predictor import load
 from jax_me.inference.video.result_files import PredictionsFile, model_record, write_events
 
@@ -59,6 +59,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     help="do not re-identify faces: a person who returns after more than a second is a new person",
   )
   parser.add_argument(
+    "--detector",
+    choices=DETECTORS,
+    help="face detector (default: that of the model's training images; hog for older models)",
+  )
+  parser.add_argument(
     "--batch",
     type=int,
     default=4,
@@ -80,7 +85,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _predict(args: argparse.Namespace) -> int:
-  from jax_me.inference.model_input import InputSpec
+  from jax_me.inference.model_input import InputSpec, with_detector
   from jax_me.inference.video.frame_stream import FrameStreamSettings
   from jax_me.inference.video.run import VideoSession, VideoSessionSettings, classify_photograph
   from jax_me.inference.video.sources import find_sources
@@ -95,6 +100,8 @@ def _predict(args: argparse.Namespace) -> int:
   )
   sources = find_sources(args.inputs, args.fps)
   predictor = load(args.checkpoint)
+  if args.detector:
+    predictor.saved = with_detector(predictor.saved, args.detector)
   spec = InputSpec.from_model(predictor.saved)
   photographs = [source for source in sources if source.kind == "photograph"]
   if spec.is_motion and photographs:
