@@ -49,6 +49,8 @@ LANDMARK_SQUARE = 0.90
 LANDMARK_OFFSET = (0.020, 0.056)
 # Pixels per side of a YuNet face in the copy in which its landmarks are predicted, at most.
 LANDMARK_FACE_SIDE = 256
+# A face that is turned by more than this in the crop is cut out again.
+MAX_ROLL_IN_CROP = math.radians(10)
 
 
 Box = tuple[int, int, int, int]
@@ -221,11 +223,18 @@ def fit_landmarks(image: np.ndarray, box: Box, score: float) -> Face:
 
 def fit_upright_landmarks(image: np.ndarray, found: yunet.YuNetFace) -> Face:
   """Predicts the landmarks of a face of YuNet in a crop that is turned upright (2 ms)."""
-  side = min(found.side, LANDMARK_FACE_SIDE)
-  crop, to_crop = yunet.upright_crop(image, found, side, math.ceil(2 * side))
+  for _ in range(2):
+    side = min(found.side, LANDMARK_FACE_SIDE)
+    crop, to_crop = yunet.upright_crop(image, found, side, math.ceil(2 * side))
+    center = crop.shape[0] / 2 + side * np.array(LANDMARK_OFFSET)
+    upright = fit_landmarks(crop, _square(center, LANDMARK_SQUARE * side), found.score)
+    # YuNet underestimates the roll; the landmarks show the rest.
+    right = upright.landmarks[42:48].mean(0) - upright.landmarks[36:42].mean(0)
+    rest = math.atan2(right[1], right[0])
+    if abs(rest) < MAX_ROLL_IN_CROP:
+      break
+    found = dataclasses.replace(found, roll=found.roll + rest)
   to_image = cv2.invertAffineTransform(to_crop)
-  center = crop.shape[0] / 2 + side * np.array(LANDMARK_OFFSET)
-  upright = fit_landmarks(crop, _square(center, LANDMARK_SQUARE * side), found.score)
   landmarks = (upright.landmarks @ to_image[:, :2].T + to_image[:, 2]).astype(np.float32)
   center = to_image[:, :2] @ center + to_image[:, 2]
   return Face(_square(center, LANDMARK_SQUARE * found.side), found.score, landmarks)

@@ -71,12 +71,13 @@ def test_tiny_images_have_no_face(shape):
 
 def test_detection_passes_stay_below_the_pixel_limit(monkeypatch, portrait):
   monkeypatch.setattr(detector, "MAX_DETECTION_PIXELS", 400 * 400)
+  monkeypatch.setattr(detector, "MAX_SECOND_DETECTOR_PIXELS", 400 * 400)
   scales = []
   find_boxes = detector.find_boxes
   monkeypatch.setattr(
     detector, "find_boxes", lambda image, scale: scales.append(scale) or find_boxes(image, scale)
   )
-  detector.find_faces(portrait // 8 * 8)
+  detector.find_faces(portrait // 8 * 8, "hog")
   detector.find_faces(np.zeros((2000, 500, 3), np.uint8))
   assert scales and max(2000 * 500 * scale**2 for scale in scales[-2:]) < 400 * 400 * 1.01
 
