@@ -37,7 +37,7 @@ def align_folder(
   on_no_face: str = "skip",
   clips: bool = False,
   image_format: str = "png",
-  detector: str = face_detector.DEFAULT_DETECTOR,
+  detector: str | None = None,
   quiet: bool = False,
 ) -> Summary:
   """Aligns all images below a folder into a mirrored output folder, with a report row per file.
@@ -64,7 +64,8 @@ def align_folder(
       (the centred square) or "error" (no output, counted as failed).
     clips: whether the numbered images of a folder are frames of one clip with one transform.
     image_format: "png" (lossless) or "jpg".
-    detector: one of `detector.DETECTORS`.
+    detector: one of `detector.DETECTORS`; None takes that of the earlier run in this output folder,
+      or else the default.
     quiet: show no progress.
 
   Returns:
@@ -82,7 +83,8 @@ def align_folder(
   workers = available_cores() if workers is None else workers
   if workers < 1:
     raise ValueError(f"workers must be at least 1, got {workers}")
-  face_detector.check_detector(detector)
+  if detector is not None:
+    face_detector.check_detector(detector)
   face_detector.landmark_model_path()
   source, target = _resolve_folders(pathlib.Path(input), pathlib.Path(output))
   try:
@@ -91,6 +93,7 @@ def align_folder(
     raise ValueError(f"cannot list {error.filename}: {error.strerror}") from error
   if not files:
     raise ValueError(f"there are no files in {source}")
+  detector = detector or _earlier_detector(target)
   settings = AlignmentSettings(
     str(source), str(target), size, clips, image_format, on_no_face, detector
   )
@@ -210,6 +213,15 @@ def _read_earlier_settings(target: pathlib.Path, settings: dict[str, Any]) -> di
       + "; choose another folder, give the earlier settings, or delete this one to start again"
     )
   return earlier
+
+
+def _earlier_detector(target: pathlib.Path) -> str:
+  """The detector of an earlier run in this output folder, or else the default."""
+  try:
+    settings = json.loads((target / SUMMARY_NAME).read_text())["settings"]
+    return settings.get("detector", face_detector.EARLIER_DETECTOR)
+  except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    return face_detector.DEFAULT_DETECTOR
 
 
 def _unfinished_tasks(

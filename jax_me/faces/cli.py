@@ -54,10 +54,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
   add(
     "--detector",
     choices=detector.DETECTORS,
-    default=detector.DEFAULT_DETECTOR,
     help="hog: dlib's detector, as in version 0.1; yunet: also finds small, turned, masked and "
     "half-hidden faces; yunet+hog: HOG where YuNet finds none "
-    f"(default {detector.DEFAULT_DETECTOR})",
+    f"(default {detector.DEFAULT_DETECTOR}; in the folder of an earlier run, that of the run)",
   )
 
 

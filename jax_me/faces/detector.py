@@ -112,7 +112,7 @@ def model_path(file: str, description: str) -> pathlib.Path:
 
 
 @functools.cache
-def _hog_detector() -> dlib.fhog_object_detector:
+def _detector() -> dlib.fhog_object_detector:
   return dlib.get_frontal_face_detector()
 
 
@@ -189,7 +189,7 @@ def find_boxes(image: np.ndarray, scale: float, threshold: float = 0.0) -> list[
   Returns:
     (box in pixels of the full image, score) of each face, in no particular order.
   """
-  boxes, scores, _ = _hog_detector().run(_rescale(image, scale), 0, threshold)
+  boxes, scores, _ = _detector().run(_rescale(image, scale), 0, threshold)
   # Pixel i of the copy covers [i, i + 1) / scale of the image.
   return [
     (
