@@ -20,7 +20,7 @@ import numpy as np
 from jax_me.data.clip_inputs import inputs
 from jax_me.data.decoding import resize_image
 from jax_me.faces.alignment import FaceChip, align_clip
-from jax_me.faces.detector import Box, find_faces
+from jax_me.faces.detector import EARLIER_DETECTOR, Box, check_detector, find_faces
 from jax_me.models.model_folder import SavedModel
 
 REFERENCE_SECONDS = 0.2
@@ -43,12 +43,14 @@ class InputSpec:
     align: whether faces are detected and cropped; otherwise the whole image is used.
     crop_size: side of the face crops in pixels.
     image_size: side of the model input in pixels.
+    detector: one of `detector.DETECTORS`, as in training.
   """
 
   input: str
   align: bool
   crop_size: int
   image_size: int
+  detector: str = EARLIER_DETECTOR
 
   @classmethod
   def from_model(cls, saved: SavedModel, *, align: bool | None = None) -> "InputSpec":
@@ -61,7 +63,7 @@ class InputSpec:
         for a model of unknown training.
 
     Raises:
-      ValueError: the model was trained on an unknown input.
+      ValueError: the model was trained on an unknown input, or with an unknown detector.
     """
     options = saved.source.get("options", {"align": False})
     name = options.get("input", "")
@@ -71,12 +73,22 @@ class InputSpec:
       )
     crop_size = int(options.get("size", 0)) or saved.image_size
     align = bool(options.get("align", True)) if align is None else align
-    return cls(name, align, crop_size, saved.image_size)
+    # Models of version 0.1 store no detector.
+    detector = options.get("detector", EARLIER_DETECTOR)
+    check_detector(detector)
+    return cls(name, align, crop_size, saved.image_size, detector)
 
   @property
   def is_motion(self) -> bool:
     """Whether the images show changes between frames instead of a single frame."""
     return self.input in WINDOW_SECONDS
+
+
+def with_detector(saved: SavedModel, detector: str) -> SavedModel:
+  """The model with another face detector than that of its training images."""
+  # Without options nothing is known about the training images; see `InputSpec.from_model`.
+  options = {**saved.source.get("options", {"align": False}), "detector": detector}
+  return dataclasses.replace(saved, source={**saved.source, "options": options})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +137,7 @@ def face_inputs(
   if not spec.align:
     return [FaceInput(resize_image(image, spec.image_size))]
   faces = []
-  for face in find_faces(image):
+  for face in find_faces(image, spec.detector):
     chip = FaceChip.of_face(face, spec.crop_size)
     landmarks = _input_landmarks(face.landmarks, chip.matrix(), spec)
     crop = resize_image(chip.extract(image), spec.image_size)
@@ -178,7 +190,7 @@ def clip_face(
   images = [frames[index] for index in indices]
   box = landmarks = None
   if spec.align:
-    aligned = align_clip(images, spec.crop_size)
+    aligned = align_clip(images, spec.crop_size, detector=spec.detector)
     record = aligned[0].record
     if any(face.record["status"] == "size_mismatch" for face in aligned):
       raise ValueError("the frames of the clip differ in size")

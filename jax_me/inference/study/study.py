@@ -21,6 +21,7 @@ from flax import nnx
 import jax_me
 from jax_me.faces.image_files import is_image_name
 from jax_me.files import exclusive_lock, write_atomically
+from jax_me.inference.model_input import InputSpec
 from jax_me.inference.predictor import Predictor
 from jax_me.inference.study.elan_export import annotations, elan_document, elan_table
 from jax_me.inference.study.participants import Participants, check_columns
@@ -304,11 +305,13 @@ def _file_state(path: pathlib.Path, name: str) -> dict[str, Any]:
 def _fingerprint(predictor: Predictor, settings: StudySettings) -> dict[str, Any]:
   """What the results depend on beside the videos."""
   stream = dataclasses.asdict(settings.stream)
+  spec = InputSpec.from_model(predictor.saved, align=settings.stream.align)
   del stream["batch"]  # changes the speed only
   content = {
     "format": 1,
     "jax_me": jax_me.__version__,
     "model": _model_checksum(predictor.saved),
+    "detector": spec.detector,
     "fps": settings.fps,
     "annotate": settings.annotate,
     **stream,

@@ -43,10 +43,13 @@ ABSENCE_FRAMES = 2.5
 # the detector's grid, and landmarks are biased towards their box.
 BOX_WEIGHT = 0.2
 # Maximum descriptor distance between faces of one person. Lower than dlib's 0.6: a false match
-# merges two people, while a missed match only gives a person a second number.
+# merges two people, while a missed match only gives a person a second number. Within a minute a
+# person is more likely to return than another to appear, and dlib's 0.6 is used: expressions and
+# hands change the descriptor by up to that.
 SAME_PERSON_DISTANCE = 0.5
+RECENT_SECONDS = 60.0
 # Ages of a track, in seconds, at which its face is described; maximum number of people kept.
-DESCRIBE_AGES = (0.0, 0.5)
+DESCRIBE_AGES = (0.0, 0.5, 3.0, 10.0)
 MAX_KNOWN_PEOPLE = 64
 
 
@@ -117,6 +120,7 @@ class FaceTracker:
     self._tracks: list[_FaceTrack] = []
     self._people = 0
     self._known_people: dict[int, list[np.ndarray]] = {}
+    self._last_seen: dict[int, float] = {}
     self._last_search = -math.inf
     self._searches = 0
     self._weak_boxes: list[detector.Box] = []
@@ -147,6 +151,7 @@ class FaceTracker:
     faces = []
     for track in self._tracks:
       if track.last_seen == seconds:
+        self._last_seen[track.person] = seconds
         self._describe(image, track, seconds)
         chip = FaceChip.of_face(track.face, self._size)
         faces.append(TrackedFace(track.person, track.face, track.chip_filter.update(chip, seconds)))
@@ -165,7 +170,7 @@ class FaceTracker:
         self._weak_boxes.append(box)
       else:
         face = detector.fit_landmarks(image, box, score)
-        self._tracks.append(_FaceTrack(self._identify(image, face), face, seconds))
+        self._tracks.append(_FaceTrack(self._identify(image, face, seconds), face, seconds))
 
   def _detect_all(self, image: np.ndarray, any_visible: bool) -> list[tuple[detector.Box, float]]:
     longest = max(image.shape[:2])
@@ -179,7 +184,7 @@ class FaceTracker:
       found = detector.find_boxes(image, min(2.0, LARGE_SIDE / longest)) or found
     return sorted(found, key=lambda detection: detection[1], reverse=True)
 
-  def _identify(self, image: np.ndarray, face: detector.Face) -> int:
+  def _identify(self, image: np.ndarray, face: detector.Face, seconds: float) -> int:
     """The number of the person of a new track: an old number if the face is known."""
     if self._recognise:
       tracked = {track.person for track in self._tracks}
@@ -195,7 +200,9 @@ class FaceTracker:
           for person, descriptors in absent.items()
         }
         person = min(distances, key=lambda person: distances[person])
-        if distances[person] < SAME_PERSON_DISTANCE:
+        recent = seconds - self._last_seen[person] <= RECENT_SECONDS
+        limit = face_descriptor.SAME_PERSON if recent else SAME_PERSON_DISTANCE
+        if distances[person] < limit:
           return person
     self._people += 1
     return self._people
@@ -214,7 +221,8 @@ class FaceTracker:
     # Re-inserted at the end: the first entry is the least recently described person.
     self._known_people[track.person] = descriptors[-2 * len(DESCRIBE_AGES) :]
     while len(self._known_people) > MAX_KNOWN_PEOPLE:
-      del self._known_people[next(iter(self._known_people))]
+      oldest = next(iter(self._known_people))
+      del self._known_people[oldest], self._last_seen[oldest]
 
   def _suppress_overlaps(self, seconds: float) -> None:
     """Non-maximum suppression of tracks: of two tracks on one face, the older one is kept."""

@@ -10,17 +10,19 @@ import numpy as np
 from jax_me.data.decoding import resize_image
 from jax_me.faces.alignment import FaceChip
 from jax_me.faces.detector import Box
+from jax_me.faces.head_pose import HeadPose
 from jax_me.inference.batched_inference import DEFAULT_BATCH, BatchedInference
 from jax_me.inference.model_input import CroppableImage, InputBuilder, InputSpec
 from jax_me.inference.video.face_region import FaceRegion
 from jax_me.inference.video.face_tracker import ABSENCE_FRAMES, FaceTracker
 from jax_me.inference.video.facial_motion import CROP_SIZE, FacialMotionEstimator
+from jax_me.inference.video.interval_segmentation import FrameCues
 from jax_me.inference.video.sources import Frame, VideoSource
 from jax_me.models.model_folder import SavedModel
 
 Status = Literal["ok", "no_face", "unreadable", "skipped"]
 
-# Motion and input history of a person are reset after a longer absence (and ABSENCE_FRAMES).
+# The input history of a person is reset after a longer absence (and ABSENCE_FRAMES).
 ABSENCE_SECONDS = 0.25
 # State of a person who has been absent for longer than this is dropped.
 FORGET_SECONDS = 60.0
@@ -63,9 +65,13 @@ class Detection:
     person: number of the person, from 1.
     box: (left, top, right, bottom) of the face; None for a model of whole images.
     scores: float [classes], in the order of the model's labels.
-    motion: float [regions, 2] of `FacialMotionEstimator`; None if not measured.
+    motion: float [regions, 2] of `FacialMotionEstimator`, NaN where undefined; None if not
+      measured.
     face: uint8 [S, S, 3] RGB, the face crop.
-    distance: distance from the neutral face, of `ExpressionSpotter.push`; None if not measured.
+    distance: distance from the neutral face, of `ExpressionSpotter.push`; None if not measured or
+      undefined.
+    pose: pose of the head; None without landmarks.
+    origin, hidden, turn: see `FacialMotionEstimator`.
     landmarks: float32 [68, 2], (x, y) in pixels of the frame; None for a model of whole images.
   """
 
@@ -76,6 +82,16 @@ class Detection:
   face: np.ndarray | None = None
   distance: float | None = None
   landmarks: np.ndarray | None = None
+  pose: HeadPose | None = None
+  origin: int = 0
+  hidden: bool = False
+  turn: float = 0.0
+
+  def cues(self, frame: Frame) -> FrameCues:
+    """What expressions are spotted from, in the frame of this detection."""
+    return FrameCues(
+      frame.number, frame.seconds, self.motion, self.scores, self.origin, self.hidden, self.turn
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,11 +186,14 @@ class _FrameStream:
     for tracked in self._tracker.update(image, seconds):
       state = self._person_state(tracked.person, seconds)
       region = FaceRegion.around(image, tracked.chip)
-      detection = Detection(tracked.person, tracked.face.box, landmarks=tracked.face.landmarks)
+      landmarks = tracked.face.landmarks
+      pose = HeadPose.of_landmarks(landmarks)
+      detection = Detection(tracked.person, tracked.face.box, pose=pose, landmarks=landmarks)
       if self._settings.motion:
-        detection.motion = state.motion.update(
-          region, tracked.chip, tracked.face.landmarks, seconds
-        )
+        motion = state.motion
+        detection.motion = motion.update(region, tracked.chip, landmarks, seconds, pose)
+        detection.origin, detection.hidden = motion.origin, motion.hidden
+        detection.turn = motion.turn
       detection.face = region.crop(tracked.chip)
       self._submit(detection, state, region, tracked.chip, seconds)
       detections.append(detection)
@@ -191,7 +210,9 @@ class _FrameStream:
   def _person_state(self, number: int, seconds: float) -> _PersonState:
     state = self._people.get(number)
     if state is None or seconds - state.last_seen > self._max_absence:
-      state = _PersonState(InputBuilder(self._spec), FacialMotionEstimator(), seconds)
+      # The motion goes on from the references of before.
+      motion = FacialMotionEstimator() if state is None else state.motion
+      state = _PersonState(InputBuilder(self._spec), motion, seconds)
       self._people = {
         n: s for n, s in self._people.items() if seconds - s.last_seen < FORGET_SECONDS
       }

@@ -26,7 +26,6 @@ from jax_me.inference.video.sources import VideoSource
 from jax_me.inference.video.spotting import (
   ExpressionEvent,
   ExpressionSpotter,
-  FrameCues,
   SpottingSettings,
 )
 from jax_me.inference.video.thumbnails import FRAME_SIDE, FaceThumbnails, FrameThumbnails
@@ -238,8 +237,7 @@ class VideoSession:
     for detection in result.detections:
       person, scores = detection.person, detection.scores
       spotter = self._spotter(person, frame.seconds)
-      cues = FrameCues(frame.number, frame.seconds, detection.motion, scores)
-      detection.distance = spotter.push(cues)
+      detection.distance = spotter.push(detection.cues(frame))
       if person in self._series:
         self._series[person].add(
           frame.number, frame.seconds, scores, detection.distance, detection.face
