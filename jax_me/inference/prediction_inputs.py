@@ -33,6 +33,7 @@ from jax_me.inference.video.sources import (
   ReadAs,
   VideoError,
   VideoSource,
+  check_fps,
   find_sources,
   natural_sort_key,
 )
@@ -105,6 +106,11 @@ class InputSettings:
   fps: float | None = None
   allow_urls: bool = False
 
+  def __post_init__(self):
+    if self.read_as not in (None, "photos", "frames"):
+      raise ValueError(f'images are read as "photos" or "frames", got {self.read_as!r}')
+    check_fps(self.fps)
+
 
 def find_input(value: Any, settings: InputSettings, name: str = "image") -> PredictionInput:
   """Recognises what an input is.
@@ -127,7 +133,7 @@ def find_input(value: Any, settings: InputSettings, name: str = "image") -> Pred
   if isinstance(value, bytes | bytearray | memoryview):
     return Photograph(name, functools.partial(_read_bytes, bytes(value), name))
   if isinstance(value, Image.Image):
-    return Photograph(name, functools.partial(pillow_to_rgb, value, name))
+    return Photograph(name, functools.partial(_read_pillow, value, name))
   if hasattr(value, "__array__"):
     return _find_array(np.asarray(value), settings, name)
   if isinstance(value, Iterable) and not isinstance(value, dict):
@@ -195,7 +201,8 @@ def _find_url(address: str, settings: InputSettings) -> PredictionInput:
     raise ValueError(f"{address} is a web address; to download it, set allow_urls=True")
   suffix = pathlib.PurePosixPath(urllib.parse.urlsplit(address).path).suffix.lower()
   if suffix not in VIDEO_SUFFIXES:
-    return Photograph(address, lambda: _read_bytes(download(address), address))
+    content = functools.cache(lambda: download(address))  # once, if it is drawn later
+    return Photograph(address, lambda: _read_bytes(content(), address))
   handle, path = tempfile.mkstemp(suffix=suffix, prefix="jax_me_")
   with os.fdopen(handle, "wb") as file:
     file.write(download(address))
@@ -261,6 +268,13 @@ def read_photograph(item: Photograph | UnusableInput) -> tuple[np.ndarray | None
     return None, error.reason
   except (ValueError, TypeError, OSError) as error:
     return None, str(error)
+
+
+def _read_pillow(image: Image.Image, name: str) -> np.ndarray:
+  try:
+    return pillow_to_rgb(image, name)
+  except OSError as error:  # of a truncated file, which is decoded only now
+    raise UnreadableImage(name, str(error)) from error
 
 
 def _read_bytes(data: bytes, name: str) -> np.ndarray:

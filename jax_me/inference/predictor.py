@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jax_me.faces.detector import Box
+from jax_me.inference.batched_inference import DEFAULT_BATCH
 from jax_me.inference.model_input import face_inputs
 from jax_me.inference.results import FrameResult, Results
 from jax_me.models.fcmae import FCMAE
@@ -76,6 +77,7 @@ class Predictor:
     every: int = 1,
     seconds: float | None = None,
     motion: bool = True,
+    batch: int = DEFAULT_BATCH,
     allow_urls: bool = False,
   ) -> Results[Any]:
     """Classifies the expression of every face in photographs or videos.
@@ -94,6 +96,7 @@ class Predictor:
       every: process every k-th frame of videos only.
       seconds: stop after this many seconds of a video.
       motion: measure facial motion in videos; without, expressions are spotted from scores only.
+      batch: faces per call of the model, for lists and videos; larger ones help on accelerators.
       allow_urls: download http:// and https:// addresses, up to 200 MiB and 60 s each.
 
     Returns:
@@ -122,7 +125,7 @@ class Predictor:
     from jax_me.inference.video.sources import VideoSource
 
     self.require_labels()
-    stream = FrameStreamSettings(every=every, motion=motion, align=align)
+    stream = FrameStreamSettings(every=every, motion=motion, align=align, batch=batch)
     found = find_input(images, InputSettings(as_, fps, allow_urls))
     if isinstance(found, Photograph):
       pixels = found.read()  # raises, where a list has a result with the reason
@@ -130,7 +133,7 @@ class Predictor:
       (result,) = stream_photographs([held], self.saved, align=align, batch=1)
       return PhotographResults(found, result, self)
 
-    results = stream_photographs(all_photographs(found), self.saved, align=align)
+    results = stream_photographs(all_photographs(found), self.saved, align=align, batch=batch)
 
     def collect(item: "PredictionInput") -> Results[Any]:
       if isinstance(item, InputGroup):

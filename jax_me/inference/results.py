@@ -43,6 +43,7 @@ class FaceResult:
     landmarks: float32 [68, 2], (x, y) in pixels of the image, in the iBUG 300-W order; None
       without a box.
     reason: why the image is unreadable, else "".
+    file: file name of the image in its folder; "" for a video file and a single photograph.
     motion: in a video, distance of the facial regions from the neutral face in eye distances; None
       where it was not measured.
   """
@@ -56,13 +57,14 @@ class FaceResult:
   person: int | None = None
   landmarks: np.ndarray | None = dataclasses.field(default=None, compare=False, repr=False)
   reason: str = ""
+  file: str = ""
   motion: float | None = None
 
   def to_record(self, name: str) -> dict[str, Any]:
     """{column: value} of `COLUMNS`, and score_<label>; `name` is that of the image or video."""
     left, top, right, bottom = self.box or (None,) * 4
     values = (
-      name, self.frame, "", self.seconds, self.person, self.status, left, top, right, bottom,
+      name, self.frame, self.file, self.seconds, self.person, self.status, left, top, right, bottom,
       self.label, self.motion, self.reason,
     )  # fmt: skip
     scores = {f"score_{label}": score for label, score in self.scores.items()}

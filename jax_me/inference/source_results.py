@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,12 @@ class PhotographResults(Results[FaceResult]):
     pixels, reason = read_photograph(self._photograph)
     frame = dataclasses.replace(self._result.frame, image=pixels, reason=reason)
     return dataclasses.replace(self._result, frame=frame)
+
+  def to_records(self) -> list[dict[str, Any]]:
+    # As in predictions.csv, the folder and the file have columns of their own.
+    file = self._result.frame.file
+    folder = os.path.dirname(self.name) if file else self.name
+    return [face.to_record(folder) for face in self]
 
   def plot(self) -> Image.Image | None:
     assert self._predictor is not None
@@ -170,8 +177,9 @@ def frame_results(result: FrameDetections, labels: Sequence[str]) -> list[FrameR
 def _make_results(
   kind: Callable[..., Any], result: FrameDetections, labels: Sequence[str], when: dict[str, Any]
 ) -> list[Any]:
+  common = {**when, "file": result.frame.file}
   if not result.detections:
-    return [kind(None, {}, None, result.status, reason=result.frame.reason, **when)]
+    return [kind(None, {}, None, result.status, reason=result.frame.reason, **common)]
   results = []
   for detection in result.detections:
     assert detection.scores is not None
@@ -186,7 +194,7 @@ def _make_results(
         person=detection.person,
         landmarks=detection.landmarks,
         motion=detection.distance,
-        **when,
+        **common,
       )
     )
   return results

@@ -216,3 +216,18 @@ def test_arrays_are_read_as_files_are(predictor, tmp_path):
   Image.fromarray(values).save(tmp_path / "grey16.png")
   difference = array_to_image(values, "").astype(int) - read_image(tmp_path / "grey16.png")
   assert np.abs(difference).max() == 0
+
+
+def test_settings_that_are_out_of_range(predictor, folder):
+  for settings in ({"as_": "film"}, {"fps": 0}, {"every": 0}, {"batch": 0}):
+    with pytest.raises(ValueError, match="got"):
+      predictor.predict(folder / "clip", **settings)
+
+
+def test_a_pillow_image_of_a_truncated_file_is_unreadable(predictor, folder, tmp_path):
+  data = (folder / "photo.png").read_bytes()
+  (tmp_path / "half.png").write_bytes(data[: len(data) // 2])
+  with Image.open(tmp_path / "half.png") as image:
+    with pytest.raises(UnreadableImage, match="truncated"):
+      predictor.predict(image)
+    assert predictor.predict([image])[0][0].status == "unreadable"

@@ -107,9 +107,7 @@ def find_sources(
     VideoError: a path does not exist, a folder has no images or videos, a file is not a video, or
       the rate is out of range.
   """
-  if fps is not None and not FPS_RANGE[0] <= fps <= FPS_RANGE[1]:
-    low, high = FPS_RANGE
-    raise VideoError(f"frames per second must be in [{low:g}, {high:g}], got {fps:g}")
+  check_fps(fps)
   sources: list[VideoSource] = []
   names = [os.fspath(item) for item in inputs]
   clips = _clips_of_files(names) if read_as == "frames" else {}
@@ -146,6 +144,13 @@ def _clips_of_files(names: Iterable[str]) -> dict[pathlib.Path, list[pathlib.Pat
       folders.setdefault(path.parent, []).append(path)
   clips = (images for images in folders.values() if len(images) > 1)
   return {path: images for images in clips for path in images}
+
+
+def check_fps(fps: float | None) -> None:
+  """Raises VideoError for a frame rate out of range."""
+  if fps is not None and not FPS_RANGE[0] <= fps <= FPS_RANGE[1]:
+    low, high = FPS_RANGE
+    raise VideoError(f"frames per second must be in [{low:g}, {high:g}], got {fps:g}")
 
 
 def reads_as(folder: str | os.PathLike) -> ReadAs:
