@@ -242,8 +242,24 @@ def fit_upright_landmarks(image: np.ndarray, found: yunet.YuNetFace) -> Face:
     found = dataclasses.replace(found, roll=found.roll + rest)
   to_image = cv2.invertAffineTransform(to_crop)
   landmarks = (upright.landmarks @ to_image[:, :2].T + to_image[:, 2]).astype(np.float32)
-  center = to_image[:, :2] @ center + to_image[:, 2]
-  return Face(_square(center, LANDMARK_SQUARE * found.side), found.score, landmarks)
+  return Face(box_of(found), found.score, landmarks)
+
+
+def place_of_box(box: Box, roll: float) -> yunet.YuNetFace:
+  """Place, size and roll of the YuNet face that has this box; its score is 0."""
+  left, top, right, bottom = box
+  side = (right - left + 1) / LANDMARK_SQUARE
+  cos, sin = math.cos(roll), math.sin(roll)
+  offset = np.array([[cos, -sin], [sin, cos]]) @ LANDMARK_OFFSET
+  center = np.array([left + right + 1, top + bottom + 1]) / 2 - side * offset
+  return yunet.YuNetFace(center, side, roll, 0.0)
+
+
+def box_of(face: yunet.YuNetFace) -> Box:
+  """The box that the HOG detector would give for a face of YuNet."""
+  cos, sin = math.cos(face.roll), math.sin(face.roll)
+  offset = np.array([[cos, -sin], [sin, cos]]) @ LANDMARK_OFFSET
+  return _square(face.center + face.side * offset, LANDMARK_SQUARE * face.side)
 
 
 def _square(center: np.ndarray, side: float) -> Box:

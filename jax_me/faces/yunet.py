@@ -174,6 +174,27 @@ def upright_crop(
   return cv2.warpAffine(region, to_crop, (crop_side, crop_side), flags=cv2.INTER_LINEAR), matrix
 
 
+def find_near(image: np.ndarray, face: YuNetFace) -> YuNetFace | None:
+  """Searches a face in an upright crop around its expected place (2 ms).
+
+  Args:
+    image: uint8 [H, W, 3] RGB.
+    face: where it is expected, with which size and roll.
+
+  Returns:
+    the best detection of similar place and size; None if there is none.
+  """
+  crop, to_crop = upright_crop(image, face, CROP_FACE, CROP_SIDE)
+  near = [
+    found
+    for found in detect(crop)
+    if np.abs(found.center - CROP_SIDE / 2).max() < 0.35 * CROP_FACE
+    and 0.6 * CROP_FACE < found.side < 1.6 * CROP_FACE
+  ]
+  best = max(near, key=lambda found: found.score, default=None)
+  return None if best is None else _map_back(best, to_crop)
+
+
 def _search(image: np.ndarray, sides: Iterable[int]) -> list[YuNetFace]:
   """Accepted faces of copies with these longest sides.
 
@@ -199,17 +220,11 @@ def _accept(image: np.ndarray, face: YuNetFace) -> YuNetFace | None:
   best = None
   for rotation in range(CROP_ROTATIONS):
     roll = face.roll + rotation * 2 * math.pi / CROP_ROTATIONS
-    turned = dataclasses.replace(face, roll=roll)
-    crop, to_crop = upright_crop(image, turned, CROP_FACE, CROP_SIDE)
-    for found in detect(crop):
-      if best is not None and found.score <= best.score:
-        continue
-      if np.abs(found.center - CROP_SIDE / 2).max() < 0.35 * CROP_FACE and (
-        0.6 * CROP_FACE < found.side < 1.6 * CROP_FACE
-      ):
-        best = _map_back(found, to_crop)
-    if best is not None and best.score >= CLEAR_CROP_SCORE:
-      break
+    found = find_near(image, dataclasses.replace(face, roll=roll))
+    if found is not None and (best is None or found.score > best.score):
+      best = found
+      if best.score >= CLEAR_CROP_SCORE:
+        break
   if best is None or max(best.score - CROP_SCORE, face.score + best.score - SUM_OF_SCORES) < 0:
     return None
   return dataclasses.replace(best, score=max(face.score, best.score))
