@@ -31,7 +31,7 @@ _EYE_DISTANCE, _CAMERA_DISTANCE = 63.0, 600.0
 
 
 def _model() -> tuple[np.ndarray, np.ndarray]:
-  rows = dict(_MIDLINE)
+  rows: dict[int, tuple[float, float, float]] = dict(_MIDLINE)
   for (left, right), (x, y, z) in _PAIRS.items():
     rows[left], rows[right] = (x, y, z), (-x, y, z)
   return np.array(list(rows)), np.array(list(rows.values()), float)
@@ -68,11 +68,10 @@ class HeadPose:
     focal = distance * _CAMERA_DISTANCE / _EYE_DISTANCE
     camera = np.diag([focal, focal, 1.0])
     image = points[_ROWS] - points[_ROWS].mean(0)
-    rotation = np.zeros(3)
-    shift = np.array([0.0, -_POINTS[:, 1].mean(), _CAMERA_DISTANCE])
+    start = np.array([0.0, -_POINTS[:, 1].mean(), _CAMERA_DISTANCE])
     try:
       solved, rotation, shift = cv2.solvePnP(
-        _POINTS, image, camera, None, rotation, shift, True, cv2.SOLVEPNP_ITERATIVE
+        _POINTS, image, camera, None, np.zeros(3), start, True, cv2.SOLVEPNP_ITERATIVE
       )
     except cv2.error:
       return None

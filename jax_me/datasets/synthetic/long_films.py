@@ -114,7 +114,7 @@ def moving_film(seed: int, subject: int | DemoSubject, seconds: float) -> Moving
 
 
 def calm_film(seed: int, subject: int | DemoSubject, seconds: float) -> MovingHeadFilm:
-  """A film without expressions: blinks, and a head that drifts and looks around by up to 10 degrees.
+  """A film without expressions: blinks, and a head that looks around by up to 10 degrees.
 
   Args:
     seed: seed of the films.
@@ -186,7 +186,8 @@ def _head_move(rng: np.random.Generator, name: str, start: int, duration: int) -
 
 def _speech(rng: np.random.Generator, start: int, end: int) -> list[Movement]:
   """Syllables: the jaw drops and the lips part."""
-  movements, now = [], start
+  movements: list[Movement] = []
+  now = start
   while True:
     duration = round(FPS / rng.uniform(*SYLLABLES))
     if now + duration > end:

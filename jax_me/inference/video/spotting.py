@@ -176,7 +176,7 @@ class ExpressionSpotter:
       merge_gaps(motion, settings.merge_seconds) + merge_gaps(scores, settings.score_merge_seconds)
     )
     self._events = sorted(
-      (event for event in events if not self._is_flicker(event)),
+      (_with_inner_apex(event) for event in events if not self._is_flicker(event)),
       key=lambda event: (event.onset, event.offset),
     )
     return self._events
@@ -328,10 +328,23 @@ class ExpressionSpotter:
   def _is_flicker(self, event: ExpressionEvent) -> bool:
     """Whether an event is too short for its evidence."""
     seconds = event.offset_seconds - event.onset_seconds
+    if event.offset - event.onset < MIN_FRAMES - 1:
+      return True
     if event.evidence == "scores":
       return seconds < self._settings.score_shortest
     # A model that knows neutral faces must see a micro-expression too.
     return event.kind == "micro" and self._neutral_class is not None and event.evidence != "both"
+
+
+def _with_inner_apex(event: ExpressionEvent) -> ExpressionEvent:
+  """The event with its apex between its ends: in the middle where it is strongest at one end."""
+  if event.onset < event.apex < event.offset:
+    return event
+  return dataclasses.replace(
+    event,
+    apex=(event.onset + event.offset) // 2,
+    apex_seconds=(event.onset_seconds + event.offset_seconds) / 2,
+  )
 
 
 def neutral_class_index(labels: Sequence[str]) -> int | None:
