@@ -152,8 +152,12 @@ def stream_detections(
     in batches. Memory does not grow with the length of the video.
   """
   stream = _FrameStream(saved, settings, settings.every / source.fps)
-  for frame in source.frames():
-    yield from stream.push(frame)
+  try:
+    for frame in source.frames():
+      yield from stream.push(frame)
+  except KeyboardInterrupt:  # results of the frames so far
+    yield from stream.finish()
+    raise
   yield from stream.finish()
 
 
