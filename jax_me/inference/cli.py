@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import cv2
 
+from jax_me.bundled import import_bundled
 from jax_me.faces.license_notice import print_license_notice
 from jax_me.inference.predictor import load
 from jax_me.inference.training_note import training_note
@@ -23,7 +24,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     metavar="INPUT",
     help="images, folders of images (sorted by number), video files, or camera:0",
   )
-  parser.add_argument("--checkpoint", required=True, help="folder of a run or of a converted model")
+  parser.add_argument(
+    "--checkpoint",
+    required=True,
+    metavar="SOURCE",
+    help="model folder, run, checkpoint file, or name of weights (hf://OWNER/NAME)",
+  )
+  parser.add_argument("--offline", action="store_true", help="download no weights")
   parser.add_argument("--output", required=True, type=pathlib.Path, help="output folder")
   parser.add_argument(
     "--as",
@@ -109,6 +116,8 @@ def main(args: argparse.Namespace) -> int:
   """Exit code 0; 1 for invalid input; 130 after Ctrl-C, with partial results written."""
   silence_opencv()
   try:
+    if args.offline:
+      import_bundled("convert.weight_names").go_offline()
     return _predict(args)
   except (ValueError, OSError) as error:
     print(f"predict: {error}", file=sys.stderr)
