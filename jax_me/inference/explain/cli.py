@@ -83,7 +83,8 @@ def _explain(args: argparse.Namespace) -> int:
   from jax_me.models.classifier import check_head
   from jax_me.progress import Progress
 
-  sources = find_sources(args.inputs)
+  # The images of a folder are explained one by one, or for a motion model as one clip.
+  sources = find_sources(args.inputs, read_as="frames")
   saved = import_bundled("convert.model_source").open_model(args.checkpoint)
   check_head(saved)
   spec = InputSpec.from_model(saved, align=args.align)
