@@ -18,9 +18,9 @@ from typing import Protocol
 import numpy as np
 
 from jax_me.data.clip_inputs import inputs
-from jax_me.data.decoding import resize_image
 from jax_me.faces.alignment import FaceChip, align_clip
 from jax_me.faces.detector import EARLIER_DETECTOR, Box, check_detector, find_faces
+from jax_me.image_preparation import resize_image
 from jax_me.models.model_folder import SavedModel
 
 REFERENCE_SECONDS = 0.2
@@ -54,29 +54,25 @@ class InputSpec:
 
   @classmethod
   def from_model(cls, saved: SavedModel, *, align: bool | None = None) -> "InputSpec":
-    """Reads the specification from the `source` of a saved model.
+    """Reads the specification from the metadata of a saved model.
 
     Args:
-      saved: the model. One trained by jax_me has the `options` of its dataset, which aligns faces
-        unless they say otherwise; nothing is known about the images of a converted one.
-      align: whether to detect and crop faces; None does as in training, and takes the whole image
-        for a model of unknown training.
+      saved: the model.
+      align: whether to detect and crop faces; None does as the model's metadata say. Those of a
+        converted model say that it takes whole images unless its user said otherwise.
 
     Raises:
       ValueError: the model was trained on an unknown input, or with an unknown detector.
     """
-    options = saved.source.get("options", {"align": False})
-    name = options.get("input", "")
+    name, alignment = saved.input, saved.alignment
     if name and name not in inputs.INPUTS:
       raise ValueError(
         f"the model was trained on the input {name!r}, which is none of {', '.join(inputs.INPUTS)}"
       )
-    crop_size = int(options.get("size", 0)) or saved.image_size
-    align = bool(options.get("align", True)) if align is None else align
-    # Models of version 0.1 store no detector.
-    detector = options.get("detector", EARLIER_DETECTOR)
-    check_detector(detector)
-    return cls(name, align, crop_size, saved.image_size, detector)
+    crop_size = alignment["size"] or saved.image_size
+    align = alignment["align"] if align is None else align
+    check_detector(alignment["detector"])
+    return cls(name, align, crop_size, saved.image_size, alignment["detector"])
 
   @property
   def is_motion(self) -> bool:
@@ -86,9 +82,7 @@ class InputSpec:
 
 def with_detector(saved: SavedModel, detector: str) -> SavedModel:
   """The model with another face detector than that of its training images."""
-  # Without options nothing is known about the training images; see `InputSpec.from_model`.
-  options = {**saved.source.get("options", {"align": False}), "detector": detector}
-  return dataclasses.replace(saved, source={**saved.source, "options": options})
+  return dataclasses.replace(saved, alignment={**saved.alignment, "detector": detector})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +110,7 @@ def face_inputs(
 
   Args:
     image: uint8 [H, W, 3] RGB.
-    saved: the model; its `source` says how the training data was aligned.
+    saved: the model; its `alignment` is that of the training data.
     align: see `InputSpec.from_model`. False uses the image as it is: an aligned face, or the motion
       image of a motion model.
 
@@ -135,7 +129,7 @@ def face_inputs(
       "and clips, not single images"
     )
   if not spec.align:
-    return [FaceInput(resize_image(image, spec.image_size))]
+    return [FaceInput(saved.prepare(image))]
   faces = []
   for face in find_faces(image, spec.detector):
     chip = FaceChip.of_face(face, spec.crop_size)

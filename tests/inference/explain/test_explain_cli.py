@@ -115,6 +115,13 @@ def test_clips_of_a_motion_model(flow, tmp_path):
   assert row["status"] == "ok" and row["name"] == "clip"
   assert (row["onset"], row["apex"], row["offset"]) == ("f0.png", "f3.png", "f4.png")
   assert row["methods"]["gradcam"]["regions"]["rest"]["area"] < 0.9
+  # Frames need not be numbered.
+  letters = tmp_path / "letters"
+  letters.mkdir()
+  for number, name in enumerate("abc"):
+    (letters / f"{name}.png").write_bytes((clip / f"f{(0, 1, 3)[number]}.png").read_bytes())
+  assert explain(flow, tmp_path / "named", letters) == 0
+  assert [row["apex"] for row in entries(tmp_path / "named")] == ["b.png"]
   # A motion image, as in training.
   assert explain(flow, tmp_path / "made", clip / "f0.png", "--no-align") == 0
   assert entries(tmp_path / "made")[0]["status"] == "ok"
