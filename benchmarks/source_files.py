@@ -10,13 +10,13 @@ threads. Code that runs when a module is imported is not counted. The groups are
            many images at least once more for each of them.
   device   it is called while the training step or the classifier is traced, so that its operations
            run on the device for each image.
-  batch    it is called more often for more images, but not for each: for a batch or a step.
+  batch    it is called more often for more images, but not for each.
   set-up   it is called as often for any number of images.
   report   it is called only for the report, after predictions.csv.
 
-A file is in the first group that applies to one of its functions. The number of epochs is fixed.
-Logging, checkpoints and evaluations before the end of training are off, because they depend on the
-number of steps and not on the images.
+A file is in the first group that applies to one of its functions. The larger folder is trained with
+a batch twice as large, so that both runs have the same number of steps, and functions that are
+called for each step do not count as called for each image.
 """
 
 import argparse
@@ -36,9 +36,9 @@ sys.path.insert(0, str(REPOSITORY))
 from jax_me.datasets.synthetic import clip_rendering  # noqa: E402
 
 SUBJECTS = 6  # Of the smaller folder, with two images each.
+BATCH_SIZE = 4  # With the smaller folder.
 SETTINGS = [
   "--config.epochs=4",
-  "--config.batch_size=4",
   "--config.log_steps=1000000",
   "--config.checkpoint_steps=1000000",
   "--config.trackers=()",
@@ -97,7 +97,7 @@ def draw_folder(folder: pathlib.Path, subjects: int) -> pathlib.Path:
   return folder
 
 
-def count_calls(images: pathlib.Path, folder: pathlib.Path) -> collections.Counter:
+def count_calls(images: pathlib.Path, folder: pathlib.Path, batch_size: int) -> collections.Counter:
   """Runs the recipe: {(file, qualified name, where it runs): number of calls}."""
   calls, hook = folder / "calls", folder / "hook"
   calls.mkdir(parents=True)
@@ -108,7 +108,7 @@ def count_calls(images: pathlib.Path, folder: pathlib.Path) -> collections.Count
   )
   command = [sys.executable, str(REPOSITORY / "run.py"), "--config=configs/finetune_images.py"]
   command += [f"--config.data.manual_dir={images}", f"--config.data.data_dir={folder / 'data'}"]
-  command += [f"--workdir={folder / 'run'}", *SETTINGS]
+  command += [f"--workdir={folder / 'run'}", f"--config.batch_size={batch_size}", *SETTINGS]
   paths = os.pathsep.join(filter(None, [str(hook), os.environ.get("PYTHONPATH")]))
   subprocess.run(command, cwd=REPOSITORY, env={**os.environ, "PYTHONPATH": paths}, check=True)
   if not list((folder / "run").rglob("predictions.csv")):
@@ -124,8 +124,12 @@ def main() -> None:
   with tempfile.TemporaryDirectory() as name:
     folder = pathlib.Path(name)
     few, many = (
-      count_calls(draw_folder(folder / f"{subjects} subjects", subjects), folder / str(subjects))
-      for subjects in (SUBJECTS, 2 * SUBJECTS)
+      count_calls(
+        draw_folder(folder / f"{factor * SUBJECTS} subjects", factor * SUBJECTS),
+        folder / f"{factor}",
+        factor * BATCH_SIZE,
+      )
+      for factor in (1, 2)
     )
   missing = [entry for entry, where in CONTEXTS.items() if (*entry, where) not in many]
   if missing:

@@ -25,7 +25,7 @@ def common() -> ConfigDict:
   # training subjects held out from training. Never selected by the score of test subjects.
   c.select = "final"
   c.select_holdout = 0.2  # Of "train": held-out fraction of each fold's training subjects.
-  c.init_from = ""  # Initial weights: model folder, workdir, or torch or safetensors file.
+  c.init_from = ""  # Initial weights: model folder, workdir, checkpoint file, or hf://OWNER/NAME.
   c.head_std = 0.0  # With init_from: std of a new head's weights, e.g. 2e-5; 0 = that of the model.
   c.label_smoothing = 0.0  # In [0, 1): fraction of the target distributed over all classes.
   # Factor of each class in the loss, in the order of the labels; "balanced" = inversely
@@ -67,8 +67,8 @@ def common() -> ConfigDict:
   # not fit into device memory (data.resident_mib), with several processes, and with mesh.fsdp.
   c.folds.parallel = "auto"
   c.folds.chunk = 0  # Maximum number of folds in one program; 0 = as many as fit into memory.
-  # Save the final weights of every fold trained in one program, for jax_me.load and --mode=eval.
-  # Otherwise only predictions are saved; 68 folds of a ViT-Base take 23 GB.
+  # Save the tested weights of every fold as a model folder, for jax_me.load and --mode=eval.
+  # Otherwise folds of one program have only predictions; 68 folds of a ViT-Base take 23 GB.
   c.folds.weights = True
 
   c.augment = ConfigDict()  # Random augmentation of training images, on the device.

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
   from .hub_model import Preprocessing
   from .load_report import LoadReport
+  from .torch_files import TorchCheckpoint
 
 REPORT_FILE = "conversion.json"
 IMAGENET_MEAN = [0.485, 0.456, 0.406]
@@ -32,6 +33,8 @@ class Conversion:
     report: outcome for every key.
     labels: class names that the hub folder gives.
     preprocessing: of images, as the hub folder gives it.
+    licence: of the weights, as the hub folder gives it.
+    checkpoint: what was converted.
   """
 
   model: "nnx.Module"
@@ -40,6 +43,8 @@ class Conversion:
   report: "LoadReport"
   labels: list[str] | None = None
   preprocessing: "Preprocessing | None" = None
+  licence: str = ""
+  checkpoint: "TorchCheckpoint | None" = None
 
 
 def save_conversion(
@@ -49,6 +54,8 @@ def save_conversion(
   labels: list[str] | None = None,
   mean: list[float] | None = None,
   std: list[float] | None = None,
+  align: bool = False,
+  weights_format: str = "orbax",
   force: bool = False,
 ) -> None:
   """Writes the model folder, including `conversion.json`, atomically.
@@ -60,21 +67,35 @@ def save_conversion(
       classes of a classifier.
     mean, std: per RGB channel of images in [0, 1]; None takes the hub's, or else ImageNet's, as in
       all original models.
+    align: the model was trained on faces that jax_me aligned, of its input size; else on whole
+      images.
+    weights_format: "orbax" or "safetensors".
     force: replace an existing model folder.
 
   Raises:
-    ConversionError: the folder is not empty, or the labels do not match the head.
+    ConversionError: the folder is not empty, the labels do not match the head, or the installed
+      library of the hub computes something else.
   """
-  from jax_me.models.model_folder import save_model
+  from jax_me.models.model_folder import SavedModel, save_model
+
+  from .library_reference import reference_of
 
   target = pathlib.Path(folder).absolute()
   check_output(target, force)
-  fields = metadata_of(conversion, labels=labels, mean=mean, std=std)
+  fields = metadata_of(conversion, labels=labels, mean=mean, std=std, align=align)
+  reference = reference_of(conversion, SavedModel(conversion.model, **fields))
   target.parent.mkdir(parents=True, exist_ok=True)
   with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as staging:
     written = pathlib.Path(staging) / "model"
     documents = {REPORT_FILE: conversion.report.as_dict()}
-    save_model(written, conversion.model, documents=documents, **fields)
+    save_model(
+      written,
+      conversion.model,
+      documents=documents,
+      weights_format=weights_format,
+      reference=reference,
+      **fields,
+    )
     if target.exists():
       os.replace(target, pathlib.Path(staging) / "old")
     os.replace(written, target)
@@ -86,12 +107,13 @@ def metadata_of(
   labels: list[str] | None = None,
   mean: list[float] | None = None,
   std: list[float] | None = None,
+  align: bool = False,
 ) -> "ModelFields":
   """Metadata of a converted model.
 
   Args:
     conversion: the model; its report notes classes without names.
-    labels, mean, std: as in `save_conversion`.
+    labels, mean, std, align: as in `save_conversion`.
 
   Returns:
     the fields of `model.json`.
@@ -99,6 +121,8 @@ def metadata_of(
   Raises:
     ConversionError: the labels do not match the head.
   """
+  from jax_me.faces.detector import DEFAULT_DETECTOR
+  from jax_me.image_preparation import ImagePreparation
   from jax_me.models.registry import default_arguments
 
   arguments = default_arguments(conversion.name) | conversion.arguments
@@ -121,8 +145,9 @@ def metadata_of(
     "fresh": [entry["path"] for entry in report.fresh],
   }
   image_size = arguments["image_size"]
+  preparation = ImagePreparation(image_size)
   if preprocessing is not None:
-    source["preprocessing"] = preprocessing.as_dict(image_size)
+    preparation = preprocessing.preparation(image_size)
     mean, std = mean or preprocessing.mean, std or preprocessing.std
   elif mean is None or std is None:
     report.notes.append("the file says nothing about mean and std: ImageNet's are used")
@@ -134,6 +159,9 @@ def metadata_of(
     "mean": mean or IMAGENET_MEAN,
     "std": std or IMAGENET_STD,
     "source": source,
+    "alignment": {"align": align, "size": image_size, "detector": DEFAULT_DETECTOR},
+    "preparation": preparation,
+    "licence": conversion.licence,
   }
 
 

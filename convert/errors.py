@@ -36,3 +36,7 @@ class ConversionError(ValueError):
     """This error with the file's name added, unless it has one already."""
     self.file = self.file or file
     return self
+
+
+class UnavailableWeights(ConversionError):
+  """Weights given by a name cannot be fetched: unknown, not reachable, or damaged on the way."""

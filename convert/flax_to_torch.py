@@ -92,10 +92,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
   """Exports the model; returns 0, or 1 after printing an error when nothing was written."""
-  from jax_me.models.model_folder import SavedModelError, load_model
+  from jax_me.models.model_folder import SavedModelError
+
+  from .model_source import open_model
 
   try:
-    saved = load_model(args.checkpoint)
+    saved = open_model(args.checkpoint)
     count = write_torch_checkpoint(saved.model, saved.name, args.output, force=args.force)
   except (ConversionError, SavedModelError) as error:
     print(f"error: {error}", file=sys.stderr)

@@ -3,6 +3,7 @@
 A single file with a name that the hubs use is read with the config.json beside it.
 """
 
+import dataclasses
 import hashlib
 import json
 import pathlib
@@ -16,6 +17,8 @@ from .timm_config import timm_model
 from .transformers_config import transformers_model
 
 CONFIG_FILE = "config.json"
+CARD_FILE = "README.md"
+PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 # In the order of preference; an index lists the files that hold the weights.
 WEIGHT_FILES = (
   "model.safetensors",
@@ -49,10 +52,7 @@ def weight_files(folder: pathlib.Path) -> tuple[list[pathlib.Path], dict[str, st
     )
   if not name.endswith(".json"):
     return [folder / name], None
-  index = read_json(folder / name)
-  places = index.get("weight_map")
-  if not isinstance(places, dict) or not places or not all(map(_is_shard, places.values())):
-    raise ConversionError(f"{name} has no weight_map of files beside it")
+  places = index_places(folder / name)
   missing = sorted({place for place in places.values() if not (folder / place).is_file()})
   if missing:
     raise ConversionError(
@@ -60,6 +60,18 @@ def weight_files(folder: pathlib.Path) -> tuple[list[pathlib.Path], dict[str, st
       remedy="the download is incomplete: fetch the folder again",
     )
   return [folder / place for place in sorted(set(places.values()))], places
+
+
+def index_places(index: pathlib.Path) -> dict[str, str]:
+  """{key: name of the file that holds it} of an index.
+
+  Raises:
+    ConversionError: it is damaged, or names files elsewhere.
+  """
+  places = read_json(index).get("weight_map")
+  if not isinstance(places, dict) or not places or not all(map(_is_shard, places.values())):
+    raise ConversionError(f"{index.name} has no weight_map of files beside it")
+  return places
 
 
 def _is_shard(name: object) -> bool:
@@ -89,14 +101,20 @@ def read_hub_model(folder: pathlib.Path) -> HubModel | None:
     return None
   config = read_json(folder / CONFIG_FILE)
   processor = None
-  if (folder / "preprocessor_config.json").is_file():
-    processor = read_json(folder / "preprocessor_config.json")
-  elif (folder / "processor_config.json").is_file():
-    processor = read_json(folder / "processor_config.json").get("image_processor")
+  image_processor, combined = (folder / name for name in PROCESSOR_FILES)
+  if image_processor.is_file():
+    processor = read_json(image_processor)
+  elif combined.is_file():
+    processor = read_json(combined).get("image_processor")
   try:
     if "model_type" in config:
-      return transformers_model(config, processor)
-    return timm_model(config) if "architecture" in config else None
+      model = transformers_model(config, processor)
+    elif "architecture" in config:
+      model = timm_model(config)
+    else:
+      return None
+    licence = _licence(folder, config.get("pretrained_cfg") or config)
+    return dataclasses.replace(model, licence=licence, folder=folder)
   except ConversionError:
     raise
   except (TypeError, LookupError, ValueError, AttributeError, ArithmeticError) as error:
@@ -104,6 +122,19 @@ def read_hub_model(folder: pathlib.Path) -> HubModel | None:
       f"{CONFIG_FILE} or preprocessor_config.json has a value of the wrong type ({error!r})",
       remedy="fetch the folder again; its JSON files are as the library wrote them",
     ) from error
+
+
+def _licence(folder: pathlib.Path, config: Mapping[str, Any]) -> str:
+  """The licence that the model card or timm's settings state; "" if neither does."""
+  card = folder / CARD_FILE
+  if card.is_file() and card.stat().st_size < _MAX_JSON:
+    text = card.read_text(encoding="utf-8", errors="replace")
+    header = re.match(r"---\s*\n(.*?)\n---", text, re.DOTALL)
+    found = re.search(r"^license:\s*([\w.+-]+)\s*$", header[1], re.MULTILINE) if header else None
+    if found:
+      return found[1]
+  licence = config.get("license")
+  return licence[:100] if isinstance(licence, str) else ""
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:

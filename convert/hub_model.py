@@ -2,8 +2,11 @@
 
 import dataclasses
 import math
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+from jax_me.image_preparation import ImagePreparation
 
 from .errors import ConversionError
 
@@ -25,6 +28,7 @@ class Preprocessing:
     resize_to: edge length in pixels that the resize gives, before the central crop of `image_size`.
     crop_fraction: `image_size` over the edge length, as the hub states it.
     interpolation: of the resize: "nearest", "bilinear", "bicubic", "lanczos", "box" or "hamming".
+    crop_rounding: of the position of the crop: "half_even" (timm) or "down" (transformers).
   """
 
   image_size: int
@@ -34,22 +38,32 @@ class Preprocessing:
   resize_to: int
   crop_fraction: float
   interpolation: str
+  crop_rounding: str = "half_even"
 
   def __post_init__(self):
     if min(self.std) <= 0:
       raise ConversionError(f"the standard deviation of the pixels is {self.std}")
 
-  def as_dict(self, image_size: int) -> dict[str, Any]:
-    """The resize as JSON values, for a model with another `image_size` in proportion."""
+  def preparation(self, image_size: int) -> ImagePreparation:
+    """The resize and crop, for a model with another `image_size` in proportion.
+
+    Raises:
+      ConversionError: a setting that jax_me does not have.
+    """
     resize_to = self.resize_to
     if image_size != self.image_size:
       resize_to = math.floor(image_size / self.crop_fraction)
-    return {
-      "resize": self.resize,
-      "resize_to": resize_to,
-      "crop_fraction": self.crop_fraction,
-      "interpolation": self.interpolation,
-    }
+    try:
+      return ImagePreparation(
+        image_size,
+        self.resize,
+        resize_to,
+        self.crop_fraction,
+        self.interpolation,
+        self.crop_rounding,
+      )
+    except ValueError as error:
+      raise ConversionError(f"the preprocessing of the hub is impossible: {error}") from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +79,8 @@ class HubModel:
     preprocessing: None when the folder does not say.
     notes: decisions that the load report lists.
     warnings: limitations that the load report lists.
+    licence: of the weights, "" if the folder does not say.
+    folder: that holds the files.
   """
 
   library: str
@@ -75,6 +91,8 @@ class HubModel:
   preprocessing: Preprocessing | None = None
   notes: list[str] = dataclasses.field(default_factory=list)
   warnings: list[str] = dataclasses.field(default_factory=list)
+  licence: str = ""
+  folder: pathlib.Path | None = None
 
   def settings_for(self, detected: "Detection") -> dict[str, Any]:
     """Constructor keywords from the shapes of the weights and from config.json.

@@ -10,16 +10,21 @@ import dataclasses
 import hashlib
 import io
 import math
+import os
 import pathlib
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import ConversionError
+from .errors import ConversionError, UnavailableWeights
 from .file_formats import DOWNLOAD_AGAIN, format_of
 from .hub_folder import combined_sha256, config_folder, read_hub_model, weight_files
 from .hub_model import HubModel
+from .weight_names import LocalWeights, fetch_weights, parse_weight_name
+
+if TYPE_CHECKING:
+  from jax_me.models.released_weights import ReleasedWeights
 
 EMA_KEYS = ("state_dict_ema", "model_ema", "ema_state_dict", "ema")
 RAW_KEYS = ("state_dict", "model", "model_state_dict", "module", "net")
@@ -34,14 +39,16 @@ class TorchCheckpoint:
 
   Attributes:
     arrays: {key: array in torch's layout}, container unwrapped, prefixes removed.
-    file: the file's name (without folders); of a hub folder, the folder's.
+    file: the file's name (without folders); of a hub folder, the folder's; or the name of weights.
     sha256: of the whole file; of several files, see `combined_sha256`.
     format: "torch zip", "torch legacy" or "safetensors".
     container: where in the file the weights lay.
     weights: "ema" or "raw".
     notes: what was decided or changed while reading.
-    metadata: plain values found beside the weights (epoch, arch, args.model).
+    metadata: plain values found beside the weights (epoch, arch, args.model); of weights by name
+      also their revision.
     hub: the model that config.json beside the weights describes, in a folder of a hub.
+    release: entry of the table, for a file given by its name (release://).
   """
 
   arrays: dict[str, np.ndarray]
@@ -53,10 +60,11 @@ class TorchCheckpoint:
   notes: list[str]
   metadata: dict[str, Any]
   hub: HubModel | None = None
+  release: "ReleasedWeights | None" = None
 
 
-def read_checkpoint(path: str | pathlib.Path, *, prefer: str = "ema") -> TorchCheckpoint:
-  """Reads a checkpoint file or hub folder with everything the load report says about it.
+def read_checkpoint(path: str | os.PathLike, *, prefer: str = "ema") -> TorchCheckpoint:
+  """Reads a checkpoint file or hub folder, or weights by name, for a conversion with its report.
 
   Half-precision and double arrays become float32 (noted). Counters of batch normalisation
   (`num_batches_tracked`) are left out (noted). Other integer arrays, and values that are not
@@ -67,14 +75,17 @@ def read_checkpoint(path: str | pathlib.Path, *, prefer: str = "ema") -> TorchCh
   dict. Keys may have the prefix `module.` of DataParallel or `_orig_mod.` of torch.compile.
 
   Args:
-    path: torch file (zip or legacy format; needs torch), safetensors file, or a folder of timm or
-      transformers with its config.json.
+    path: torch file (zip or legacy format; needs torch), safetensors file, a folder of timm or
+      transformers with its config.json, or a name, see `convert.weight_names`.
     prefer: which weights to take when the file has both averaged and raw ones, "ema" or "raw".
 
   Raises:
     ConversionError: the file is missing, damaged, of another kind, asks to execute something, or
       has no weights; or torch is needed and missing.
   """
+  name = parse_weight_name(path)
+  if name is not None:
+    return read_local_weights(fetch_weights(name), prefer=prefer)
   path = pathlib.Path(path)
   try:
     if path.is_dir():
@@ -86,6 +97,30 @@ def read_checkpoint(path: str | pathlib.Path, *, prefer: str = "ema") -> TorchCh
     return checkpoint
   except ConversionError as error:
     raise error.in_file(str(path)) from error.__cause__
+
+
+def read_local_weights(weights: LocalWeights, *, prefer: str = "ema") -> TorchCheckpoint:
+  """Reads weights by name, with their origin.
+
+  Raises:
+    ConversionError: as `read_checkpoint`; `UnavailableWeights` when the file was changed after the
+      download.
+  """
+  checkpoint = read_checkpoint(weights.path, prefer=prefer)
+  if weights.sha256 and checkpoint.sha256 != weights.sha256:
+    raise UnavailableWeights(
+      f"{weights.name}: {weights.path} was damaged after the download; delete it, and the same "
+      "command downloads it again"
+    )
+  described = weights.name.release or checkpoint.hub
+  licence = described.licence if described else ""
+  return dataclasses.replace(
+    checkpoint,
+    file=str(weights.name),
+    release=weights.name.release,
+    metadata=checkpoint.metadata | {"revision": weights.revision},
+    notes=[f"licence: {licence or 'not stated'}", *checkpoint.notes],
+  )
 
 
 def _read_folder(folder: pathlib.Path, prefer: str) -> TorchCheckpoint:

@@ -2,21 +2,26 @@
 
   python -m convert.torch_to_flax --checkpoint 81.5_T2T_ViT_14.pth.tar --output checkpoints/t2t14
   python -m convert.torch_to_flax --checkpoint vit-base-patch16-224/ --output checkpoints/vit
+  python -m convert.torch_to_flax --checkpoint hf://OWNER/NAME --output checkpoints/vit
 
 The output folder has the model (for `jax_me.load`) and `conversion.json`, the load report.
 """
 
 import argparse
+import dataclasses
 import pathlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from . import command_options
 from .conversion import REPORT_FILE, Conversion, check_output, save_conversion
 from .errors import ConversionError
+from .hub_model import Preprocessing
 from .torch_files import TorchCheckpoint, check_arrays, read_checkpoint, read_torch_checkpoint
+from .weight_names import go_offline
 
 if TYPE_CHECKING:
   from flax import nnx
@@ -162,6 +167,7 @@ def _convert(
     report.notes += hub.notes
     report.warnings += hub.warnings
     conversion.preprocessing = hub.preprocessing
+    conversion.licence = hub.licence
     if hub.labels is not None and arguments.get("num_classes") == len(hub.labels):
       conversion.labels = hub.labels
   return conversion
@@ -258,7 +264,8 @@ def convert_checkpoint(
 
   Args:
     checkpoint: its labels and preprocessing, if a hub folder has them, are taken over.
-    name: key of `jax_me.models.MODELS`; None takes what config.json of a hub folder says.
+    name: key of `jax_me.models.MODELS`; None takes what config.json of a hub folder, or the table
+      of released files, says.
     hint: without either, decides between several models that match, as does the architecture
       recorded in the checkpoint.
     **overrides: constructor keywords, see `convert`.
@@ -269,11 +276,22 @@ def convert_checkpoint(
   Raises:
     ConversionError: as `convert`; the message names the file.
   """
+  release = checkpoint.release
+  if release is not None and name in (None, release.model):
+    name, overrides = release.model, {**release.arguments, **overrides}
   hints = (hint, checkpoint.metadata.get("arch"), checkpoint.metadata.get("args.model"))
   try:
     conversion = _convert(checkpoint.arrays, name, overrides, hints=hints, hub=checkpoint.hub)
   except ConversionError as error:
     raise error.in_file(checkpoint.file) from error.__cause__
+  if release is not None:
+    from .conversion import IMAGENET_MEAN, IMAGENET_STD
+
+    conversion.licence = release.licence
+    conversion.preprocessing = Preprocessing(
+      mean=IMAGENET_MEAN, std=IMAGENET_STD, **dataclasses.asdict(release.preparation)
+    )
+  conversion.checkpoint = checkpoint
   conversion.report.notes = [*checkpoint.notes, *conversion.report.notes]
   conversion.report.source = {
     "file": checkpoint.file,
@@ -286,79 +304,59 @@ def convert_checkpoint(
   return conversion
 
 
-def _integers(text: str) -> list[int]:
-  return [int(part) for part in text.split(",")]
-
-
-def _numbers(text: str) -> list[float]:
-  values = [float(part) for part in text.split(",")]
-  if len(values) != 3:
-    raise argparse.ArgumentTypeError("three numbers are needed, for R, G and B")
-  return values
-
-
-def _boolean(text: str) -> bool:
-  if text.lower() not in ("true", "false"):
-    raise argparse.ArgumentTypeError("true or false is needed")
-  return text.lower() == "true"
-
-
-# Constructor keywords of the command line: parser of the value and help text.
-_SIZES: dict[str, tuple[Callable[[str], Any], str]] = {
-  "num_classes": (int, "classes of the head; another number than the file's gives a fresh head"),
-  "image_size": (int, "side of the input in pixels; resizes the position table"),
-  "global_pool": (_boolean, "ViT: true pools the patch tokens, false takes the class token"),
-  "token_labeling": (_boolean, "T2T-ViT: keep the auxiliary head of token labeling"),
-  "patch_size": (int, "ViT, MAE: side of a patch in pixels"),
-  "embed_dim": (int, "width of the tokens"),
-  "depth": (int, "number of blocks"),
-  "num_heads": (int, "attention heads; cannot be inferred from a file"),
-  "mlp_ratio": (float, "hidden width of the MLPs over embed_dim"),
-  "norm_epsilon": (float, "ViT, MAE: epsilon of the layer norms; cannot be inferred from a file"),
-  "final_norm_epsilon": (float, "ConvNeXt V2: epsilon of the norm before the head"),
-  "tokens_type": (str, "T2T-ViT: performer or transformer"),
-  "token_dim": (int, "T2T-ViT: width of the tokens-to-token module"),
-  "decoder_embed_dim": (int, "MAE, FCMAE: width of the decoder"),
-  "decoder_depth": (int, "MAE, FCMAE: blocks of the decoder"),
-  "decoder_num_heads": (int, "MAE: attention heads of the decoder"),
-  "norm_pix_loss": (_boolean, "MAE, FCMAE: whether the loss normalises each patch"),
-  "depths": (_integers, "ConvNeXt V2: blocks of the four stages, as 2,2,6,2"),
-  "dims": (_integers, "ConvNeXt V2: channels of the four stages, as 40,80,160,320"),
-}
-
-
 def configure(parser: argparse.ArgumentParser) -> None:
   """Adds the command's description and options."""
   parser.description = (
-    "Converts a torch checkpoint (.pth, .pt, .pth.tar, .safetensors), or a folder of timm or "
-    "transformers, into a model folder. Nothing in the file is executed. All but .safetensors "
-    "files need torch."
+    "Converts a torch checkpoint (.pth, .pt, .pth.tar, .safetensors), a folder of timm or "
+    "transformers, or weights by name (hf://OWNER/NAME[@REVISION], timm://NAME, release://FILE) "
+    "into a model folder. Nothing in the file is executed. All but .safetensors files need torch."
   )
-  parser.add_argument("--checkpoint", required=True, metavar="PATH", help="file, or hub folder")
+  parser.add_argument(
+    "source", nargs="?", metavar="SOURCE", help="file, hub folder, or name of weights"
+  )
+  parser.add_argument("--checkpoint", metavar="SOURCE", help="another way to give the source")
   parser.add_argument("--output", required=True, metavar="DIR", help="model folder to write")
   parser.add_argument("--model", metavar="NAME", help="default: inferred from the file")
   parser.add_argument("--labels", metavar="A,B,C", help="class names in the order of the logits")
   parser.add_argument(
-    "--mean", type=_numbers, metavar="R,G,B", help="default: the hub's or ImageNet's"
+    "--mean",
+    type=command_options.channel_numbers,
+    metavar="R,G,B",
+    help="default: the hub's or ImageNet's",
   )
-  parser.add_argument("--std", type=_numbers, metavar="R,G,B", help="default: as for --mean")
+  parser.add_argument(
+    "--std", type=command_options.channel_numbers, metavar="R,G,B", help="default: as for --mean"
+  )
+  parser.add_argument(
+    "--align", action="store_true", help="was trained on faces that jax_me aligned"
+  )
+  formats = ("orbax", "safetensors")
+  parser.add_argument("--format", choices=formats, default=formats[0], help="of the new folder")
   parser.add_argument(
     "--weights", choices=("ema", "raw"), default="ema", help="which to use of a file with both"
   )
   parser.add_argument("--force", action="store_true", help="replace an existing model folder")
+  parser.add_argument("--offline", action="store_true", help="download nothing")
   parser.add_argument("--verbose", action="store_true", help="print a line for every key")
   group = parser.add_argument_group("sizes", "needed only where the file does not determine them")
-  for keyword, (parse, text) in _SIZES.items():
+  for keyword, (parse, text) in command_options.SIZE_OPTIONS.items():
     group.add_argument(f"--{keyword}", type=parse, help=text, metavar="X")
 
 
 def run(args: argparse.Namespace) -> int:
   """Converts the file; returns 0, or 1 after printing an error when nothing was written."""
-  overrides = {k: getattr(args, k) for k in _SIZES if getattr(args, k) is not None}
+  overrides = {
+    k: getattr(args, k) for k in command_options.SIZE_OPTIONS if getattr(args, k) is not None
+  }
+  if args.offline:
+    go_offline()
+  sources = [source for source in (args.source, args.checkpoint) if source is not None]
   try:
+    if len(sources) != 1:
+      raise ConversionError("give one source: a file, a hub folder or a name of weights")
     check_output(pathlib.Path(args.output).absolute(), args.force)
     conversion = convert_checkpoint(
-      read_checkpoint(args.checkpoint, prefer=args.weights), args.model, **overrides
+      read_checkpoint(sources[0], prefer=args.weights), args.model, **overrides
     )
     save_conversion(
       conversion,
@@ -366,6 +364,8 @@ def run(args: argparse.Namespace) -> int:
       labels=[label.strip() for label in args.labels.split(",")] if args.labels else None,
       mean=args.mean,
       std=args.std,
+      align=args.align,
+      weights_format=args.format,
       force=args.force,
     )
   except ConversionError as error:

@@ -203,4 +203,5 @@ def _processor(config: Config) -> Preprocessing:
     resize_to=resize_to,
     crop_fraction=fraction,
     interpolation=_INTERPOLATIONS[int(config.get("resample", 3 if convnext else 2))],
+    crop_rounding="down",
   )

@@ -9,12 +9,16 @@ if TYPE_CHECKING:
 __version__ = "0.2.0.dev0"
 
 
-def load(folder: str | os.PathLike, **overrides: object) -> "Predictor":
-  """Loads the classifier of a converted model folder or of a run.
+def load(folder: str | os.PathLike, *, verify: bool = False, **overrides: object) -> "Predictor":
+  """Loads the classifier of a model folder, a run, a checkpoint, or of weights by name.
 
-  See `jax_me.inference.predictor.load`.
+  Args:
+    folder, verify, **overrides: see `jax_me.inference.predictor.load`.
+
+  Returns:
+    the classifier.
   """
   # Imported here: `import jax_me` must stay fast, also in worker processes.
   from jax_me.inference.predictor import load
 
-  return load(folder, **overrides)
+  return load(folder, verify=verify, **overrides)

@@ -39,6 +39,9 @@ COMMANDS = {
     "convert a checkpoint into a model folder (PyTorch files need the extra convert)",
   ),
   "data": Command("jax_me.datasets.cli", "build, list, check and preview datasets", "train"),
+  "doctor": Command(
+    "jax_me.doctor", "check this installation, and with --checkpoint a model folder"
+  ),
   EVALUATE: Command(
     "jax_me.experiment.cli", "score a trained or converted model by a recipe", "train"
   ),
@@ -62,6 +65,10 @@ COMMANDS = {
   "report": Command("jax_me.reports.report_cli", "write a run's report again from its results"),
   "score": Command("jax_me.reports.score_cli", "score a table of predictions from any source"),
   TRAIN: Command("jax_me.experiment.cli", "train and evaluate by a recipe", "train"),
+  "verify": Command(
+    "jax_me.inference.verify_cli",
+    "score released weights on a validation folder against the published accuracy",
+  ),
 }
 
 

@@ -1,15 +1,22 @@
 """Manifest of a folder: size and SHA-256 of each of its files, so that damage is noticed."""
 
 import concurrent.futures
+import contextlib
 import hashlib
 import json
 import os
 import pathlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from jax_me.files import write_atomically
 
 MANIFEST_FILE = "manifest.json"
 _FORMAT = 1
+_LARGE_BYTES = 2**20
+_BLOCK_BYTES = 2**24
+
+FileEntry = dict[str, Any]  # "bytes" and "sha256" of a file.
 
 
 class DamagedFolder(ValueError):
@@ -33,43 +40,105 @@ def write_manifest(folder: str | os.PathLike[str], *entries: str) -> None:
   write_atomically(root / MANIFEST_FILE, (json.dumps(content, indent=2) + "\n").encode())
 
 
-def verify_manifest(folder: str | os.PathLike[str]) -> None:
-  """Compares the files of a folder with its manifest; files that it does not list are ignored.
+def read_manifest(folder: str | os.PathLike[str]) -> dict[str, FileEntry]:
+  """The files that a manifest lists, with size and SHA-256: {name below the folder: entry}.
 
   Raises:
-    DamagedFolder: the manifest is missing or damaged, or a file is missing, shorter, longer or
-      changed; the message names the first such file.
+    DamagedFolder: the manifest is missing or damaged.
   """
-  root = pathlib.Path(folder)
-  listed = _read(root / MANIFEST_FILE)
-  with concurrent.futures.ThreadPoolExecutor() as threads:
-    problems = threads.map(lambda name: _problem(root / name, listed[name]), listed)
-    for name, problem in zip(listed, problems, strict=True):
-      if problem:
-        raise DamagedFolder(f"{root / name} {problem}")
-
-
-def _describe(path: pathlib.Path) -> dict[str, int | str]:
-  with path.open("rb") as file:
-    return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
-
-
-def _read(path: pathlib.Path) -> dict[str, dict[str, int | str]]:
+  path = pathlib.Path(folder) / MANIFEST_FILE
   try:
     content = json.loads(path.read_text(encoding="utf-8"))
     files, known = content["files"], content["format"] == _FORMAT
     listed = {name: {key: file[key] for key in ("bytes", "sha256")} for name, file in files.items()}
   except FileNotFoundError:
     raise DamagedFolder(f"{path} is missing") from None
-  except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+  except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
     raise DamagedFolder(f"{path} cannot be read: {error}") from error
   if not known or not listed:
     raise DamagedFolder(f"{path} has an unknown format")
   return listed
 
 
-def _problem(path: pathlib.Path, expected: dict[str, int | str]) -> str:
+def combined_sha256(listed: Mapping[str, FileEntry], entry: str) -> str:
+  """One checksum of a listed file, or of all below a listed folder; "" when there are none."""
+  names = sorted(name for name in listed if name == entry or name.startswith(f"{entry}/"))
+  lines = "".join(f"{listed[name]['sha256']}  {name}\n" for name in names)
+  return hashlib.sha256(lines.encode()).hexdigest() if names else ""
+
+
+@contextlib.contextmanager
+def verified_in_background(folder: str | os.PathLike[str]) -> Iterator[dict[str, FileEntry]]:
+  """Compares the files of a folder with its manifest while the body of the `with` reads them.
+
+  Large files are compared in threads; the others, and all sizes, before the body starts. Files that
+  the manifest does not list are ignored.
+
+  Args:
+    folder: of the manifest.
+
+  Yields:
+    what the manifest lists.
+
+  Raises:
+    DamagedFolder: the manifest is missing or damaged, or a file is missing, shorter, longer or
+      changed; the message names the first such file. It takes the place of an error of the body.
+  """
+  root = pathlib.Path(folder)
+  listed = read_manifest(root)
+  with concurrent.futures.ThreadPoolExecutor() as threads:
+    sizes = {name: _size(root / name) for name in listed}
+    large = [n for n, size in sizes.items() if size >= _LARGE_BYTES and size == listed[n]["bytes"]]
+    problems = threads.map(lambda name: _problem(root, name, listed), large)
+    others = [name for name in listed if name not in large]
+    _raise_first(root, ((name, _problem(root, name, listed)) for name in others))
+    try:
+      yield listed
+    except Exception as error:
+      # Damage is the likely cause, and its message names the file.
+      _raise_first(root, zip(large, problems, strict=True), error)
+      raise
+    _raise_first(root, zip(large, problems, strict=True))
+
+
+def verify_manifest(folder: str | os.PathLike[str]) -> None:
+  """Compares the files of a folder with its manifest.
+
+  Raises:
+    DamagedFolder: as `verified_in_background`.
+  """
+  with verified_in_background(folder):
+    pass
+
+
+def _raise_first(
+  root: pathlib.Path, problems: Iterable[tuple[str, str]], cause: Exception | None = None
+) -> None:
+  for name, problem in problems:
+    if problem:
+      raise DamagedFolder(f"{root / name} {problem}") from cause
+
+
+def _size(path: pathlib.Path) -> int:
+  try:
+    return path.stat().st_size
+  except OSError:
+    return 0
+
+
+def _describe(path: pathlib.Path) -> FileEntry:
+  digest, size = hashlib.sha256(), path.stat().st_size
+  # Large blocks: after each one a thread waits for the interpreter, if another one computes.
+  block = memoryview(bytearray(min(size, _BLOCK_BYTES) + 1))
+  with path.open("rb", buffering=0) as file:
+    while count := file.readinto(block):
+      digest.update(block[:count])
+  return {"bytes": size, "sha256": digest.hexdigest()}
+
+
+def _problem(root: pathlib.Path, name: str, listed: Mapping[str, FileEntry]) -> str:
   """What is wrong with a file; "" if it is the one that was written."""
+  path, expected = root / name, listed[name]
   try:
     size = path.stat().st_size
     if size != expected["bytes"]:

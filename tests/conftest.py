@@ -11,6 +11,8 @@ import jax
 import psutil
 import pytest
 
+from tests.helpers.local_hub import local_hub, weights_cache  # noqa: F401
+
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_default_matmul_precision", "highest")
 # Silent broadcasting over new axes and silent mixing of dtypes are errors in the tests.

@@ -14,14 +14,14 @@ SOURCES = sorted(
 # From the bottom to the top: a package may import only packages of lower layers.
 LAYERS = (
   {"files", "progress", "cpu_cores", "bundled", "worker_pool"},
-  {"manifest"},
+  {"manifest", "image_preparation"},
   {"models", "faces"},
   {"convert"},
   {"data"},
   {"training", "evaluation"},
   {"reports"},
   {"datasets"},
-  {"inference", "experiment", "podcheck"},
+  {"inference", "experiment", "podcheck", "doctor"},
   {"__main__", "__init__"},
 )
 RANK = {package: rank for rank, packages in enumerate(LAYERS) for package in packages}

@@ -83,7 +83,7 @@ def run(repository, image_folder, workdir, *extra, devices=1, **options):
 
 
 def weights(workdir):
-  loaded = saved.load_model(workdir)
+  loaded = saved.load_model(workdir, verify=True)  # A run is a model folder when it is finished.
   return parameter_paths(saved.split_model(loaded.model)[1])
 
 
@@ -182,6 +182,7 @@ def test_eval_mode_gives_the_same_predictions(repository, image_folder, folds):
     (["--config.task=segment"], 2, "task must be one of"),
     (["--mode=eval"], 2, "holds no run to evaluate"),
     (["--checkpoint=model"], 1, "--checkpoint needs --mode eval"),
+    (["--labels=a,b"], 1, "--labels needs --mode eval"),
   ],
 )
 def test_invalid_command_gives_a_one_line_message(

@@ -1,9 +1,9 @@
-"""Decoding and resizing of stored images to the model's input size."""
+"""Decoding of stored images at the model's input size."""
 
 import cv2
 import numpy as np
 
-BILINEAR_SHRINK = 1.5
+from jax_me.image_preparation import resize_image
 
 
 def decode_image(encoded: bytes, image_size: int) -> np.ndarray | None:
@@ -34,25 +34,11 @@ def decode_into(out: np.ndarray, encoded: bytes) -> bool:
   return True
 
 
-def resize_image(image: np.ndarray, size: int) -> np.ndarray:
-  """Resizes an image to a square, as for all model inputs; another aspect ratio is stretched.
-
-  Shrinking uses area averaging; enlarging and shrinking by less than BILINEAR_SHRINK are bilinear.
-  At such factors bilinear weights cover nearly every pixel and are four times as fast.
-
-  Args:
-    image: uint8 [H, W, 3].
-    size: side of the result, pixels.
-
-  Returns:
-    uint8 [size, size, 3]; the same array if it already has that size.
-  """
-  height, width = image.shape[:2]
-  if (height, width) == (size, size):
-    return image
-  shrinks = min(height, width) >= size and max(height, width) > BILINEAR_SHRINK * size
-  method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-  return cv2.resize(image, (size, size), interpolation=method)
+def decode_whole(encoded: bytes) -> np.ndarray | None:
+  """Decodes JPEG or PNG bytes to uint8 [H, W, 3] RGB; None when they cannot be decoded."""
+  data = np.frombuffer(encoded, np.uint8)
+  image = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
+  return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def _decode_flag(encoded: bytes, image_size: int) -> int:

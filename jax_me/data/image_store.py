@@ -1,7 +1,7 @@
 """Random access to the decoded, resized images of a split, cached in host memory when small."""
 
 import concurrent.futures
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2
 
 from jax_me.cpu_cores import available_cores
-from jax_me.data.decoding import decode_into
+from jax_me.data.decoding import decode_into, decode_whole
 from jax_me.data.index import read_index
 
 DEFAULT_CACHE_BYTES = 2**30
@@ -40,6 +40,7 @@ class ImageStore:
     image_size: int,
     cache_bytes: int = DEFAULT_CACHE_BYTES,
     threads: int | None = None,
+    prepare: Callable[[np.ndarray], np.ndarray] | None = None,
   ):
     """Opens a prepared dataset.
 
@@ -50,6 +51,7 @@ class ImageStore:
       cache_bytes: cache decoded images if the whole split fits; 0 disables the cache.
       threads: decoding threads, shared by all callers; None uses the available cores, at most 8.
         A worker process has one.
+      prepare: makes the image of a decoded one, uint8 [H, W, 3]; None resizes it.
 
     Raises:
       ValueError: no such split, or a number out of range.
@@ -60,6 +62,7 @@ class ImageStore:
       raise ValueError(f"cache_bytes must not be negative, got {cache_bytes}")
     self.index = read_index(builder, split)
     self.image_size = image_size
+    self._prepare = prepare
     self.name = f"{builder.info.full_name}:{split}"
     self._records = builder.as_data_source(
       split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
@@ -163,7 +166,15 @@ class ImageStore:
     return out
 
   def _decode(self, position: int, out: np.ndarray) -> None:
-    if not decode_into(out, self.encoded(position)):
+    encoded = self.encoded(position)
+    if self._prepare is None:
+      decoded = decode_into(out, encoded)
+    else:
+      image = decode_whole(encoded)
+      decoded = image is not None
+      if image is not None:
+        out[:] = self._prepare(image)
+    if not decoded:
       raise ValueError(
         f"image {position} ({self.index.file[position]}) of {self.name} cannot be decoded: the "
         f"dataset is damaged; delete {self._records.dataset_info.data_dir} and build it again"

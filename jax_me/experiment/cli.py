@@ -4,7 +4,10 @@
 --workdir DIR                  folder of the run; repeating the command resumes it
 --mode train|eval              train and evaluate, or only evaluate: the newest checkpoint of the
                                run, or the model of --checkpoint
---checkpoint FOLDER|FILE       with --mode eval: a model folder, a run, or a checkpoint file
+--checkpoint SOURCE            with --mode eval: a model folder, a run, a checkpoint file, or a name
+                               (hf://OWNER/NAME, timm://NAME, release://FILE)
+--labels A,B,C                 with --checkpoint: names of the model's classes
+--offline                      download no weights
 --distributed auto|HOST:PORT   one run in several processes; see README, "TPU pod training"
 """
 
@@ -16,6 +19,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
 
+from jax_me.bundled import import_bundled
 from jax_me.training import recipes, settings
 
 CONFIG = config_flags.DEFINE_config_file(
@@ -38,8 +42,14 @@ MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "Train and evaluate
 CHECKPOINT = flags.DEFINE_string(
   "checkpoint",
   None,
-  "With --mode=eval: model folder, run, or torch or safetensors file to evaluate.",
+  "With --mode=eval: model folder, run, checkpoint file or name of weights to evaluate.",
 )
+LABELS = flags.DEFINE_string(
+  "labels",
+  None,
+  "With --mode=eval: names of the model's classes, in the order of its logits.",
+)
+OFFLINE = flags.DEFINE_bool("offline", False, "Download no weights.")
 
 
 class _RecipeParser(flags.ArgumentParser):
@@ -75,6 +85,8 @@ def _parse(arguments: list[str]) -> list[str]:
     problem = no_recipe if CONFIG.value is None else problem
     if not problem and CHECKPOINT.value and MODE.value != "eval":
       problem = "--checkpoint needs --mode eval; to train from it, --config.init_from"
+    if not problem and LABELS.value and MODE.value != "eval":
+      problem = "--labels needs --mode eval"
   except flags.UnrecognizedFlagError as error:
     # The settings of a recipe are unknown without it.
     problem = no_recipe if error.flagname.startswith(f"{CONFIG.name}.") else str(error)
@@ -105,5 +117,8 @@ def _run(_: list[str]) -> None:
   if CHECKPOINT.value:
     CONFIG.value.init_from = CHECKPOINT.value
     name += ["eval", pathlib.Path(CHECKPOINT.value).absolute().name]
+  if OFFLINE.value:
+    import_bundled("convert.weight_names").go_offline()
   workdir = WORKDIR.value or "runs/" + "_".join(name)
-  sys.exit(run_experiment(CONFIG.value, workdir=workdir, mode=MODE.value))
+  labels = [label.strip() for label in LABELS.value.split(",")] if LABELS.value else None
+  sys.exit(run_experiment(CONFIG.value, workdir=workdir, mode=MODE.value, labels=labels))

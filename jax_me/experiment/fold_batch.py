@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 
 from jax_me.data.device_images import HOST_PLATFORMS, DeviceImages
 from jax_me.data.folds import Fold
@@ -18,11 +17,9 @@ from jax_me.data.pipeline import make_sampler
 from jax_me.evaluation.predictions import PREDICTIONS_FILE
 from jax_me.experiment.experiment import Experiment
 from jax_me.experiment.fold_training import FoldTraining, Interrupted, make_initialiser
-from jax_me.manifest import write_manifest
 from jax_me.models import model_folder
 from jax_me.progress import Progress
 from jax_me.training.batches import FoldBatches
-from jax_me.training.evaluation_step import evaluation_weights
 from jax_me.training.fold_chunks import (
   FoldsDoNotFit,
   claim_folder,
@@ -235,11 +232,7 @@ def _train_chunk(
 def _save_results(training: FoldTraining, state: State) -> None:
   """Saves the weights, curves and, last, the predictions of a finished fold."""
   workdir = training.workdir
-  if training.experiment.config.folds.weights and not training.experiment.selects:
-    with ocp.StandardCheckpointer() as checkpointer:
-      target = (workdir / model_folder.WEIGHTS_FOLDER).absolute()
-      checkpointer.save(target, evaluation_weights(state), force=True)
-    write_manifest(workdir, model_folder.MODEL_FILE, model_folder.WEIGHTS_FOLDER)
+  training.save_model(state)
   # The trackers support one run at a time, so they get the whole log at the end.
   for writer in training.open_trackers():
     for row in read_history(workdir / METRICS_FILE):

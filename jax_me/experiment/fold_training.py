@@ -4,6 +4,8 @@ import dataclasses
 import pathlib
 from collections.abc import Callable
 
+import jax
+
 from jax_me.data.folds import Fold
 from jax_me.evaluation.metrics import SCORE_NAMES, confusion_matrix, scores
 from jax_me.evaluation.predictions import Predictions
@@ -11,15 +13,17 @@ from jax_me.experiment.experiment import Experiment
 from jax_me.experiment.initial_weights import REPORT_FILE, initialise_state
 from jax_me.experiment.model_selection import Selection
 from jax_me.models import model_folder
+from jax_me.models.weight_files import ORBAX, SAFETENSORS, write_weights
 from jax_me.progress import Progress
 from jax_me.training.batches import ImageBatches
+from jax_me.training.checkpoint import JsonValue
 from jax_me.training.evaluation_step import evaluation_weights
 from jax_me.training.fold_run import FoldRun
 from jax_me.training.graceful_shutdown import StopSignal
 from jax_me.training.logging.metrics_log import Writer
 from jax_me.training.logging.writers import open_writers
 from jax_me.training.loop import train
-from jax_me.training.processes import is_writer, wait_for_all
+from jax_me.training.processes import fetch, is_writer, wait_for_all
 from jax_me.training.reconstruction import RECONSTRUCTIONS_FOLDER, save_sheet
 from jax_me.training.state import RunParameters, State
 
@@ -95,10 +99,10 @@ class FoldTraining:
       evaluate=self.evaluate,
     )
 
-  def _model_metadata(self, run_parameters: RunParameters) -> model_folder.ModelMetadata:
+  def _model_metadata(self, run_parameters: RunParameters) -> dict[str, JsonValue]:
     """Content of model.json, with which `jax_me.load` can load the checkpoints."""
     experiment, config = self.experiment, self.experiment.config
-    return model_folder.model_metadata(
+    return model_folder.metadata_document(
       name=config.model.name,
       arguments=experiment.model_arguments(),
       labels=None if experiment.pretraining else experiment.labels,
@@ -163,11 +167,32 @@ class FoldTraining:
     Raises:
       SavedModelError: there are no weights, or they are damaged.
     """
-    model_folder.check_model_folder(self.workdir)
     program = self.experiment.program
     abstract = program.abstract_state()
     weights = {"params": abstract["params"], "model_state": abstract["model_state"]}
-    return self.state_with(model_folder.read_weights(self.workdir, weights))
+    with model_folder.checked_folder(self.workdir):
+      weights = model_folder.read_weights(self.workdir, weights)
+    return self.state_with(weights)
+
+  def save_model(self, state: State) -> None:
+    """Completes the model folder of the finished fold with the weights that are tested.
+
+    Does nothing when the recipe keeps no weights. All processes must call it.
+
+    Raises:
+      SavedModelError: there are no selected weights, or they are damaged.
+    """
+    if not self.experiment.config.folds.weights:
+      return
+    if self.experiment.selects:
+      state = Selection(self.workdir).apply(state)
+    weights = fetch(evaluation_weights(state), self.experiment.program.mesh)
+    if is_writer():
+      # With several processes, Orbax would need all of them, and a folder that all can write.
+      form = ORBAX if jax.process_count() == 1 else SAFETENSORS
+      write_weights(self.workdir, weights, form)
+      model_folder.finish_model_folder(self.workdir, weights)
+    wait_for_all("model folder")
 
   def state_with(self, weights: model_folder.ArrayTree) -> State:
     """A state for evaluation: weights {"params", "model_state"}, and the fold's run parameters."""

@@ -18,20 +18,8 @@ REPORT_FILE = "init_from.json"
 
 
 def open_model(source: str | pathlib.Path, name: str | None = None) -> SavedModel:
-  """Loads a model folder or a run, or converts a checkpoint.
-
-  Args:
-    source: a folder with `model.json`, a torch or safetensors file, or a folder of timm or
-      transformers.
-    name: the model to prefer where the arrays of a file match several.
-
-  Raises:
-    ValueError: there is no such model, or it is damaged (`SavedModelError`, `ConversionError`).
-  """
-  conversion = import_bundled("convert.model_source")
-  if conversion.is_checkpoint(pathlib.Path(source)):
-    return conversion.convert_to_model(source, name)
-  return model_folder.load_model(source)
+  """Loads a model folder or a run, or converts a checkpoint; see `convert.model_source`."""
+  return import_bundled("convert.model_source").open_model(source, name)
 
 
 def initialise_state(
@@ -47,7 +35,7 @@ def initialise_state(
 
   Args:
     state: freshly initialised.
-    folder: a model folder, the workdir of a run, or a torch or safetensors file.
+    folder: a model folder, the workdir of a run, a torch or safetensors file, or a name of weights.
     target_name: the model's name.
     labels: label names of the run, None in pre-training. The head is loaded only if its labels are
       the same.

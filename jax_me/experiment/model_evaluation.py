@@ -1,24 +1,42 @@
 """Evaluation of a given model, trained or converted, on the dataset and folds of a recipe."""
 
+import dataclasses
+
 from ml_collections import ConfigDict
 
 from jax_me.experiment.experiment import Experiment
 from jax_me.experiment.initial_weights import normalize_labels, put_like
+from jax_me.models.classifier import check_head
 from jax_me.models.model_folder import ArrayTree, SavedModel
 
 SHOWN_LABELS = 10  # In an error message.
+
+
+def name_classes(saved: SavedModel, labels: list[str]) -> SavedModel:
+  """The model with other names of its classes, in the order of its logits.
+
+  Raises:
+    ValueError: it has another number of classes, or none, or a name is given twice.
+  """
+  if saved.labels is None or len(labels) != len(saved.labels):
+    classes = len(saved.labels or [])
+    raise ValueError(f"{len(labels)} labels are given; {saved.name} has {classes or 'no'} classes")
+  if len(set(normalize_labels(labels))) != len(labels):
+    raise ValueError(f"a label is given twice: {', '.join(labels)}")
+  return dataclasses.replace(saved, labels=labels)
 
 
 def use_model(config: ConfigDict, saved: SavedModel) -> None:
   """Puts a model's name, arguments, input size and normalisation into a recipe.
 
   Raises:
-    ValueError: the recipe is for pre-training, or the model has no labels.
+    ValueError: the recipe is for pre-training, or the model has no labels or an untrained head.
   """
   if config.task != "classify" or saved.labels is None:
     raise ValueError(
       f"only classifiers can be evaluated: {saved.name} in a recipe with task={config.task!r}"
     )
+  check_head(saved)
   given = ("image_size", "num_classes")
   with config.unlocked():
     config.model.name = saved.name
@@ -70,9 +88,9 @@ def label_order(labels: list[str], model_labels: list[str]) -> list[int]:
   if sorted(known) != sorted(wanted):
     raise ValueError(
       "the labels of the model and of the dataset are not the same (only in the model: "
-      f"{_difference(known, wanted)}; only in the dataset: {_difference(wanted, known)}). Convert "
-      "with --labels in the order of the model's classes, or choose the classes with the options "
-      "of the dataset"
+      f"{_difference(known, wanted)}; only in the dataset: {_difference(wanted, known)}). Give "
+      "--labels in the order of the model's classes, or choose the classes with the options of the "
+      "dataset"
     )
   return [known.index(label) for label in wanted]
 

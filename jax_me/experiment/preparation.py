@@ -1,5 +1,7 @@
 """Preparation of an experiment: dataset, folds, model and training step of a recipe."""
 
+import functools
+
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -9,6 +11,8 @@ from jax_me.data.image_store import ImageStore
 from jax_me.data.index import ExampleIndex
 from jax_me.datasets import catalog
 from jax_me.experiment.experiment import Experiment
+from jax_me.image_preparation import ImagePreparation
+from jax_me.models.model_folder import SavedModel
 from jax_me.training import sharding
 from jax_me.training.program import make_program
 
@@ -42,8 +46,15 @@ def split_folds(config: ConfigDict, index: ExampleIndex) -> list[Fold]:
   return [folds[data.fold]]
 
 
-def prepare(config: ConfigDict) -> Experiment:
+def prepare(config: ConfigDict, saved: SavedModel | None = None) -> Experiment:
   """Builds the dataset if it is missing, splits it, and prepares model and training step.
+
+  Args:
+    config: the checked recipe.
+    saved: a model to evaluate, which brings its own resize and crop of images.
+
+  Returns:
+    the experiment.
 
   Raises:
     ValueError: the dataset, folds, model or optimiser of the recipe are impossible.
@@ -57,11 +68,13 @@ def prepare(config: ConfigDict) -> Experiment:
   split = "+".join(sorted(builder.info.splits)) if config.data.split == "official" else "train"
   size = config.model.image_size
   training_images = ImageStore(builder, split, image_size=config.data.read_size or size)
-  evaluation_images = (
-    training_images
-    if training_images.image_size == size
-    else ImageStore(builder, split, image_size=size)
-  )
+  own = saved is not None and saved.preparation != ImagePreparation(size)
+  evaluation_images = training_images
+  if own or training_images.image_size != size:
+    prepare_image = None
+    if saved is not None and own:
+      prepare_image = functools.partial(saved.preparation.apply, mean=tuple(saved.mean))
+    evaluation_images = ImageStore(builder, split, image_size=size, prepare=prepare_image)
 
   mesh = sharding.make_mesh(config.mesh.fsdp)
   program, graphdef = make_program(config, mesh, classes=len(training_images.index.label_names))

@@ -16,7 +16,7 @@ from jax_me.experiment.experiment import Experiment
 from jax_me.experiment.fold_batch import train_fold_batch
 from jax_me.experiment.fold_training import FoldTraining, Interrupted
 from jax_me.experiment.initial_weights import open_model
-from jax_me.experiment.model_evaluation import use_model, weights_for
+from jax_me.experiment.model_evaluation import name_classes, use_model, weights_for
 from jax_me.experiment.preparation import prepare
 from jax_me.experiment.provenance import provenance
 from jax_me.models import model_folder
@@ -50,7 +50,9 @@ FREE_SETTINGS = (
 INTERRUPTED = 130  # Exit code of a run stopped by a signal, as in shells.
 
 
-def run_experiment(config: ConfigDict, *, workdir: str, mode: str = "train") -> int:
+def run_experiment(
+  config: ConfigDict, *, workdir: str, mode: str = "train", labels: list[str] | None = None
+) -> int:
   """Runs a recipe up to its report, or resumes an interrupted run.
 
   Args:
@@ -58,6 +60,7 @@ def run_experiment(config: ConfigDict, *, workdir: str, mode: str = "train") -> 
     workdir: folder of the run, with a subfolder for each of several folds.
     mode: "train"; or "eval" to evaluate without training: the newest checkpoints of the run, or in
       a folder without a run the model of `init_from`.
+    labels: names of the classes of that model, in place of its own.
 
   Returns:
     exit code: 0 finished, 1 failed, 2 invalid settings or data, 130 interrupted.
@@ -67,11 +70,10 @@ def run_experiment(config: ConfigDict, *, workdir: str, mode: str = "train") -> 
   try:
     settings.check(config)
     _check_ownership(folder, config, mode)
-    saved = None
-    if mode == "eval" and not (folder / CONFIG_FILE).exists():
-      saved = open_model(config.init_from, config.model.name)
+    saved = _given_model(config, folder, labels) if mode == "eval" else None
+    if saved is not None:
       use_model(config, saved)
-    experiment = prepare(config)
+    experiment = prepare(config, saved)
     given = None if saved is None else weights_for(experiment, saved)
     if saved is None:
       _lock_settings(folder, config)
@@ -106,6 +108,18 @@ def run_experiment(config: ConfigDict, *, workdir: str, mode: str = "train") -> 
   return 0
 
 
+def _given_model(
+  config: ConfigDict, folder: pathlib.Path, labels: list[str] | None
+) -> SavedModel | None:
+  """The model of `init_from` to evaluate; None in the folder of a run, whose own it is then."""
+  if (folder / CONFIG_FILE).exists():
+    if labels:
+      raise ValueError(f"{folder} holds a run, which names its classes; --labels is not for it")
+    return None
+  saved = open_model(config.init_from, config.model.name)
+  return name_classes(saved, labels) if labels else saved
+
+
 def _finish_folds(
   experiment: Experiment, folder: pathlib.Path, mode: str, given: ArrayTree | None
 ) -> tuple[list[Predictions], State | None]:
@@ -129,6 +143,8 @@ def _finish_folds(
       state = training.state_with(given)
     else:
       state = training.train() if mode == "train" else training.read_state()
+      if mode == "train":
+        training.save_model(state)
     if not experiment.pretraining:
       tested = experiment.predict(fold, state) if given else training.test(state)
       if is_writer():

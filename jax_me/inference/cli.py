@@ -9,6 +9,7 @@ from typing import Any
 
 import cv2
 
+from jax_me.bundled import import_bundled
 from jax_me.faces.detector import DETECTORS, LICENSE_NOTICE
 from jax_me.inference.predictor import load
 from jax_me.inference.video.result_files import PredictionsFile, model_record, write_events
@@ -21,7 +22,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     metavar="INPUT",
     help="images, folders of frames (sorted by number), video files, or camera:0",
   )
-  parser.add_argument("--checkpoint", required=True, help="folder of a run or of a converted model")
+  parser.add_argument(
+    "--checkpoint",
+    required=True,
+    metavar="SOURCE",
+    help="model folder, run, checkpoint file, or name of weights (hf://OWNER/NAME)",
+  )
+  parser.add_argument("--offline", action="store_true", help="download no weights")
   parser.add_argument("--output", required=True, type=pathlib.Path, help="output folder")
   parser.add_argument(
     "--fps",
@@ -78,6 +85,8 @@ def main(args: argparse.Namespace) -> int:
   os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
   cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
   try:
+    if args.offline:
+      import_bundled("convert.weight_names").go_offline()
     return _predict(args)
   except (ValueError, OSError) as error:
     print(f"predict: {error}", file=sys.stderr)

@@ -18,9 +18,9 @@ from typing import Protocol
 import numpy as np
 
 from jax_me.data.clip_inputs import inputs
-from jax_me.data.decoding import resize_image
 from jax_me.faces.alignment import FaceChip, align_clip
 from jax_me.faces.detector import EARLIER_DETECTOR, Box, check_detector, find_faces
+from jax_me.image_preparation import resize_image
 from jax_me.models.model_folder import SavedModel
 
 REFERENCE_SECONDS = 0.2
@@ -54,22 +54,19 @@ class InputSpec:
 
   @classmethod
   def from_model(cls, saved: SavedModel) -> "InputSpec":
-    """Reads the specification from the `source` of a saved model.
+    """Reads the specification from the metadata of a saved model.
 
     Raises:
       ValueError: the model was trained on an unknown input, or with an unknown detector.
     """
-    options = saved.source.get("options", {})
-    name = options.get("input", "")
+    name, alignment = saved.input, saved.alignment
     if name and name not in inputs.INPUTS:
       raise ValueError(
         f"the model was trained on the input {name!r}, which is none of {', '.join(inputs.INPUTS)}"
       )
-    crop_size = int(options.get("size", 0)) or saved.image_size
-    # Models of version 0.1 store no detector.
-    detector = options.get("detector", EARLIER_DETECTOR)
-    check_detector(detector)
-    return cls(name, bool(options.get("align", True)), crop_size, saved.image_size, detector)
+    crop_size = alignment["size"] or saved.image_size
+    check_detector(alignment["detector"])
+    return cls(name, alignment["align"], crop_size, saved.image_size, alignment["detector"])
 
   @property
   def is_motion(self) -> bool:
@@ -79,8 +76,7 @@ class InputSpec:
 
 def with_detector(saved: SavedModel, detector: str) -> SavedModel:
   """The model with another face detector than that of its training images."""
-  options = {**saved.source.get("options", {}), "detector": detector}
-  return dataclasses.replace(saved, source={**saved.source, "options": options})
+  return dataclasses.replace(saved, alignment={**saved.alignment, "detector": detector})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +102,7 @@ def face_inputs(
 
   Args:
     image: uint8 [H, W, 3] RGB.
-    saved: the model; its `source` says how the training data was aligned.
+    saved: the model; its `alignment` is that of the training data.
     align: False uses the image as it is: an aligned face, or the motion image of a motion model.
       None does as in training.
 
@@ -119,7 +115,7 @@ def face_inputs(
   """
   spec = InputSpec.from_model(saved)
   if align is False:
-    return [FaceInput(resize_image(image, spec.image_size))]
+    return [FaceInput(saved.prepare(image))]
   if spec.is_motion:
     motion = "optical flow" if spec.input == "flow" else f"motion ({spec.input})"
     raise ValueError(
@@ -127,7 +123,7 @@ def face_inputs(
       "and clips, not single images"
     )
   if not (spec.align if align is None else align):
-    return [FaceInput(resize_image(image, spec.image_size))]
+    return [FaceInput(saved.prepare(image))]
   faces = []
   for face in find_faces(image, spec.detector):
     chip = FaceChip.of_face(face, spec.crop_size)

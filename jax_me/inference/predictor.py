@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, TypedDict, Unpack, overload
 
 import numpy as np
 
+from jax_me.bundled import import_bundled
 from jax_me.faces.detector import Box
 from jax_me.faces.image_files import read_image
 from jax_me.inference.batched_inference import BatchedInference
 from jax_me.inference.model_input import face_inputs
 from jax_me.inference.results import FaceResult, FrameResult, Results
-from jax_me.models.model_folder import SavedModel, load_model
+from jax_me.models.classifier import check_head
+from jax_me.models.model_folder import SavedModel
 
 if TYPE_CHECKING:
   from jax_me.inference.explain.explainer import Explainer, Explanation
@@ -195,15 +197,23 @@ def _load_image(image: ImageInput) -> np.ndarray:
   return pixels
 
 
-def load(folder: str | os.PathLike, **overrides: object) -> Predictor:
-  """Loads the classifier of a converted model folder or of a run.
+def load(folder: str | os.PathLike, *, verify: bool = False, **overrides: object) -> Predictor:
+  """Loads the classifier of a model folder, a run, a checkpoint, or of weights by name.
 
   Args:
-    folder: written by `convert` or `run.py`.
+    folder: written by `convert` or `run.py`; or a torch or safetensors file, or a folder of timm or
+      transformers; or a name: hf://OWNER/NAME[@REVISION], timm://NAME, release://FILE.
+    verify: also compare the output for a synthetic image with the one that the folder keeps.
     **overrides: constructor keywords that do not change the parameters (`dtype`, ...).
 
+  Returns:
+    the classifier.
+
   Raises:
-    SavedModelError: the folder has no model, or a damaged one.
-    ValueError: the model has no class labels.
+    SavedModelError: the folder has no model, a damaged or an edited one.
+    ConversionError: the checkpoint cannot be converted or downloaded.
+    ValueError: the model has no class labels, or its head is untrained.
   """
-  return Predictor(load_model(folder, **overrides))
+  saved = import_bundled("convert.model_source").open_model(folder, verify=verify, **overrides)
+  check_head(saved)
+  return Predictor(saved)

@@ -13,7 +13,7 @@ import numpy as np
 from flax import nnx
 
 from jax_me.models.layers import normalise
-from jax_me.models.model_folder import ArrayTree, merge_model
+from jax_me.models.model_folder import ArrayTree, SavedModel, merge_model
 
 Normalisation = Mapping[str, jax.Array]  # `mean` and `std`: float32 [3] each.
 # (weights {"params", "model_state"}, normalisation, images uint8 [B, S, S, 3]) -> float32 [B, C]
@@ -47,3 +47,17 @@ def make_classifier(graphdef: nnx.GraphDef[nnx.Module]) -> Classifier:
     return classify(model, images, normalisation)
 
   return classifier
+
+
+def check_head(saved: SavedModel) -> None:
+  """Refuses a converted encoder: the head that it was given computes nothing yet.
+
+  Raises:
+    ValueError: no file had the weights of the head.
+  """
+  if any(path.startswith("head.") for path in saved.source.get("fresh", ())):
+    file = saved.source.get("file", "the file")
+    raise ValueError(
+      f"{file} has no classifier head, and the head of {saved.name} is untrained: fine-tune it "
+      "first (--config.init_from)"
+    )

@@ -82,7 +82,7 @@ def _print_model(summary: ModelSummary) -> None:
   for weights in released:
     accuracy = "" if weights.top1 is None else f"ImageNet {weights.top1}%"
     about = ", ".join(filter(None, [accuracy, weights.note, f"licence {weights.licence}"]))
-    print(f"  {weights.file}: {about}\n    {weights.address}")
+    print(f"  release://{weights.file}: {about}\n    {weights.address}")
 
 
 def _millions(count: int) -> str:

@@ -1,5 +1,6 @@
-"""Model folders on disk: `model.json`, an Orbax `weights/` folder, and checksums of both."""
+"""Model folders on disk: `model.json`, weights, the reference check, and checksums of all files."""
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -7,24 +8,52 @@ import os
 import pathlib
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict, Unpack, cast
+from collections.abc import Iterator, Mapping
+from typing import Any, Unpack, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 from etils import epath
 from flax import nnx
 
 from jax_me.files import write_atomically
-from jax_me.manifest import MANIFEST_FILE, DamagedFolder, verify_manifest, write_manifest
+from jax_me.manifest import (
+  MANIFEST_FILE,
+  DamagedFolder,
+  combined_sha256,
+  read_manifest,
+  verified_in_background,
+  write_manifest,
+)
+from jax_me.models.model_metadata import (
+  MODEL_FILE,
+  ModelFields,
+  ModelMetadata,
+  SavedModelError,
+  metadata_document,
+  read_model_metadata,
+)
+from jax_me.models.reference_check import (
+  REFERENCE_FILE,
+  Reference,
+  ReferenceResult,
+  compare_description,
+  make_reference,
+  read_reference,
+  verify_output,
+  write_reference,
+)
 from jax_me.models.registry import create_abstract_model
+from jax_me.models.saved_model import ArrayTree, SavedModel, merge_model, split_model
+from jax_me.models.weight_files import (
+  ORBAX,
+  WEIGHTS_FOLDER,
+  read_arrays,
+  stored_weights,
+  write_weights,
+)
 
-MODEL_FILE = "model.json"
-# Of model.json. Model folders have a manifest since 2; version 0.1 wrote 1.
-FORMAT = 2
-WEIGHTS_FOLDER = "weights"
 CHECKPOINTS_FOLDER = "checkpoints"
 CHECKPOINTS_LOCATION_FILE = "checkpoints.json"  # Their location when outside the workdir.
 # Best evaluation of a run: <step>/weights, and a record once the weights are complete.
@@ -32,110 +61,9 @@ SELECTED_FOLDER = "selected"
 RECORD_FILE = "record.json"
 
 
-ArrayTree = dict[str, Any]  # Nested dict of arrays with string keys.
-
-
-class SavedModelError(ValueError):
-  """A folder that does not hold a usable model."""
-
-
-class ModelFields(TypedDict):
-  """Metadata of a model, as JSON values; see `SavedModel`."""
-
-  name: str
-  arguments: dict[str, Any]
-  labels: list[str] | None
-  image_size: int
-  mean: Sequence[float]
-  std: Sequence[float]
-  source: dict[str, Any]
-
-
-class ModelMetadata(ModelFields):
-  """Content of `model.json`."""
-
-  format: int
-
-
-@dataclasses.dataclass
-class SavedModel:
-  """A loaded model and its metadata.
-
-  Attributes:
-    model: the module with its weights.
-    name: key of `jax_me.models.MODELS`.
-    arguments: constructor overrides (JSON values).
-    labels: class names in the order of the logits, or None for a pre-training model.
-    image_size: side of the square input in pixels.
-    mean, std: per RGB channel of images scaled to [0, 1].
-    source: provenance of the weights (JSON values).
-  """
-
-  model: nnx.Module
-  name: str
-  arguments: dict[str, Any]
-  labels: list[str] | None
-  image_size: int
-  mean: Sequence[float]
-  std: Sequence[float]
-  source: dict[str, Any]
-
-  def split(self) -> tuple[nnx.GraphDef, ArrayTree, ArrayTree]:
-    """Graph definition, weights {"params", "model_state"} and normalisation {"mean", "std"}."""
-    graphdef, params, model_state = split_model(self.model)
-    normalisation = {
-      "mean": jnp.asarray(self.mean, jnp.float32),
-      "std": jnp.asarray(self.std, jnp.float32),
-    }
-    return graphdef, {"params": params, "model_state": model_state}, normalisation
-
-
-def _nested(state: nnx.State) -> ArrayTree:
-  """nnx.State -> nested dict of arrays with string keys (list indices become digits)."""
-
-  def walk(node):
-    return {str(k): walk(v) for k, v in node.items()} if isinstance(node, Mapping) else node
-
-  return walk(nnx.to_pure_dict(state))
-
-
-def _with_list_indices(tree: Any) -> Any:
-  """Converts digit keys back to integers, as nnx.merge expects for lists."""
-  if not isinstance(tree, Mapping):
-    return tree
-  return {int(k) if k.isdigit() else k: _with_list_indices(v) for k, v in tree.items()}
-
-
-def split_model(model: nnx.Module) -> tuple[nnx.GraphDef, ArrayTree, ArrayTree]:
-  """Splits a module into graph definition, trainable params and all other variables."""
-  graphdef, params, rest = nnx.split(model, nnx.Param, ...)  # type: ignore[misc]
-  return graphdef, _nested(params), _nested(rest)
-
-
-def merge_model(
-  graphdef: nnx.GraphDef, params: Mapping[str, object], model_state: Mapping[str, object]
-) -> nnx.Module:
-  """Inverse of `split_model`; also works inside `jax.jit`.
-
-  Args:
-    graphdef: graph definition of the module.
-    params: nested dict of the trainable arrays.
-    model_state: nested dict of the other arrays.
-
-  Returns:
-    The module.
-  """
-  return nnx.merge(graphdef, _with_list_indices(params), _with_list_indices(model_state))
-
-
 def write_json(path: str | os.PathLike, content: object) -> None:
   """Writes a JSON file atomically: readers see the old file or the new one."""
   write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
-
-
-def model_metadata(**fields: Unpack[ModelFields]) -> ModelMetadata:
-  """Content of `model.json`."""
-  return {"format": FORMAT, **fields}
 
 
 def save_model(
@@ -143,18 +71,24 @@ def save_model(
   model: nnx.Module,
   *,
   documents: Mapping[str, object] | None = None,
+  weights_format: str = ORBAX,
+  reference: Reference | None = None,
   **fields: Unpack[ModelFields],
 ) -> None:
-  """Writes a model folder with the checksums of its files, atomically.
+  """Writes a model folder with its reference check and the checksums of its files, atomically.
 
   Args:
     folder: to be created; may exist when empty.
     model: the module with its weights.
     documents: {file name: content} of other JSON files of the folder.
-    **fields: name, arguments, labels, image_size, mean, std, source: see `SavedModel`.
+    weights_format: one of `weight_files.WEIGHT_FORMATS`.
+    reference: of the model, if its output is known; else it is computed.
+    **fields: name, arguments, labels, image_size, mean, std, source and, unless they follow from
+      `source`, input, alignment, preparation, licence: see `SavedModel`.
 
   Raises:
     FileExistsError: the folder exists and is not empty.
+    SavedModelError: the fields are impossible.
   """
   target = pathlib.Path(folder).absolute()
   if target.exists() and any(target.iterdir()):
@@ -162,13 +96,13 @@ def save_model(
   target.parent.mkdir(parents=True, exist_ok=True)
   staging = pathlib.Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
   try:
-    _, params, model_state = split_model(model)
-    with ocp.StandardCheckpointer() as checkpointer:
-      checkpointer.save(staging / WEIGHTS_FOLDER, {"params": params, "model_state": model_state})
-    write_json(staging / MODEL_FILE, model_metadata(**fields))
+    write_json(staging / MODEL_FILE, metadata_document(**fields))
     for name, content in (documents or {}).items():
       write_json(staging / name, content)
-    write_manifest(staging)
+    _, params, model_state = split_model(model)
+    weights = {"params": params, "model_state": model_state}
+    write_weights(staging, weights, weights_format)
+    finish_model_folder(staging, weights, also=tuple(documents or ()), reference=reference)
     os.chmod(staging, 0o755)
     if target.exists():
       target.rmdir()
@@ -178,40 +112,43 @@ def save_model(
     raise
 
 
-def read_model_metadata(folder: str | os.PathLike) -> ModelMetadata:
-  """Reads and checks `model.json` of a model folder or a run's workdir."""
-  path = pathlib.Path(folder) / MODEL_FILE
-  try:
-    metadata = json.loads(path.read_text(encoding="utf-8"))
-  except FileNotFoundError:
-    raise SavedModelError(
-      f"{folder} holds no model: {MODEL_FILE} is missing. Give a folder written by run.py "
-      "(--workdir) or convert (--output)"
-    ) from None
-  except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-    raise SavedModelError(f"{path} cannot be read: {error}") from error
-  needed = ModelMetadata.__required_keys__
-  missing = [key for key in needed if not isinstance(metadata, dict) or key not in metadata]
-  if missing:
-    raise SavedModelError(f"{path} lacks {', '.join(missing)}; it was not written by jax_me")
-  if metadata["format"] not in range(1, FORMAT + 1):
-    raise SavedModelError(
-      f"{path} has the format {metadata['format']!r}, which this version of jax_me does not know"
-    )
-  _check_normalisation(path, metadata["mean"], metadata["std"])
-  return cast(ModelMetadata, {key: metadata[key] for key in sorted(needed)})
+def finish_model_folder(
+  folder: str | os.PathLike,
+  arrays: ArrayTree,
+  *,
+  also: tuple[str, ...] = (),
+  reference: Reference | None = None,
+) -> None:
+  """Adds the reference check and the checksums to a folder with `model.json` and weights.
 
+  Args:
+    folder: of the model; other files in it stay without checksums.
+    arrays: {"params", "model_state"}, as they are stored.
+    also: names of other files of the model.
+    reference: as in `save_model`.
 
-def _check_normalisation(path: pathlib.Path, mean: object, std: object) -> None:
-  try:
-    values = np.asarray([mean, std], np.float64)
-    usable = values.shape == (2, 3) and np.isfinite(values).all() and (values[1] > 0).all()
-  except (TypeError, ValueError):
-    usable = False
-  if not usable:
-    raise SavedModelError(
-      f"{path}: mean and std must be three finite numbers each, std positive; got {mean} and {std}"
-    )
+  Raises:
+    SavedModelError: there are no weights, or `model.json` is not the description of their model.
+  """
+  root = pathlib.Path(folder)
+  weights = stored_weights(root)
+  if weights is None:
+    raise SavedModelError(f"{root} has no weights")
+  metadata = read_model_metadata(root)
+  graphdef, abstract = _abstract_model(root, metadata, {})
+  if jax.tree.map(np.shape, arrays) != jax.tree.map(np.shape, abstract):
+    raise SavedModelError(f"{root / MODEL_FILE} does not describe the model of the weights")
+  # As they are loaded: a run may compute and store in another dtype.
+  arrays = jax.tree.map(lambda value, like: np.asarray(value, like.dtype), arrays, abstract)
+  saved = SavedModel(merge_model(graphdef, **arrays), **_fields(metadata))
+  write_manifest(root, weights)
+  write_reference(
+    root / REFERENCE_FILE,
+    reference or make_reference(saved),
+    _document(root),
+    combined_sha256(read_manifest(root), weights),
+  )
+  write_manifest(root, MODEL_FILE, REFERENCE_FILE, weights, *also)
 
 
 def selected_folder(workdir: str | os.PathLike) -> pathlib.Path | None:
@@ -257,11 +194,11 @@ def checkpoints_folder(workdir: str | os.PathLike) -> epath.Path:
     raise SavedModelError(f"{path} cannot be read: {error}") from error
 
 
-def weights_folder(folder: str | os.PathLike) -> epath.Path:
-  """Orbax weights of a model folder, or of a workdir (selected, else newest checkpoint)."""
+def weights_path(folder: str | os.PathLike) -> epath.Path:
+  """Weights of a model folder, or of a workdir (selected, else newest checkpoint)."""
   root = pathlib.Path(folder).absolute()
-  if (root / WEIGHTS_FOLDER).is_dir():
-    return epath.Path(root / WEIGHTS_FOLDER)
+  if (stored := stored_weights(root)) is not None:
+    return epath.Path(root / stored)
   if (selected := selected_folder(root)) is not None:
     return epath.Path(selected / WEIGHTS_FOLDER)
   checkpoints = checkpoints_folder(root)
@@ -277,77 +214,137 @@ def weights_folder(folder: str | os.PathLike) -> epath.Path:
 
 
 def read_weights(folder: str | os.PathLike, abstract: ArrayTree) -> ArrayTree:
-  """Reads {"params", "model_state"} in the shapes of `abstract` (nested ShapeDtypeStructs).
+  """Reads {"params", "model_state"} of a model folder or a workdir; see `read_arrays`.
+
+  Args:
+    folder: see `weights_path`.
+    abstract: nested ShapeDtypeStructs.
+
+  Returns:
+    the arrays.
 
   Raises:
-    SavedModelError: the stored arrays are damaged or do not match.
+    SavedModelError: there are none, or they are damaged or do not match.
   """
-  path = weights_folder(folder)
-  device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-  target = jax.tree.map(
-    lambda a: jax.ShapeDtypeStruct(
-      a.shape, a.dtype, sharding=getattr(a, "sharding", None) or device
-    ),
-    abstract,
-  )
-  try:
-    with ocp.StandardCheckpointer() as checkpointer:
-      return checkpointer.restore(path, target)
-  except Exception as error:  # Orbax and tensorstore raise many types for a damaged folder.
-    raise SavedModelError(f"the weights in {path} cannot be read: {error}") from error
+  return read_arrays(weights_path(folder), abstract)
 
 
-def check_model_folder(folder: str | os.PathLike) -> None:
-  """Compares a model folder with its checksums.
+@contextlib.contextmanager
+def checked_folder(folder: str | os.PathLike) -> Iterator[None]:
+  """Compares a model folder with its checksums and its reference while the body reads it.
 
-  The checkpoints of a run have none, nor have folders of version 0.1.
+  The checkpoints of an unfinished run have none; folders of version 0.1 have none either, which is
+  said.
+
+  Args:
+    folder: a model folder, or the workdir of a run.
+
+  Yields:
+    nothing.
 
   Raises:
-    SavedModelError: a file is missing or damaged.
+    SavedModelError: a file is missing or damaged, or the folder was edited.
   """
   root = pathlib.Path(folder)
+  weights = stored_weights(root)
   if not (root / MANIFEST_FILE).exists():
-    if not (root / WEIGHTS_FOLDER).is_dir():
+    if weights is None:
+      yield
       return
     if read_model_metadata(root)["format"] == 1:
       logging.getLogger("jax_me").warning(
         "%s was written by version 0.1 and has no checksums: damage would not be noticed", root
       )
+      yield
       return
   try:
-    verify_manifest(root)
+    with verified_in_background(root) as listed:
+      if read_model_metadata(root)["format"] >= 3:
+        digest = combined_sha256(listed, weights or "")
+        unlisted = {MODEL_FILE, REFERENCE_FILE} - listed.keys()
+        if unlisted or not digest:
+          raise SavedModelError(
+            f"{root / MANIFEST_FILE} does not list {', '.join(sorted(unlisted)) or 'the weights'}"
+          )
+        compare_description(root / REFERENCE_FILE, _document(root), digest)
+      yield
   except DamagedFolder as error:
     raise SavedModelError(
       f"{error}. The folder is not what was written: copy or convert the model again"
     ) from error
 
 
-def load_model(folder: str | os.PathLike, **overrides: Any) -> SavedModel:
-  """Loads a model from a model folder or a run's workdir (see `weights_folder`).
+def _document(root: pathlib.Path) -> dict[str, Any]:
+  return json.loads((root / MODEL_FILE).read_text(encoding="utf-8"))
 
-  The files of a model folder are compared with their checksums.
+
+def load_model(folder: str | os.PathLike, *, verify: bool = False, **overrides: Any) -> SavedModel:
+  """Loads a model from a model folder or a run's workdir (see `weights_path`).
+
+  The files of a model folder are compared with their checksums and with the reference check.
 
   Args:
     folder: written by `save_model`, `run.py` or `convert`.
+    verify: also compute the output of the reference check, which compiles the model.
     **overrides: constructor keywords that do not change the parameters (`dtype`, ...).
 
+  Returns:
+    the model.
+
   Raises:
-    SavedModelError: no model, unknown model name, damaged, mismatched or non-finite weights.
+    SavedModelError: no model, unknown model name, damaged, mismatched or non-finite weights, an
+      edited folder, or an output that differs from the reference.
   """
-  check_model_folder(folder)
-  metadata = read_model_metadata(folder)
-  arguments = {**metadata["arguments"], **overrides}
-  try:
-    abstract_model = create_abstract_model(metadata["name"], **arguments)
-  except (TypeError, ValueError) as error:
-    raise SavedModelError(f"{folder}/{MODEL_FILE} describes no model of jax_me: {error}") from error
-  graphdef, params, model_state = split_model(abstract_model)
-  weights = read_weights(folder, {"params": params, "model_state": model_state})
-  for path, value in jax.tree_util.tree_leaves_with_path(weights):
-    if jnp.issubdtype(value.dtype, jnp.floating) and not np.isfinite(np.asarray(value)).all():
-      raise SavedModelError(
-        f"{folder}: {jax.tree_util.keystr(path)} has values that are not finite"
-      )
+  with checked_folder(folder):
+    metadata = read_model_metadata(folder)
+    graphdef, abstract = _abstract_model(folder, metadata, overrides)
+    weights = read_weights(folder, abstract)
+    for path, value in jax.tree_util.tree_leaves_with_path(weights):
+      if jnp.issubdtype(value.dtype, jnp.floating) and not np.isfinite(np.asarray(value)).all():
+        raise SavedModelError(
+          f"{folder}: {jax.tree_util.keystr(path)} has values that are not finite"
+        )
   model = merge_model(graphdef, weights["params"], weights["model_state"])
-  fields = {key: metadata[key] for key in ModelFields.__annotations__}  # type: ignore[literal-required]
-  return SavedModel(model, **fields)
+  saved = SavedModel(model, **_fields(metadata))
+  if verify:
+    arguments = {**saved.arguments, **overrides}
+    check_reference(folder, dataclasses.replace(saved, arguments=arguments))
+  return saved
+
+
+def _abstract_model(
+  folder: str | os.PathLike, metadata: ModelMetadata, overrides: Mapping[str, Any]
+) -> tuple[nnx.GraphDef, ArrayTree]:
+  """Graph definition and shapes {"params", "model_state"} of the model of a folder."""
+  try:
+    model = create_abstract_model(metadata["name"], **{**metadata["arguments"], **overrides})
+  except (TypeError, ValueError, ArithmeticError) as error:
+    raise SavedModelError(f"{folder}/{MODEL_FILE} describes no model of jax_me: {error}") from error
+  graphdef, params, model_state = split_model(model)
+  return graphdef, {"params": params, "model_state": model_state}
+
+
+def _fields(metadata: ModelMetadata) -> ModelFields:
+  return cast(ModelFields, {key: value for key, value in metadata.items() if key != "format"})
+
+
+def check_reference(folder: str | os.PathLike, saved: SavedModel) -> ReferenceResult:
+  """Computes the output of the reference check of a folder on this device.
+
+  Args:
+    folder: of the model.
+    saved: its model.
+
+  Returns:
+    the differences.
+
+  Raises:
+    SavedModelError: the folder has no reference check, or it fails.
+  """
+  path = pathlib.Path(folder) / REFERENCE_FILE
+  if not path.is_file():
+    raise SavedModelError(
+      f"{folder} has no reference check: it was written by an earlier version, or its run is not "
+      "finished"
+    )
+  return verify_output(saved, read_reference(path))

@@ -11,6 +11,7 @@ from convert.errors import ConversionError
 from convert.flax_to_torch import torch_arrays
 from convert.timm_config import timm_model
 from convert.torch_to_flax import convert_arrays, convert_checkpoint, read_checkpoint
+from jax_me.image_preparation import ImagePreparation
 from jax_me.models.model_folder import load_model
 from tests.helpers.checkpoint_files import save_safetensors, save_torch, state_dict, vit_arrays
 from tests.helpers.golden_cases import golden_cases
@@ -58,9 +59,9 @@ def test_the_command_takes_over_labels_and_preprocessing(
   assert saved.name == model and saved.labels == LABELS
   assert saved.mean == [mean] * 3 and saved.std == [mean] * 3
   assert saved.image_size == CASES[name].side
-  assert saved.source["preprocessing"] == dict(
-    zip(("resize", "resize_to", "crop_fraction", "interpolation"), resize, strict=True)
-  )
+  rounding = "half_even" if CASES[name].library == "timm" else "down"
+  assert saved.preparation == ImagePreparation(saved.image_size, *resize, rounding)
+  assert not saved.alignment["align"]
   report = json.loads((out / "conversion.json").read_text())
   outcomes = [entry["key"] for entry in report["loaded"] + report["dropped"]]
   assert sorted(outcomes) == sorted(CASES[name].forms["model.safetensors"])
@@ -74,7 +75,7 @@ def test_options_of_the_command_go_before_those_of_the_folder(tmp_path):
   saved = load_model(tmp_path / "out")
   assert saved.labels == list("abcde") and saved.mean == [0.1, 0.2, 0.3]
   assert saved.std == [0.5, 0.5, 0.5] and saved.image_size == 64
-  assert saved.source["preprocessing"]["resize_to"] == 64
+  assert saved.preparation.resize_to == 64
 
 
 def test_a_new_head_has_no_labels_of_the_folder(tmp_path):

@@ -16,8 +16,11 @@ from convert.torch_to_flax import convert_checkpoint, read_checkpoint
 from jax_me.experiment.initial_weights import initialise_state
 from jax_me.experiment.model_evaluation import label_order
 from jax_me.experiment.run import run_experiment
+from jax_me.image_preparation import ImagePreparation
 from jax_me.models.model_folder import save_model, split_model
 from jax_me.models.registry import create_model
+from tests.helpers.file_server import serve_folder
+from tests.helpers.hub_models import hub_model_folder
 from tests.helpers.small_models import random_model
 
 pytestmark = pytest.mark.slow
@@ -53,11 +56,10 @@ def config(images, tmp_path_factory):
   return c.lock()
 
 
-def evaluate(config, source, workdir, **data):
+def evaluate(config, source, workdir, labels=None):
   config = config.copy_and_resolve_references()
   config.init_from = str(source)
-  config.data.update(data)
-  return run_experiment(config, workdir=str(workdir), mode="eval")
+  return run_experiment(config, workdir=str(workdir), mode="eval", labels=labels)
 
 
 def saved_model(folder, labels=("light", "dark"), seed=0, **fields):
@@ -76,8 +78,13 @@ def read_predictions(workdir):
   return {row["file"]: row for row in csv.DictReader((workdir / "predictions.csv").open())}
 
 
-def test_predictions_are_those_of_the_model_by_label(config, images, tmp_path, capsys):
-  folder = saved_model(tmp_path / "model")
+@pytest.mark.parametrize(
+  "preparation",
+  [ImagePreparation(16), ImagePreparation(16, "shortest_edge", 20, 0.8, "bicubic")],
+  ids=["stretched", "cropped"],
+)
+def test_predictions_are_those_of_the_model_by_label(config, images, tmp_path, preparation):
+  folder = saved_model(tmp_path / "model", preparation=preparation)
   assert evaluate(config, folder, tmp_path / "run") == 0
   rows = read_predictions(tmp_path / "run")
   assert len(rows) == 12
@@ -150,21 +157,56 @@ def checkpoint(tmp_path_factory):
   return path
 
 
-def test_a_torch_file_is_evaluated_like_its_converted_folder(config, images, checkpoint, tmp_path):
-  numbered = tmp_path / "numbered"
-  numbered.mkdir()
-  for image in images.glob("*.png"):
-    (numbered / image.name).write_bytes(image.read_bytes())
-  text = (images / "labels.csv").read_text().replace("dark", "0").replace("light", "1")
-  (numbered / "labels.csv").write_text(text)
+def test_a_torch_file_is_evaluated_like_its_converted_folder(config, checkpoint, tmp_path):
   from convert.conversion import save_conversion
 
-  save_conversion(convert_checkpoint(read_checkpoint(checkpoint)), tmp_path / "model")
-  for source in (checkpoint, tmp_path / "model"):
-    workdir = tmp_path / f"run_{source.name}"
-    assert evaluate(config, source, workdir, manual_dir=str(numbered)) == 0
-  files = [tmp_path / f"run_{name}" / "predictions.csv" for name in ("atto.pth", "model")]
+  labels = ["light", "dark"]  # in another order than the dataset's
+  save_conversion(convert_checkpoint(read_checkpoint(checkpoint)), tmp_path / "m", labels=labels)
+  assert evaluate(config, checkpoint, tmp_path / "file", labels=labels) == 0
+  assert evaluate(config, tmp_path / "m", tmp_path / "folder") == 0
+  files = [tmp_path / name / "predictions.csv" for name in ("file", "folder")]
   assert files[0].read_bytes() == files[1].read_bytes()
+
+
+@pytest.mark.parametrize(
+  ("labels", "words"),
+  [
+    (["light"], "1 labels are given; vit_tiny_patch16 has 2 classes"),
+    (["light", "Light"], "a label is given twice"),
+    (["light", "grey"], "only in the dataset: dark"),
+  ],
+)
+def test_wrong_labels_of_a_model(config, tmp_path, capsys, labels, words):
+  folder = saved_model(tmp_path / "model", labels=("0", "1"))
+  assert evaluate(config, folder, tmp_path / "run", labels=labels) == 2
+  assert words in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+def test_an_untrained_head_is_not_evaluated(config, tmp_path, capsys):
+  folder = saved_model(tmp_path / "model", source={"fresh": ["head.bias", "head.kernel"]})
+  assert evaluate(config, folder, tmp_path / "run") == 2
+  assert "is untrained" in capsys.readouterr().err
+  with pytest.raises(ValueError, match="is untrained"):
+    jax_me.load(folder)
+
+
+def test_weights_by_name(config, local_hub, tmp_path, capsys):
+  """An evaluation takes them, up to the number of labels, and a training starts from them."""
+  serve_folder(local_hub, "someone/faces", hub_model_folder(tmp_path / "repository"))
+  assert evaluate(config, "hf://someone/faces", tmp_path / "run", labels=["a"]) == 2
+  assert "vit_tiny_patch16 has 5 classes" in capsys.readouterr().err
+  arguments = {"image_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 3}
+  arguments |= {"global_pool": False, "num_classes": 2}
+  _, params, model_state = split_model(create_model(SAVED["name"], rngs=nnx.Rngs(0), **arguments))
+  state, report = initialise_state(
+    {"params": params, "model_state": model_state},
+    "hf://someone/faces",
+    target_name=SAVED["name"],
+    labels=["dark", "light"],
+  )
+  assert {row["path"] for row in report["fresh"]} == {"head.kernel", "head.bias"}
+  expected = split_model(jax_me.load("hf://someone/faces").model)[1]
+  jax.tree.map(np.testing.assert_array_equal, state["params"]["blocks"], expected["blocks"])
 
 
 def test_training_starts_from_a_torch_file(checkpoint):

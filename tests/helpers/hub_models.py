@@ -111,6 +111,11 @@ def write_case(case: HubCase, form: str, folder: pathlib.Path) -> pathlib.Path:
   return folder
 
 
+def hub_model_folder(folder: pathlib.Path) -> pathlib.Path:
+  """Writes a small classifier of transformers: ViT, 32 x 32 pixels, five expressions."""
+  return write_case(hub_cases()["transformers_vit"], "model.safetensors", folder)
+
+
 def write_shards(arrays: dict[str, np.ndarray], folder: pathlib.Path, count: int) -> None:
   """Writes the arrays in turn to `count` files, and their index."""
   names = [f"model-{i + 1:05}-of-{count:05}.safetensors" for i in range(count)]

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from jax_me.data.clip_inputs.inputs import frames_needed, make_clip_images
-from jax_me.data.decoding import resize_image
 from jax_me.datasets.generation.process_images import is_portable_image
 from jax_me.datasets.generation.tasks import Example, ReportRow, Skipped, TaskResult
 from jax_me.datasets.micro.clip_options import (
@@ -22,6 +21,7 @@ from jax_me.datasets.micro.clip_options import (
 )
 from jax_me.faces.alignment import ClipAligner, NoFaceError
 from jax_me.faces.image_files import UnreadableImage, encode_image, read_image
+from jax_me.image_preparation import resize_image
 
 # A missing frame is replaced by one at most this many frames away.
 MAX_FRAME_DISTANCE = 3

@@ -4,6 +4,7 @@ import argparse
 import pathlib
 import sys
 
+from jax_me.bundled import import_bundled
 from jax_me.faces.detector import LICENSE_NOTICE
 
 
@@ -26,9 +27,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     "--model",
     dest="checkpoint",
     required=True,
-    metavar="DIR",
-    help="folder of a run or of a converted model",
+    metavar="SOURCE",
+    help="model folder, run, checkpoint file, or name of weights (hf://OWNER/NAME)",
   )
+  parser.add_argument("--offline", action="store_true", help="download no weights")
   parser.add_argument("--output", required=True, type=pathlib.Path, help="output folder")
   parser.add_argument(
     "--method",
@@ -63,6 +65,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
   """Exit code 0; 1 for invalid input; 130 after Ctrl-C, with partial results written."""
   try:
+    if args.offline:
+      import_bundled("convert.weight_names").go_offline()
     return _explain(args)
   except (ValueError, OSError) as error:
     print(f"explain: {error}", file=sys.stderr)
@@ -75,11 +79,12 @@ def _explain(args: argparse.Namespace) -> int:
   from jax_me.inference.model_input import InputSpec
   from jax_me.inference.video.result_files import model_record
   from jax_me.inference.video.sources import find_sources
-  from jax_me.models.model_folder import load_model
+  from jax_me.models.classifier import check_head
   from jax_me.progress import Progress
 
   sources = find_sources(args.inputs)
-  saved = load_model(args.checkpoint)
+  saved = import_bundled("convert.model_source").open_model(args.checkpoint)
+  check_head(saved)
   methods = supported_methods(saved, args.method)
   spec = InputSpec.from_model(saved)
   align = spec.align if args.align is None else args.align

@@ -2,15 +2,15 @@
 
 import collections
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 import numpy as np
 
-from jax_me.data.decoding import resize_image
 from jax_me.faces.alignment import FaceChip
 from jax_me.faces.detector import Box
 from jax_me.faces.head_pose import HeadPose
+from jax_me.image_preparation import resize_image
 from jax_me.inference.batched_inference import DEFAULT_BATCH, BatchedInference
 from jax_me.inference.model_input import CroppableImage, InputBuilder, InputSpec
 from jax_me.inference.video.face_region import FaceRegion
@@ -156,6 +156,7 @@ def stream_detections(
 class _FrameStream:
   def __init__(self, saved: SavedModel, settings: FrameStreamSettings, interval: float):
     self._settings = settings
+    self._saved = saved
     self._spec = InputSpec.from_model(saved)
     self._inference: BatchedInference[_PendingFace] = BatchedInference(saved, settings.batch)
     self._max_absence = max(ABSENCE_SECONDS, ABSENCE_FRAMES * interval)
@@ -236,7 +237,7 @@ class _FrameStream:
 
   def _whole_image_detection(self, image: np.ndarray, seconds: float) -> Detection:
     """The whole image as one person, for models trained without alignment."""
-    whole = _WholeImage(image)
+    whole = _WholeImage(image, None if self._spec.is_motion else self._saved.prepare)
     chip = FaceChip(0, 0, 1, 1, 0, self._spec.crop_size)
     detection = Detection(1, None, face=whole.crop(chip))
     self._submit(detection, self._person_state(1, seconds), whole, chip, seconds)
@@ -283,7 +284,10 @@ class _FrameStream:
 
 @dataclasses.dataclass(frozen=True)
 class _WholeImage:
+  """An image as a model takes it that was trained on whole images, or on their motion."""
+
   image: np.ndarray
+  prepare: Callable[[np.ndarray], np.ndarray] | None
 
   def crop(self, chip: FaceChip) -> np.ndarray:
-    return resize_image(self.image, chip.size)
+    return self.prepare(self.image) if self.prepare else resize_image(self.image, chip.size)

@@ -7,9 +7,10 @@ import pytest
 import skimage
 from flax import nnx
 
-from jax_me.data.decoding import resize_image
 from jax_me.faces.image_files import read_image
+from jax_me.image_preparation import ImagePreparation, resize_image
 from jax_me.inference.batched_inference import BatchedInference
+from jax_me.inference.model_input import face_inputs
 from jax_me.inference.video.frame_stream import FrameStreamSettings, stream_detections
 from jax_me.inference.video.sources import Frame, VideoSource
 from jax_me.models.model_folder import SavedModel
@@ -77,6 +78,18 @@ def test_whole_images_unreadable_and_skipped_frames():
     reference_scores([images[n] for n in (0, 2, 6)]), abs=1e-5
   )
   assert results[0].detections[0].box is None and results[0].detections[0].motion is None
+
+
+def test_whole_frames_are_prepared_as_the_model_says():
+  images = noise(2)
+  model = saved(align=False)
+  model.preparation = ImagePreparation(32, "shortest_edge", 36, 32 / 36, "bicubic")
+  results = list(stream_detections(video_source(images), model, FrameStreamSettings(batch=2)))
+  scores = np.stack([one.detections[0].scores for one in results])
+  prepared = [face_inputs(image, model)[0].image for image in images]
+  np.testing.assert_array_equal(prepared[0], model.preparation.apply(images[0]))
+  assert scores == pytest.approx(reference_scores(prepared), abs=1e-5)
+  assert abs(scores - reference_scores(images)).max() > 1e-3
 
 
 def test_smoothing_is_an_exponential_moving_average():

@@ -22,6 +22,8 @@ class FakePredictor:
   class saved:  # noqa: N801
     source: dict = {}
     image_size = 32
+    input = ""
+    alignment = {"align": True, "size": 32}
 
 
 class FakePredictionsFile:
