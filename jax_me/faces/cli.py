@@ -52,6 +52,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     default="png",
     help="png is lossless; jpg takes a fifth of the space (default png)",
   )
+  add(
+    "--detector",
+    choices=detector.DETECTORS,
+    help="hog: dlib's detector, as in version 0.1; yunet: also finds small, turned, masked and "
+    "half-hidden faces; yunet+hog: HOG where YuNet finds none "
+    f"(default {detector.DEFAULT_DETECTOR}; in the folder of an earlier run, that of the run)",
+  )
 
 
 def main(args: argparse.Namespace) -> int:
@@ -66,6 +73,7 @@ def main(args: argparse.Namespace) -> int:
       on_no_face=args.on_no_face,
       clips=args.clips,
       image_format=args.format,
+      detector=args.detector,
     )
   except KeyboardInterrupt:
     print("\nstopped; run the same command again to resume", file=sys.stderr)

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 import cv2
 
 from jax_me.bundled import import_bundled
+from jax_me.faces.detector import DETECTORS
 from jax_me.faces.license_notice import print_license_notice
-from jax_me.inference.predictor import load
+from jax_me.inference.model_input import with_detector
+from jax_me.inference.predictor import Predictor, load
 from jax_me.inference.training_note import training_note
 
 if TYPE_CHECKING:
@@ -49,6 +51,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def add_video_arguments(parser: argparse.ArgumentParser) -> None:
   """Adds the options for reading videos that `predict` and `study` share."""
+  parser.add_argument(
+    "--detector",
+    choices=DETECTORS,
+    help="face detector (default: that of the model's training images; hog for older models)",
+  )
   parser.add_argument(
     "--align",
     action=argparse.BooleanOptionalAction,
@@ -98,6 +105,19 @@ def add_video_arguments(parser: argparse.ArgumentParser) -> None:
   )
 
 
+def load_predictor(args: argparse.Namespace) -> Predictor:
+  """Loads the classifier, with the detector of the options.
+
+  Raises:
+    ValueError: the model cannot be loaded or has no labels.
+  """
+  predictor = load(args.checkpoint)
+  predictor.require_labels()
+  if args.detector:
+    predictor.saved = with_detector(predictor.saved, args.detector)
+  return predictor
+
+
 def stream_settings(args: argparse.Namespace) -> "FrameStreamSettings":
   """The settings of a frame stream from the options of `add_video_arguments`."""
   from jax_me.inference.video.frame_stream import FrameStreamSettings
@@ -139,8 +159,7 @@ def _predict(args: argparse.Namespace) -> int:
 
   stream = stream_settings(args)
   sources = find_sources(args.inputs, args.fps, args.read_as)
-  predictor = load(args.checkpoint)
-  predictor.require_labels()
+  predictor = load_predictor(args)
   spec = InputSpec.from_model(predictor.saved, align=args.align)
   photographs = [source for source in sources if source.files]
   if spec.is_motion and photographs and args.align is not False:

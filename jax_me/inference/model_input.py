@@ -19,7 +19,7 @@ import numpy as np
 
 from jax_me.data.clip_inputs import inputs
 from jax_me.faces.alignment import FaceChip, align_clip
-from jax_me.faces.detector import Box, find_faces
+from jax_me.faces.detector import EARLIER_DETECTOR, Box, check_detector, find_faces
 from jax_me.image_preparation import resize_image
 from jax_me.models.model_folder import SavedModel
 
@@ -43,12 +43,14 @@ class InputSpec:
     align: whether faces are detected and cropped; otherwise the whole image is used.
     crop_size: side of the face crops in pixels.
     image_size: side of the model input in pixels.
+    detector: one of `detector.DETECTORS`, as in training.
   """
 
   input: str
   align: bool
   crop_size: int
   image_size: int
+  detector: str = EARLIER_DETECTOR
 
   @classmethod
   def from_model(cls, saved: SavedModel, *, align: bool | None = None) -> "InputSpec":
@@ -60,20 +62,31 @@ class InputSpec:
         converted model say that it takes whole images unless its user said otherwise.
 
     Raises:
-      ValueError: the model was trained on an unknown input.
+      ValueError: the model was trained on an unknown input, or with an unknown detector.
     """
     name, alignment = saved.input, saved.alignment
     if name and name not in inputs.INPUTS:
       raise ValueError(
         f"the model was trained on the input {name!r}, which is none of {', '.join(inputs.INPUTS)}"
       )
-    crop_size = alignment["size"] or saved.image_size
-    return cls(name, alignment["align"] if align is None else align, crop_size, saved.image_size)
+    check_detector(alignment["detector"])
+    return cls(
+      name,
+      alignment["align"] if align is None else align,
+      alignment["size"] or saved.image_size,
+      saved.image_size,
+      alignment["detector"],
+    )
 
   @property
   def is_motion(self) -> bool:
     """Whether the images show changes between frames instead of a single frame."""
     return self.input in WINDOW_SECONDS
+
+
+def with_detector(saved: SavedModel, detector: str) -> SavedModel:
+  """The model with another face detector than that of its training images."""
+  return dataclasses.replace(saved, alignment={**saved.alignment, "detector": detector})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,7 +135,7 @@ def face_inputs(
   if not spec.align:
     return [FaceInput(saved.prepare(image))]
   faces = []
-  for face in find_faces(image):
+  for face in find_faces(image, spec.detector):
     chip = FaceChip.of_face(face, spec.crop_size)
     landmarks = _input_landmarks(face.landmarks, chip.matrix(), spec)
     crop = resize_image(chip.extract(image), spec.image_size)
@@ -175,7 +188,7 @@ def clip_face(
   images = [frames[index] for index in indices]
   box = landmarks = None
   if spec.align:
-    aligned = align_clip(images, spec.crop_size)
+    aligned = align_clip(images, spec.crop_size, detector=spec.detector)
     record = aligned[0].record
     if any(face.record["status"] == "size_mismatch" for face in aligned):
       raise ValueError("the frames of the clip differ in size")

@@ -10,7 +10,7 @@ from typing import Any
 from jax_me.faces.image_files import encode_image
 from jax_me.files import write_atomically
 from jax_me.inference.predictor import Predictor
-from jax_me.inference.video.annotated_video import annotated_suffix
+from jax_me.inference.video.annotated_video import DEFAULT_SUFFIX, annotated_suffix
 from jax_me.inference.video.annotation import draw_photograph
 from jax_me.inference.video.expression_summary import photograph_summary
 from jax_me.inference.video.frame_stream import FrameDetections, FrameStreamSettings
@@ -83,7 +83,8 @@ def write_predictions(
   output = pathlib.Path(folder)
   sources = [job.source for job in videos]
   model = model_record(predictor.saved, checkpoint)
-  files = OutputFiles(output, [source.name for source in sources], annotated_suffix())
+  suffix = annotated_suffix() if annotate else DEFAULT_SUFFIX  # PyAV is imported only if needed
+  files = OutputFiles(output, [source.name for source in sources], suffix)
   files.remove_outdated()
   records: list[dict[str, Any]] = []
   groups = _PhotographGroups(predictor.labels)

@@ -27,7 +27,7 @@ DURATION = (22, 49)  # Frames from onset to offset: at most half a second.
 _FURROW_DEPTH = 6.5  # Darkening of a furrow per interocular distance of its unit's strength.
 # Points that touch when eyes and mouth close: the upper ones, the lower ones.
 _LIDS_AND_LIPS = np.array([[37, 38, 43, 44, 61, 62, 63], [41, 40, 47, 46, 67, 66, 65]])
-_TAGS = {
+TAGS = {
   "identity": 1,
   "order": 2,
   "clip": 3,
@@ -35,11 +35,21 @@ _TAGS = {
   "clip_noise": 5,
   "video": 6,
   "video_noise": 7,
+  "film": 8,
+  "film_noise": 9,
 }
 
 
-def _generator(seed: int, subject: int, tag: str, *rest: int) -> np.random.Generator:
-  return np.random.default_rng([seed, subject, _TAGS[tag], *rest])
+def generator(seed: int, subject: int, tag: str, *rest: int) -> np.random.Generator:
+  """Random generator of one thing that is drawn.
+
+  Args:
+    seed: seed of the dataset.
+    subject: number of the subject.
+    tag: what is drawn, a key of TAGS.
+    *rest: more numbers that identify it.
+  """
+  return np.random.default_rng([seed, subject, TAGS[tag], *rest])
 
 
 class DemoSubject:
@@ -56,7 +66,7 @@ class DemoSubject:
     self.seed, self.subject = seed, subject
     # BLAS sums depend on the number of threads; with one thread the face is always the same.
     with threadpoolctl.threadpool_limits(1, user_api="blas"):
-      self.identity = subjects.draw_identity(_generator(seed, subject, "identity"))
+      self.identity = subjects.draw_identity(generator(seed, subject, "identity"))
     points = self.identity.points
     self.iod = float(np.linalg.norm(points[36:42].mean(0) - points[42:48].mean(0)))
     self._furrows: dict[tuple[str, int], np.ndarray] = {}
@@ -112,12 +122,18 @@ def _subject(seed: int, subject: int) -> DemoSubject:
   return DemoSubject(seed, subject)
 
 
+def subject_of(seed: int, subject: int | DemoSubject) -> DemoSubject:
+  """The subject itself, or the subject with this number, drawn once for neighbouring calls."""
+  return subject if isinstance(subject, DemoSubject) else _subject(seed, subject)
+
+
 @dataclasses.dataclass(frozen=True)
 class Movement:
   """Temporary motion of a face.
 
   Attributes:
     start, peak, end: frame numbers; the movement is 0 up to start, 1 at peak, 0 from end on.
+    hold: frames after the peak in which it stays at 1.
     units: action units -> (image-left, image-right) strength at the peak, interocular distances.
     blink: how far the lids close at the peak, in [0, 1].
   """
@@ -127,6 +143,7 @@ class Movement:
   end: int
   units: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
   blink: float = 0.0
+  hold: int = 0
 
   def activation(self, frame: int) -> float:
     """Fraction of the movement at a frame, with raised-cosine rise and fall."""
@@ -134,8 +151,10 @@ class Movement:
       return 0.0
     if frame <= self.peak:
       part = (frame - self.start) / (self.peak - self.start)
+    elif frame <= self.peak + self.hold:
+      return 1.0
     else:
-      part = (self.end - frame) / (self.end - self.peak)
+      part = (self.end - frame) / (self.end - self.peak - self.hold)
     return float(0.5 - 0.5 * np.cos(np.pi * part))
 
 
@@ -275,7 +294,7 @@ def _draw_event(
   return event, Movement(event.onset, event.apex, event.offset, units)
 
 
-def _draw_distractors(
+def draw_distractors(
   rng: np.random.Generator, length: int, rate: float, intensity: float
 ) -> list[Movement]:
   """Draws blinks and small action units that are independent of the label.
@@ -314,7 +333,7 @@ def clip_label(seed: int, subject: int, index: int) -> str:
   Returns:
     One of LABELS.
   """
-  rng = _generator(seed, subject, "order", index // len(LABELS))
+  rng = generator(seed, subject, "order", index // len(LABELS))
   return LABELS[rng.permutation(len(LABELS))[index % len(LABELS)]]
 
 
@@ -329,14 +348,14 @@ def demo_clip(seed: int, subject: int | DemoSubject, index: int) -> DemoClip:
   Returns:
     The clip. Nothing is rendered until `frame` is called.
   """
-  person = subject if isinstance(subject, DemoSubject) else _subject(seed, subject)
-  rng = _generator(seed, person.subject, "clip", index)
+  person = subject_of(seed, subject)
+  rng = generator(seed, person.subject, "clip", index)
   label = clip_label(seed, person.subject, index)
-  units_rng = _generator(seed, person.subject, "units", index)
+  units_rng = generator(seed, person.subject, "units", index)
   event, expression = _draw_event(rng, units_rng, int(rng.integers(8, 30)), label)
   length = event.offset + int(rng.integers(8, 30))
-  movements = [expression, *_draw_distractors(rng, length, 0.5, event.intensity)]
-  camera = camera_motion.Camera.draw(rng, (seed, person.subject, _TAGS["clip_noise"], index))
+  movements = [expression, *draw_distractors(rng, length, 0.5, event.intensity)]
+  camera = camera_motion.Camera.draw(rng, (seed, person.subject, TAGS["clip_noise"], index))
   name = f"{person.name}_{index:02d}"
   return DemoClip(name, person, length, (event,), tuple(movements), camera)
 
@@ -353,8 +372,8 @@ def demo_video(seed: int, subject: int | DemoSubject, index: int, seconds: float
   Returns:
     The video. Nothing is rendered until `frame` is called.
   """
-  person = subject if isinstance(subject, DemoSubject) else _subject(seed, subject)
-  rng = _generator(seed, person.subject, "video", index)
+  person = subject_of(seed, subject)
+  rng = generator(seed, person.subject, "video", index)
   length = max(1, round(seconds * FPS))
   events: list[Event] = []
   movements: list[Movement] = []
@@ -366,7 +385,7 @@ def demo_video(seed: int, subject: int | DemoSubject, index: int, seconds: float
     events.append(event)
     movements.append(expression)
     onset = event.offset + int(rng.integers(FPS, 3 * FPS))
-  movements += _draw_distractors(rng, length, 0.4 * seconds, float(np.mean(INTENSITY)))
-  camera = camera_motion.Camera.draw(rng, (seed, person.subject, _TAGS["video_noise"], index))
+  movements += draw_distractors(rng, length, 0.4 * seconds, float(np.mean(INTENSITY)))
+  camera = camera_motion.Camera.draw(rng, (seed, person.subject, TAGS["video_noise"], index))
   name = f"{person.name}_v{index:02d}"
   return DemoVideo(name, person, length, tuple(events), tuple(movements), camera)

@@ -5,14 +5,18 @@ import pathlib
 import sys
 
 from jax_me.faces.license_notice import print_license_notice
-from jax_me.inference.cli import add_video_arguments, silence_opencv, stream_settings
-from jax_me.inference.predictor import load
+from jax_me.inference.cli import (
+  add_video_arguments,
+  load_predictor,
+  silence_opencv,
+  stream_settings,
+)
 
 EPILOG = """\
 OUTPUT/videos.csv has a row for each video, events.csv one for each expression and summary.csv one
-for each person, all with the columns of the participants; OUTPUT/elan/ has the expressions as
-tab-separated text for ELAN; OUTPUT/videos/ has the results of each video, as `predict` writes them.
-Run the same command again to continue after an interruption.
+for each person, all with the columns of the participants. OUTPUT/elan/ has the expressions for
+ELAN, as .eaf and as tab-separated text. OUTPUT/videos/ has the results of each video, as `predict`
+writes them. Run the same command again to continue after an interruption.
 
 exit code: 0 success; 1 videos failed or are missing, or bad input; 130 interrupted with ctrl-C.
 """
@@ -59,8 +63,7 @@ def _run(args: argparse.Namespace) -> int:
   if args.participants:
     participants = read_participants(args.participants, args.folder, videos)
   settings = StudySettings(args.checkpoint, stream_settings(args), args.fps, args.annotate)
-  predictor = load(args.checkpoint)
-  predictor.require_labels()
+  predictor = load_predictor(args)
   study = Study(args.folder, args.output, videos, predictor, settings, participants)
   note = model_record(predictor.saved, args.checkpoint)["training_note"]
   print(f"model: {predictor.saved.name}, {note}")

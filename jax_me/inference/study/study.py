@@ -21,8 +21,9 @@ from flax import nnx
 import jax_me
 from jax_me.faces.image_files import is_image_name
 from jax_me.files import exclusive_lock, write_atomically
+from jax_me.inference.model_input import InputSpec
 from jax_me.inference.predictor import Predictor
-from jax_me.inference.study.elan_export import elan_table
+from jax_me.inference.study.elan_export import annotations, elan_document, elan_table
 from jax_me.inference.study.participants import Participants, check_columns
 from jax_me.inference.study.study_tables import VIDEOS_TABLE, result_columns, write_study_tables
 from jax_me.inference.video.annotated_video import annotated_suffix
@@ -245,7 +246,7 @@ class Study:
 
   def _read_into(self, folder: pathlib.Path, source: VideoSource) -> dict[str, Any]:
     predictor, settings = self._predictor, self._settings
-    suffix = annotated_suffix()
+    annotated = folder / f"annotated{annotated_suffix()}" if settings.annotate else None
     session = VideoSession(
       source,
       predictor,
@@ -254,7 +255,7 @@ class Study:
         spotting=SpottingSettings(),
         timeline=folder / "timeline.png",
         report=folder / "report.html",
-        annotated=folder / f"annotated{suffix}" if settings.annotate else None,
+        annotated=annotated,
       ),
     )
     predictions = PredictionsFile(folder, predictor.labels)
@@ -277,8 +278,16 @@ class Study:
     shutil.rmtree(self._output / ELAN_FOLDER, ignore_errors=True)
     for video, (_, _, record) in outcomes.items():
       if record is not None:
-        text = elan_table(record["events"]).encode("utf-8", "surrogateescape")
-        write_atomically(self._output / ELAN_FOLDER / f"{self._names[video]}.txt", text)
+        self._write_elan(video, record)
+
+  def _write_elan(self, video: str, record: Mapping[str, Any]) -> None:
+    annotated = annotations(record["events"])
+    target = self._output / ELAN_FOLDER / self._names[video]
+    text = elan_table(annotated).encode("utf-8", "backslashreplace")
+    write_atomically(target.with_name(f"{target.name}.txt"), text)
+    media = (self._folder / video).resolve()
+    document = elan_document(annotated, media.as_uri(), media.stat().st_mtime)
+    write_atomically(target.with_name(f"{target.name}.eaf"), document)
 
 
 def _file_state(path: pathlib.Path, name: str) -> dict[str, Any]:
@@ -296,11 +305,13 @@ def _file_state(path: pathlib.Path, name: str) -> dict[str, Any]:
 def _fingerprint(predictor: Predictor, settings: StudySettings) -> dict[str, Any]:
   """What the results depend on beside the videos."""
   stream = dataclasses.asdict(settings.stream)
+  spec = InputSpec.from_model(predictor.saved, align=settings.stream.align)
   del stream["batch"]  # changes the speed only
   content = {
     "format": 1,
     "jax_me": jax_me.__version__,
     "model": _model_checksum(predictor.saved),
+    "detector": spec.detector,
     "fps": settings.fps,
     "annotate": settings.annotate,
     **stream,

@@ -21,9 +21,10 @@ from jax_me.inference.video.frame_stream import FrameDetections
 # Longer sides are downscaled. OpenCV's VP9 encoder takes 0.1 s per frame at 640 x 360, and has no
 # faster setting.
 MAX_SIDE = {".mp4": 1280, ".webm": 640}
+DEFAULT_SUFFIX = ".webm"  # needs no further package
 MIME = {".mp4": "video/mp4", ".webm": "video/webm"}
-# Ticks per second of the times of frames: those of milliseconds and of all usual frame rates.
-_TICKS = 90_000
+# Unit of the times of frames in seconds; fits milliseconds and all usual frame rates.
+_TIME_BASE = fractions.Fraction(1, 90_000)
 
 
 def annotated_suffix() -> str:
@@ -31,8 +32,8 @@ def annotated_suffix() -> str:
   try:
     import av
   except ImportError:
-    return ".webm"
-  return ".mp4" if "libx264" in av.codecs_available else ".webm"
+    return DEFAULT_SUFFIX
+  return ".mp4" if "libx264" in av.codecs_available else DEFAULT_SUFFIX
 
 
 def partial_path(path: pathlib.Path) -> pathlib.Path:
@@ -133,31 +134,46 @@ class _Mp4Encoder:
   ):
     import av
 
-    self._av = av
-    # The index in front lets browsers start before the whole file is read.
-    self._file = av.open(str(path), "w", options={"movflags": "+faststart"})
-    rate = fractions.Fraction(fps).limit_denominator(1001)
-    self._stream: Any = self._file.add_stream("libx264", rate=rate)
-    self._stream.width, self._stream.height = size
-    self._stream.pix_fmt = "yuv420p"  # browsers play no other
-    self._stream.options = {"crf": "23", "preset": "veryfast"}
-    self._stream.time_base = self._stream.codec_context.time_base = fractions.Fraction(1, _TICKS)
+    self._path = path
     self._last = -1
-    self._sound = None if sound is None else _open_sound(self._file, sound)
+    with self._errors():
+      # The index in front lets browsers start before the whole file is read.
+      self._file = av.open(str(path), "w", options={"movflags": "+faststart"})
+      rate = fractions.Fraction(fps).limit_denominator(1001)
+      self._stream: Any = self._file.add_stream("libx264", rate=rate)
+      self._stream.width, self._stream.height = size
+      self._stream.pix_fmt = "yuv420p"  # browsers play no other
+      self._stream.options = {"crf": "23", "preset": "veryfast"}
+      self._stream.time_base = self._stream.codec_context.time_base = _TIME_BASE
+      self._sound = None if sound is None else _open_sound(self._file, sound)
 
   def write(self, image: np.ndarray, seconds: float) -> None:
-    frame = self._av.VideoFrame.from_ndarray(image, format="rgb24")
-    self._last = max(self._last + 1, round(seconds * _TICKS))
-    frame.pts, frame.time_base = self._last, fractions.Fraction(1, _TICKS)
-    self._file.mux(self._stream.encode(frame))
-    if self._sound is not None:
-      self._sound.copy_until(seconds)
+    import av
+
+    frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+    self._last = max(self._last + 1, round(seconds / _TIME_BASE))
+    frame.pts, frame.time_base = self._last, _TIME_BASE
+    with self._errors():
+      self._file.mux(self._stream.encode(frame))
+      if self._sound is not None:
+        self._sound.copy_until(seconds)
 
   def close(self) -> None:
-    self._file.mux(self._stream.encode(None))
-    if self._sound is not None:
-      self._sound.close()
-    self._file.close()
+    with self._errors():
+      self._file.mux(self._stream.encode(None))
+      if self._sound is not None:
+        self._sound.close()
+      self._file.close()
+
+  @contextlib.contextmanager
+  def _errors(self) -> Iterator[None]:
+    """Raises OSError for the errors of FFmpeg."""
+    import av
+
+    try:
+      yield
+    except av.error.FFmpegError as error:
+      raise OSError(f"cannot write {self._path}: {error}") from error
 
 
 class _Sound:

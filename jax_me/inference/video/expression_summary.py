@@ -58,7 +58,7 @@ class _PersonTimes:
 class ExpressionSummary:
   """Sums up the labels of each person, frame by frame.
 
-  A frame stands for the time until the next frame in which faces were looked for.
+  A frame stands for the time until the next one that is neither skipped nor unreadable.
 
   Args:
     labels: class names.
@@ -76,8 +76,8 @@ class ExpressionSummary:
     self._seconds = 0.0
 
   def add(self, result: FrameDetections) -> None:
-    """Adds a frame; only those where faces were looked for count."""
-    if result.status not in ("ok", "no_face"):
+    """Adds a frame; skipped and unreadable ones do not count."""
+    if result.status in ("skipped", "unreadable"):
       return
     longest = max(MAX_FRAME_SECONDS, self._interval)
     self._end_frame(min(result.frame.seconds - self._seconds, longest))

@@ -1,50 +1,95 @@
-"""Motion of facial regions relative to the head, by optical flow.
+"""Motion of facial regions relative to the head, by optical flow from reference frames.
 
-Optical flow from a reference frame up to a second ago gives the motion of every part of the face.
-The rigid motion of the head (shift, rotation, scale; a robust fit over the whole face) is
-subtracted, and the residual is averaged over twelve regions that expressions move. The reference
-is replaced every second and the displacements are chained, so that the time series has no jumps.
-Eyelids are not included: blinks are not expressions.
+Optical flow from a reference frame gives the motion of every part of the face. The motion of the
+rigid head is subtracted: a robust fit over the whole face of an affine map and of the parallax of a
+head that turns by a few degrees. The residual is averaged over twelve regions that expressions
+move. Eyelids are not included: blinks are not expressions.
+
+Reference frames are kept with the pose of the head. A frame is compared with the reference of the
+nearest pose, so that values after a turn, an occlusion or an absence are comparable with those
+before it. When the head turns further, or the face moves far, a new reference is chained to the
+last one. A region is measured where the flow leads forth and back to one point and both points
+look alike; elsewhere, and where the head is turned too far, the motion is undefined (NaN).
 """
 
-import dataclasses
+import collections
+import math
 
-import cv2
 import numpy as np
 
-from jax_me.data.clip_inputs.optical_flow import optical_flow
 from jax_me.faces.alignment import FaceChip
+from jax_me.faces.head_pose import HeadPose
 from jax_me.inference.video.face_region import FaceRegion
+from jax_me.inference.video.reference_frame import (
+  CROP_SIZE,
+  MAX_MOTION,
+  MIN_REGIONS,
+  REGIONS,
+  ReferenceFrame,
+  Tracking,
+)
 
-# Side of the face crops in pixels; the distance between the eyes is about 45.
-CROP_SIZE = 128
-# The flow is averaged over square cells of this side.
-CELL = 8
-REFERENCE_SECONDS = 1.0
-# A head motion beyond this fraction of the face side requires a new reference.
-MAX_HEAD_MOTION = 0.1
-# Scale of the robust loss: cells with a larger residual get a low weight in the head motion fit.
-ROBUST_PIXELS = 0.15
-ROBUST_ROUNDS = 4
-# Standard deviation of a region, as a fraction of the distance between the eyes.
-REGION_WIDTH = 0.16
+__all__ = ["CROP_SIZE", "MAX_MOTION", "MIN_REGIONS", "REGIONS", "FacialMotionEstimator"]
 
-REGIONS = (
-  "left brow", "right brow", "brows", "left of the nose", "right of the nose",
-  "left corner of the mouth", "right corner of the mouth", "upper lip", "lower lip", "chin",
-  "left cheek", "right cheek",
-)  # fmt: skip
+# Yaw in degrees up to which motion is measured; pitch has an offset that differs between people.
+MAX_YAW = 25.0
+# Turn from a reference, in degrees, from which a new one is wanted.
+WANTED_TURN = 6.0
+# A face without a reference is given one, with a new origin, after this many seconds.
+SETTLE_SECONDS = 0.5
+MAX_REFERENCES = 12
+# Number of them that are tried in a frame; seconds between two looks back from a chained one.
+MAX_TRIED = 2
+LOOK_BACK_SECONDS = 0.2
+# After a break, motion is defined when two frames agree to this many eye distances. An absence of
+# this many intervals between frames is a break.
+CONFIRMED_MOTION = 0.03
+BREAK_INTERVALS = 3.5
+# Regions that were lost for a moment are measured while two others have moved this far.
+EXPRESSION_MOTION = 0.02
+# A blink pulls at the brows. They are not measured where the upper lids are lower than the median
+# of this many seconds by this much, in eye distances.
+BLINK_SECONDS = 0.5
+BLINK = 0.012
+_BROWS = [REGIONS.index(name) for name in ("left brow", "right brow", "brows")]
 
 
 class FacialMotionEstimator:
-  """Estimates the motion of the regions of one face from frame to frame."""
+  """Estimates the motion of the regions of one face from frame to frame.
+
+  Attributes:
+    origin: number of the origin of the displacements. It increases where the connection to earlier
+      frames was lost; displacements with different origins cannot be compared.
+    hidden: whether the face of the last frame could not be tracked although its pose allows it:
+      something covers it, or it is blurred.
+    turn: angle in degrees between the pose of the last frame and that of the first frame of the
+      origin; errors of the displacements grow with it.
+  """
 
   def __init__(self) -> None:
-    self._reference: _ReferenceFrame | None = None
-    self._accumulated = np.zeros((len(REGIONS), 2))
+    self.origin = 0
+    self.hidden = False
+    self.turn = 0.0
+    # References of different poses, the last one in use first.
+    self._references: list[ReferenceFrame] = []
+    # A recent frame of a face that has moved too far from the references to be compared with them.
+    self._chained: ReferenceFrame | None = None
+    self._last_look_back = 0.0
+    self._origins = 0
+    self._undefined_since: float | None = None
+    # Time and motion of the last frame that was tracked, and whether motion was defined then.
+    self._last: tuple[float, np.ndarray] | None = None
+    self._confirmed = False
+    self._interval = math.inf
+    self._lids: collections.deque[tuple[float, float]] = collections.deque()
 
   def update(
-    self, region: FaceRegion, chip: FaceChip, landmarks: np.ndarray, seconds: float
+    self,
+    region: FaceRegion,
+    chip: FaceChip,
+    landmarks: np.ndarray,
+    seconds: float,
+    pose: HeadPose | None = None,
   ) -> np.ndarray:
     """Displacement of the regions in the next frame.
 
@@ -53,98 +98,136 @@ class FacialMotionEstimator:
       chip: smoothed face chip, of any size.
       landmarks: float [68, 2] in pixels of the frame.
       seconds: time of the frame.
+      pose: pose of the head; computed from the landmarks if None.
 
     Returns:
-      float [regions, 2]: displacement (right, down) since the first frame, relative to the head,
-      in units of the distance between the eyes. It drifts slowly; compare with recent values only.
+      float [regions, 2]: displacement (right, down) since the first frame of this origin, relative
+      to the head, in units of the distance between the eyes; NaN where it is undefined.
     """
-    reference = self._reference
-    head_moved = True
-    if reference is not None:
-      displacement, head_motion = reference.displacement(region)
-      now = self._accumulated + displacement
-      head_moved = head_motion > MAX_HEAD_MOTION
-    else:
-      now = self._accumulated
-    if reference is None or head_moved or seconds - reference.seconds >= REFERENCE_SECONDS:
-      self._accumulated = now
-      self._reference = _ReferenceFrame(region, chip, landmarks, seconds)
-    return now.copy()
+    pose = pose or HeadPose.of_landmarks(landmarks)
+    undefined = np.full((len(REGIONS), 2), np.nan)
+    self.hidden = False
+    if pose is None or abs(pose.yaw) > MAX_YAW:
+      # A new origin needs a pose that can be measured for a while.
+      self._undefined_since = self._last = None
+      self._confirmed = False
+      return undefined
+    tracked = self._best_tracking(region, chip, landmarks, pose, seconds)
+    if tracked is None:
+      return self._without_tracking(region, chip, landmarks, seconds, pose)
+    reference, tracking = tracked
+    now = reference.displacement + tracking.displacement
+    # A region that is lost for a moment can be measured again from the next reference.
+    filled = reference.displacement + tracking.filled
+    unsure = reference.unsure | ~np.isfinite(tracking.displacement).all(-1)
+    if unsure.sum() > len(REGIONS) - MIN_REGIONS:
+      # Tracked from frame to frame, but what happened before is unknown: a hand came or went.
+      return self._without_tracking(region, chip, landmarks, seconds, pose)
+    self._undefined_since = None
+    self.origin, self.turn = reference.origin, reference.home.turn(pose)
+    lids = reference.lids + tracking.lids
+    if not self._is_confirmed(now, seconds):
+      return undefined
+    if tracking.is_far or reference.turn(pose) > WANTED_TURN:
+      new = reference.followed_by(region, chip, landmarks, pose, filled, lids)
+      new.unsure = unsure
+      if tracking.is_far or reference is self._chained:
+        self._chained = new
+      else:
+        self._references.insert(0, new)
+        del self._references[MAX_REFERENCES:]
+    if self._blinks(lids, seconds):
+      now[_BROWS] = np.nan
+    # What was lost for a moment counts only while the rest of the face shows an expression: a hand
+    # that covers the mouth is not one.
+    moved = np.linalg.norm(now - self._references[0].displacement, axis=-1)
+    if np.sum(moved[~unsure] > EXPRESSION_MOTION) < 2:
+      now[unsure] = np.nan
+    return now
 
+  def _best_tracking(
+    self,
+    region: FaceRegion,
+    chip: FaceChip,
+    landmarks: np.ndarray,
+    pose: HeadPose,
+    seconds: float,
+  ) -> "tuple[ReferenceFrame, Tracking] | None":
+    """The tracking from the reference that shows the face most alike."""
+    near = [reference for reference in self._references if reference.can_show(pose)]
+    # References within a few degrees are equally near: the last one in use remains in use.
+    near.sort(key=lambda reference: max(0.0, reference.turn(pose) - WANTED_TURN))
+    near = near[:MAX_TRIED]
+    chained = self._chained
+    if chained is not None and chained.can_show(pose):
+      # Chained displacements drift; the references are used again as soon as possible.
+      look_back = seconds - self._last_look_back >= LOOK_BACK_SECONDS
+      near = [*near[:1], chained, *near[1:]] if look_back else [chained, *near]
+      self._last_look_back = seconds if look_back else self._last_look_back
+    best = None
+    for reference in near:
+      tracking = reference.track(region, chip, landmarks)
+      if tracking is not None and (best is None or tracking.share > best[1].share):
+        best = reference, tracking
+        if not tracking.is_far:
+          break
+    if best is not None and best[0] is not chained:
+      if not best[1].is_far:
+        self._chained = None
+      # The reference in use is the first to be tried next, and the last to be dropped.
+      self._references.remove(best[0])
+      self._references.insert(0, best[0])
+    return best
 
-class _ReferenceFrame:
-  """A frame that later frames are compared with."""
+  def _is_confirmed(self, now: np.ndarray, seconds: float) -> bool:
+    """Whether the motion follows defined motion, or agrees with that of the frame before."""
+    last, self._last = self._last, (seconds, now)
+    if last is None:
+      return False
+    change = np.linalg.norm(now - last[1], axis=-1)
+    agrees = bool(np.nanmax(change, initial=0.0) <= CONFIRMED_MOTION)
+    step = seconds - last[0]
+    self._interval = min(self._interval, step)
+    self._confirmed = (self._confirmed and step <= BREAK_INTERVALS * self._interval) or agrees
+    return self._confirmed
 
-  def __init__(self, region: FaceRegion, chip: FaceChip, landmarks: np.ndarray, seconds: float):
-    self.seconds = seconds
-    self._chip = dataclasses.replace(chip, size=CROP_SIZE)
-    self._face = cv2.cvtColor(region.crop(self._chip), cv2.COLOR_RGB2GRAY)
-    matrix = self._chip.matrix()
-    points = landmarks @ matrix[:, :2].T + matrix[:, 2]
-    eyes = points[36:42].mean(0), points[42:48].mean(0)
-    self._eye_distance = max(float(np.linalg.norm(eyes[1] - eyes[0])), 1.0)
-    cells = _cell_centres()
-    self._face_mask = _face_mask(cells, points, self._eye_distance)
-    self._weights = _region_weights(cells, points, self._eye_distance)
-    # Similarity transform: u = a + c x - d y, v = b + d x + c y.
-    x, y = ((cells - CROP_SIZE / 2) / (CROP_SIZE / 2)).T
-    one, zero = np.ones_like(x), np.zeros_like(x)
-    self._head = np.stack([np.stack([one, zero, x, -y], -1), np.stack([zero, one, y, x], -1)], 1)
+  def _without_tracking(
+    self,
+    region: FaceRegion,
+    chip: FaceChip,
+    landmarks: np.ndarray,
+    seconds: float,
+    pose: HeadPose,
+  ) -> np.ndarray:
+    """Undefined motion; after a while, a new origin."""
+    self._last, self._confirmed = None, False
+    if self._undefined_since is None:
+      self._undefined_since = seconds
+    if self._references and seconds - self._undefined_since < SETTLE_SECONDS:
+      self.hidden = any(reference.can_show(pose) for reference in self._references)
+      return np.full((len(REGIONS), 2), np.nan)
+    self._start_origin(region, chip, landmarks, pose)
+    self._last, self._confirmed = (seconds, np.zeros((len(REGIONS), 2))), True
+    return np.zeros((len(REGIONS), 2))
 
-  def displacement(self, region: FaceRegion) -> tuple[np.ndarray, float]:
-    """Displacement of the regions [R, 2] in eye distances, and head motion in face sides."""
-    face = cv2.cvtColor(region.crop(self._chip), cv2.COLOR_RGB2GRAY)
-    flow = optical_flow(self._face, face, "auto")
-    count = CROP_SIZE // CELL
-    cells = flow.reshape(count, CELL, count, CELL, 2).mean((1, 3)).reshape(-1, 2).astype(float)
-    weights = self._face_mask
-    for _ in range(ROBUST_ROUNDS):
-      # Iteratively reweighted least squares with Cauchy weights.
-      design = self._head * np.sqrt(weights)[:, None, None]
-      target = cells * np.sqrt(weights)[:, None]
-      motion = np.linalg.lstsq(design.reshape(-1, 4), target.ravel(), rcond=None)[0]
-      residual = cells - self._head @ motion
-      weights = self._face_mask / (1 + (residual**2).sum(-1) / ROBUST_PIXELS**2)
-    return self._weights @ residual / self._eye_distance, float(np.abs(motion).max()) / CROP_SIZE
+  def _start_origin(
+    self, region: FaceRegion, chip: FaceChip, landmarks: np.ndarray, pose: HeadPose
+  ) -> None:
+    self.origin = self._origins
+    self._origins += 1
+    self._undefined_since = self._chained = None
+    self.turn = 0.0
+    self._lids.clear()
+    zero = np.zeros((len(REGIONS), 2))
+    self._references.insert(
+      0, ReferenceFrame(region, chip, landmarks, pose, zero, 0.0, self.origin)
+    )
+    del self._references[MAX_REFERENCES:]
 
-
-def _cell_centres() -> np.ndarray:
-  """float [cells, 2], (x, y) in row order."""
-  centres = np.arange(CROP_SIZE // CELL) * CELL + (CELL - 1) / 2
-  y, x = np.meshgrid(centres, centres, indexing="ij")
-  return np.stack([x.ravel(), y.ravel()], -1)
-
-
-def _face_mask(cells: np.ndarray, points: np.ndarray, eye_distance: float) -> np.ndarray:
-  """1 for cells on the face including the forehead, 0 elsewhere."""
-  low, high = points.min(0), points.max(0)
-  low[1] -= 0.3 * eye_distance
-  return ((cells > low) & (cells < high)).all(-1).astype(float)
-
-
-def _region_weights(cells: np.ndarray, points: np.ndarray, eye_distance: float) -> np.ndarray:
-  """float [regions, cells]; each row sums to 1."""
-  brow = np.array([0, -0.05 * eye_distance])
-  beside = np.array([0.1 * eye_distance, 0])
-  low_brow = np.array([0, 0.05 * eye_distance])
-  left, right = points[48], points[54]
-  middles = np.stack(
-    [
-      points[18:21].mean(0) + brow,
-      points[23:26].mean(0) + brow,
-      points[20:24].mean(0) + brow,
-      points[31] - beside - low_brow,
-      points[35] + beside - low_brow,
-      left,
-      right,
-      points[50:53].mean(0),
-      points[56:59].mean(0),
-      (points[57] + points[8]) / 2,
-      (points[40:42].mean(0) + left) / 2,
-      (points[46:48].mean(0) + right) / 2,
-    ]
-  )
-  squared = ((cells[None] - middles[:, None]) ** 2).sum(-1)
-  weights = np.exp(-0.5 * squared / (REGION_WIDTH * eye_distance) ** 2)
-  # Regions outside the crop (the face is partly outside the image) get zero motion, not NaN.
-  return weights / np.maximum(weights.sum(-1, keepdims=True), 1e-9)
+  def _blinks(self, lids: float, seconds: float) -> bool:
+    """Whether the upper lids are lower than they were most of the time just before."""
+    while self._lids and seconds - self._lids[0][0] > BLINK_SECONDS:
+      self._lids.popleft()
+    usual = float(np.median([height for _, height in self._lids])) if self._lids else lids
+    self._lids.append((seconds, lids))
+    return lids - usual > BLINK

@@ -9,18 +9,20 @@ import numpy as np
 
 from jax_me.faces.alignment import FaceChip
 from jax_me.faces.detector import Box
+from jax_me.faces.head_pose import HeadPose
 from jax_me.image_preparation import resize_image
 from jax_me.inference.batched_inference import DEFAULT_BATCH, BatchedInference
 from jax_me.inference.model_input import CroppableImage, InputBuilder, InputSpec
 from jax_me.inference.video.face_region import FaceRegion
-from jax_me.inference.video.face_tracker import ABSENCE_FRAMES, FaceTracker
+from jax_me.inference.video.face_tracker import ABSENCE_FRAMES, FaceTracker, TrackedFace
 from jax_me.inference.video.facial_motion import CROP_SIZE, FacialMotionEstimator
+from jax_me.inference.video.interval_segmentation import FrameCues
 from jax_me.inference.video.sources import Frame, VideoSource
 from jax_me.models.model_folder import SavedModel
 
-Status = Literal["ok", "no_face", "unreadable", "skipped"]
+Status = Literal["ok", "no_face", "not_searched", "unreadable", "skipped"]
 
-# Motion and input history of a person are reset after a longer absence (and ABSENCE_FRAMES).
+# The input history of a person is reset after a longer absence (and ABSENCE_FRAMES).
 ABSENCE_SECONDS = 0.25
 # State of a person who has been absent for longer than this is dropped.
 FORGET_SECONDS = 60.0
@@ -63,9 +65,13 @@ class Detection:
     person: number of the person, from 1.
     box: (left, top, right, bottom) of the face; None for a model of whole images.
     scores: float [classes], in the order of the model's labels.
-    motion: float [regions, 2] of `FacialMotionEstimator`; None if not measured.
+    motion: float [regions, 2] of `FacialMotionEstimator`, NaN where undefined; None if not
+      measured.
     face: uint8 [S, S, 3] RGB, the face crop.
-    distance: distance from the neutral face, of `ExpressionSpotter.push`; None if not measured.
+    distance: distance from the neutral face, of `ExpressionSpotter.push`; None if not measured or
+      undefined.
+    pose: pose of the head; None without landmarks.
+    origin, hidden, turn: see `FacialMotionEstimator`.
     landmarks: float32 [68, 2], (x, y) in pixels of the frame; None for a model of whole images.
   """
 
@@ -76,6 +82,16 @@ class Detection:
   face: np.ndarray | None = None
   distance: float | None = None
   landmarks: np.ndarray | None = None
+  pose: HeadPose | None = None
+  origin: int = 0
+  hidden: bool = False
+  turn: float = 0.0
+
+  def cues(self, frame: Frame) -> FrameCues:
+    """What expressions are spotted from, in the frame of this detection."""
+    return FrameCues(
+      frame.number, frame.seconds, self.motion, self.scores, self.origin, self.hidden, self.turn
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,13 +100,24 @@ class FrameDetections:
 
   Attributes:
     frame: index, time and image. The image is None if it is unreadable.
-    status: "ok" (at least one detection), "no_face", "unreadable", or "skipped" (see `every`).
+    status: "ok" (at least one detection); "no_face"; "not_searched": the whole image was not
+      searched, and the faces of the frames before and after are not in it; "unreadable"; "skipped"
+      (see `every`).
     detections: one per person, ordered by number; empty unless "ok".
   """
 
   frame: Frame
   status: Status
   detections: list[Detection]
+
+
+@dataclasses.dataclass
+class _TrackedFrame:
+  """A frame whose faces are tracked, and which the next search may show more faces of."""
+
+  frame: Frame
+  status: Status
+  faces: list[TrackedFace]
 
 
 @dataclasses.dataclass
@@ -125,8 +152,12 @@ def stream_detections(
     in batches. Memory does not grow with the length of the video.
   """
   stream = _FrameStream(saved, settings, settings.every / source.fps)
-  for frame in source.frames():
-    yield from stream.push(frame)
+  try:
+    for frame in source.frames():
+      yield from stream.push(frame)
+  except KeyboardInterrupt:  # results of the frames so far
+    yield from stream.finish()
+    raise
   yield from stream.finish()
 
 
@@ -138,44 +169,75 @@ class _FrameStream:
     self._inference: BatchedInference[_PendingFace] = BatchedInference(saved, settings.batch)
     self._max_absence = max(ABSENCE_SECONDS, ABSENCE_FRAMES * interval)
     self._tracker = FaceTracker(
-      max(self._spec.crop_size, CROP_SIZE), recognise=settings.recognise, interval=interval
+      max(self._spec.crop_size, CROP_SIZE),
+      recognise=settings.recognise,
+      interval=interval,
+      detectors=self._spec.detector,
     )
+    self._tracked: list[_TrackedFrame] = []
     self._people: dict[int, _PersonState] = {}
     self._pending: collections.deque[FrameDetections] = collections.deque()
 
   def push(self, frame: Frame) -> list[FrameDetections]:
     """Processes a frame; returns the frames whose scores are complete."""
-    detections: list[Detection] = []
-    status: Status = "ok"
     if frame.image is None:
-      status = "unreadable"
+      self._tracked.append(_TrackedFrame(frame, "unreadable", []))
     elif frame.number % self._settings.every:
-      status = "skipped"
+      # The image may be large, and nothing looks at it again.
+      self._tracked.append(_TrackedFrame(frame, "skipped", []))
     elif self._spec.align:
-      detections = self._detect_faces(frame.image, frame.seconds)
-      status = "ok" if detections else "no_face"
+      self._track(frame, frame.image)
     else:
-      detections = [self._whole_image_detection(frame.image, frame.seconds)]
-    self._pending.append(FrameDetections(frame, status, detections))
+      detection = self._whole_image_detection(frame.image, frame.seconds)
+      self._pending.append(FrameDetections(frame, "ok", [detection]))
+    # Until the next search, frames wait: it may show a face that is in them already.
+    if not self._spec.align or self._tracker.searched or len(self._tracked) > MAX_PENDING_FRAMES:
+      self._detect_tracked()
     if len(self._pending) > MAX_PENDING_FRAMES:
       self._assign_scores(self._inference.flush())
     return self._complete_frames()
 
   def finish(self) -> list[FrameDetections]:
     """Returns the frames that are still pending."""
+    self._detect_tracked()
     self._assign_scores(self._inference.flush())
     return self._complete_frames()
 
-  def _detect_faces(self, image: np.ndarray, seconds: float) -> list[Detection]:
+  def _track(self, frame: Frame, image: np.ndarray) -> None:
+    """Tracks the faces of a frame, and new ones in the frames since the last search."""
+    faces = self._tracker.update(image, frame.seconds)
+    waiting = [one for one in reversed(self._tracked) if one.status in ("ok", "not_searched")]
+    images = [one.frame.image for one in waiting if one.frame.image is not None]
+    for one, earlier in zip(waiting, self._tracker.look_back(images), strict=True):
+      one.faces = sorted([*one.faces, *earlier], key=lambda face: face.person)
+      one.status = "ok" if one.faces else one.status
+    status: Status = "no_face" if self._tracker.searched else "not_searched"
+    self._tracked.append(_TrackedFrame(frame, "ok" if faces else status, faces))
+
+  def _detect_tracked(self) -> None:
+    """Classifies the faces of the frames that wait."""
+    for one in self._tracked:
+      detections = []
+      if one.frame.image is not None and one.faces:
+        detections = self._detections(one.frame.image, one.frame.seconds, one.faces)
+      self._pending.append(FrameDetections(one.frame, one.status, detections))
+    self._tracked = []
+
+  def _detections(
+    self, image: np.ndarray, seconds: float, faces: list[TrackedFace]
+  ) -> list[Detection]:
     detections = []
-    for tracked in self._tracker.update(image, seconds):
+    for tracked in faces:
       state = self._person_state(tracked.person, seconds)
       region = FaceRegion.around(image, tracked.chip)
-      detection = Detection(tracked.person, tracked.face.box, landmarks=tracked.face.landmarks)
+      landmarks = tracked.face.landmarks
+      pose = HeadPose.of_landmarks(landmarks)
+      detection = Detection(tracked.person, tracked.face.box, pose=pose, landmarks=landmarks)
       if self._settings.motion:
-        detection.motion = state.motion.update(
-          region, tracked.chip, tracked.face.landmarks, seconds
-        )
+        motion = state.motion
+        detection.motion = motion.update(region, tracked.chip, landmarks, seconds, pose)
+        detection.origin, detection.hidden = motion.origin, motion.hidden
+        detection.turn = motion.turn
       detection.face = region.crop(tracked.chip)
       self._submit(detection, state, region, tracked.chip, seconds)
       detections.append(detection)
@@ -192,7 +254,9 @@ class _FrameStream:
   def _person_state(self, number: int, seconds: float) -> _PersonState:
     state = self._people.get(number)
     if state is None or seconds - state.last_seen > self._max_absence:
-      state = _PersonState(InputBuilder(self._spec), FacialMotionEstimator(), seconds)
+      # The motion goes on from the references of before.
+      motion = FacialMotionEstimator() if state is None else state.motion
+      state = _PersonState(InputBuilder(self._spec), motion, seconds)
       self._people = {
         n: s for n, s in self._people.items() if seconds - s.last_seen < FORGET_SECONDS
       }

@@ -20,7 +20,7 @@ EVENTS_TABLE = "events.csv"
 SUMMARY_TABLE = "summary.csv"
 COLUMNS = (
   "video", "frame", "file", "seconds", "person", "status", "left", "top", "right", "bottom",
-  "label", "motion",
+  "label", "motion", "yaw", "pitch", "roll",
 )  # fmt: skip
 
 
@@ -51,7 +51,7 @@ class PredictionsFile:
     frame = result.frame
     first = [video, frame.number, frame.file, f"{frame.seconds:.4f}"]
     rows = [[*first, d.person, result.status, *self._cells(d)] for d in result.detections]
-    empty = [""] * (6 + len(self._labels))
+    empty = [""] * (9 + len(self._labels))
     data = csv_bytes(rows or [[*first, "", result.status, *empty]])
     while data:
       data = data[self._file.write(data) :]
@@ -60,13 +60,14 @@ class PredictionsFile:
     self._file.close()
 
   def _cells(self, detection: Detection) -> list[Any]:
-    """Box, label, motion and scores."""
-    scores, distance = detection.scores, detection.distance
+    """Box, label, motion, pose and scores."""
+    scores, distance, pose = detection.scores, detection.distance, detection.pose
     assert scores is not None
     return [
       *(detection.box or [""] * 4),
       self._labels[int(scores.argmax())],
       "" if distance is None else f"{distance:.5f}",
+      *([f"{pose.yaw:.1f}", f"{pose.pitch:.1f}", f"{pose.roll:.1f}"] if pose else [""] * 3),
       *(f"{score:.5f}" for score in scores),
     ]
 

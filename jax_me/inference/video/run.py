@@ -26,7 +26,6 @@ from jax_me.inference.video.sources import VideoSource
 from jax_me.inference.video.spotting import (
   ExpressionEvent,
   ExpressionSpotter,
-  FrameCues,
   SpottingSettings,
 )
 from jax_me.inference.video.thumbnails import FRAME_SIDE, FaceThumbnails, FrameThumbnails
@@ -229,17 +228,18 @@ class VideoSession:
     self._end = max(self._end, end)
     self._status_counts[result.status] += 1
     self._summary.add(result)
-    if (gaps := self._gaps.get(result.status)) is not None:
-      if gaps and result.status == self._last_status:
+    # The timeline does not distinguish frames in which no face was searched.
+    status = "no_face" if result.status == "not_searched" else result.status
+    if (gaps := self._gaps.get(status)) is not None:
+      if gaps and status == self._last_status:
         gaps[-1] = (gaps[-1][0], end)
       elif len(gaps) < MAX_INTERVALS:
         gaps.append((frame.seconds, end))
-    self._last_status = result.status
+    self._last_status = status
     for detection in result.detections:
       person, scores = detection.person, detection.scores
       spotter = self._spotter(person, frame.seconds)
-      cues = FrameCues(frame.number, frame.seconds, detection.motion, scores)
-      detection.distance = spotter.push(cues)
+      detection.distance = spotter.push(detection.cues(frame))
       if person in self._series:
         self._series[person].add(
           frame.number, frame.seconds, scores, detection.distance, detection.face

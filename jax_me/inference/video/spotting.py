@@ -5,14 +5,17 @@ neutral position (`jax_me.inference.video.facial_motion`); it needs no trained m
 times. The *score cue* is the probability that the face is not neutral, from models with a class
 "neutral". Each cue is segmented by hysteresis thresholding: an expression starts where the cue
 exceeds a high threshold and extends in both directions to where it falls below a low one. If both
-cues find the same expression, the times of the motion cue and the label of the score cue are used.
+cues find the same expression, it has the label of the score cue. Events of one label with a short
+gap are one expression.
+
+A cue that is undefined for a moment (the head is turned away, a hand is before the face, the face
+is out of the image) neither starts nor ends an expression.
 
 The thresholds of `SpottingSettings` were chosen on synthetic videos (`benchmarks/spotting.py`
 reports the scores on others). Expressions of at most half a second are micro-expressions (Yan et
 al. 2013; MEGC), measured by frame times.
 """
 
-import collections
 import dataclasses
 import math
 from collections.abc import Sequence
@@ -21,14 +24,46 @@ from typing import Literal
 import numpy as np
 
 from jax_me.data.labels import canonical_label
-from jax_me.evaluation.spotting_scores import interval_iou
+from jax_me.inference.video.expression_events import (
+  MICRO_SECONDS,
+  ExpressionEvent,
+  kind_of,
+  merge_cues,
+  merge_gaps,
+)
+from jax_me.inference.video.facial_motion import MAX_MOTION, MIN_REGIONS, REGIONS
+from jax_me.inference.video.interval_segmentation import (
+  FrameCues,
+  Interval,
+  MotionSegmenter,
+  NeutralBaseline,
+  NeutralNoise,
+  ScoreSegmenter,
+  leading_regions,
+)
 
-MICRO_SECONDS = 0.5
+__all__ = [
+  "MICRO_SECONDS", "ExpressionEvent", "ExpressionSpotter", "FrameCues", "SpottingSettings",
+  "merge_cues", "neutral_class_index",
+]  # fmt: skip
+
 MAX_EXTENSION_SECONDS = 0.1
-# Time constant of the noise estimate of the neutral face.
-NOISE_SECONDS = 2.0
-# Frames of the rise above this fraction of the apex height contribute to the label.
-NEAR_APEX = 0.7
+# An event has at least this many frames, so that its apex is after its onset and before its offset.
+MIN_FRAMES = 3
+# No expression begins with a step of more than this (eye distances per second) within this time: a
+# step is a tracking error, and what follows is compared with a new neutral position.
+MAX_SPEED = 2.5
+STEP_SECONDS = 0.025
+# Origins whose neutral positions are kept.
+MAX_ORIGINS = 4
+# Error of the motion per degree of the turn of the head, in eye distances, and turn without error.
+TURN_ERROR = 0.001
+FREE_TURN = 3.0
+# Speech: at least SYLLABLES motions of the mouth of at most SYLLABLE_SECONDS, this close together.
+SYLLABLES = 3
+SYLLABLE_SECONDS = 0.6
+PAUSE_SECONDS = 0.35
+_MOUTH = frozenset(REGIONS.index(name) for name in ("upper lip", "lower lip", "chin"))
 # Class names of the neutral face.
 NEUTRAL_LABELS = ("neutral", "none")
 
@@ -50,9 +85,14 @@ class SpottingSettings:
     score_open, score_close: values of 1 - P(neutral) that start and end an expression.
     rest_seconds: window of the median that gives the neutral position.
     lag_seconds: the most recent frames are excluded from it: an expression may have begun.
-    shortest, longest: limits of the duration in seconds. Shorter intervals are flicker; longer
-      ones (MEGC: 4 s) are poses.
-    gap_seconds: maximum absence of the face within an expression.
+    shortest: shorter intervals are flicker; seconds.
+    score_shortest: the same for scores that no motion accompanies.
+    longest: motion that stays for longer is a new pose and becomes the neutral position; seconds.
+      Scores have no limit.
+    gap_seconds: maximum time within an expression in which the face is absent or its motion
+      undefined.
+    merge_seconds, score_merge_seconds: maximum gap between two events by motion, or by scores,
+      that are one expression of the same label.
   """
 
   motion_open: float = 0.006
@@ -64,58 +104,15 @@ class SpottingSettings:
   rest_seconds: float = 0.6
   lag_seconds: float = 0.15
   shortest: float = 0.08
-  longest: float = 4.0
-  gap_seconds: float = 0.25
-
-
-@dataclasses.dataclass(frozen=True)
-class FrameCues:
-  """Motion and scores of one person in one frame.
-
-  Attributes:
-    frame: index of the frame.
-    seconds: time of the frame.
-    motion: float [regions, 2] of `FacialMotionEstimator`; None if not measured.
-    scores: float [classes]; None without a model.
-  """
-
-  frame: int
-  seconds: float
-  motion: np.ndarray | None
-  scores: np.ndarray | None
-
-
-@dataclasses.dataclass(frozen=True)
-class ExpressionEvent:
-  """A spotted expression.
-
-  Attributes:
-    person: number of the person.
-    onset, apex, offset: indices of the first frame, the strongest frame and the last frame.
-    onset_seconds, apex_seconds, offset_seconds: their times.
-    kind: "micro" or "macro".
-    label: the class; None without a model.
-    score: mean probability of the class shortly before the apex; None without a model.
-    confidence: in [0.5, 1): p / (p + threshold), where p is the height of the cue at the apex.
-    evidence: cue that found the expression: "motion", "scores" or "both".
-  """
-
-  person: int
-  onset: int
-  apex: int
-  offset: int
-  onset_seconds: float
-  apex_seconds: float
-  offset_seconds: float
-  kind: Literal["micro", "macro"]
-  label: str | None
-  score: float | None
-  confidence: float
-  evidence: Literal["motion", "scores", "both"]
+  score_shortest: float = 0.5
+  longest: float = 90.0
+  gap_seconds: float = 2.5
+  merge_seconds: float = 0.35
+  score_merge_seconds: float = 0.5
 
 
 class ExpressionSpotter:
-  """Online spotting of the expressions of one person; keeps only the last few seconds of cues.
+  """Online spotting of the expressions of one person; keeps only the cues of open expressions.
 
   Args:
     person: number of the person, for the events.
@@ -133,70 +130,140 @@ class ExpressionSpotter:
     self._labels = tuple(labels)
     self._settings = settings
     self._neutral_class = neutral_class_index(labels)
-    self._baseline = _NeutralBaseline(settings)
-    self._motion = _HysteresisSegmenter(0.0, settings.motion_close, settings)
-    self._scores = _HysteresisSegmenter(settings.score_close, 0.0, settings)
+    self._origin = 0
+    # Neutral positions of the last origins, since a face may return to one.
+    self._baselines: dict[int, NeutralBaseline] = {}
+    self._noise = NeutralNoise()
+    self._motion = MotionSegmenter(settings.motion_close, settings.longest)
+    self._scores = ScoreSegmenter(settings.score_open, settings.score_close)
+    self._leading: np.ndarray = np.zeros(0, int)
     self._events: list[ExpressionEvent] = []
+    # Onsets of the motion events that the mouth began.
+    self._mouth_onsets: set[int] = set()
     self._first: FrameCues | None = None
+    # Last frame seen, with its motion defined and its distance, and with scores that count.
     self._last: FrameCues | None = None
+    self._last_motion: tuple[float, float] | None = None
+    self._last_scores = -math.inf
 
   def push(self, cues: FrameCues) -> float | None:
     """Adds the next frame in which the person is visible.
 
     Returns:
       distance from the neutral position, averaged over the two regions that moved most, in units
-      of the distance between the eyes; None if motion is not measured.
+      of the distance between the eyes; None if motion is not measured or undefined.
     """
-    distance = None
-    if self._last is not None:
-      if cues.seconds - self._last.seconds > self._settings.gap_seconds:
-        self._close_intervals()
     self._first = self._first or cues
     self._last = cues
-    if cues.motion is not None:
-      height = distance = self._baseline.distance(cues.motion)
-      high = max(self._settings.motion_open, self._settings.motion_noise * self._baseline.noise)
-      if not self._baseline.is_ready:
-        high = math.inf
-      self._add_event("motion", self._motion.push(cues, height, high))
-      if self._motion.discarded:
-        self._baseline.reset_position()
-      if not self._motion.is_open:
-        self._baseline.update(cues.motion, height, cues.seconds)
-    if cues.scores is not None and self._neutral_class is not None:
+    distance = self._push_motion(cues)
+    if cues.scores is not None and self._neutral_class is not None and not cues.hidden:
+      if cues.seconds - self._last_scores > self._settings.gap_seconds:
+        self._add_event("scores", self._scores.close(), cut=True)
+      self._last_scores = cues.seconds
       height = 1 - float(cues.scores[self._neutral_class])
-      self._add_event("scores", self._scores.push(cues, height, self._settings.score_open))
+      self._add_event("scores", self._scores.push(cues, height))
     return distance
 
   def finish(self) -> list[ExpressionEvent]:
     """Ends open intervals and returns all events, ordered by onset."""
-    self._close_intervals()
-    self._events = merge_cues(self._events)
+    self._add_event("motion", self._motion.close(), cut=True)
+    self._add_event("scores", self._scores.close(), cut=True)
+    settings = self._settings
+    inside = [self._clipped(event) for event in self._events]
+    motion = self._without_speech([event for event in inside if event.evidence == "motion"])
+    scores = [event for event in inside if event.evidence == "scores"]
+    events = merge_cues(
+      merge_gaps(motion, settings.merge_seconds) + merge_gaps(scores, settings.score_merge_seconds)
+    )
+    self._events = sorted(
+      (_with_inner_apex(event) for event in events if not self._is_flicker(event)),
+      key=lambda event: (event.onset, event.offset),
+    )
     return self._events
 
-  def _close_intervals(self) -> None:
-    """Ends open intervals and clips all events to the last frame seen."""
-    self._add_event("motion", self._motion.close())
-    self._add_event("scores", self._scores.close())
-    self._baseline.reset_position()
-    if self._last is not None:
-      frame, seconds = self._last.frame, self._last.seconds
-      self._events = [
-        dataclasses.replace(
-          event,
-          offset=min(event.offset, frame),
-          offset_seconds=min(event.offset_seconds, seconds),
-        )
-        for event in self._events
-      ]
+  def _push_motion(self, cues: FrameCues) -> float | None:
+    """Adds the motion of a frame; returns its distance from the neutral position."""
+    if cues.motion is None:
+      return None
+    settings, last = self._settings, self._last_motion
+    baseline = self._baseline(cues.origin)
+    distance = self._distance(baseline, cues.motion)
+    if distance is None:
+      return None
+    if last is not None:
+      step = cues.seconds - last[0]
+      if step > settings.gap_seconds:
+        self._add_event("motion", self._motion.close(), cut=True)
+      elif cues.origin != self._origin:
+        if self._motion.is_open:
+          # The face may still return to the origin of the expression.
+          baseline.update(cues.motion, cues.seconds, quiet=False)
+          return None
+      elif (
+        last[1] < settings.motion_open
+        and step <= STEP_SECONDS
+        and distance - last[1] > MAX_SPEED * step
+      ):
+        baseline.clear()
+        distance = 0.0
+    self._origin = cues.origin
+    self._last_motion = cues.seconds, distance
+    high = max(settings.motion_open, settings.motion_noise * self._noise.value)
+    if not baseline.is_ready or self._noise.total_seconds < settings.rest_seconds:
+      high = math.inf
+    # What may be an error of a turned head does not start an expression.
+    high += TURN_ERROR * max(0.0, cues.turn - FREE_TURN)
+    self._add_event("motion", self._motion.push(cues, distance, high))
+    if self._motion.discarded:
+      baseline.clear()
+    if not self._motion.is_open:
+      quiet = baseline.is_ready and distance < settings.motion_open
+      baseline.update(cues.motion, cues.seconds, quiet=quiet)
+      # Motion above the threshold is not noise, even while the baseline is not ready.
+      self._noise.update(min(distance, settings.motion_open), cues.seconds, settings.lag_seconds)
+    return distance
 
-  def _add_event(self, evidence: Literal["motion", "scores"], interval: "_Interval | None") -> None:
+  def _baseline(self, origin: int) -> NeutralBaseline:
+    """The neutral position of an origin."""
+    if origin not in self._baselines:
+      self._baselines[origin] = NeutralBaseline(
+        self._settings.rest_seconds, self._settings.lag_seconds
+      )
+      while len(self._baselines) > MAX_ORIGINS:
+        del self._baselines[next(iter(self._baselines))]
+    return self._baselines[origin]
+
+  def _distance(self, baseline: NeutralBaseline, motion: np.ndarray) -> float | None:
+    """Mean distance of the two regions that moved most; None if it is undefined."""
+    distances = baseline.distances(motion)
+    if np.isfinite(distances).sum() < MIN_REGIONS:
+      return None
+    order = leading_regions(distances)
+    distance = float(distances[order].mean())
+    if distance > MAX_MOTION:
+      return None
+    if not self._motion.is_open:
+      self._leading = order
+    elif distance < self._motion.low_threshold and not np.isfinite(distances[self._leading]).all():
+      return None  # The regions that showed the expression are not measured now.
+    return distance
+
+  def _add_event(
+    self, evidence: Literal["motion", "scores"], interval: Interval | None, *, cut: bool = False
+  ) -> None:
     if interval is None:
+      return
+    seconds = interval.last.seconds - interval.first.seconds
+    # Scores that flicker may belong to one expression; they are merged first.
+    if evidence == "motion" and (interval.frames < MIN_FRAMES or seconds < self._settings.shortest):
       return
     label, score = self._classify(interval)
     reach = self._settings.motion_reach if evidence == "motion" else 0.0
-    onset, onset_seconds = self._extended(interval.apex, interval.frames[0], reach)
-    offset, offset_seconds = self._extended(interval.apex, interval.frames[-1], reach)
+    onset, onset_seconds = self._extended(interval.apex, interval.first, reach)
+    if evidence == "motion" and _MOUTH.intersection(self._leading.tolist()):
+      self._mouth_onsets.add(onset)
+    # The fall was not seen where a gap or the end of the video follows.
+    offset, offset_seconds = self._extended(interval.apex, interval.last, reach * (not cut))
     self._events.append(
       ExpressionEvent(
         person=self._person,
@@ -206,7 +273,7 @@ class ExpressionSpotter:
         onset_seconds=onset_seconds,
         apex_seconds=interval.apex.seconds,
         offset_seconds=offset_seconds,
-        kind="micro" if offset_seconds - onset_seconds <= MICRO_SECONDS + 1e-6 else "macro",
+        kind=kind_of(offset_seconds - onset_seconds),
         label=label,
         score=score,
         confidence=interval.height / (interval.height + interval.threshold),
@@ -223,177 +290,64 @@ class ExpressionSpotter:
     seconds = end.seconds + reach * duration
     return max(frame, self._first.frame), max(seconds, self._first.seconds)
 
-  def _classify(self, interval: "_Interval") -> tuple[str | None, float | None]:
-    """The class with the highest mean score near the apex, and that score.
-
-    Only the rise is used: to a motion model, the fall is the expression in reverse.
-    """
-    scores = [cues.scores for cues in interval.near_apex if cues.scores is not None]
-    if not scores or not self._labels:
+  def _classify(self, interval: Interval) -> tuple[str | None, float | None]:
+    """The class with the highest mean score, and that score."""
+    if interval.scores is None or not self._labels:
       return None, None
-    mean = np.mean(scores, axis=0)
-    best = int(mean.argmax())
-    return self._labels[best], float(mean[best])
+    best = int(interval.scores.argmax())
+    return self._labels[best], float(interval.scores[best])
+
+  def _clipped(self, event: ExpressionEvent) -> ExpressionEvent:
+    """The event, not after the last frame."""
+    assert self._last is not None
+    frame, seconds = self._last.frame, self._last.seconds
+    return dataclasses.replace(
+      event,
+      offset=min(event.offset, frame),
+      offset_seconds=min(event.offset_seconds, seconds),
+    )
+
+  def _without_speech(self, events: list[ExpressionEvent]) -> list[ExpressionEvent]:
+    """The motion events except for runs of short motions of the mouth."""
+    kept: list[ExpressionEvent] = []
+    run: list[ExpressionEvent] = []
+    for event in [*events, None]:
+      syllable = (
+        event is not None
+        and event.onset in self._mouth_onsets
+        and event.offset_seconds - event.onset_seconds <= SYLLABLE_SECONDS
+      )
+      goes_on = run and event and event.onset_seconds - run[-1].offset_seconds <= PAUSE_SECONDS
+      if not (syllable and goes_on):
+        kept += run if len(run) < SYLLABLES else []
+        run = []
+      if event is not None:
+        (run if syllable else kept).append(event)
+    return kept
+
+  def _is_flicker(self, event: ExpressionEvent) -> bool:
+    """Whether an event is too short for its evidence."""
+    seconds = event.offset_seconds - event.onset_seconds
+    if event.offset - event.onset < MIN_FRAMES - 1:
+      return True
+    if event.evidence == "scores":
+      return seconds < self._settings.score_shortest
+    # A model that knows neutral faces must see a micro-expression too.
+    return event.kind == "micro" and self._neutral_class is not None and event.evidence != "both"
+
+
+def _with_inner_apex(event: ExpressionEvent) -> ExpressionEvent:
+  """The event with its apex between its ends: in the middle where it is strongest at one end."""
+  if event.onset < event.apex < event.offset:
+    return event
+  return dataclasses.replace(
+    event,
+    apex=(event.onset + event.offset) // 2,
+    apex_seconds=(event.onset_seconds + event.offset_seconds) / 2,
+  )
 
 
 def neutral_class_index(labels: Sequence[str]) -> int | None:
   """Index of the class of the neutral face; None if there is no such class."""
   names = [canonical_label(label) for label in labels]
   return next((names.index(name) for name in NEUTRAL_LABELS if name in names), None)
-
-
-def merge_cues(events: Sequence[ExpressionEvent]) -> list[ExpressionEvent]:
-  """Merges events of the motion cue and the score cue that overlap by at least half (IoU).
-
-  A merged event has the times of the motion cue and the label of the score cue.
-  """
-  by_motion = [event for event in events if event.evidence != "scores"]
-  merged = []
-  for event in (event for event in events if event.evidence == "scores"):
-    overlaps = [
-      (interval_iou((m.onset, m.offset), (event.onset, event.offset)), m) for m in by_motion
-    ]
-    best, match = max(overlaps, key=lambda overlap: overlap[0], default=(0.0, None))
-    if match is None or best < 0.5:
-      merged.append(event)
-      continue
-    by_motion.remove(match)
-    confidence = max(event.confidence, match.confidence)
-    merged.append(
-      dataclasses.replace(
-        match, label=event.label, score=event.score, confidence=confidence, evidence="both"
-      )
-    )
-  return sorted([*merged, *by_motion], key=lambda event: (event.onset, event.offset))
-
-
-@dataclasses.dataclass(frozen=True)
-class _Interval:
-  """An interval above the hysteresis thresholds.
-
-  Attributes:
-    frames: all frames of the interval.
-    near_apex: frames of the rise that are at least NEAR_APEX times as high as the apex.
-    apex: the highest frame.
-    height: height of the cue at the apex.
-    threshold: the high threshold that was exceeded.
-  """
-
-  frames: Sequence[FrameCues]
-  near_apex: Sequence[FrameCues]
-  apex: FrameCues
-  height: float
-  threshold: float
-
-
-class _HysteresisSegmenter:
-  """Hysteresis thresholding of one cue.
-
-  Args:
-    floor: low threshold, absolute ...
-    share: ... or as a fraction of the peak, whichever is higher.
-    settings: limits of the duration.
-  """
-
-  def __init__(self, floor: float, share: float, settings: SpottingSettings):
-    self._floor, self._share, self._settings = floor, share, settings
-    self._history: collections.deque[tuple[FrameCues, float]] = collections.deque()
-    self._open: list[tuple[FrameCues, float]] = []
-    self._threshold = 0.0
-    self.discarded = False
-
-  @property
-  def is_open(self) -> bool:
-    return bool(self._open)
-
-  def push(self, cues: FrameCues, height: float, high: float) -> _Interval | None:
-    """Adds the next frame; returns the interval that ends with it.
-
-    Sets `discarded` if an interval was dropped because it exceeded the maximum duration.
-    """
-    self.discarded = False
-    if not self._open:
-      self._history.append((cues, height))
-      while cues.seconds - self._history[0][0].seconds > self._settings.longest / 4:
-        self._history.popleft()
-      if height >= high:
-        self._threshold = high
-        while self._history and self._history[-1][1] >= self._low_threshold(high):
-          self._open.append(self._history.pop())
-        self._open.reverse()
-      return None
-    if height < self._low_threshold(max(height for _, height in self._open)):
-      interval = self.close()
-      self._history.append((cues, height))
-      return interval
-    self._open.append((cues, height))
-    if cues.seconds - self._open[0][0].seconds > self._settings.longest:
-      self._open.clear()
-      self.discarded = True
-    return None
-
-  def close(self) -> _Interval | None:
-    """Ends the open interval; None if there is none or it is too short."""
-    frames, self._open = self._open, []
-    self._history.clear()
-    if not frames:
-      return None
-    peak = max(range(len(frames)), key=lambda index: frames[index][1])
-    # The low threshold of the rise depends on the peak, which was unknown when it was opened.
-    first, low = peak, self._low_threshold(frames[peak][1])
-    while first and frames[first - 1][1] >= low:
-      first -= 1
-    near_apex = [
-      cues for cues, height in frames[first : peak + 1] if height >= NEAR_APEX * frames[peak][1]
-    ]
-    inside = [cues for cues, _ in frames[first:]]
-    if inside[-1].seconds - inside[0].seconds < self._settings.shortest:
-      return None
-    return _Interval(inside, near_apex, frames[peak][0], frames[peak][1], self._threshold)
-
-  def _low_threshold(self, peak: float) -> float:
-    return max(self._floor, self._share * peak)
-
-
-class _NeutralBaseline:
-  """Position of the facial regions between expressions, and its noise."""
-
-  def __init__(self, settings: SpottingSettings):
-    self._settings = settings
-    self._positions: collections.deque[tuple[float, np.ndarray]] = collections.deque()
-    self._total_seconds = 0.0
-    self.noise = 0.0
-
-  @property
-  def is_ready(self) -> bool:
-    """Whether position and noise are based on enough frames."""
-    if self._total_seconds < self._settings.rest_seconds or not self._positions:
-      return False
-    return self._positions[-1][0] - self._positions[0][0] >= 2 * self._settings.lag_seconds
-
-  def distance(self, motion: np.ndarray) -> float:
-    """Mean distance of the two regions that moved most; 0 without a baseline."""
-    if not self._positions:
-      return 0.0
-    newest = self._positions[-1][0] - self._settings.lag_seconds
-    positions = [position for seconds, position in self._positions if seconds <= newest]
-    positions = positions or [self._positions[0][1]]
-    distances = np.linalg.norm(motion - np.median(positions, axis=0), axis=-1)
-    return float(np.sort(distances)[-2:].mean())
-
-  def update(self, motion: np.ndarray, distance: float, seconds: float) -> None:
-    """Adds a frame of the neutral face."""
-    if self._positions:
-      step = seconds - self._positions[-1][0]
-      self._total_seconds += step
-      # Cumulative mean at first, exponential moving average later.
-      weight = step / max(1e-9, min(self._total_seconds, NOISE_SECONDS))
-      self.noise += weight * (distance - self.noise)
-    self._positions.append((seconds, motion))
-    oldest = seconds - self._settings.rest_seconds - self._settings.lag_seconds
-    while self._positions[0][0] < oldest:
-      self._positions.popleft()
-
-  def reset_position(self) -> None:
-    """Discards the position but keeps the noise estimate."""
-    self._positions.clear()

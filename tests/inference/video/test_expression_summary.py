@@ -57,7 +57,7 @@ def test_short_flicker_is_no_change():
   assert row["changes"] == 0 and row["sequence"] == "calm" and row["frames_happy"] == 3
 
 
-def test_absences_and_frames_nobody_looked_at():
+def test_absences_and_frames_that_do_not_count():
   frames = [
     frame(0, {1: 0, 2: 1}),
     frame(1, {}, "skipped"),

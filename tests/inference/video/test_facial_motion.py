@@ -96,3 +96,46 @@ def test_a_new_series_starts_at_zero():
   moved = FaceRegion.around(warped(face, region=(200, 250), by=(0, 5)), CHIP)
   assert np.abs(estimator.update(moved, CHIP, landmarks(), 0.1)).max() > 0
   assert not FacialMotionEstimator().update(moved, CHIP, landmarks(), 0.2).any()
+
+
+def turned_landmarks(yaw):
+  """Landmarks whose nose is moved towards one side, as when the head turns."""
+  points = landmarks()
+  points[27:36, 0] += EYES * 0.5 * np.sin(np.radians(yaw))
+  return points
+
+
+def test_motion_is_undefined_while_the_head_is_turned_away_and_goes_on_afterwards():
+  face = texture()
+  raised = warped(face, region=landmarks()[54], by=(0, -4))
+  estimator, series = FacialMotionEstimator(), []
+  for number in range(20):
+    away = 5 <= number < 12
+    image = raised if number >= 3 else face
+    points = turned_landmarks(60) if away else landmarks()
+    series.append(estimator.update(FaceRegion.around(image, CHIP), CHIP, points, number / 25))
+  assert all(np.isnan(motion).all() for motion in series[5:12])
+  assert series[19] == pytest.approx(series[4], abs=0.5 / EYES) and estimator.origin == 0
+
+
+def test_motion_is_undefined_while_a_hand_covers_the_mouth():
+  face, hand = texture(), np.random.default_rng(1).integers(60, 190, (400, 400, 3)).astype(np.uint8)
+  covered = face.copy()
+  covered[195:] = cv2.blur(hand, (5, 5))[195:]
+  estimator = FacialMotionEstimator()
+  series = []
+  for number in range(12):
+    image = covered if 3 <= number < 8 else face
+    series.append(estimator.update(FaceRegion.around(image, CHIP), CHIP, landmarks(), number / 25))
+    assert estimator.hidden == (3 <= number < 8)
+  assert all(np.isnan(motion).all() for motion in series[3:8])
+  assert series[11] == pytest.approx(series[2], abs=0.3 / EYES)
+
+
+def test_a_face_that_stays_different_gets_a_new_origin():
+  other = np.ascontiguousarray(texture()[::-1])
+  estimator = FacialMotionEstimator()
+  for number in range(40):
+    image = texture() if number < 5 else other
+    motion = estimator.update(FaceRegion.around(image, CHIP), CHIP, landmarks(), number / 25)
+  assert estimator.origin == 1 and np.abs(motion).max() < 0.3 / EYES

@@ -133,6 +133,112 @@ def test_without_a_neutral_class_scores_only_label_motion_events():
   assert event.label == "positive" and event.score == pytest.approx(0.8)
 
 
+def neutral_scores(happy):
+  """Scores [N, 3] of a model with the classes neutral, happy and sad."""
+  happy = np.asarray(happy, float)
+  return np.stack([1 - happy, 0.9 * happy, 0.1 * happy], -1)
+
+
+CLASSES = ["neutral", "happy", "sad"]
+
+
+@pytest.mark.parametrize("seconds", [5, 9, 60])
+def test_an_expression_ends_when_it_ends(seconds):
+  happy = np.full(round(25 * (seconds + 6)), 0.05)
+  happy[75 : 75 + 25 * seconds] = 0.9
+  (event,) = spot(scores=neutral_scores(happy), labels=CLASSES, fps=25)
+  assert (event.onset, event.offset) == (75, 75 + 25 * seconds - 1)
+  assert (event.kind, event.label) == ("macro", "happy") and event.onset < event.apex < event.offset
+  (event,) = spot(motion_cue(0.06 * happy), fps=25)
+  assert abs(event.onset - 75) <= 2 and abs(event.offset - (75 + 25 * seconds)) <= 3
+
+
+def test_one_smile_with_flickering_scores_is_one_event():
+  happy = np.full(300, 0.05)
+  happy[50:200] = 0.9
+  happy[90:95] = happy[140:150] = 0.1
+  (event,) = spot(scores=neutral_scores(happy), labels=CLASSES, fps=25)
+  assert (event.onset, event.offset, event.label) == (50, 199, "happy")
+  flicker = np.full(300, 0.05)
+  flicker[100:105] = 0.9
+  assert spot(scores=neutral_scores(flicker), labels=CLASSES, fps=25) == []
+
+
+def test_events_of_different_labels_are_not_merged():
+  scores = np.tile([1.0, 0, 0], (300, 1))
+  scores[50:150], scores[155:250] = [0.1, 0.9, 0], [0.1, 0, 0.9]
+  happy, sad = spot(scores=scores, labels=CLASSES, fps=25)
+  assert (happy.label, sad.label) == ("happy", "sad") and happy.offset < sad.onset
+
+
+def test_a_micro_expression_needs_motion_and_scores_of_a_model_with_a_neutral_class():
+  motion = motion_cue(0.02 * bump(400, 200, 215, 240))
+  happy = np.where((np.arange(400) > 203) & (np.arange(400) < 235), 0.9, 0.05)
+  (event,) = spot(motion, neutral_scores(happy), labels=CLASSES)
+  assert (event.kind, event.evidence, event.label) == ("micro", "both", "happy")
+  assert event.onset < event.apex < event.offset
+  assert spot(motion, neutral_scores(np.full(400, 0.05)), labels=CLASSES) == []
+
+
+def test_undefined_motion_neither_starts_nor_ends_an_expression():
+  series = np.maximum(bump(900, 200, 230, 800), (np.arange(900) > 230) * bump(900, 0, 1, 700))
+  series[230:600] = 1
+  motion = motion_cue(0.03 * series)
+  motion[350:500] = np.nan  # 1.5 s, as when the head is turned away
+  (event,) = spot(motion)
+  assert abs(event.onset - 200) <= 10 and event.offset >= 600
+  motion = motion_cue(np.zeros(900))
+  motion[350:500] = np.nan
+  assert spot(motion) == []
+
+
+def test_a_long_undefined_interval_ends_an_expression():
+  series = np.zeros(900)
+  series[200:] = 0.03
+  series[:200] += 0.03 * bump(200, 160, 199, 300)
+  motion = motion_cue(series)
+  motion[300:600] = np.nan
+  first, *_ = spot(motion)
+  assert first.offset == 299
+
+
+def test_displacements_of_different_origins_are_not_compared():
+  spotter = ExpressionSpotter(1)
+  motion = motion_cue(np.zeros(600))
+  motion[300:] += 0.05
+  for number in range(600):
+    cues = FrameCues(number, number / 100, motion[number], None, origin=int(number >= 300))
+    assert spotter.push(cues) < 0.01
+  assert spotter.finish() == []
+
+
+def test_scores_of_a_hidden_face_do_not_count():
+  scores = neutral_scores(np.where(np.arange(300) >= 100, 0.9, 0.05))
+  spotter = ExpressionSpotter(1, CLASSES)
+  for number in range(300):
+    spotter.push(FrameCues(number, number / 25, None, scores[number], hidden=number >= 100))
+  assert spotter.finish() == []
+
+
+def test_speech_is_not_an_expression():
+  rng, motion = np.random.default_rng(0), motion_cue(np.zeros(900))
+  start = 300
+  while start < 600:
+    length = int(rng.integers(18, 32))
+    opening = 0.06 * bump(900, start, start + length // 2, start + length)
+    motion[:, 8, 1] += opening
+    motion[:, 9, 1] += opening
+    start += length + int(rng.integers(0, 8))
+  assert spot(motion) == []
+
+
+def test_impossible_motion_is_not_reported():
+  motion = motion_cue(np.where(np.arange(600) >= 300, 0.6, 0))
+  spotter = ExpressionSpotter(1)
+  distances = [spotter.push(FrameCues(n, n / 20, motion[n], None)) for n in range(600)]
+  assert max(distance or 0 for distance in distances) <= 0.4 and spotter.finish() == []
+
+
 def test_events_of_both_cues_are_merged():
   event = ExpressionEvent(1, 10, 20, 40, 0.1, 0.2, 0.4, "micro", "sad", 0.3, 0.7, "motion")
   seen = ExpressionEvent(1, 12, 22, 45, 0.12, 0.22, 0.45, "micro", "happy", 0.9, 0.6, "scores")

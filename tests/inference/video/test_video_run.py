@@ -5,6 +5,7 @@ import weakref
 import numpy as np
 import pytest
 
+from jax_me.faces.head_pose import HeadPose
 from jax_me.inference.video import run as sessions
 from jax_me.inference.video.frame_stream import Detection, FrameDetections, FrameStreamSettings
 from jax_me.inference.video.result_files import PredictionsFile
@@ -22,7 +23,7 @@ class FakePredictor:
     source: dict = {}
     image_size = 32
     input = ""
-    alignment = {"align": True, "size": 32}
+    alignment = {"align": True, "size": 32, "detector": "hog"}
 
 
 class FakePredictionsFile:
@@ -118,14 +119,15 @@ def test_predictions_file_has_a_row_for_each_person_and_for_each_frame_without_f
   file = PredictionsFile(tmp_path, ["neutral", "happy, or so"])
   two = frame(0, 10, [detection(1), detection(2, 0.75)])
   two.detections[1].distance = 0.0123456
+  two.detections[1].pose = HeadPose(-12.34, 5.0, 0.06)
   file.write("v.mp4", two)
   file.write("v.mp4", FrameDetections(Frame(1, 0.1, None, "a\udcff.png"), "unreadable", []))
   file.close()
   assert (tmp_path / "predictions.csv").read_bytes().split(b"\n") == [
-    b"video,frame,file,seconds,person,status,left,top,right,bottom,label,motion,score_neutral,"
-    b'"score_happy, or so"',
-    b"v.mp4,0,,0.0000,1,ok,0,0,9,9,neutral,,1.00000,0.00000",
-    b'v.mp4,0,,0.0000,2,ok,0,0,9,9,"happy, or so",0.01235,0.25000,0.75000',
-    b"v.mp4,1,a\xff.png,0.1000,,unreadable,,,,,,,,",
+    b"video,frame,file,seconds,person,status,left,top,right,bottom,label,motion,yaw,pitch,roll,"
+    b'score_neutral,"score_happy, or so"',
+    b"v.mp4,0,,0.0000,1,ok,0,0,9,9,neutral,,,,,1.00000,0.00000",
+    b'v.mp4,0,,0.0000,2,ok,0,0,9,9,"happy, or so",0.01235,-12.3,5.0,0.1,0.25000,0.75000',
+    b"v.mp4,1,a\xff.png,0.1000,,unreadable,,,,,,,,,,,",
     b"",
   ]
