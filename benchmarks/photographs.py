@@ -25,6 +25,7 @@ REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
 from jax_me.cpu_cores import available_cores  # noqa: E402
+from jax_me.faces.detector import DEFAULT_DETECTOR  # noqa: E402
 from jax_me.faces.image_files import encode_image, is_image_name, read_image  # noqa: E402
 from jax_me.inference.batched_inference import BatchedInference  # noqa: E402
 from jax_me.inference.model_input import FaceInput, face_inputs  # noqa: E402
@@ -91,7 +92,7 @@ def random_predictor() -> Predictor:
   """A classifier with random weights that was trained on aligned faces."""
   model = create_model(MODEL, rngs=nnx.Rngs(0), num_classes=CLASSES)
   labels = [str(number) for number in range(CLASSES)]
-  source = {"options": {"align": True}}
+  source = {"options": {"align": True, "detector": DEFAULT_DETECTOR}}
   arguments = {"num_classes": CLASSES}
   return Predictor(
     SavedModel(

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from jax_me.cpu_cores import available_cores
+from jax_me.faces.head_pose import HeadPose
 from jax_me.inference.batched_inference import DEFAULT_BATCH, BatchedInference
 from jax_me.inference.model_input import FaceInput, face_inputs
 from jax_me.inference.prediction_inputs import Photograph, UnusableInput, read_photograph
@@ -47,10 +48,7 @@ def stream_photographs(
   inference: BatchedInference[Detection] = BatchedInference(saved, batch)
   pending: collections.deque[FrameDetections] = collections.deque()
   for frame, faces in _detect_in_threads(photographs, saved, align):
-    detections = [
-      Detection(number, face.box, landmarks=face.original_landmarks)
-      for number, face in enumerate(faces, start=1)
-    ]
+    detections = [_detection(number, face) for number, face in enumerate(faces, start=1)]
     status: Status = "unreadable" if frame.image is None else "ok" if faces else "no_face"
     pending.append(FrameDetections(frame, status, detections))
     for face, detection in zip(faces, detections, strict=True):
@@ -61,6 +59,12 @@ def stream_photographs(
       yield pending.popleft()
   _assign_scores(inference.flush())
   yield from pending
+
+
+def _detection(number: int, face: FaceInput) -> Detection:
+  landmarks = face.original_landmarks
+  pose = None if landmarks is None else HeadPose.of_landmarks(landmarks)
+  return Detection(number, face.box, landmarks=landmarks, pose=pose)
 
 
 def _assign_scores(ready: Iterable[tuple[Detection, np.ndarray]]) -> None:

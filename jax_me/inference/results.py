@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 import numpy as np
 
 from jax_me.faces.detector import Box
+from jax_me.faces.head_pose import HeadPose
 
 if TYPE_CHECKING:
   from jax_me.inference.predictor import Predictor
@@ -22,7 +23,7 @@ SHOWN = 12
 # Columns of `Results.to_df` before those of the scores: those of predictions.csv, and the reason.
 COLUMNS = (
   "video", "frame", "file", "seconds", "person", "status", "left", "top", "right", "bottom",
-  "label", "motion", "reason",
+  "label", "motion", "yaw", "pitch", "roll", "reason",
 )  # fmt: skip
 
 
@@ -35,7 +36,8 @@ class FaceResult:
     scores: {class: probability}; empty without a face.
     box: (left, top, right, bottom) of the face in pixels of the image; None without a face, and
       where the whole image was used.
-    status: "ok"; "no_face"; "unreadable"; in a video also "skipped".
+    status: "ok"; "no_face"; "unreadable"; in a video also "skipped" and "not_searched", see
+      `FrameDetections`.
     frame: index of the frame in a video, from 0; None for a photograph.
     seconds: time of the frame; None for a photograph.
     person: number of the person in the video, of the face in the photograph (largest first), from
@@ -46,6 +48,7 @@ class FaceResult:
     file: file name of the image in its folder; "" for a video file and a single photograph.
     motion: in a video, distance of the facial regions from the neutral face in eye distances; None
       where it was not measured.
+    pose: yaw, pitch and roll of the head in degrees; None without landmarks.
   """
 
   label: str | None
@@ -59,13 +62,15 @@ class FaceResult:
   reason: str = ""
   file: str = ""
   motion: float | None = None
+  pose: HeadPose | None = None
 
   def to_record(self, name: str) -> dict[str, Any]:
     """{column: value} of `COLUMNS`, and score_<label>; `name` is that of the image or video."""
     left, top, right, bottom = self.box or (None,) * 4
+    yaw, pitch, roll = dataclasses.astuple(self.pose) if self.pose else (None,) * 3
     values = (
-      name, self.frame, self.file, self.seconds, self.person, self.status, left, top, right, bottom,
-      self.label, self.motion, self.reason,
+      name, self.frame, self.file, self.seconds, self.person, self.status, left, top, right,
+      bottom, self.label, self.motion, yaw, pitch, roll, self.reason,
     )  # fmt: skip
     scores = {f"score_{label}": score for label, score in self.scores.items()}
     return dict(zip(COLUMNS, values, strict=True)) | scores

@@ -194,6 +194,7 @@ def _make_results(
         person=detection.person,
         landmarks=detection.landmarks,
         motion=detection.distance,
+        pose=detection.pose,
         **common,
       )
     )

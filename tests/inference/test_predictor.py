@@ -125,4 +125,5 @@ def test_lists_are_read_as_single_photographs_are(predictor):
         inside = (face.landmarks >= (left - 9, top - 9)) & (
           face.landmarks <= (right + 9, bottom + 9)
         )
+        assert abs(face.pose.yaw) < 30 and abs(face.pose.roll) < 20 and face.pose == expected.pose
         assert face.landmarks.shape == (68, 2) and inside.mean() > 0.9
