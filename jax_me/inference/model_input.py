@@ -65,8 +65,9 @@ class InputSpec:
         f"the model was trained on the input {name!r}, which is none of {', '.join(inputs.INPUTS)}"
       )
     crop_size = alignment["size"] or saved.image_size
-    check_detector(alignment["detector"])
-    return cls(name, alignment["align"], crop_size, saved.image_size, alignment["detector"])
+    detector = alignment.get("detector", EARLIER_DETECTOR)
+    check_detector(detector)
+    return cls(name, alignment["align"], crop_size, saved.image_size, detector)
 
   @property
   def is_motion(self) -> bool:
