@@ -148,8 +148,13 @@ def stream_detections(
     in batches. Memory does not grow with the length of the video.
   """
   stream = _FrameStream(saved, settings, settings.every / source.fps)
-  for frame in source.frames():
-    yield from stream.push(frame)
+  try:
+    for frame in source.frames():
+      yield from stream.push(frame)
+  except KeyboardInterrupt:
+    # The frames that wait are results too.
+    yield from stream.finish()
+    raise
   yield from stream.finish()
 
 
