@@ -155,7 +155,8 @@ def stream_detections(
   try:
     for frame in source.frames():
       yield from stream.push(frame)
-  except KeyboardInterrupt:  # results of the frames so far
+  except KeyboardInterrupt:
+    # The frames that wait are results too.
     yield from stream.finish()
     raise
   yield from stream.finish()
