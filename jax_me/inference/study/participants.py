@@ -5,7 +5,7 @@ import os
 import pathlib
 from collections.abc import Collection, Mapping, Sequence
 
-from jax_me.evaluation.csv_files import InvalidTable, read_rows
+from jax_me.csv_files import TableError, read_rows
 
 FILE_COLUMN = "file"
 
@@ -44,7 +44,7 @@ def read_participants(
     under the path that the table gives.
 
   Raises:
-    InvalidTable: not such a table, an empty cell "file", or two rows for the same video.
+    TableError: not such a table, an empty cell "file", or two rows for the same video.
     OSError: the table cannot be read.
   """
   header, rows = read_rows(table, known=(FILE_COLUMN,), required=(FILE_COLUMN,))
@@ -52,18 +52,18 @@ def read_participants(
   found: dict[str, Mapping[str, str]] = {}
   for row in rows:
     if not row.cells[FILE_COLUMN].strip():
-      raise InvalidTable(f"{table}, line {row.line}: the cell {FILE_COLUMN!r} is empty")
+      raise TableError(f"{table}, line {row.line}: the cell {FILE_COLUMN!r} is empty")
     video = _match(row.cells[FILE_COLUMN].strip(), pathlib.Path(folder), videos)
     if video in found:
-      raise InvalidTable(f"{table}, line {row.line}: a second row for {video}")
+      raise TableError(f"{table}, line {row.line}: a second row for {video}")
     found[video] = {column: row.cells[column] for column in columns}
   return Participants(columns, found)
 
 
 def check_columns(participants: Participants, taken: Collection[str]) -> None:
-  """Raises InvalidTable if a column has the name of one of the results."""
+  """Raises TableError if a column has the name of one of the results."""
   if clash := sorted({*participants.columns} & {*taken, FILE_COLUMN}):
-    raise InvalidTable(
+    raise TableError(
       f"the table of participants has columns with names of result columns: {', '.join(clash)}; "
       "rename them"
     )

@@ -137,7 +137,7 @@ class Study:
     videos: names of all videos, with those that only the table has.
 
   Raises:
-    InvalidTable: the table of participants has a column of the results.
+    TableError: the table of participants has a column of the results.
   """
 
   def __init__(

@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jax_me.evaluation.csv_files import csv_bytes
+from jax_me.csv_files import csv_bytes
 from jax_me.files import write_atomically
 from jax_me.inference.study.participants import FILE_COLUMN, Participants
 from jax_me.inference.video.result_files import (

@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jax_me.evaluation.csv_files import csv_bytes
+from jax_me.csv_files import csv_bytes
 from jax_me.files import write_atomically
 from jax_me.inference.training_note import training_note
 from jax_me.inference.video.expression_summary import summary_columns
