@@ -26,13 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     metavar="INPUT",
     help="images, folders of images (sorted by number), video files, or camera:0",
   )
-  parser.add_argument(
-    "--checkpoint",
-    required=True,
-    metavar="SOURCE",
-    help="model folder, run, checkpoint file, or name of weights (hf://OWNER/NAME)",
-  )
-  parser.add_argument("--offline", action="store_true", help="download no weights")
+  add_model_arguments(parser)
   parser.add_argument("--output", required=True, type=pathlib.Path, help="output folder")
   parser.add_argument(
     "--as",
@@ -47,6 +41,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
     help="stop after this many seconds of each video (cameras otherwise run until Ctrl-C)",
   )
   add_video_arguments(parser)
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+  """Adds the options for the model that `predict` and `study` share."""
+  parser.add_argument(
+    "--checkpoint",
+    required=True,
+    metavar="SOURCE",
+    help="model folder, run, checkpoint file, or name of weights (hf://OWNER/NAME)",
+  )
+  parser.add_argument("--offline", action="store_true", help="download no weights")
 
 
 def add_video_arguments(parser: argparse.ArgumentParser) -> None:
@@ -106,11 +111,13 @@ def add_video_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def load_predictor(args: argparse.Namespace) -> Predictor:
-  """Loads the classifier, with the detector of the options.
+  """Loads the classifier with the options of `add_model_arguments` and `add_video_arguments`.
 
   Raises:
     ValueError: the model cannot be loaded or has no labels.
   """
+  if args.offline:
+    import_bundled("convert.weight_names").go_offline()
   predictor = load(args.checkpoint)
   predictor.require_labels()
   if args.detector:
@@ -136,8 +143,6 @@ def main(args: argparse.Namespace) -> int:
   """Exit code 0; 1 for invalid input; 130 after Ctrl-C, with partial results written."""
   silence_opencv()
   try:
-    if args.offline:
-      import_bundled("convert.weight_names").go_offline()
     return _predict(args)
   except (ValueError, OSError) as error:
     print(f"predict: {error}", file=sys.stderr)

@@ -69,14 +69,10 @@ class InputSpec:
       raise ValueError(
         f"the model was trained on the input {name!r}, which is none of {', '.join(inputs.INPUTS)}"
       )
+    crop_size = alignment["size"] or saved.image_size
+    align = alignment["align"] if align is None else align
     check_detector(alignment["detector"])
-    return cls(
-      name,
-      alignment["align"] if align is None else align,
-      alignment["size"] or saved.image_size,
-      saved.image_size,
-      alignment["detector"],
-    )
+    return cls(name, align, crop_size, saved.image_size, alignment["detector"])
 
   @property
   def is_motion(self) -> bool:

@@ -17,8 +17,7 @@ MODEL_FILE = "model.json"
 # 3 has the block "preprocessing" and a reference check, 2 a manifest; version 0.1 wrote 1.
 FORMAT = 3
 CHANNELS = "RGB"
-# Settings of the alignment of the training images, with the values of folders that lack them:
-# "hog" was the only detector of version 0.1.
+# Settings of the alignment of the training images, with the values of folders that lack them.
 ALIGNMENT_DEFAULTS: dict[str, Any] = {"align": True, "size": 0, "detector": "hog"}
 
 _MAX_BYTES = 64 * 2**20
@@ -69,7 +68,7 @@ def complete_fields(fields: ModelFields) -> ModelFields:
     alignment = {
       "align": bool(options.get("align", True)),
       "size": int(options.get("size", 0)) or size,
-      "detector": options.get("detector", ALIGNMENT_DEFAULTS["detector"]),
+      "detector": str(options.get("detector", ALIGNMENT_DEFAULTS["detector"])),
     }
   return {
     **fields,

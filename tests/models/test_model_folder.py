@@ -124,8 +124,7 @@ def test_a_folder_of_format_2_loads_and_is_compared_with_its_checksums(copy):
   older(copy, source={"options": {"align": True, "size": 48, "input": "flow"}})
   write_manifest(copy)
   saved = load_model(copy)
-  assert saved.alignment == {"align": True, "size": 48, "detector": "hog"}
-  assert saved.input == "flow"
+  assert saved.alignment == {"align": True, "size": 48, "detector": "hog"} and saved.input == "flow"
   assert saved.preparation == ImagePreparation(32)
   with pytest.raises(SavedModelError, match="no reference check"):
     load_model(copy, verify=True)

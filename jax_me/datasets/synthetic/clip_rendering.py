@@ -48,6 +48,9 @@ def generator(seed: int, subject: int, tag: str, *rest: int) -> np.random.Genera
     subject: number of the subject.
     tag: what is drawn, a key of TAGS.
     *rest: more numbers that identify it.
+
+  Returns:
+    The generator.
   """
   return np.random.default_rng([seed, subject, TAGS[tag], *rest])
 
@@ -304,6 +307,9 @@ def draw_distractors(
     length: frames of the video.
     rate: mean number of each kind in the video.
     intensity: intensity of the labelled expression; an unrelated unit reaches up to half of it.
+
+  Returns:
+    The movements.
   """
   movements = []
   for _ in range(rng.poisson(rate)):

@@ -6,6 +6,7 @@ import sys
 
 from jax_me.faces.license_notice import print_license_notice
 from jax_me.inference.cli import (
+  add_model_arguments,
   add_video_arguments,
   load_predictor,
   silence_opencv,
@@ -36,7 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     help="CSV with a column file (path in FOLDER, or file name) and any others, for example "
     "participant, age, condition",
   )
-  parser.add_argument("--checkpoint", required=True, help="folder of a run or of a converted model")
+  add_model_arguments(parser)
   parser.add_argument("--output", required=True, type=pathlib.Path, help="output folder")
   add_video_arguments(parser)
 

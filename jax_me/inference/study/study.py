@@ -45,7 +45,8 @@ from jax_me.inference.video.sources import (
   reads_as,
 )
 from jax_me.inference.video.spotting import SpottingSettings
-from jax_me.models.model_folder import SavedModel, write_json
+from jax_me.models.model_folder import write_json
+from jax_me.models.saved_model import SavedModel
 from jax_me.reports.csv_tables import file_names
 
 SETTINGS_FILE = "study.json"
@@ -321,10 +322,17 @@ def _fingerprint(predictor: Predictor, settings: StudySettings) -> dict[str, Any
 
 
 def _model_checksum(saved: SavedModel) -> str:
-  """SHA-256 of labels, preprocessing and parameters."""
-  digest = hashlib.sha256()
-  description = [saved.name, saved.labels, saved.image_size, saved.source.get("options")]
-  digest.update(json.dumps([description, *map(list, (saved.mean, saved.std))]).encode())
-  for array in jax.tree.leaves(nnx.state(saved.model)):
+  """SHA-256 of labels, preprocessing and weights."""
+  description = [
+    saved.name,
+    saved.labels,
+    saved.image_size,
+    saved.input,
+    saved.alignment,
+    dataclasses.asdict(saved.preparation),
+    [float(value) for value in (*saved.mean, *saved.std)],
+  ]
+  digest = hashlib.sha256(json.dumps(description).encode())
+  for array in jax.tree.leaves(nnx.state(saved.model, nnx.Not(nnx.RngState))):
     digest.update(np.ascontiguousarray(array).tobytes())
   return digest.hexdigest()[:16]

@@ -8,8 +8,11 @@ import numpy as np
 
 # Time constant of the noise estimate of the neutral face.
 NOISE_SECONDS = 2.0
-# Frames of the rise above this fraction of the apex height contribute to the label.
+# Fraction of the peak at which an apex is reached, and above which frames of the rise contribute to
+# the label, for this many seconds.
+APEX = 0.95
 NEAR_APEX = 0.7
+RISE_SECONDS = 0.5
 # An expression by motion may have begun this long before it exceeded the high threshold.
 HISTORY_SECONDS = 1.0
 
@@ -88,9 +91,15 @@ class MotionSegmenter:
     return self._share * self._peak
 
   def push(self, cues: FrameCues, height: float, high: float) -> Interval | None:
-    """Adds the next frame; returns the interval that ends before it.
+    """Adds the next frame; sets `discarded` if an interval exceeded the maximum duration.
 
-    Sets `discarded` if an interval was dropped because it exceeded the maximum duration.
+    Args:
+      cues: the frame.
+      height: its motion in eye distances.
+      high: threshold that starts an interval.
+
+    Returns:
+      the interval that ends before the frame, or None.
     """
     self.discarded = False
     if not self._open:
@@ -120,23 +129,25 @@ class MotionSegmenter:
     self._history.clear()
     if not frames:
       return None
-    peak = max(range(len(frames)), key=lambda index: frames[index][1])
-    # The low threshold of the rise depends on the peak, which was unknown when it was opened.
-    low = self._share * frames[peak][1]
-    first = next(index for index, (_, height) in enumerate(frames) if height >= low)
+    height = self._peak
+    low = self._share * height
+    first = next(index for index, (_, one) in enumerate(frames) if one >= low)
+    # A held expression has its apex where it is reached first.
+    apex = next(index for index, (_, one) in enumerate(frames) if one >= APEX * height)
     # Only the rise is used: to a motion model, the fall is the expression in reverse.
-    near_apex = [
+    rise = [cues for cues, one in frames[first : apex + 1] if one >= NEAR_APEX * height]
+    scores = [
       cues.scores
-      for cues, height in frames[first : peak + 1]
-      if height >= NEAR_APEX * frames[peak][1] and cues.scores is not None
+      for cues in rise
+      if cues.scores is not None and cues.seconds - rise[0].seconds <= RISE_SECONDS
     ]
     return Interval(
       frames[first][0],
-      frames[peak][0],
+      frames[apex][0],
       frames[-1][0],
       len(frames) - first,
-      np.mean(near_apex, axis=0) if near_apex else None,
-      frames[peak][1],
+      np.mean(scores, axis=0) if scores else None,
+      height,
       self._threshold,
     )
 

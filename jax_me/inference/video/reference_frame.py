@@ -144,7 +144,14 @@ class ReferenceFrame:
     displacement: np.ndarray,
     lids: float,
   ) -> "ReferenceFrame":
-    """A later frame as a reference of the same origin; the arguments are those of the class."""
+    """A later frame as a reference of the same origin.
+
+    Args:
+      region, chip, landmarks, pose, displacement, lids: as of the class.
+
+    Returns:
+      the reference.
+    """
     new = ReferenceFrame(region, chip, landmarks, pose, displacement, lids, self.origin)
     new.home = self.home
     return new
@@ -156,6 +163,9 @@ class ReferenceFrame:
       region: image region around the face in the frame.
       chip: its face chip.
       landmarks: its landmarks, float [68, 2].
+
+    Returns:
+      The motion.
     """
     if _chip_change(self._chip, chip) > RECROP:
       self._chip = dataclasses.replace(chip, size=CROP_SIZE)

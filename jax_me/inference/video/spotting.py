@@ -54,8 +54,11 @@ MIN_FRAMES = 3
 # step is a tracking error, and what follows is compared with a new neutral position.
 MAX_SPEED = 2.5
 STEP_SECONDS = 0.025
-# Origins whose neutral positions are kept.
+# Origins whose neutral positions are kept. A later origin may have begun with a hand before the
+# face, which slides over it: for this many seconds the threshold is higher by this factor.
 MAX_ORIGINS = 4
+NEW_ORIGIN_SECONDS = 5.0
+NEW_ORIGIN_FACTOR = 2.5
 # Error of the motion per degree of the turn of the head, in eye distances, and turn without error.
 TURN_ERROR = 0.001
 FREE_TURN = 3.0
@@ -133,6 +136,7 @@ class ExpressionSpotter:
     self._origin = 0
     # Neutral positions of the last origins, since a face may return to one.
     self._baselines: dict[int, NeutralBaseline] = {}
+    self._origin_start: dict[int, float] = {}
     self._noise = NeutralNoise()
     self._motion = MotionSegmenter(settings.motion_close, settings.longest)
     self._scores = ScoreSegmenter(settings.score_open, settings.score_close)
@@ -186,7 +190,7 @@ class ExpressionSpotter:
     if cues.motion is None:
       return None
     settings, last = self._settings, self._last_motion
-    baseline = self._baseline(cues.origin)
+    baseline = self._baseline(cues)
     distance = self._distance(baseline, cues.motion)
     if distance is None:
       return None
@@ -211,6 +215,8 @@ class ExpressionSpotter:
     high = max(settings.motion_open, settings.motion_noise * self._noise.value)
     if not baseline.is_ready or self._noise.total_seconds < settings.rest_seconds:
       high = math.inf
+    if cues.origin and cues.seconds - self._origin_start[cues.origin] < NEW_ORIGIN_SECONDS:
+      high *= NEW_ORIGIN_FACTOR
     # What may be an error of a turned head does not start an expression.
     high += TURN_ERROR * max(0.0, cues.turn - FREE_TURN)
     self._add_event("motion", self._motion.push(cues, distance, high))
@@ -223,15 +229,16 @@ class ExpressionSpotter:
       self._noise.update(min(distance, settings.motion_open), cues.seconds, settings.lag_seconds)
     return distance
 
-  def _baseline(self, origin: int) -> NeutralBaseline:
-    """The neutral position of an origin."""
-    if origin not in self._baselines:
-      self._baselines[origin] = NeutralBaseline(
-        self._settings.rest_seconds, self._settings.lag_seconds
-      )
+  def _baseline(self, cues: FrameCues) -> NeutralBaseline:
+    """The neutral position of the origin of a frame."""
+    if cues.origin not in self._baselines:
+      settings = self._settings
+      self._baselines[cues.origin] = NeutralBaseline(settings.rest_seconds, settings.lag_seconds)
+      self._origin_start[cues.origin] = cues.seconds
       while len(self._baselines) > MAX_ORIGINS:
-        del self._baselines[next(iter(self._baselines))]
-    return self._baselines[origin]
+        oldest = next(iter(self._baselines))
+        del self._baselines[oldest], self._origin_start[oldest]
+    return self._baselines[cues.origin]
 
   def _distance(self, baseline: NeutralBaseline, motion: np.ndarray) -> float | None:
     """Mean distance of the two regions that moved most; None if it is undefined."""

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import skimage
 
+from jax_me.datasets.synthetic import clip_rendering
 from jax_me.faces.alignment import FaceChip
 from jax_me.faces.image_files import read_image
 from jax_me.inference.video.face_region import FaceRegion
@@ -63,6 +64,19 @@ def test_a_returning_person_is_recognised(head):
     numbers.append([tracked.person for tracked in tracker.update(scene(*heads), number / 10)])
   assert numbers[:3] == [[1]] * 3 and numbers[3:27] == [[]] * 24
   assert numbers[-2:] == [[1]] * 2  # found within 0.2 s
+
+
+def test_people_who_swap_sides_in_the_dark_keep_their_numbers():
+  left, right = (clip_rendering.demo_video(7, subject, 0, 1).frame(0) for subject in (4, 5))
+  scenes = [np.hstack([left, right])] * 5 + [np.zeros((336, 672, 3), np.uint8)] * 15
+  scenes += [np.hstack([right, left])] * 6
+  tracker, places = FaceTracker(64), []
+  for number, image in enumerate(scenes):
+    faces = tracker.update(image, number / 10)
+    places.append({face.person: face.chip.left > 300 for face in faces})
+  first, last = places[4], places[-1]
+  assert len(first) == 2 and places[10] == {}
+  assert last == {person: not is_right for person, is_right in first.items()}
 
 
 def test_without_recognition_a_late_return_is_a_new_person(head):
