@@ -71,9 +71,8 @@ class InputSpec:
       )
     crop_size = alignment["size"] or saved.image_size
     align = alignment["align"] if align is None else align
-    detector = alignment.get("detector", EARLIER_DETECTOR)
-    check_detector(detector)
-    return cls(name, align, crop_size, saved.image_size, detector)
+    check_detector(alignment["detector"])
+    return cls(name, align, crop_size, saved.image_size, alignment["detector"])
 
   @property
   def is_motion(self) -> bool:
