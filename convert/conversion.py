@@ -121,6 +121,7 @@ def metadata_of(
   Raises:
     ConversionError: the labels do not match the head.
   """
+  from jax_me.faces.detector import DEFAULT_DETECTOR
   from jax_me.image_preparation import ImagePreparation
   from jax_me.models.registry import default_arguments
 
@@ -158,7 +159,7 @@ def metadata_of(
     "mean": mean or IMAGENET_MEAN,
     "std": std or IMAGENET_STD,
     "source": source,
-    "alignment": {"align": align, "size": image_size},
+    "alignment": {"align": align, "size": image_size, "detector": DEFAULT_DETECTOR},
     "preparation": preparation,
     "licence": conversion.licence,
   }

@@ -1,6 +1,7 @@
 """Export of a model folder as a torch checkpoint that the original code loads strictly.
 
 python -m convert.flax_to_torch --checkpoint checkpoints/t2t14 --output t2t14.pth
+python -m convert.flax_to_torch --checkpoint runs/rafdb/test --for mae-sfer --output vit.pth
 """
 
 import argparse
@@ -8,6 +9,7 @@ import os
 import pathlib
 import sys
 import tempfile
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +19,8 @@ from .file_formats import import_torch
 
 if TYPE_CHECKING:
   from flax import nnx
+
+ORIGINAL, MAE_SFER = READERS = ("original", "mae-sfer")
 
 
 def torch_arrays(model: "nnx.Module", name: str) -> dict[str, np.ndarray]:
@@ -50,14 +54,20 @@ def torch_arrays(model: "nnx.Module", name: str) -> dict[str, np.ndarray]:
 
 
 def write_torch_checkpoint(
-  model: "nnx.Module", name: str, path: str | os.PathLike, *, force: bool = False
+  model: "nnx.Module",
+  name: str,
+  path: str | os.PathLike,
+  *,
+  reader: str = ORIGINAL,
+  force: bool = False,
 ) -> int:
-  """Writes a torch file with the model's state dict under the original project's key.
+  """Writes a torch file with the model's state dict, in the form that a project's code reads.
 
   Args:
     model: a jax_me module.
     name: its key in `jax_me.models.MODELS`.
     path: file to write (atomically).
+    reader: "original", the project that published the model, or "mae-sfer".
     force: replace an existing file.
 
   Returns:
@@ -74,12 +84,42 @@ def write_torch_checkpoint(
   if target.exists() and (not force or target.is_dir()):
     raise ConversionError(f"{target} exists", remedy="choose another --output, or use --force")
   state = {key: torch.from_numpy(a) for key, a in torch_arrays(model, name).items()}
+  if reader == MAE_SFER:
+    _check_for_mae_sfer(state, name)
+    # Its training continues with the epoch after `epoch`.
+    content = {"epoch": -1, "train_loss": float("inf"), "model_state_dict": state}
+  else:
+    content = {FAMILIES[family_of(name)].container: state}
   target.parent.mkdir(parents=True, exist_ok=True)
   with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as staging:
     written = pathlib.Path(staging) / target.name
-    torch.save({FAMILIES[family_of(name)].container: state}, written)
+    torch.save(content, written)
     os.replace(written, target)
   return len(state)
+
+
+def _check_for_mae_sfer(keys: Collection[str], name: str) -> None:
+  """Raises ConversionError if MAE-SFER's loader would leave a part of its model untrained.
+
+  The loader ignores keys that its ViT lacks, and keeps the initial values of those that the file
+  lacks, without an error.
+  """
+  from .detection import family_of
+
+  if family_of(name) not in ("vit", "mae"):
+    raise ConversionError(
+      f"{name} is no ViT or MAE, which MAE-SFER's main_rafdb.py takes",
+      remedy=f"use --for {ORIGINAL}, for the code of the original project",
+    )
+  problems = [
+    f"{key}: not read" for key in sorted(keys) if key.startswith(("fc_norm", "pre_logits"))
+  ] + [f"{key}: missing" for key in ("norm.weight", "blocks.0.attn.qkv.bias") if key not in keys]
+  if problems:
+    raise ConversionError(
+      "MAE-SFER's ViT has a class token and a bias of query, key and value, this model has not",
+      problems=problems,
+      remedy="train with --config.model.arguments.global_pool=False",
+    )
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -87,6 +127,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
   parser.description = "Writes a model folder as a torch checkpoint of the original project."
   parser.add_argument("--checkpoint", required=True, metavar="DIR", help="model folder or workdir")
   parser.add_argument("--output", required=True, metavar="FILE", help="torch file to write")
+  parser.add_argument(
+    "--for",
+    dest="reader",
+    choices=READERS,
+    default=ORIGINAL,
+    help="the code that is to read the file: that of the project that published the model, or "
+    "main_rafdb.py of MAE-SFER, for ViT and MAE (default original)",
+  )
   parser.add_argument("--force", action="store_true", help="replace an existing file")
 
 
@@ -98,7 +146,9 @@ def run(args: argparse.Namespace) -> int:
 
   try:
     saved = open_model(args.checkpoint)
-    count = write_torch_checkpoint(saved.model, saved.name, args.output, force=args.force)
+    count = write_torch_checkpoint(
+      saved.model, saved.name, args.output, reader=args.reader, force=args.force
+    )
   except (ConversionError, SavedModelError) as error:
     print(f"error: {error}", file=sys.stderr)
     return 1

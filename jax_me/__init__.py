@@ -10,7 +10,7 @@ __version__ = "0.2.0.dev0"
 
 
 def load(folder: str | os.PathLike, *, verify: bool = False, **overrides: object) -> "Predictor":
-  """Loads the classifier of a model folder, a run, a checkpoint, or of weights by name.
+  """Loads a model folder, a run, a checkpoint, or weights by name.
 
   Args:
     folder, verify, **overrides: see `jax_me.inference.predictor.load`.

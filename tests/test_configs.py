@@ -163,3 +163,22 @@ def test_message_has_all_problems():
 def test_other_files_are_no_recipes(recipe):
   with pytest.raises(settings.SettingsError, match="no recipe"):
     recipes.load_recipe(str(CONFIGS / recipe))
+
+
+@pytest.mark.parametrize("recipe", ["mae_affectnet", "finetune_rafdb", "quickstart"])
+def test_wrong_argument_is_a_settings_error(recipe):
+  with pytest.raises(settings.SettingsError, match=f"{recipe}.*argument.*'wrong'"):
+    recipes.load_recipe(f"{CONFIGS / recipe}.py:wrong")
+
+
+def test_wrong_argument_of_another_recipe(tmp_path):
+  recipe = tmp_path / "mine.py"
+  recipe.write_text("def get_config(size='small'):\n  return {'small': 1}[size]\n")
+  with pytest.raises(settings.SettingsError, match="does not accept .*'wrong'.*KeyError 'wrong'"):
+    recipes.load_recipe(f"{recipe}:wrong")
+
+
+def test_unknown_model_is_a_settings_error():
+  config = recipes.load_recipe(str(CONFIGS / "loso_demo.py:t2t_vit_70"))
+  with pytest.raises(settings.SettingsError, match="unknown model 't2t_vit_70'.*t2t_vit_7"):
+    settings.check(config)

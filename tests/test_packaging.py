@@ -60,6 +60,8 @@ def test_the_wheel_has_every_module_and_no_other_top_level_package(wheel, reposi
   expected |= {f"jax_me/convert/{p.name}" for p in (repository / "convert").glob("*.py")}
   expected |= {"jax_me/py.typed", "jax_me/datasets/micro/megc2019_clips.csv"}
   expected |= {"jax_me/models/model_summaries.json"}
+  network = "jax_me/faces/face_detection_yunet_2023mar"
+  expected |= {f"{network}.onnx", f"{network}.LICENSE.txt"}
   assert expected <= set(names)
 
 

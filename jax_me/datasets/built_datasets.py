@@ -9,8 +9,9 @@ from typing import Any
 from jax_me.data.labels import normalize_label
 from jax_me.datasets.catalog import BUILDERS, builder_class, check_name
 from jax_me.datasets.generation.base_builder import FaceDataset
-from jax_me.datasets.generation.fingerprint import FINGERPRINT_FILE, config_of_build
+from jax_me.datasets.generation.fingerprint import FINGERPRINT_FILE, config_of_build, make_options
 from jax_me.datasets.generation.generate import SUMMARY_FILE
+from jax_me.datasets.generation.options import stored_options
 
 
 class DamagedDataset(ValueError):
@@ -136,7 +137,10 @@ def _read_build(name: str, variant: str, folder: pathlib.Path, version: str) -> 
     problem = f"built with version {folder.name}, current version {version}; build it again"
   else:
     try:
-      options = dict(json.loads((folder / FINGERPRINT_FILE).read_text(encoding="utf-8"))["options"])
+      record = json.loads((folder / FINGERPRINT_FILE).read_text(encoding="utf-8"))
+      options = stored_options(
+        make_options(builder_class(name), record["options"]), record["options"]
+      )
       summary = json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8"))
       examples = {split: int(number) for split, number in summary["examples"].items()}
       json.loads((folder / "dataset_info.json").read_text(encoding="utf-8"))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from jax_me.evaluation.csv_files import CsvRow, InvalidTable, csv_bytes, read_rows
+from jax_me.csv_files import CsvRow, TableError, csv_bytes, read_rows
 from jax_me.evaluation.metrics import confusion_matrix
 from jax_me.files import write_atomically
 
@@ -206,7 +206,7 @@ class Predictions:
     """
     try:
       header, rows = read_rows(path, known=(*TEXT_COLUMNS, *LABEL_COLUMNS), required=LABEL_COLUMNS)
-    except InvalidTable as error:
+    except TableError as error:
       raise InvalidPredictions(str(error)) from error
     if not rows:
       raise InvalidPredictions(f"{path} contains no predictions, only a header")

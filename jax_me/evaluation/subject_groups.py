@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from jax_me.evaluation.csv_files import InvalidTable, csv_bytes, read_rows
+from jax_me.csv_files import TableError, csv_bytes, read_rows
 from jax_me.evaluation.predictions import Predictions
 from jax_me.files import write_atomically
 
@@ -30,14 +30,14 @@ class SubjectGroups:
     """Returns, per attribute, the group of each row, "unknown" for subjects that are not listed.
 
     Raises:
-      InvalidTable: none of the predicted subjects is listed.
+      TableError: none of the predicted subjects is listed.
     """
     found = []
     for key in zip(predictions.database, predictions.subject, strict=True):
       found.append(self.members.get(key, self.members.get(("", key[1]))))
     if not any(found):
       listed, predicted = ({s for _, s in self.members}, set(predictions.subject) - {""})
-      raise InvalidTable(
+      raise TableError(
         f"the groups list none of the predicted subjects: {', '.join(sorted(listed)[:3])}... "
         f"against {', '.join(sorted(predicted)[:3]) or 'no subject'}..."
       )
@@ -57,20 +57,20 @@ def read_groups(path: str | os.PathLike[str]) -> SubjectGroups:
   """Reads a CSV with a column `subject`, one column per attribute, and optionally `database`.
 
   Raises:
-    InvalidTable: not a valid table, or a duplicate subject; names file, line and column.
+    TableError: not a valid table, or a duplicate subject; names file, line and column.
     OSError: the file cannot be read.
   """
   header, rows = read_rows(path, known=("database", "subject"), required=("subject",))
   attributes = tuple(name for name in header if name not in ("database", "subject", ""))
   if not attributes:
-    raise InvalidTable(f"{path} has no column besides subject that names a group")
+    raise TableError(f"{path} has no column besides subject that names a group")
   members: dict[tuple[str, str], tuple[str, ...]] = {}
   for line, cells in rows:
     key = (cells.get("database", "").strip(), cells["subject"].strip())
     if not key[1]:
-      raise InvalidTable(f"{path}, line {line}, column subject: it is empty")
+      raise TableError(f"{path}, line {line}, column subject: it is empty")
     if key in members:
-      raise InvalidTable(f"{path}, line {line}: subject {' '.join(key).strip()} appears twice")
+      raise TableError(f"{path}, line {line}: subject {' '.join(key).strip()} appears twice")
     members[key] = tuple(cells[name].strip() for name in attributes)
   return SubjectGroups(attributes, members)
 

@@ -11,7 +11,8 @@ import shutil
 from typing import Any
 
 from jax_me.cpu_cores import available_cores
-from jax_me.faces import alignment, alignment_task, detector, image_files, input_files
+from jax_me.faces import alignment, alignment_task, image_files, input_files
+from jax_me.faces import detector as face_detector
 from jax_me.faces.alignment_report import AlignmentReport, ReportRow
 from jax_me.faces.alignment_task import AlignmentSettings, OutputError
 from jax_me.files import exclusive_lock, write_atomically
@@ -36,6 +37,7 @@ def align_folder(
   on_no_face: str = "skip",
   clips: bool = False,
   image_format: str = "png",
+  detector: str | None = None,
   quiet: bool = False,
 ) -> Summary:
   """Aligns all images below a folder into a mirrored output folder, with a report row per file.
@@ -62,6 +64,8 @@ def align_folder(
       (the centred square) or "error" (no output, counted as failed).
     clips: whether the numbered images of a folder are frames of one clip with one transform.
     image_format: "png" (lossless) or "jpg".
+    detector: one of `detector.DETECTORS`; None takes that of the earlier run in this output folder,
+      or else the default.
     quiet: show no progress.
 
   Returns:
@@ -79,7 +83,9 @@ def align_folder(
   workers = available_cores() if workers is None else workers
   if workers < 1:
     raise ValueError(f"workers must be at least 1, got {workers}")
-  detector.landmark_model_path()
+  if detector is not None:
+    face_detector.check_detector(detector)
+  face_detector.landmark_model_path()
   source, target = _resolve_folders(pathlib.Path(input), pathlib.Path(output))
   try:
     files = input_files.list_files(source, without=target)
@@ -87,7 +93,10 @@ def align_folder(
     raise ValueError(f"cannot list {error.filename}: {error.strerror}") from error
   if not files:
     raise ValueError(f"there are no files in {source}")
-  settings = AlignmentSettings(str(source), str(target), size, clips, image_format, on_no_face)
+  detector = detector or _earlier_detector(target)
+  settings = AlignmentSettings(
+    str(source), str(target), size, clips, image_format, on_no_face, detector
+  )
 
   def refuse() -> None:
     raise OutputError(f"another run is writing to {target}; wait for it to end")
@@ -129,7 +138,7 @@ def _align_files(
   earlier = _read_earlier_settings(target, recorded)
   shutil.rmtree(settings.scratch, ignore_errors=True)
   settings.scratch.mkdir()
-  header = {"settings": recorded, "notice": detector.LICENSE_NOTICE}
+  header = {"settings": recorded, "notice": face_detector.LICENSE_NOTICE}
   _write_summary(target, {"complete": False, **header}, settings.scratch)
   with contextlib.closing(AlignmentReport(target)) as report:
     tasks = input_files.make_tasks(files, clips=settings.clips, image_format=settings.image_format)
@@ -186,7 +195,11 @@ def _read_earlier_settings(target: pathlib.Path, settings: dict[str, Any]) -> di
       )
     return None
   try:
-    earlier = json.loads(path.read_text())["settings"]
+    # Version 0.1 had no setting for the detector.
+    earlier = {
+      "detector": face_detector.EARLIER_DETECTOR,
+      **json.loads(path.read_text())["settings"],
+    }
     differing = [
       name for name in settings if name != "on_no_face" and settings[name] != earlier[name]
     ]
@@ -197,9 +210,18 @@ def _read_earlier_settings(target: pathlib.Path, settings: dict[str, Any]) -> di
     raise ValueError(
       f"the output {target} was made with "
       + ", ".join(f"{name} {earlier[name]} (now {settings[name]})" for name in differing)
-      + "; choose another folder, or delete this one to start again"
+      + "; choose another folder, give the earlier settings, or delete this one to start again"
     )
   return earlier
+
+
+def _earlier_detector(target: pathlib.Path) -> str:
+  """The detector of an earlier run in this output folder, or else the default."""
+  try:
+    settings = json.loads((target / SUMMARY_NAME).read_text())["settings"]
+    return settings.get("detector", face_detector.EARLIER_DETECTOR)
+  except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    return face_detector.DEFAULT_DETECTOR
 
 
 def _unfinished_tasks(

@@ -9,7 +9,7 @@ import cv2
 import dlib
 import numpy as np
 
-from jax_me.faces import detector
+from jax_me.faces import detector as face_detector
 
 ON_NO_FACE = ("skip", "center", "error")
 
@@ -42,12 +42,12 @@ class FaceChip:
   size: int
 
   @classmethod
-  def of_face(cls, face: detector.Face, size: int) -> "FaceChip":
+  def of_face(cls, face: face_detector.Face, size: int) -> "FaceChip":
     """The chip of `dlib.get_face_chip`: landmarks fitted to dlib's mean face, padding 0.25."""
     left, top, right, bottom = face.box
     shape = dlib.full_object_detection(
       dlib.rectangle(left, top, right, bottom),
-      [dlib.point(int(x), int(y)) for x, y in face.landmarks],
+      [dlib.point(round(x), round(y)) for x, y in face.landmarks.tolist()],
     )
     details = dlib.get_face_chip_details(shape, size=size, padding=PADDING)
     rect = details.rect
@@ -143,13 +143,19 @@ class AlignedFace:
   record: FaceRecord
 
 
-def align_image(image: np.ndarray, size: int, on_no_face: str = "skip") -> AlignedFace:
+def align_image(
+  image: np.ndarray,
+  size: int,
+  on_no_face: str = "skip",
+  detector: str = face_detector.DEFAULT_DETECTOR,
+) -> AlignedFace:
   """Aligns the largest face of a photograph.
 
   Args:
     image: uint8 [H, W, 3] RGB.
     size: side of the aligned face in pixels.
     on_no_face: "skip" (no image), "center" (the centred square) or "error".
+    detector: one of `detector.DETECTORS`.
 
   Returns:
     the aligned face and its record.
@@ -159,11 +165,15 @@ def align_image(image: np.ndarray, size: int, on_no_face: str = "skip") -> Align
     ValueError: bad arguments.
   """
   check_settings(size, on_no_face)
-  return ClipAligner.from_frame(image, detector.find_faces(image), size, on_no_face).align(image)
+  faces = face_detector.find_faces(image, detector)
+  return ClipAligner.from_frame(image, faces, size, on_no_face).align(image)
 
 
 def align_clip(
-  frames: Iterable[np.ndarray], size: int, on_no_face: str = "skip"
+  frames: Iterable[np.ndarray],
+  size: int,
+  on_no_face: str = "skip",
+  detector: str = face_detector.DEFAULT_DETECTOR,
 ) -> list[AlignedFace]:
   """Aligns a clip with one transform, that of the first frame in which a face is found.
 
@@ -175,6 +185,7 @@ def align_clip(
       face are kept in memory.
     size: side of the aligned faces in pixels.
     on_no_face: treatment of a clip without any face: "skip" (no images), "center" or "error".
+    detector: one of `detector.DETECTORS`.
 
   Returns:
     One AlignedFace per frame. A frame that differs in size from the reference frame cannot share
@@ -186,7 +197,7 @@ def align_clip(
   """
   check_settings(size, on_no_face)
   ahead, every = itertools.tee(frames)
-  aligner = ClipAligner.of_clip(enumerate(ahead), size, on_no_face)
+  aligner = ClipAligner.of_clip(enumerate(ahead), size, on_no_face, detector)
   del ahead  # otherwise all frames would be kept
   return [] if aligner is None else [aligner.align(frame) for frame in every]
 
@@ -207,7 +218,11 @@ class ClipAligner:
 
   @classmethod
   def of_clip(
-    cls, frames: Iterable[tuple[int | str, np.ndarray]], size: int, on_no_face: str
+    cls,
+    frames: Iterable[tuple[int | str, np.ndarray]],
+    size: int,
+    on_no_face: str,
+    detector: str = face_detector.DEFAULT_DETECTOR,
   ) -> "ClipAligner | None":
     """Computes the transform of a clip: that of its first frame with a face.
 
@@ -216,6 +231,7 @@ class ClipAligner:
         first face.
       size: side of the aligned faces in pixels.
       on_no_face: treatment of a clip without any face, as in `align_clip`.
+      detector: one of `detector.DETECTORS`.
 
     Returns:
       the aligner; None without frames.
@@ -225,7 +241,7 @@ class ClipAligner:
     """
     first = None
     for reference, frame in frames:
-      if faces := detector.find_faces(frame):
+      if faces := face_detector.find_faces(frame, detector):
         return cls.from_frame(frame, faces, size, on_no_face, reference)
       first = first or (reference, frame)
     return None if first is None else cls.from_frame(first[1], [], size, on_no_face, first[0])
@@ -234,7 +250,7 @@ class ClipAligner:
   def from_frame(
     cls,
     frame: np.ndarray,
-    faces: list[detector.Face],
+    faces: list[face_detector.Face],
     size: int,
     on_no_face: str,
     reference: int | str | None = None,
@@ -268,7 +284,7 @@ class ClipAligner:
       "status": status,
       "faces": len(faces),
       "box": list(faces[0].box) if faces else None,
-      "landmarks": faces[0].landmarks.astype(int).tolist() if faces else None,
+      "landmarks": np.rint(faces[0].landmarks).astype(int).tolist() if faces else None,
       "transform": chip.matrix().tolist() if chip else None,
     }
     if reference is not None:

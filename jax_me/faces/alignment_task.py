@@ -27,6 +27,7 @@ class AlignmentSettings:
     clips: whether the numbered images of a folder are frames of one clip.
     image_format: one of `image_files.ENCODINGS`.
     on_no_face: "skip", "center" or "error", which differ in the result for "center" only.
+    detector: one of `detector.DETECTORS`.
   """
 
   input: str
@@ -35,6 +36,7 @@ class AlignmentSettings:
   clips: bool
   image_format: str
   on_no_face: str
+  detector: str
 
   @property
   def scratch(self) -> pathlib.Path:
@@ -70,7 +72,9 @@ def run_task(task: input_files.AlignmentTask, settings: AlignmentSettings) -> li
   aligner = None
   if task.is_clip:
     try:
-      aligner = alignment.ClipAligner.of_clip(frames(), settings.size, settings.policy)
+      aligner = alignment.ClipAligner.of_clip(
+        frames(), settings.size, settings.policy, settings.detector
+      )
     except Exception as error:  # must not stop the run
       return failed_rows(task, f"{type(error).__name__}: {error}")
   for name, output in zip(task.names, task.outputs, strict=True):
@@ -81,7 +85,7 @@ def run_task(task: input_files.AlignmentTask, settings: AlignmentSettings) -> li
       if aligner is not None:
         aligned = aligner.align(image)
       else:
-        aligned = alignment.align_image(image, settings.size, settings.policy)
+        aligned = alignment.align_image(image, settings.size, settings.policy, settings.detector)
       rows.append(_write_image(name, output, aligned, settings))
     except OutputError:
       raise

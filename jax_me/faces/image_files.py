@@ -85,10 +85,7 @@ def read_image(source: str | os.PathLike | bytes) -> np.ndarray:
         pixels = image.width * image.height
         if pixels > MAX_PIXELS:
           raise UnreadableImage(name, _too_large(image.width, image.height))
-        image.load()
-        # ImageOps.exif_transpose also rewrites the metadata, which fails for some cameras.
-        transpose = _EXIF_TRANSPOSES.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-        return _to_rgb(name, image if transpose is None else image.transpose(transpose))
+        return pillow_to_rgb(image, name)
   except UnreadableImage:
     raise
   except Image.DecompressionBombError as error:
@@ -98,6 +95,30 @@ def read_image(source: str | os.PathLike | bytes) -> np.ndarray:
   except Exception as error:  # decoders raise nearly any type on broken data
     reason = str(error) or type(error).__name__
     raise UnreadableImage(name, f"broken or truncated ({reason})") from error
+
+
+def pillow_to_rgb(image: Image.Image, name: str = "image") -> np.ndarray:
+  """Converts an opened image as `read_image` does.
+
+  Args:
+    image: of any mode.
+    name: of the image, for the message.
+
+  Returns:
+    uint8 [H, W, 3], RGB, contiguous.
+
+  Raises:
+    UnreadableImage: integer or floating-point pixels that are out of range.
+  """
+  image.load()
+  # ImageOps.exif_transpose also rewrites the metadata, which fails for some cameras.
+  transpose = _EXIF_TRANSPOSES.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+  return _to_rgb(name, image if transpose is None else image.transpose(transpose))
+
+
+def over_white(pixels: np.ndarray) -> np.ndarray:
+  """Composites uint8 [H, W, 4] RGBA over white: uint8 [H, W, 3] RGB."""
+  return _to_rgb("", Image.fromarray(pixels))
 
 
 def _too_large(width: int, height: int) -> str:

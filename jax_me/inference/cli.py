@@ -4,15 +4,19 @@ import argparse
 import os
 import pathlib
 import sys
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 import cv2
 
 from jax_me.bundled import import_bundled
-from jax_me.faces.detector import LICENSE_NOTICE
-from jax_me.inference.predictor import load
-from jax_me.inference.video.result_files import PredictionsFile, model_record, write_events
+from jax_me.faces.detector import DETECTORS
+from jax_me.faces.license_notice import print_license_notice
+from jax_me.inference.model_input import with_detector
+from jax_me.inference.predictor import Predictor, load
+from jax_me.inference.training_note import training_note
+
+if TYPE_CHECKING:
+  from jax_me.inference.video.frame_stream import FrameStreamSettings
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -20,8 +24,27 @@ def configure(parser: argparse.ArgumentParser) -> None:
     "inputs",
     nargs="+",
     metavar="INPUT",
-    help="images, folders of frames (sorted by number), video files, or camera:0",
+    help="images, folders of images (sorted by number), video files, or camera:0",
   )
+  add_model_arguments(parser)
+  parser.add_argument("--output", required=True, type=pathlib.Path, help="output folder")
+  parser.add_argument(
+    "--as",
+    dest="read_as",
+    choices=("photos", "frames"),
+    help="read the images of a folder as unrelated photographs, each on its own, or as the frames "
+    "of one clip (default: frames if they are numbered and neighbours look alike)",
+  )
+  parser.add_argument(
+    "--seconds",
+    type=float,
+    help="stop after this many seconds of each video (cameras otherwise run until Ctrl-C)",
+  )
+  add_video_arguments(parser)
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+  """Adds the options for the model that `predict` and `study` share."""
   parser.add_argument(
     "--checkpoint",
     required=True,
@@ -29,22 +52,36 @@ def configure(parser: argparse.ArgumentParser) -> None:
     help="model folder, run, checkpoint file, or name of weights (hf://OWNER/NAME)",
   )
   parser.add_argument("--offline", action="store_true", help="download no weights")
-  parser.add_argument("--output", required=True, type=pathlib.Path, help="output folder")
+
+
+def add_video_arguments(parser: argparse.ArgumentParser) -> None:
+  """Adds the options for reading videos that `predict` and `study` share."""
+  parser.add_argument(
+    "--detector",
+    choices=DETECTORS,
+    help="face detector (default: that of the model's training images; hog for older models)",
+  )
+  parser.add_argument(
+    "--align",
+    action=argparse.BooleanOptionalAction,
+    help="detect and crop faces; --no-align uses images as they are: aligned faces, or the motion "
+    "images of a motion model (default: as the model was trained; a converted model gets the "
+    "whole image)",
+  )
   parser.add_argument(
     "--fps",
     type=float,
     help="frames per second, for folders or to override the rate of a video file",
   )
   parser.add_argument(
-    "--video", action="store_true", help="also write a copy of the video with boxes and labels"
+    "--annotate",
+    "--video",
+    dest="annotate",
+    action="store_true",
+    help="also write copies of the videos and photographs with boxes and labels",
   )
   parser.add_argument(
     "--every", type=int, default=1, metavar="K", help="process every K-th frame only (default 1)"
-  )
-  parser.add_argument(
-    "--seconds",
-    type=float,
-    help="stop after this many seconds of each video (cameras otherwise run until Ctrl-C)",
   )
   parser.add_argument(
     "--smooth",
@@ -73,104 +110,93 @@ def configure(parser: argparse.ArgumentParser) -> None:
   )
 
 
+def load_predictor(args: argparse.Namespace) -> Predictor:
+  """Loads the classifier with the options of `add_model_arguments` and `add_video_arguments`.
+
+  Raises:
+    ValueError: the model cannot be loaded or has no labels.
+  """
+  if args.offline:
+    import_bundled("convert.weight_names").go_offline()
+  predictor = load(args.checkpoint)
+  predictor.require_labels()
+  if args.detector:
+    predictor.saved = with_detector(predictor.saved, args.detector)
+  return predictor
+
+
+def stream_settings(args: argparse.Namespace) -> "FrameStreamSettings":
+  """The settings of a frame stream from the options of `add_video_arguments`."""
+  from jax_me.inference.video.frame_stream import FrameStreamSettings
+
+  return FrameStreamSettings(
+    every=args.every,
+    motion=args.motion,
+    recognise=args.recognise,
+    smooth_seconds=args.smooth,
+    batch=args.batch,
+    align=args.align,
+  )
+
+
 def main(args: argparse.Namespace) -> int:
   """Exit code 0; 1 for invalid input; 130 after Ctrl-C, with partial results written."""
-  # Silences OpenCV and FFmpeg: broken frames and missing cameras are reported in the results and
-  # by our own error messages.
-  os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-  cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+  silence_opencv()
   try:
-    if args.offline:
-      import_bundled("convert.weight_names").go_offline()
     return _predict(args)
   except (ValueError, OSError) as error:
     print(f"predict: {error}", file=sys.stderr)
     return 1
 
 
+def silence_opencv() -> None:
+  """Silences OpenCV and FFmpeg: broken frames and missing cameras are reported by the results."""
+  os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+  cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+
 def _predict(args: argparse.Namespace) -> int:
   from jax_me.inference.model_input import InputSpec
-  from jax_me.inference.video.frame_stream import FrameStreamSettings
-  from jax_me.inference.video.run import VideoSession, VideoSessionSettings, classify_photograph
+  from jax_me.inference.photograph_stream import stream_photographs
+  from jax_me.inference.prediction_inputs import photographs_of
+  from jax_me.inference.prediction_run import VideoJob, write_predictions
   from jax_me.inference.video.sources import find_sources
-  from jax_me.inference.video.spotting import SpottingSettings
 
-  stream = FrameStreamSettings(
-    every=args.every,
-    motion=args.motion,
-    recognise=args.recognise,
-    smooth_seconds=args.smooth,
-    batch=args.batch,
-  )
-  sources = find_sources(args.inputs, args.fps)
-  predictor = load(args.checkpoint)
-  spec = InputSpec.from_model(predictor.saved)
-  photographs = [source for source in sources if source.kind == "photograph"]
-  if spec.is_motion and photographs:
+  stream = stream_settings(args)
+  sources = find_sources(args.inputs, args.fps, args.read_as)
+  predictor = load_predictor(args)
+  spec = InputSpec.from_model(predictor.saved, align=args.align)
+  photographs = [source for source in sources if source.files]
+  if spec.is_motion and photographs and args.align is not False:
     raise ValueError(
-      f"the model was trained on motion ({spec.input}), but {photographs[0].name} is a single "
-      "image; give a video or a folder of frames"
-    )
-  if spec.align:
-    print(f"note: {LICENSE_NOTICE}", file=sys.stderr)
-  videos = [source for source in sources if source.kind != "photograph"]
-  suffixes = _file_suffixes([source.name for source in videos])
-  records: list[dict[str, Any]] = []
-  predictions = PredictionsFile(args.output, predictor.labels)
-  model = model_record(predictor.saved, args.checkpoint)
-  write_events(args.output, model, records)  # replaces that of an earlier run
-  interrupted = False
-  try:
-    for source in photographs:
-      predictions.write(source.name, classify_photograph(source, predictor))
-    for source, suffix in zip(videos, suffixes, strict=True):
-      if source.note:
-        print(f"{source.name}: {source.note}", file=sys.stderr)
-      session = VideoSession(
-        source,
-        predictor,
-        VideoSessionSettings(
-          stream=stream,
-          spotting=SpottingSettings(),
-          timeline=args.output / f"timeline{suffix}.png",
-          annotated=args.output / f"annotated{suffix}.mp4" if args.video else None,
-          seconds=args.seconds,
-        ),
+      f"the model was trained on motion ({spec.input}), but {photographs[0].name} "
+      + (
+        "is a single image; give a video or a folder of frames, or motion images with --no-align"
+        if photographs[0].kind == "photograph"
+        else "is read as photographs; if they are the frames of one clip, add --as frames"
       )
-      try:
-        session.run(predictions)
-      except KeyboardInterrupt:
-        interrupted = True
-      records.append(session.finish())
-      write_events(args.output, model, records)
-      print(_summary(records[-1]))
-      if interrupted:
-        break
-  except KeyboardInterrupt:  # while reading photographs
-    interrupted = True
-  finally:
-    predictions.close()
-  print(predictions.path)
-  return 130 if interrupted else 0
-
-
-def _file_suffixes(videos: list[str]) -> list[str]:
-  """Suffixes that make the output files of several videos unique: "" for one video."""
-  if len(videos) < 2:
-    return [""] * len(videos)
-  stems = [pathlib.PurePath(video.replace(":", "")).stem for video in videos]
-  return [
-    f"_{stem}" if stems.count(stem) == 1 else f"_{number}_{stem}"
-    for number, stem in enumerate(stems, start=1)
-  ]
-
-
-def _summary(record: Mapping[str, Any]) -> str:
-  statuses = ", ".join(f"{count} {status}" for status, count in record["statuses"].items())
-  micro = sum(event["kind"] == "micro" for event in record["events"])
-  macro = len(record["events"]) - micro
-  people = "1 person" if record["people"] == 1 else f"{record['people']} people"
-  return (
-    f"{record['video']}: {record['frames']} frames ({statuses}), {people}, "
-    f"{micro} micro-expressions, {macro} macro-expressions"
+    )
+  print(
+    f"model: {predictor.saved.name}, {training_note(predictor.saved.source.get('trained_on', ''))}"
   )
+  if spec.align:
+    print_license_notice()
+  for source in sources:
+    if source.note:
+      print(f"{source.name}: {source.note}", file=sys.stderr)
+  images = [image for source in photographs for image in photographs_of(source)]
+  results = stream_photographs(images, predictor.saved, align=args.align, batch=args.batch)
+  written = write_predictions(
+    predictor,
+    zip((image.name for image in images), results, strict=True),
+    [VideoJob(source, stream, args.seconds) for source in sources if not source.files],
+    args.output,
+    annotate=args.annotate,
+    checkpoint=args.checkpoint,
+    say=print,
+  )
+  if written.outdated:
+    names = ", ".join(written.outdated)
+    print(f"{args.output} has files of an earlier run: {names}", file=sys.stderr)
+  print(written.table)
+  return 130 if written.interrupted else 0

@@ -19,7 +19,7 @@ import numpy as np
 
 from jax_me.data.clip_inputs import inputs
 from jax_me.faces.alignment import FaceChip, align_clip
-from jax_me.faces.detector import Box, find_faces
+from jax_me.faces.detector import EARLIER_DETECTOR, Box, check_detector, find_faces
 from jax_me.image_preparation import resize_image
 from jax_me.models.model_folder import SavedModel
 
@@ -43,19 +43,26 @@ class InputSpec:
     align: whether faces are detected and cropped; otherwise the whole image is used.
     crop_size: side of the face crops in pixels.
     image_size: side of the model input in pixels.
+    detector: one of `detector.DETECTORS`, as in training.
   """
 
   input: str
   align: bool
   crop_size: int
   image_size: int
+  detector: str = EARLIER_DETECTOR
 
   @classmethod
-  def from_model(cls, saved: SavedModel) -> "InputSpec":
+  def from_model(cls, saved: SavedModel, *, align: bool | None = None) -> "InputSpec":
     """Reads the specification from the metadata of a saved model.
 
+    Args:
+      saved: the model.
+      align: whether to detect and crop faces; None does as the model's metadata say. Those of a
+        converted model say that it takes whole images unless its user said otherwise.
+
     Raises:
-      ValueError: the model was trained on an unknown input.
+      ValueError: the model was trained on an unknown input, or with an unknown detector.
     """
     name, alignment = saved.input, saved.alignment
     if name and name not in inputs.INPUTS:
@@ -63,12 +70,19 @@ class InputSpec:
         f"the model was trained on the input {name!r}, which is none of {', '.join(inputs.INPUTS)}"
       )
     crop_size = alignment["size"] or saved.image_size
-    return cls(name, alignment["align"], crop_size, saved.image_size)
+    align = alignment["align"] if align is None else align
+    check_detector(alignment["detector"])
+    return cls(name, align, crop_size, saved.image_size, alignment["detector"])
 
   @property
   def is_motion(self) -> bool:
     """Whether the images show changes between frames instead of a single frame."""
     return self.input in WINDOW_SECONDS
+
+
+def with_detector(saved: SavedModel, detector: str) -> SavedModel:
+  """The model with another face detector than that of its training images."""
+  return dataclasses.replace(saved, alignment={**saved.alignment, "detector": detector})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,11 +94,13 @@ class FaceInput:
     box: (left, top, right, bottom) of the face in pixels of the original image; None if no face
       detection was done.
     landmarks: float [68, 2], (x, y) in pixels of `image`; None if no face detection was done.
+    original_landmarks: the same in pixels of the original image.
   """
 
   image: np.ndarray
   box: Box | None = None
   landmarks: np.ndarray | None = None
+  original_landmarks: np.ndarray | None = None
 
 
 def face_inputs(
@@ -95,8 +111,8 @@ def face_inputs(
   Args:
     image: uint8 [H, W, 3] RGB.
     saved: the model; its `alignment` is that of the training data.
-    align: False uses the image as it is: an aligned face, or the motion image of a motion model.
-      None does as in training.
+    align: see `InputSpec.from_model`. False uses the image as it is: an aligned face, or the motion
+      image of a motion model.
 
   Returns:
     one input per face, largest face first; empty if no face is found. Without alignment, the
@@ -105,23 +121,21 @@ def face_inputs(
   Raises:
     ValueError: a motion model with `align` other than False.
   """
-  spec = InputSpec.from_model(saved)
-  if align is False:
-    return [FaceInput(saved.prepare(image))]
-  if spec.is_motion:
+  spec = InputSpec.from_model(saved, align=align)
+  if spec.is_motion and align is not False:
     motion = "optical flow" if spec.input == "flow" else f"motion ({spec.input})"
     raise ValueError(
       f"{saved.name} was trained on {motion} from onset to apex; it accepts videos (predict_video) "
       "and clips, not single images"
     )
-  if not (spec.align if align is None else align):
+  if not spec.align:
     return [FaceInput(saved.prepare(image))]
   faces = []
-  for face in find_faces(image):
+  for face in find_faces(image, spec.detector):
     chip = FaceChip.of_face(face, spec.crop_size)
     landmarks = _input_landmarks(face.landmarks, chip.matrix(), spec)
     crop = resize_image(chip.extract(image), spec.image_size)
-    faces.append(FaceInput(crop, face.box, landmarks))
+    faces.append(FaceInput(crop, face.box, landmarks, face.landmarks))
   return faces
 
 
@@ -170,7 +184,7 @@ def clip_face(
   images = [frames[index] for index in indices]
   box = landmarks = None
   if spec.align:
-    aligned = align_clip(images, spec.crop_size)
+    aligned = align_clip(images, spec.crop_size, detector=spec.detector)
     record = aligned[0].record
     if any(face.record["status"] == "size_mismatch" for face in aligned):
       raise ValueError("the frames of the clip differ in size")

@@ -1,204 +1,250 @@
-"""Expression classifier for images and videos."""
+"""A loaded model that classifies or reconstructs the faces of images and videos."""
 
+import dataclasses
 import os
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, TypedDict, Unpack, overload
+from collections.abc import Hashable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from jax_me.bundled import import_bundled
 from jax_me.faces.detector import Box
-from jax_me.faces.image_files import read_image
-from jax_me.inference.batched_inference import BatchedInference
+from jax_me.inference.batched_inference import DEFAULT_BATCH
 from jax_me.inference.model_input import face_inputs
-from jax_me.inference.results import FaceResult, FrameResult, Results
+from jax_me.inference.results import FrameResult, Results
 from jax_me.models.classifier import check_head
+from jax_me.models.fcmae import FCMAE
+from jax_me.models.mae import MaskedAutoencoder
 from jax_me.models.model_folder import SavedModel
 
 if TYPE_CHECKING:
-  from jax_me.inference.explain.explainer import Explainer, Explanation
-
-ImageInput = str | os.PathLike | np.ndarray
-
-
-class ExplainOptions(TypedDict, total=False):
-  """Keyword arguments of `Predictor.explain`."""
-
-  methods: Sequence[str] | None
-  label: str | None
+  from jax_me.inference.explain.explainer import Explainer, FaceReconstructor
+  from jax_me.inference.prediction_inputs import PredictionInput
+  from jax_me.inference.video.sources import ReadAs
 
 
 class Predictor:
-  """A loaded classifier with its preprocessing.
+  """A loaded model with its preprocessing.
 
   Attributes:
     model: the module; call it on normalised [B, H, W, 3].
-    labels: class names in the order of the logits.
+    labels: class names in the order of the logits; empty for a masked autoencoder, which only
+      `explain` takes.
     saved: name, arguments, normalisation statistics and source of the weights.
   """
 
   def __init__(self, saved: SavedModel):
-    if saved.labels is None:
-      raise ValueError(
-        f"{saved.name} has no class labels: it is a pre-training model. Fine-tune it "
-        "(--config.init_from=FOLDER), or give --labels when converting"
-      )
     self.saved = saved
     self.model = saved.model
-    self.labels = saved.labels
-    self._explainers: dict[tuple[str, ...], Explainer] = {}
+    self.labels = saved.labels or []
+    self._explainers: dict[Hashable, Explainer | FaceReconstructor] = {}
+    if not isinstance(saved.model, MaskedAutoencoder | FCMAE):
+      self.require_labels()
 
-  def preprocess(self, image: np.ndarray) -> list[tuple[np.ndarray, Box | None]]:
+  def require_labels(self) -> list[str]:
+    """The class names.
+
+    Raises:
+      ValueError: the model has none.
+    """
+    if not self.labels:
+      raise ValueError(
+        f"{self.saved.name} has no class labels: it is a pre-training model. Fine-tune it "
+        "(--config.init_from=FOLDER), or give --labels when converting"
+      )
+    return self.labels
+
+  def preprocess(
+    self, image: np.ndarray, *, align: bool | None = None
+  ) -> list[tuple[np.ndarray, Box | None]]:
     """Detects and aligns the faces of an image as in training.
 
     Args:
       image: uint8 [H, W, 3] RGB.
+      align: see `predict`.
 
     Returns:
       (uint8 [S, S, 3], box) per face, largest face first; empty if there is none. For a model
       trained on whole images, the whole image with box None.
     """
-    return [(face.image, face.box) for face in face_inputs(image, self.saved)]
-
-  @overload
-  def predict(self, images: ImageInput) -> Results[FaceResult]: ...  # type: ignore[overload-overlap]
-
-  @overload
-  def predict(self, images: Sequence[ImageInput]) -> Results[Results[FaceResult]]: ...
+    return [(face.image, face.box) for face in face_inputs(image, self.saved, align=align)]
 
   def predict(
-    self, images: ImageInput | Sequence[ImageInput]
-  ) -> Results[FaceResult] | Results[Results[FaceResult]]:
-    """Classifies the expression of every face.
+    self,
+    images: Any,
+    *,
+    align: bool | None = None,
+    as_: "ReadAs | None" = None,
+    fps: float | None = None,
+    every: int = 1,
+    seconds: float | None = None,
+    motion: bool = True,
+    batch: int = DEFAULT_BATCH,
+    allow_urls: bool = False,
+  ) -> Results[Any]:
+    """Classifies the expression of every face in photographs or videos.
 
     Args:
-      images: a path, an array uint8 [H, W, 3] RGB, or a list of these.
+      images: a path, bytes, `PIL.Image` or array of a photograph; a path, "camera:0" or array [T,
+        H, W, 3] of a video; a folder, a glob, or a list of these (see docs/predict.md). Arrays are
+        grey, RGB or RGBA, uint8 or floating point in [0, 1].
+      align: True finds and crops faces. False uses the images as they are: aligned faces, or the
+        motion images of a motion model. None does as the model was trained; a converted model gets
+        the whole image, because nothing is known of its training.
+      as_: "photos" or "frames": whether the images of a folder, glob, list or array [T, H, W, 3]
+        are photographs or the frames of one clip. None takes a folder of numbered images that look
+        alike and an array for frames, all others for photographs.
+      fps: frames per second, for frames or to override the rate of a video file.
+      every: process every k-th frame of videos only.
+      seconds: stop after this many seconds of a video.
+      motion: measure facial motion in videos; without, expressions are spotted from scores only.
+      batch: faces per call of the model, for lists and videos; larger ones help on accelerators.
+      allow_urls: download http:// and https:// addresses, up to 200 MiB and 60 s each.
 
     Returns:
-      for one image, its results, largest face first; for a list, one `Results` per image. An
-      image without a face gives one result with status "no_face".
+      of a photograph, a `FaceResult` per face, largest face first, or one with the status
+      "no_face"; of a video, a `FrameResult` per frame and person, read when they are needed (see
+      `VideoResults`); of a list, glob or folder, one such `Results` per item, where unusable items
+      have the status "unreadable" and a reason.
 
     Raises:
-      UnreadableImage: a file is not a readable image.
-      ValueError: an array has another dtype or shape.
+      UnreadableImage: a single photograph is not readable.
+      ValueError: the input does not exist or is no image; the model has no labels; a motion model
+        and photographs.
+      TypeError: an object of another type.
     """
-    if isinstance(images, str | os.PathLike | np.ndarray):
-      return self._predict([images], BatchedInference(self.saved, batch=1))[0]
-    return self._predict(images, BatchedInference(self.saved))
+    # Imported here: the modules of videos are not needed to load a model.
+    from jax_me.inference.photograph_stream import stream_photographs
+    from jax_me.inference.prediction_inputs import (
+      InputGroup,
+      InputSettings,
+      Photograph,
+      all_photographs,
+      find_input,
+    )
+    from jax_me.inference.source_results import PhotographResults, VideoResults
+    from jax_me.inference.video.frame_stream import FrameStreamSettings
+    from jax_me.inference.video.sources import VideoSource
 
-  @overload
-  def explain(  # type: ignore[overload-overlap]
-    self, images: ImageInput, **options: Unpack[ExplainOptions]
-  ) -> "list[Explanation]": ...
+    self.require_labels()
+    stream = FrameStreamSettings(every=every, motion=motion, align=align, batch=batch)
+    found = find_input(images, InputSettings(as_, fps, allow_urls))
+    if isinstance(found, Photograph):
+      pixels = found.read()  # raises, where a list has a result with the reason
+      held = dataclasses.replace(found, read=lambda: pixels)
+      (result,) = stream_photographs([held], self.saved, align=align, batch=1)
+      return PhotographResults(found, result, self)
 
-  @overload
-  def explain(
-    self, images: Sequence[ImageInput], **options: Unpack[ExplainOptions]
-  ) -> "list[list[Explanation]]": ...
+    results = stream_photographs(all_photographs(found), self.saved, align=align, batch=batch)
+
+    def collect(item: "PredictionInput") -> Results[Any]:
+      if isinstance(item, InputGroup):
+        return Results([collect(part) for part in item.items], item.name, self, item.note)
+      if isinstance(item, VideoSource):
+        return VideoResults(item, self, stream, seconds)
+      return PhotographResults(item, next(results), self)
+
+    return collect(found)
 
   def explain(
     self,
-    images: ImageInput | Sequence[ImageInput],
+    images: Any,
     *,
     methods: Sequence[str] | None = None,
     label: str | None = None,
-  ) -> "list[Explanation] | list[list[Explanation]]":
-    """Heat maps of what the scores of every face depend on (not why).
+    mask_ratio: float | None = None,
+    seed: int = 0,
+    align: bool | None = None,
+  ) -> list[Any]:
+    """Heat maps of what the scores of every face depend on (not why), or reconstructions.
 
     Args:
-      images: as in `predict`.
-      methods: "rollout" (same for every class; needs attention) and "gradcam"; None for all that
-        the model supports.
+      images: photographs, as in `predict`.
+      methods: "rollout" (same for every class; needs attention), "gradcam", and for masked
+        autoencoders "reconstruction"; None for all that the model supports.
       label: the class to explain; None uses the predicted class of each face.
+      mask_ratio: fraction of the patches that a masked autoencoder has to reconstruct, in (0, 1);
+        None takes that of its pre-training: 0.75 for MAE, 0.6 for FCMAE.
+      seed: selects these patches; they are the same for every face.
+      align: as in `predict`.
 
     Returns:
-      for one image, one `Explanation` per face, largest face first, empty without a face; for a
-      list, one such list per image.
+      for one image, one `Explanation` (classifier) or `Reconstruction` (masked autoencoder) per
+      face, largest face first, empty without a face; for a list, one such list per image.
 
     Raises:
       UnreadableImage: a file is not a readable image.
-      ValueError: an array has another dtype or shape; unknown method or label.
+      ValueError: an array has another dtype or shape; unknown method or label; a setting of the
+        other kind of model.
     """
-    # Imported here: prediction does not need it.
-    from jax_me.inference.explain.explainer import Explainer, supported_methods
+    from jax_me.inference.prediction_inputs import (
+      InputGroup,
+      InputSettings,
+      Photograph,
+      find_input,
+    )
 
-    key = supported_methods(self.saved, methods)
-    if key not in self._explainers:
-      self._explainers[key] = Explainer(self.saved, methods)
-    explainer = self._explainers[key]
-    if isinstance(images, str | os.PathLike | np.ndarray):
-      faces = face_inputs(_load_image(images), self.saved)
+    explainer = self._explainer(methods, mask_ratio, seed)
+
+    def explain_item(item: "PredictionInput") -> list[Any]:
+      if isinstance(item, InputGroup):
+        return [explain_item(part) for part in item.items]
+      if not isinstance(item, Photograph):
+        raise ValueError(f"{item.name} is no photograph {getattr(item, 'reason', '')}".rstrip())
+      faces = face_inputs(item.read(), self.saved, align=align)
       return [explainer.explain(face, label) for face in faces]
-    return [self.explain(image, methods=methods, label=label) for image in images]
+
+    return explain_item(find_input(images, InputSettings(read_as="photos")))
+
+  def _explainer(
+    self, methods: Sequence[str] | None, mask_ratio: float | None, seed: int
+  ) -> "Explainer | FaceReconstructor":
+    """The compiled explainer for these arguments of `explain`."""
+    # Imported here: prediction does not need it.
+    from jax_me.inference.explain.explainer import make_explainer
+
+    key = (None if methods is None else tuple(methods), mask_ratio, seed)
+    if key not in self._explainers:
+      self._explainers[key] = make_explainer(self.saved, methods, mask_ratio, seed)
+    return self._explainers[key]
 
   def predict_video(
-    self, video: str | os.PathLike, *, fps: float | None = None, every: int = 1
+    self,
+    video: str | os.PathLike,
+    *,
+    fps: float | None = None,
+    every: int = 1,
+    align: bool | None = None,
   ) -> Iterator[FrameResult]:
-    """Classifies the frames of a video, a folder of frames or a camera ("camera:0") as a stream.
+    """The frames of a video, a folder of frames or a camera ("camera:0") as a stream.
+
+    The same as a loop over `predict(video, as_="frames", motion=False)`.
 
     Args:
       video: path, or camera name.
-      fps: frames per second, for folders or to override the rate of a video file.
-      every: process every k-th frame only.
+      fps, every, align: as in `predict`.
 
-    Yields:
-      at least one result per frame, in order; one per person if there are several. Motion models
-      compare each frame with the one 0.2 s earlier.
+    Returns:
+      an iterator with at least one result per frame, in order; one per person if there are several.
+      Motion models compare each frame with the one 0.2 s earlier.
 
     Raises:
-      ValueError: the video cannot be opened, or a setting is out of range.
+      ValueError: the video cannot be opened, a setting is out of range, or the model has no labels.
     """
-    # Imported here: images do not need it.
-    from jax_me.inference.video.frame_stream import FrameStreamSettings, stream_detections
-    from jax_me.inference.video.sources import find_sources
-
-    settings = FrameStreamSettings(every=every, motion=False)
-    for source in find_sources([video], fps):
-      for result in stream_detections(source, self.saved, settings):
-        number, seconds = result.frame.number, result.frame.seconds
-        if not result.detections:
-          yield FrameResult(None, {}, None, result.status, number, seconds, None)
-        for detection in result.detections:
-          assert detection.scores is not None
-          label, scores = self._named(detection.scores)
-          yield FrameResult(label, scores, detection.box, "ok", number, seconds, detection.person)
-
-  def _predict(
-    self,
-    images: Sequence[ImageInput],
-    inference: BatchedInference[tuple[Results[FaceResult], Box | None]],
-  ) -> Results[Results[FaceResult]]:
-    """The results of each image."""
-    results: Results[Results[FaceResult]] = Results()
-    scored = []
-    for image in images:
-      faces = self.preprocess(_load_image(image))
-      found = Results() if faces else Results([FaceResult(None, {}, None, "no_face")])
-      results.append(found)
-      for face, box in faces:
-        scored += inference.submit(face, (found, box))
-    for (found, box), scores in scored + inference.flush():
-      found.append(FaceResult(*self._named(scores), box, "ok"))
-    return results
-
-  def _named(self, scores: np.ndarray) -> tuple[str, dict[str, float]]:
-    """The most probable class, and {class: probability}."""
-    named = {name: float(score) for name, score in zip(self.labels, scores, strict=True)}
-    return self.labels[int(scores.argmax())], named
+    results = self.predict(video, as_="frames", fps=fps, every=every, align=align, motion=False)
+    return _frames(results)
 
 
-def _load_image(image: ImageInput) -> np.ndarray:
-  """uint8 [H, W, 3] from a path or an array; ValueError for any other array."""
-  pixels = image if isinstance(image, np.ndarray) else read_image(image)
-  if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
-    raise ValueError(
-      f"an image must be uint8 [H, W, 3] RGB, got {pixels.dtype} {list(pixels.shape)}"
-    )
-  return pixels
+def _frames(results: Results[Any]) -> Iterator[FrameResult]:
+  for result in results:
+    if isinstance(result, Results):
+      yield from _frames(result)
+    else:
+      yield result
 
 
 def load(folder: str | os.PathLike, *, verify: bool = False, **overrides: object) -> Predictor:
-  """Loads the classifier of a model folder, a run, a checkpoint, or of weights by name.
+  """Loads a model folder, a run, a checkpoint, or weights by name.
 
   Args:
     folder: written by `convert` or `run.py`; or a torch or safetensors file, or a folder of timm or
@@ -212,7 +258,8 @@ def load(folder: str | os.PathLike, *, verify: bool = False, **overrides: object
   Raises:
     SavedModelError: the folder has no model, a damaged or an edited one.
     ConversionError: the checkpoint cannot be converted or downloaded.
-    ValueError: the model has no class labels, or its head is untrained.
+    ValueError: the model is neither a classifier with labels nor a masked autoencoder, or its head
+      is untrained.
   """
   saved = import_bundled("convert.model_source").open_model(folder, verify=verify, **overrides)
   check_head(saved)

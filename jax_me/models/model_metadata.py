@@ -18,7 +18,7 @@ MODEL_FILE = "model.json"
 FORMAT = 3
 CHANNELS = "RGB"
 # Settings of the alignment of the training images, with the values of folders that lack them.
-ALIGNMENT_DEFAULTS: dict[str, Any] = {"align": True, "size": 0}
+ALIGNMENT_DEFAULTS: dict[str, Any] = {"align": True, "size": 0, "detector": "hog"}
 
 _MAX_BYTES = 64 * 2**20
 _MAX_SIZES = {
@@ -68,6 +68,7 @@ def complete_fields(fields: ModelFields) -> ModelFields:
     alignment = {
       "align": bool(options.get("align", True)),
       "size": int(options.get("size", 0)) or size,
+      "detector": str(options.get("detector", ALIGNMENT_DEFAULTS["detector"])),
     }
   return {
     **fields,

@@ -41,11 +41,11 @@ def create_model(name: str, *, rngs: nnx.Rngs, **overrides: Any) -> nnx.Module:
       constructor rejects.
   """
   if name not in MODELS:
-    raise ValueError(f"unknown model {name!r}{_suggestion(name, MODELS)}")
+    raise ValueError(f"unknown model {name!r}{suggestion(name, MODELS)}")
   known = default_arguments(name)
   for keyword in overrides:
     if keyword not in known:
-      raise ValueError(f"{name} takes no argument {keyword!r}{_suggestion(keyword, known)}")
+      raise ValueError(f"{name} takes no argument {keyword!r}{suggestion(keyword, known)}")
   return MODELS[name](rngs=rngs, **overrides)
 
 
@@ -84,7 +84,7 @@ def default_arguments(name: str) -> dict[str, Any]:
   return defaults | preset
 
 
-def _suggestion(word: str, known: Iterable[str]) -> str:
+def suggestion(word: str, known: Iterable[str]) -> str:
   """'; did you mean a, b?', or the whole list when no name is similar."""
   similar = difflib.get_close_matches(word, known, n=3)
   if similar:

@@ -28,7 +28,7 @@ class SavedModel:
     source: provenance of the weights (JSON values).
     input: one of `jax_me.data.clip_inputs.inputs.INPUTS`, or "" for photographs.
     alignment: settings with which the faces of the training images were aligned: "align" (False:
-      whole images) and "size" (side of the face chips in pixels).
+      whole images), "size" (side of the face chips in pixels) and "detector".
     preparation: resize and crop of whole images; face chips are resized with `resize_image`.
     licence: of the weights, "" if unknown.
   """

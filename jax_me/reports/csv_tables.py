@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from jax_me.evaluation.csv_files import csv_bytes
+from jax_me.csv_files import csv_bytes
 from jax_me.evaluation.metrics import SCORE_NAMES
 from jax_me.evaluation.summary import IntervalScores, ScoreSummary
 

@@ -1,8 +1,8 @@
 """Documents made of a few kinds of blocks, rendered as one HTML page or as Markdown with figures.
 
-The page is self-contained: figures are embedded, there are no scripts, and its content security
-policy forbids loading anything. It suits phones and screen readers. All text is treated as data and
-escaped in both formats.
+The page is self-contained: figures and videos are embedded, there are no scripts, and its content
+security policy forbids loading anything. It suits phones and screen readers, and follows the light
+or dark colours of the system. All text is treated as data and escaped in both formats.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Figure:
 class Tile:
   """Small images with a heading and lines of text below; a `marked` tile is highlighted."""
 
-  images: Sequence[tuple[bytes, str]]  # (PNG, alt), side by side.
+  images: Sequence[tuple[bytes, str]]  # (PNG or JPEG, alt), side by side.
   heading: str
   lines: Sequence[str] = ()
   marked: bool = False
@@ -70,7 +70,16 @@ class Gallery:
   heading: str = ""
 
 
-Block = Text | KeyFigures | Table | Figure | Gallery
+@dataclass(frozen=True)
+class Video:
+  """An embedded video with the controls of the browser; Markdown shows the caption only."""
+
+  data: bytes
+  mime: str  # "video/mp4" or "video/webm".
+  caption: str
+
+
+Block = Text | KeyFigures | Table | Figure | Gallery | Video
 
 
 @dataclass(frozen=True)
@@ -98,16 +107,20 @@ class Document:
 
 
 STYLE = """
-:root{color-scheme:light;--dark:#1c2530;--grey:#566270;--rule:#d5dbe1;--good:#00734f;--bad:#b34700}
+:root{color-scheme:light dark;--page:#fff;--dark:#1c2530;--grey:#566270;--rule:#d5dbe1;
+ --bad:#b34700;--caution:#fdf3ec;--link:#005a94}
+@media (prefers-color-scheme:dark){:root{--page:#14191f;--dark:#e4e9ee;--grey:#a3afbb;
+ --rule:#37424d;--bad:#f0883e;--caution:#2c2119;--link:#79b8ff}}
 *{box-sizing:border-box}
-body{margin:0 auto;max-width:62rem;padding:1.2rem 1rem 3rem;background:#fff;color:var(--dark);
+body{margin:0 auto;max-width:62rem;padding:1.2rem 1rem 3rem;
+ background:var(--page);color:var(--dark);
  font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Liberation Sans",sans-serif;
  overflow-wrap:anywhere}
 h1{font-size:1.6rem;line-height:1.25;margin:.4rem 0 1rem}
 h2{font-size:1.2rem;margin:2.4rem 0 .7rem;padding-top:.8rem;border-top:1px solid var(--rule)}
 h3{font-size:1rem;margin:1.4rem 0 0}
 p{margin:.6rem 0;max-width:44rem}
-p.warning{border-left:4px solid var(--bad);padding:.3rem .8rem;background:#fdf3ec}
+p.warning{border-left:4px solid var(--bad);padding:.3rem .8rem;background:var(--caution)}
 dl.values{display:flex;flex-wrap:wrap;gap:.8rem;margin:1rem 0}
 dl.values div{flex:1 1 9rem;border:1px solid var(--rule);border-radius:8px;padding:.6rem .9rem}
 dl.values dt{color:var(--grey)}
@@ -122,9 +135,10 @@ th,td{padding:.28rem .9rem .28rem 0;border-bottom:1px solid var(--rule);text-ali
 td.number,th.number{text-align:right;white-space:nowrap}
 tbody th{font-weight:500;min-width:6rem;max-width:18rem;overflow-wrap:break-word}
 tr.apart th,tr.apart td{border-top:2px solid var(--grey);font-style:italic;color:var(--grey)}
-summary{cursor:pointer;padding:.3rem 0;color:#005a94}
+summary{cursor:pointer;padding:.3rem 0;color:var(--link)}
 figure{margin:1rem 0;overflow-x:auto}
 figure>img{display:block;width:100%;height:auto}
+figure>video{display:block;max-width:100%;max-height:80vh}
 figcaption{color:var(--grey);font-size:.9rem;max-width:44rem}
 ul.gallery{list-style:none;margin:1rem 0;padding:0;display:grid;gap:.8rem}
 ul.gallery li{border:1px solid var(--rule);border-radius:8px;padding:.5rem;font-size:.88rem;
@@ -142,7 +156,7 @@ ul.gallery .line{display:block;color:var(--grey)}
 
 def to_html(document: Document) -> str:
   """Renders the document as one self-contained HTML page."""
-  policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+  policy = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"
   parts = [
     '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
     f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
@@ -186,8 +200,11 @@ def _html_block(block: Block) -> str:
     # its text is too small.
     natural = int.from_bytes(block.png[16:20], "big") / 1.5
     width = f' style="max-width:{natural:.0f}px;min-width:{0.65 * natural:.0f}px"'
-    caption = f"<figcaption>{_text(block.caption)}</figcaption>" if block.caption else ""
-    return f"<figure>{_image(block.png, block.alt, width)}{caption}</figure>"
+    return f"<figure>{_image(block.png, block.alt, width)}{_figcaption(block.caption)}</figure>"
+  if isinstance(block, Video):
+    data = base64.b64encode(block.data).decode("ascii")
+    player = f'<video controls preload="metadata" src="data:{block.mime};base64,{data}"></video>'
+    return f"<figure>{player}{_figcaption(block.caption)}</figure>"
   columns = f"repeat(auto-fill,minmax(min({block.tile_width}px,100%),1fr))"
   tiles = "\n".join(_html_tile(tile) for tile in block.tiles)
   heading = f"<h3>{_text(block.heading)}</h3>\n" if block.heading else ""
@@ -234,14 +251,21 @@ def _html_tile(tile: Tile) -> str:
   return f'<li{marked}><div class="images">{images}</div>{heading}{lines}</li>'
 
 
-def _image(png: bytes, alt: str, extra: str = "") -> str:
-  data = base64.b64encode(png).decode("ascii")
-  return f'<img src="data:image/png;base64,{data}" alt="{_text(alt)}"{extra}>'
+def _figcaption(caption: str) -> str:
+  return f"<figcaption>{_text(caption)}</figcaption>" if caption else ""
+
+
+def _image(image: bytes, alt: str, extra: str = "") -> str:
+  kind = "jpeg" if image.startswith(b"\xff\xd8") else "png"
+  data = base64.b64encode(image).decode("ascii")
+  return f'<img src="data:image/{kind};base64,{data}" alt="{_text(alt)}"{extra}>'
 
 
 def _markdown_block(block: Block, figure_folder: str) -> str:
   if isinstance(block, Text):
     return f"{'> ' if block.warning else ''}{_escape(block.text)}"
+  if isinstance(block, Video):
+    return _escape(block.caption)
   if isinstance(block, KeyFigures):
     return "\n".join(f"- **{_escape(n)}: {_escape(v)}** {_escape(t)}" for n, v, t in block.values)
   if isinstance(block, Table):

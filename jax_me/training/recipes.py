@@ -50,7 +50,7 @@ def load_recipe(recipe: str) -> ConfigDict:
       ":argument".
 
   Raises:
-    SettingsError: no such file, or it is no recipe.
+    SettingsError: no such file, it is no recipe, or it does not accept the argument.
   """
   path, _, argument = recipe.partition(":")
   file = find_recipe(path)
@@ -60,4 +60,10 @@ def load_recipe(recipe: str) -> ConfigDict:
     raise SettingsError(f"{path} is no recipe: it defines no get_config()")
   if argument and not inspect.signature(get_config).parameters:
     raise SettingsError(f"{path} takes no argument, got {argument!r}")
-  return get_config(argument) if argument else get_config()
+  if not argument:
+    return get_config()
+  try:
+    return get_config(argument)
+  except Exception as error:  # A recipe may look its argument up in any way.
+    reason = f"{type(error).__name__} {error}" if isinstance(error, LookupError) else error
+    raise SettingsError(f"{path} does not accept the argument {argument!r}: {reason}") from error

@@ -120,6 +120,7 @@ def check(config: ConfigDict) -> None:
     SettingsError: invalid values; the message has all of them.
   """
   # Imported here: it loads JAX, for which `--help` need not wait.
+  from jax_me.models.registry import MODELS, suggestion
   from jax_me.training.schedule import SCHEDULES
 
   choices = {
@@ -153,6 +154,10 @@ def check(config: ConfigDict) -> None:
     problems.append("data.mean and data.std must both be empty or have three values")
   if config.data.split in ("kfold", "step") and config.data.folds < 2:
     problems.append(f"data.folds must be at least 2, got {config.data.folds}")
+  if config.model.name not in MODELS:
+    problems.append(
+      f"model.name: unknown model {config.model.name!r}{suggestion(config.model.name, MODELS)}"
+    )
   problems += _selection_problems(config) + _augmentation_problems(config)
   if problems:
     raise SettingsError("; ".join(problems))

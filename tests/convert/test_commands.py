@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from convert import flax_to_torch, torch_to_flax
-from convert.module_arrays import model_arrays
+from convert.errors import ConversionError
+from convert.module_arrays import abstract_model, fill_model, model_arrays
 from convert.torch_files import read_torch_checkpoint
 from jax_me.models.model_folder import load_model
 from tests.helpers.checkpoint_files import (
@@ -186,3 +187,34 @@ def test_command_modules_import_no_heavy_packages(repository):
     "assert not {'torch', 'jax', 'flax'} & set(sys.modules), 'heavy imports'"
   )
   subprocess.run([sys.executable, "-c", code], check=True, cwd=repository)
+
+
+def test_export_for_mae_sfer(tmp_path, capsys):
+  arrays = vit_arrays(norm="norm")
+  source = save_torch({"model": state_dict(arrays)}, tmp_path / "in.pth")
+  folder, target = tmp_path / "model", tmp_path / "out.pth"
+  command = ["--checkpoint", str(source), "--model", "vit_tiny_patch16", "--output", str(folder)]
+  assert torch_to_flax.main(command + flags(TINY_VIT)) == 0
+  export = ["--checkpoint", str(folder), "--output", str(target), "--for", "mae-sfer"]
+  assert flax_to_torch.main(export) == 0
+  torch = pytest.importorskip("torch")
+  content = torch.load(target, weights_only=True)
+  # The keys that MAE-SFER's loader reads: training goes on with epoch 0.
+  assert (content["epoch"], content["train_loss"]) == (-1, np.inf)
+  assert set(content["model_state_dict"]) == set(arrays)
+  for key, value in arrays.items():
+    np.testing.assert_array_equal(content["model_state_dict"][key].numpy(), value, strict=True)
+
+
+def test_export_for_mae_sfer_refuses_what_its_loader_would_skip(tmp_path, capsys):
+  pytest.importorskip("torch")
+  for name, sizes, words in (
+    ("vit_tiny_patch16", TINY_VIT | {"global_pool": True}, "fc_norm.bias: not read"),
+    ("convnextv2_atto", TINY_MODELS["convnextv2"][1], "is no ViT or MAE"),
+  ):
+    graphdef, variables = abstract_model(name, sizes)
+    zeros = {path: np.zeros(variable.shape) for path, variable in variables.items()}
+    model = fill_model(graphdef, variables, zeros)
+    with pytest.raises(ConversionError, match=words):
+      flax_to_torch.write_torch_checkpoint(model, name, tmp_path / "out.pth", reader="mae-sfer")
+  assert not list(tmp_path.iterdir())

@@ -33,6 +33,10 @@ def edit_json(path: pathlib.Path, **changes) -> None:
 
 def as_version_0_1(folder: pathlib.Path, variant: str) -> pathlib.Path:
   """Changes what version 0.1 wrote differently; returns the folder under its new name."""
+  identity = folder / "identity.json"
+  options = json.loads(identity.read_text(encoding="utf-8"))["options"]
+  del options["detector"]  # HOG was the only one
+  edit_json(identity, options=options)
   edit_json(
     folder / "dataset_info.json", moduleName=MODULES[folder.parents[1].name], configName=variant
   )
@@ -47,13 +51,14 @@ def no_build(monkeypatch):
 
 
 def test_demo_clips(tmp_path, request):
-  builder = prepare("demo_clips", data_dir=str(tmp_path), workers=0, **DEMO)
+  builder = prepare("demo_clips", data_dir=str(tmp_path), workers=0, detector="hog", **DEMO)
   images = [example["image"] for example in builder.as_data_source("train")]
   folder = as_version_0_1(pathlib.Path(builder.data_path), DEMO_VARIANT)
   request.getfixturevalue("no_build")
   (build,) = list_builds(tmp_path)
   builders = [
     prepare("demo_clips", data_dir=str(tmp_path), workers=0, **DEMO),
+    prepare("demo_clips", data_dir=str(tmp_path), workers=0, detector="hog", **DEMO),
     open_build(build),
     tfds.builder_from_directory(str(folder)),
   ]
@@ -63,6 +68,22 @@ def test_demo_clips(tmp_path, request):
       [example["image"] for example in opened.as_data_source("train")], images
     )
     assert len(read_index(opened)) == len(images)
+  assert all(opened.options.detector == "hog" for opened in builders[:3])
+  assert find_build("demo_clips", tmp_path, {"detector": "hog"}).folder == folder
+
+
+def test_another_detector_leads_to_another_build(tmp_path):
+  builds = [
+    prepare("demo_clips", data_dir=str(tmp_path), workers=0, detector=name, **DEMO)
+    for name in ("hog", "yunet+hog")
+  ]
+  assert builds[0].data_path != builds[1].data_path
+  default = prepare("demo_clips", data_dir=str(tmp_path), workers=0, **DEMO)
+  assert default.data_path == builds[1].data_path
+  first, second = (next(iter(build.as_data_source("train")))["image"] for build in builds)
+  assert np.abs(first.astype(int) - second).mean() < 12  # the same face, slightly shifted
+  with pytest.raises(ValueError, match=r"detector must be one of yunet\+hog, hog, yunet"):
+    prepare("demo_clips", data_dir=str(tmp_path), workers=0, detector="haar", **DEMO)
 
 
 @pytest.fixture

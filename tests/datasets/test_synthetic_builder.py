@@ -102,9 +102,9 @@ def test_every_clip_is_in_the_report(flows):
 
 
 def test_clip_without_a_face_is_left_out_and_reported(folder, monkeypatch):
-  def without_face(clip, numbers, size):
+  def without_face(clip, numbers, size, detector):
     lost = clip.name == "p000_01"
-    found, status = aligned_frames(clip, numbers, size)
+    found, status = aligned_frames(clip, numbers, size, detector)
     return ([None] * len(numbers), "no_face") if lost else (found, status)
 
   aligned_frames = render_examples.aligned_frames

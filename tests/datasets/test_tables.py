@@ -7,8 +7,9 @@ import zipfile
 import openpyxl
 import pytest
 
+from jax_me.csv_files import TableError
 from jax_me.datasets.generation import tables
-from jax_me.datasets.generation.tables import ROW, TableError, parse_integer, read_table
+from jax_me.datasets.generation.tables import ROW, parse_integer, read_table
 
 HEADER = ("Subject", "Filename", "OnsetFrame", "ApexFrame")
 

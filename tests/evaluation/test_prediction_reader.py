@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from jax_me.csv_files import TableError
 from jax_me.evaluation.clip_predictions import aggregate_clips
-from jax_me.evaluation.csv_files import InvalidTable
 from jax_me.evaluation.prediction_reader import read_predictions, to_three_classes
 from jax_me.evaluation.predictions import InvalidPredictions, Predictions
 from jax_me.evaluation.score_warnings import score_warnings
@@ -163,7 +163,7 @@ def test_groups_match_subjects_of_one_or_any_database(tmp_path):
   assert groups.groups_of_rows(table) == expected
   groups.save(tmp_path / "again.csv")
   assert read_groups(tmp_path / "again.csv") == groups
-  with pytest.raises(InvalidTable, match="list none of the predicted subjects.*s1, s2.*against p7"):
+  with pytest.raises(TableError, match="list none of the predicted subjects.*s1, s2.*against p7"):
     groups.groups_of_rows(Predictions(("a",), [0], [0], subject=["p7"]))
 
 
@@ -177,7 +177,7 @@ def test_groups_match_subjects_of_one_or_any_database(tmp_path):
   ],
 )
 def test_invalid_groups_are_rejected(tmp_path, content, message):
-  with pytest.raises(InvalidTable, match=message):
+  with pytest.raises(TableError, match=message):
     read_groups(write_file(tmp_path, content, "g.csv"))
 
 

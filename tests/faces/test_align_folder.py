@@ -124,6 +124,24 @@ def test_a_second_run_does_only_unfinished_files(
   assert done == [] and output_files(tmp_path) == after
 
 
+def test_a_folder_of_version_0_1_keeps_the_hog_detector(tmp_path, save, variants, run):
+  save(tmp_path / "in" / "0.png", variants(0))
+  assert run(detector="hog")["settings"].pop("detector") == "hog"
+  path = tmp_path / "out" / align_folder.SUMMARY_NAME
+  summary = json.loads(path.read_text())
+  del summary["settings"]["detector"]
+  path.write_text(json.dumps(summary))
+  save(tmp_path / "in" / "1.png", variants(1))
+  assert run()["settings"]["detector"] == "hog"
+  expected = alignment.align_image(variants(1), 64, detector="hog").record
+  rows = {row["file"]: row for row in read_report(tmp_path / "out")}
+  assert rows["1.png"]["box"] == expected["box"]
+  with pytest.raises(ValueError, match=r"made with detector hog \(now yunet\+hog\)"):
+    run(detector="yunet+hog")
+  with pytest.raises(ValueError, match="detector must be one of"):
+    run(detector="haar")
+
+
 def test_an_added_file_with_the_same_stem_renames_both_results(tmp_path, save, variants, run):
   save(tmp_path / "in" / "a.png", variants(1))
   run()

@@ -20,7 +20,7 @@ def portrait_face(portrait) -> detector.Face:
 def test_chip_equals_dlib(portrait, portrait_face, size):
   shape = dlib.full_object_detection(
     dlib.rectangle(*portrait_face.box),
-    [dlib.point(int(x), int(y)) for x, y in portrait_face.landmarks],
+    [dlib.point(round(x), round(y)) for x, y in portrait_face.landmarks.tolist()],
   )
   expected = dlib.get_face_chip(portrait, shape, size=size)
   aligned = alignment.align_image(portrait, size)

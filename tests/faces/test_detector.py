@@ -13,9 +13,10 @@ def eye_centres(face: detector.Face) -> np.ndarray:
   return np.stack([face.landmarks[36:42].mean(0), face.landmarks[42:48].mean(0)])
 
 
-def test_portrait_has_one_face_with_correct_eye_positions(portrait):
-  (face,) = detector.find_faces(portrait)
-  assert face.score > 1
+@pytest.mark.parametrize("name", detector.DETECTORS)
+def test_portrait_has_one_face_with_correct_eye_positions(portrait, name):
+  (face,) = detector.find_faces(portrait, name)
+  assert face.score > (1 if name == "hog" else 0.9)
   assert face.landmarks.shape == (68, 2) and face.landmarks.dtype == np.float32
   # Eye positions in the photograph, measured by hand.
   np.testing.assert_allclose(eye_centres(face), [[203, 102], [245, 104]], atol=3)
@@ -70,12 +71,13 @@ def test_tiny_images_have_no_face(shape):
 
 def test_detection_passes_stay_below_the_pixel_limit(monkeypatch, portrait):
   monkeypatch.setattr(detector, "MAX_DETECTION_PIXELS", 400 * 400)
+  monkeypatch.setattr(detector, "MAX_SECOND_DETECTOR_PIXELS", 400 * 400)
   scales = []
   find_boxes = detector.find_boxes
   monkeypatch.setattr(
     detector, "find_boxes", lambda image, scale: scales.append(scale) or find_boxes(image, scale)
   )
-  detector.find_faces(portrait // 8 * 8)
+  detector.find_faces(portrait // 8 * 8, "hog")
   detector.find_faces(np.zeros((2000, 500, 3), np.uint8))
   assert scales and max(2000 * 500 * scale**2 for scale in scales[-2:]) < 400 * 400 * 1.01
 

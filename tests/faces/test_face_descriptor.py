@@ -26,7 +26,7 @@ def test_distance_is_small_within_a_person_and_large_between_persons(frames):
 
 def test_descriptor_equals_dlib_with_the_same_landmarks(frames):
   face = detector.find_faces(frames[0])[0]
-  points = [dlib.point(int(x), int(y)) for x, y in face.landmarks]
+  points = [dlib.point(round(x), round(y)) for x, y in face.landmarks.tolist()]
   shape = dlib.full_object_detection(dlib.rectangle(*face.box), points)
   path = detector.model_path("dlib_face_recognition_resnet_model_v1.dat", "model")
   network = dlib.face_recognition_model_v1(str(path))

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jax_me.faces import cli
+from jax_me.faces import cli, license_notice
 from jax_me.faces.alignment_report import read_report
 
 
@@ -50,7 +50,8 @@ def image_folder(tmp_path, save, variants):
 
 
 @pytest.mark.slow
-def test_folder_with_invalid_files(tmp_path, portrait, scenery, save, capsys):
+def test_folder_with_invalid_files(tmp_path, portrait, scenery, save, capsys, monkeypatch):
+  monkeypatch.setattr(license_notice, "notice_record", lambda: tmp_path / "notice")
   folder = tmp_path / "in"
   whole = save(folder / "whole.jpg", portrait, quality=95).read_bytes()
   (folder / "zero.jpg").write_bytes(b"")

@@ -13,6 +13,10 @@ T = dict(
   image_size=64, embed_dim=24, depth=2, num_heads=2, mlp_ratio=3.0, num_classes=3, token_dim=8
 )
 
+TINY_MAE = dict(
+  image_size=32, patch_size=8, embed_dim=24, depth=1, num_heads=2, decoder_embed_dim=16,
+  decoder_depth=1, decoder_num_heads=2, norm_pix_loss=True,
+)  # fmt: skip
 SAVED = dict(image_size=32, patch_size=16, embed_dim=24, depth=1, num_heads=2, num_classes=2)
 
 # (row, column) of the patch that `one_patch_model` depends on; not on the diagonal.
@@ -27,8 +31,11 @@ def tiny(name, **arguments):
 LABELS = ["calm", "happy, or so"]
 
 
-def save(folder, name="vit_tiny_patch16", arguments=SAVED, labels=LABELS, **options):
-  """Saves a model with 32 x 32 inputs and two labels (none for a masked autoencoder)."""
+def save(folder, name="vit_tiny_patch16", arguments=SAVED, labels=LABELS, source=None, **options):
+  """Saves a model with 32 x 32 inputs and two labels (none for a masked autoencoder).
+
+  Its `source` has the options of the dataset, unless it is given.
+  """
   save_model(
     folder,
     create_model(name, rngs=nnx.Rngs(1), **arguments),
@@ -38,7 +45,7 @@ def save(folder, name="vit_tiny_patch16", arguments=SAVED, labels=LABELS, **opti
     image_size=32,
     mean=[0.5] * 3,
     std=[0.25] * 3,
-    source={"options": options},
+    source={"options": options} if source is None else source,
   )
   return folder
 

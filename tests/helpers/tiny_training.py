@@ -48,7 +48,7 @@ def count_compilations() -> int:
   return len(_compilations)
 
 
-def make_model(rngs: nnx.Rngs, drop_path_rate: float = 0.1) -> nnx.Module:
+def make_model(rngs: nnx.Rngs, drop_path_rate: float = 0.1, qkv_bias: bool = True) -> nnx.Module:
   return create_model(
     "vit_tiny_patch16",
     image_size=SIZE,
@@ -56,6 +56,7 @@ def make_model(rngs: nnx.Rngs, drop_path_rate: float = 0.1) -> nnx.Module:
     embed_dim=24,
     depth=1,
     num_heads=2,
+    qkv_bias=qkv_bias,
     num_classes=CLASSES,
     drop_path_rate=drop_path_rate,
     rngs=rngs,
@@ -70,8 +71,9 @@ def make_program(
   augment: Augmentation | None = None,
   mixing: MixupSettings | None = None,
   drop_path_rate: float = 0.1,
+  qkv_bias: bool = True,
 ) -> Program:
-  make = functools.partial(make_model, drop_path_rate=drop_path_rate)
+  make = functools.partial(make_model, drop_path_rate=drop_path_rate, qkv_bias=qkv_bias)
   graphdef, params, _ = split_model(nnx.eval_shape(lambda: make(nnx.Rngs(0))))
   optimizer = make_optimizer(params)
   settings = augment or Augmentation(crop_scale=(0.5, 1.0), flip=0.5, brightness=0.2)

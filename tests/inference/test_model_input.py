@@ -1,13 +1,18 @@
 """Model inputs of a tracked face: the form that the model was trained on."""
 
+import pathlib
+
 import numpy as np
 import pytest
+import skimage
 
 from jax_me.data.clip_inputs import dynamic_image, inputs
 from jax_me.faces.alignment import FaceChip
-from jax_me.inference.model_input import InputBuilder, InputSpec
+from jax_me.faces.image_files import read_image
+from jax_me.inference.model_input import InputBuilder, InputSpec, face_inputs, with_detector
 from jax_me.models.model_folder import SavedModel
 
+PORTRAIT = pathlib.Path(skimage.__file__).parent / "data" / "astronaut.png"
 CHIP = FaceChip(0, 0, 63, 63, 0.0, 64)
 
 
@@ -38,8 +43,27 @@ def test_spec_of_a_saved_model():
   assert spec_of({"input": "flow", "size": 128}, 112) == InputSpec("flow", True, 128, 112)
   assert spec_of({}, 64) == InputSpec("", True, 64, 64)
   assert not spec_of({"align": False}, 64).align
+  converted = SavedModel(None, "", {}, [], 64, [], [], {"format": "torch"})
+  assert not InputSpec.from_model(converted).align
+  assert InputSpec.from_model(converted, align=True).align
+  # Models of version 0.1 keep its detector.
+  assert spec_of({}, 64).detector == "hog"
+  assert spec_of({"detector": "yunet+hog"}, 64).detector == "yunet+hog"
+  with pytest.raises(ValueError, match="got 'haar'"):
+    spec_of({"detector": "haar"}, 64)
   with pytest.raises(ValueError, match="'smell'"):
     spec_of({"input": "smell"}, 64)
+
+
+def test_faces_are_found_with_the_detector_of_the_model():
+  portrait = read_image(PORTRAIT)
+  turned = np.ascontiguousarray(np.rot90(portrait))
+  saved = SavedModel(None, "", {}, [], 64, [], [], {"options": {"size": 64}})
+  assert len(face_inputs(portrait, saved)) == 1
+  assert face_inputs(turned, saved) == []
+  saved = with_detector(saved, "yunet+hog")
+  (upright,), (found,) = face_inputs(portrait, saved), face_inputs(turned, saved)
+  assert np.abs(upright.image.astype(int) - found.image).mean() < 12
 
 
 @pytest.mark.parametrize("input", ["", "apex", "frames", "key_frames"])

@@ -12,9 +12,11 @@ import skimage
 
 import jax_me
 from jax_me.__main__ import main
+from jax_me.faces import license_notice
 from jax_me.faces.image_files import encode_image, read_image
 from jax_me.inference.video import sources
-from tests.helpers.inference_models import save
+from jax_me.inference.video.annotated_video import annotated_suffix
+from tests.helpers.inference_models import TINY_MAE, save
 
 PORTRAIT = pathlib.Path(skimage.__file__).parent / "data" / "astronaut.png"
 
@@ -41,9 +43,13 @@ def predict(model, output, *inputs):
   return main(["predict", *map(str, inputs), "--checkpoint", str(model), "--output", str(output)])
 
 
-def csv_rows(output):
-  with open(output / "predictions.csv", newline="") as file:
+def table(path):
+  with open(path, newline="") as file:
     return list(csv.DictReader(file))
+
+
+def csv_rows(output):
+  return table(output / "predictions.csv")
 
 
 @pytest.mark.slow
@@ -66,9 +72,53 @@ def test_folder_and_photograph(model, frames, tmp_path, capsys):
   assert clip["statuses"] == {"ok": 4, "unreadable": 1, "no_face": 1}
   assert record["model"]["labels"] == ["calm", "happy, or so"]
   assert read_image(output / "timeline.png").shape[1] == 1800
-  capture = cv2.VideoCapture(str(output / "annotated.mp4"))
+  capture = cv2.VideoCapture(str(output / f"annotated{annotated_suffix()}"))
   assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 6
-  assert "6 frames (4 ok, 1 unreadable, 1 no_face)" in capsys.readouterr().out
+  captured = capsys.readouterr()
+  assert "6 frames (4 ok, 1 unreadable, 1 no_face)" in captured.out
+  assert "does not say what it was trained on" in captured.out
+  assert "read as the frames of one clip" not in captured.out
+  # Tables beside the JSON.
+  with open(output / "events.csv", newline="") as file:
+    assert next(csv.reader(file))[:4] == ["video", "person", "onset", "apex"]
+  photograph, person = table(output / "summary.csv")
+  assert photograph["kind"] == "photographs" and photograph["frames"] == "1"
+  assert person["video"] == str(frames) and float(person["seconds_seen"]) == pytest.approx(0.2)
+  assert float(person["share_calm"]) + float(person["share_happy, or so"]) == pytest.approx(1)
+  report = (output / "report.html").read_text(encoding="utf-8")
+  assert report.count("<video") == 1 and "http://" not in report and "https://" not in report
+  assert read_image(output / "annotated" / "astronaut.jpg").shape == read_image(PORTRAIT).shape
+
+
+def test_a_folder_of_photographs_is_not_a_clip(model, frames, tmp_path, capsys):
+  output = tmp_path / "out"
+  (output / "annotated").mkdir(parents=True)
+  (output / "annotated" / "old.jpg").write_text("earlier")
+  assert predict(model, output, frames, "--as", "photos", "--annotate") == 0
+  captured = capsys.readouterr()
+  assert "6 photographs (4 ok, 1 unreadable, 1 no_face), 4 faces" in captured.out
+  assert "6 photographs, each read on its own" in captured.err
+  assert "files of an earlier run: annotated/old.jpg" in captured.err
+  rows = csv_rows(output)
+  assert [row["status"] for row in rows] == ["ok", "ok", "unreadable", "ok", "ok", "no_face"]
+  assert {row["video"] for row in rows} == {str(frames)} and {row["seconds"] for row in rows} == {
+    "0.0000"
+  }
+  # Nothing is smoothed or tracked: equal photographs have equal boxes and scores.
+  same = [{key: row[key] for key in row if key not in ("file", "frame")} for row in rows]
+  assert same[0] == same[1] == same[3]
+  record = json.loads((output / "events.json").read_text())
+  assert record["videos"] == [] and record["photographs"][0]["faces"] == 4
+  assert not (output / "report.html").exists() and not (output / "timeline.png").exists()
+  names = sorted(path.name for path in (output / "annotated").iterdir())
+  assert names == ["f1.jpg", "f2.jpg", "f4.jpg", "f5.jpg", "f6.jpg", "old.jpg"]
+
+
+def test_the_license_notice_is_printed_once(model, tmp_path, capsys, monkeypatch):
+  monkeypatch.setattr(license_notice, "notice_record", lambda: tmp_path / "cache" / "shown")
+  for expected in (1, 0):
+    assert predict(model, tmp_path / "out", PORTRAIT) == 0
+    assert capsys.readouterr().err.count("research use") == expected
 
 
 def test_several_videos_have_separate_timelines(model, frames, tmp_path):
@@ -94,7 +144,7 @@ def test_partial_results_after_an_interrupt(model, frames, tmp_path, monkeypatch
   assert rows and len(rows) < 6 and all(row["status"] for row in rows)
   (clip,) = json.loads((output / "events.json").read_text())["videos"]
   assert clip["frames"] == len(rows)
-  assert (output / "timeline.png").exists() and (output / "annotated.mp4").exists()
+  assert (output / "timeline.png").exists() and (output / f"annotated{annotated_suffix()}").exists()
   assert not list(output.glob(".*"))
 
 
@@ -119,3 +169,22 @@ def test_predict_video_yields_frame_results(model, frames):
   assert [result.status for result in results][2:] == ["unreadable", "ok", "ok", "no_face"]
   assert results[0].person == 1 and sum(results[0].scores.values()) == pytest.approx(1, abs=1e-5)
   assert results[2].label is None and results[2].scores == {} and results[1].seconds == 0.1
+
+
+def test_no_align_reads_whole_images(model, frames, tmp_path, capsys):
+  output = tmp_path / "out"
+  assert predict(model, output, frames, PORTRAIT, "--no-align") == 0
+  assert "landmark model" not in capsys.readouterr().err
+  rows = csv_rows(output)
+  assert [row["status"] for row in rows].count("ok") == 6  # the frame without a face too
+  assert {row["left"] for row in rows} == {""}
+  converted = save(tmp_path / "converted", source={"format": "torch"})
+  assert predict(converted, tmp_path / "whole", PORTRAIT) == 0
+  assert predict(converted, tmp_path / "face", PORTRAIT, "--align") == 0
+  assert csv_rows(tmp_path / "whole")[0]["left"] == "" != csv_rows(tmp_path / "face")[0]["left"]
+
+
+def test_masked_autoencoder_is_refused(tmp_path, capsys):
+  mae = save(tmp_path / "mae", "mae_vit_tiny_patch16", TINY_MAE)
+  assert predict(mae, tmp_path / "out", PORTRAIT) == 1
+  assert "no class labels" in capsys.readouterr().err and not (tmp_path / "out").exists()

@@ -8,9 +8,10 @@ import skimage
 
 import jax_me
 from jax_me.faces.image_files import UnreadableImage, read_image
-from jax_me.inference.results import FaceResult, FrameResult, Results
 from jax_me.models.model_folder import SavedModelError
-from tests.helpers.inference_models import LABELS, save
+from tests.helpers.inference_models import LABELS, TINY_MAE, save
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 PORTRAIT = pathlib.Path(skimage.__file__).parent / "data" / "astronaut.png"
 
@@ -49,36 +50,80 @@ def test_flow_model_rejects_single_images(tmp_path):
     predictor.predict(PORTRAIT)
 
 
-def test_pretraining_model_is_rejected(tmp_path):
+def test_flag_and_stored_alignment_decide_whether_a_face_is_cropped(predictor, tmp_path):
+  converted = jax_me.load(save(tmp_path / "converted", source={"format": "safetensors"}))
+  portrait = read_image(PORTRAIT)
+  for model, align, cropped in (
+    (predictor, None, True),
+    (predictor, False, False),
+    (converted, None, False),
+    (converted, True, True),
+  ):
+    (face,) = model.predict(portrait, align=align)
+    assert face.status == "ok" and (face.box is not None) == cropped, (align, face)
+    (explained,) = model.explain(portrait, methods=["rollout"], align=align)
+    assert (explained.face.box is not None) == cropped
+  aligned = converted.preprocess(portrait, align=True)[0][0]
+  # A face that was cropped before is read as it is.
+  (whole,) = converted.predict(aligned)
+  assert whole.scores == pytest.approx(predictor.predict(aligned, align=False)[0].scores)
+
+
+def test_motion_image_needs_no_alignment(tmp_path):
+  flow = jax_me.load(save(tmp_path / "m", input="flow"))
+  (result,) = flow.predict(np.zeros((40, 40, 3), np.uint8), align=False)
+  assert result.status == "ok" and result.box is None
+
+
+def test_pretraining_model_only_explains(tmp_path):
   with pytest.raises(ValueError, match="no class labels"):
     jax_me.load(save(tmp_path / "m", labels=None))
+  mae = jax_me.load(save(tmp_path / "mae", "mae_vit_tiny_patch16", TINY_MAE))
+  assert mae.labels == []
+  portrait = read_image(PORTRAIT)
+  with pytest.raises(ValueError, match="no class labels.*Fine-tune"):
+    mae.predict(portrait)
+  with pytest.raises(ValueError, match="no class labels"):
+    next(mae.predict_video("clip.mp4"))
+  (face,) = mae.explain(portrait)
+  ((again,),) = mae.explain([portrait])
+  np.testing.assert_array_equal(face.reconstructed, again.reconstructed)
+  removed = (face.masked == 128).all(-1)
+  assert removed.mean() == pytest.approx(0.75, abs=0.05) and 0 < face.error < 1
+  unchanged = np.abs(face.reconstructed.astype(int) - face.face.image)[~removed]
+  assert unchanged.max() <= 1
+  (half,) = mae.explain(portrait, mask_ratio=0.5, seed=1, align=False)
+  assert half.face.box is None and (half.masked == 128).all(-1).mean() == pytest.approx(
+    0.5, abs=0.05
+  )
+  with pytest.raises(ValueError, match="has no labels"):
+    mae.explain(portrait, label="calm")
+  with pytest.raises(ValueError, match="not a masked autoencoder"):
+    jax_me.load(save(tmp_path / "vit")).explain(portrait, mask_ratio=0.5)
 
 
 def test_invalid_input_raises(predictor, tmp_path):
   (tmp_path / "x.jpg").write_bytes(b"")
   with pytest.raises(UnreadableImage, match="x.jpg"):
     predictor.predict(tmp_path / "x.jpg")
-  with pytest.raises(ValueError, match="uint8"):
-    predictor.predict(np.zeros((4, 4)))
   with pytest.raises(SavedModelError, match="model.json is missing"):
     jax_me.load(tmp_path)
 
 
-def test_results_are_lists_with_a_readable_repr():
-  happy = FaceResult("happy", {"calm": 0.25, "happy": 0.75}, (1, 2, 3, 4), "ok")
-  whole_image = FaceResult("calm", {"calm": 1.0}, None, "ok")
-  nothing = FaceResult(None, {}, None, "no_face")
-  first, second = Results([happy, whole_image]), Results([nothing])
-  assert first == [happy, whole_image] and isinstance(first, list) and first[-1:] == [whole_image]
-  assert repr(first) == ("Results, 2 entries\n  0: happy 0.750, box (1, 2, 3, 4)\n  1: calm 1.000")
-  assert repr(Results([second])) == "Results, 1 entry\n  0: Results, 1 entry\n    0: no_face"
-  assert repr(Results()) == "Results, 0 entries"
-  frame = FrameResult("happy", {"happy": 1.0}, None, "ok", frame=3, seconds=0.1, person=2)
-  assert str(frame) == "frame 3, 0.100 s, person 2: happy 1.000"
-
-
-def test_predict_returns_results(predictor):
-  grey = np.full((200, 200, 3), 128, np.uint8)
-  assert isinstance(predictor.predict(grey), Results)
-  both = predictor.predict([grey, grey])
-  assert isinstance(both, Results) and all(isinstance(one, Results) for one in both)
+def test_lists_are_read_as_single_photographs_are(predictor):
+  portrait = read_image(PORTRAIT)
+  images = [portrait, np.full((200, 200, 3), 128, np.uint8), portrait[:, ::-1], portrait[20:]] * 2
+  for image, found in zip(images, predictor.predict(images), strict=True):
+    alone = predictor.predict(image)
+    assert [face.status for face in found] == [face.status for face in alone]
+    for face, expected in zip(found, alone, strict=True):
+      assert face.box == expected.box and face.person == expected.person
+      assert face.scores == pytest.approx(expected.scores, abs=1e-5)
+      if face.box is not None:
+        np.testing.assert_array_equal(face.landmarks, expected.landmarks)
+        left, top, right, bottom = face.box
+        inside = (face.landmarks >= (left - 9, top - 9)) & (
+          face.landmarks <= (right + 9, bottom + 9)
+        )
+        assert abs(face.pose.yaw) < 30 and abs(face.pose.roll) < 20 and face.pose == expected.pose
+        assert face.landmarks.shape == (68, 2) and inside.mean() > 0.9

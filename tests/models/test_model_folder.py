@@ -124,7 +124,7 @@ def test_a_folder_of_format_2_loads_and_is_compared_with_its_checksums(copy):
   older(copy, source={"options": {"align": True, "size": 48, "input": "flow"}})
   write_manifest(copy)
   saved = load_model(copy)
-  assert saved.alignment == {"align": True, "size": 48} and saved.input == "flow"
+  assert saved.alignment == {"align": True, "size": 48, "detector": "hog"} and saved.input == "flow"
   assert saved.preparation == ImagePreparation(32)
   with pytest.raises(SavedModelError, match="no reference check"):
     load_model(copy, verify=True)
@@ -182,7 +182,7 @@ def test_settings_that_are_missing_are_named(tmp_path):
 
 def test_preprocessing_survives(tmp_path):
   preparation = ImagePreparation(32, "shortest_edge", 37, 32 / 37, "bicubic", "down")
-  alignment = {"align": True, "size": 40}
+  alignment = {"align": True, "size": 40, "detector": "yunet"}
   save_as(tmp_path / "m", preparation=preparation, alignment=alignment, licence="mit", input="apex")
   saved = load_model(tmp_path / "m")
   assert (saved.preparation, saved.alignment) == (preparation, alignment)

@@ -7,10 +7,10 @@ import pathlib
 import re
 from collections.abc import Iterable, Iterator
 
+from jax_me.csv_files import csv_rows
 from jax_me.datasets.affectnet.layout import LABEL_SUFFIXES, ReleaseSplit
 from jax_me.datasets.generation.process_images import SourceImage
 from jax_me.datasets.generation.source_files import numeric_key
-from jax_me.datasets.generation.tables import csv_rows
 from jax_me.datasets.generation.tasks import ReportRow, problem
 from jax_me.faces.image_files import is_image_name
 

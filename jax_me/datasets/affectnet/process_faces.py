@@ -51,6 +51,7 @@ class AffectNetOptions(ImageOptions):
     size: side of aligned faces in pixels; larger csv crops are downscaled to it.
     on_no_face: for align, if dlib finds no face: "skip", "center" (unaligned) or "error".
     encoding: "jpg" (quality 95) or "png" (lossless, five times the size), for cropped faces.
+    detector: for align, as in `ImageOptions`.
   """
 
   size: int = option(224, idle=_keeps_files)
@@ -135,7 +136,8 @@ class FaceProcessor(ImageProcessor[AnnotatedFace, AffectNetOptions]):
       return encode_image(annotated, encoding), {"status": "ok"}
     # If dlib finds no face, the crop by the annotated box is tighter than the search region.
     policy = "skip" if on_no_face == "center" else on_no_face
-    face = align_image(crop_square(pixels, box, SEARCH_MARGIN), size, policy)
+    region = crop_square(pixels, box, SEARCH_MARGIN)
+    face = align_image(region, size, policy, self.options.detector)
     stored, record = self.encode(face)
     if stored is None and on_no_face == "center":
       stored = encode_image(

@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from jax_me.csv_files import csv_rows
 from jax_me.datasets.fer2013.annotations import CSV_NAMES, USAGES, Fer2013Csv, find_csv
 from jax_me.datasets.ferplus.votes import COLUMNS
 from jax_me.datasets.generation.source_files import (
@@ -13,7 +14,7 @@ from jax_me.datasets.generation.source_files import (
   find_folders,
   single_path,
 )
-from jax_me.datasets.generation.tables import column_positions, csv_rows
+from jax_me.datasets.generation.tables import column_positions
 from jax_me.faces.image_files import is_image_name
 
 VOTE_TABLES = ("label.csv", "fer2013new")

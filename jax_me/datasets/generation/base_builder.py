@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.dataset_builder import FileReaderBuilder
 
-from jax_me.datasets.generation.options import BuilderOptions
+from jax_me.datasets.generation.options import BuilderOptions, stored_options
 from jax_me.datasets.generation.source_files import fingerprint_folder
 from jax_me.datasets.generation.tasks import ReportRow, Split, problem
 
@@ -93,7 +93,7 @@ class FaceDataset(FileReaderBuilder, Generic[OptionsT]):
   @classmethod
   def matches_options(cls, built: Mapping[str, object], options: OptionsT) -> bool:
     """Whether a build with the options `built` (as JSON values) satisfies `options`."""
-    return dict(built) == json.loads(json.dumps(dataclasses.asdict(options)))
+    return stored_options(options, built) == json.loads(json.dumps(dataclasses.asdict(options)))
 
   def __init__(self, *, config: FaceDatasetConfig, **kwargs: Any):
     self.listing_rows: list[ReportRow] = []

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from jax_me.datasets.generation.base_builder import FaceDataset, FaceDatasetConfig, OptionsT
+from jax_me.datasets.generation.options import stored_options
 
 FINGERPRINT_FILE = "identity.json"
 
@@ -53,7 +54,11 @@ def fingerprint_hash(cls: type[FaceDataset], config: FaceDatasetConfig) -> str:
 
 
 def find_builds(
-  cls: type[FaceDataset[OptionsT]], data_dir: pathlib.Path, options: OptionsT
+  cls: type[FaceDataset[OptionsT]],
+  data_dir: pathlib.Path,
+  options: OptionsT,
+  *,
+  earlier: bool = False,
 ) -> list[FaceDatasetConfig]:
   """Finds the finished builds of the current version with the given options.
 
@@ -61,6 +66,8 @@ def find_builds(
     cls: the builder.
     data_dir: folder where datasets are kept.
     options: the wanted options.
+    earlier: find only those of version 0.1, which had no option `detector`; their detector may
+      differ from the wanted one.
 
   Returns:
     The configs that open them.
@@ -68,7 +75,12 @@ def find_builds(
   found = []
   for path in sorted((data_dir / cls.name).glob(f"*/{cls.VERSION}/{FINGERPRINT_FILE}")):
     record = json.loads(path.read_text(encoding="utf-8"))
-    if cls.matches_options(record["options"], options):
+    built = record["options"]
+    if earlier and "detector" not in built and hasattr(options, "detector"):
+      built = {**built, "detector": options.detector}
+    elif earlier:
+      continue
+    if cls.matches_options(built, options):
       found.append(config_of_build(cls, path.parent.parent.name, record))
   return found
 
@@ -90,10 +102,11 @@ def config_of_build(
     ValueError: an option that the builder does not have.
     KeyError: the record is incomplete.
   """
+  options = make_options(cls, record["options"])
   return FaceDatasetConfig(
     name=variant,
     version=cls.VERSION,
-    options=make_options(cls, record["options"]),
+    options=make_options(cls, stored_options(options, record["options"])),
     labels=tuple(record["labels"]),
     fingerprint=record["fingerprint"],
   )

@@ -6,10 +6,11 @@ this module, so it imports nothing of TFDS.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from jax_me.faces.alignment import check_settings
+from jax_me.faces.detector import DEFAULT_DETECTOR, DETECTORS, EARLIER_DETECTOR
 from jax_me.faces.image_files import ENCODINGS
 
 OptionsT = TypeVar("OptionsT", bound="BuilderOptions")
@@ -35,6 +36,26 @@ def option(
   """
   metadata = {"choices": choices, "of": of, "idle": idle}
   return dataclasses.field(default=default, metadata=metadata)
+
+
+def detector_option(idle: Callable[[Any], bool] = lambda options: not options.align) -> Any:
+  """Declares the field `detector` of a dataset whose faces are aligned."""
+  return option(DEFAULT_DETECTOR, choices=DETECTORS, idle=idle)
+
+
+def stored_options(options: "BuilderOptions", built: Mapping[str, Any]) -> dict[str, Any]:
+  """Completes the stored options of a build: version 0.1 had no `detector`.
+
+  Args:
+    options: of the same builder, with the same `align`.
+    built: the stored options.
+  """
+  name = "detector"
+  fields = {field.name: field for field in dataclasses.fields(options)}
+  if name in built or name not in fields:
+    return dict(built)
+  is_idle = fields[name].metadata["idle"](options)
+  return {**built, name: fields[name].default if is_idle else EARLIER_DETECTOR}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,12 +102,14 @@ class ImageOptions(BuilderOptions):
     size: side of aligned faces in pixels.
     on_no_face: for align, where dlib finds none: "skip", "center" (unaligned) or "error".
     encoding: "png" (lossless) or "jpg" (quality 95, a fifth of the size), for aligned faces.
+    detector: for align, the face detector: "yunet+hog", "hog" (as in version 0.1) or "yunet".
   """
 
   align: bool = False
   size: int = option(224, idle=_not_aligned)
   on_no_face: str = option("skip", idle=_not_aligned)
   encoding: str = option("png", choices=ENCODINGS, idle=_not_aligned)
+  detector: str = detector_option()
 
   def __post_init__(self):
     check_settings(self.size, self.on_no_face)

@@ -44,7 +44,7 @@ def prepare_dataset(
   if manual_dir is not None and not needs_files:
     raise ValueError(f"dataset {cls.name} reads no files of yours; leave out manual_dir")
   if needs_files and manual_dir is None:
-    return cls(data_dir=folder, config=_only_build(cls, folder, checked))
+    return cls(data_dir=folder, config=_only_build(cls, folder, checked, "detector" not in options))
   source = None
   if manual_dir is not None:
     source = pathlib.Path(manual_dir).expanduser()
@@ -66,7 +66,7 @@ def prepare_dataset(
   config.name = f"{checked.title}-{fingerprint_hash(cls, config)}"
   builder = cls(data_dir=folder, config=config)
   if not _is_complete(builder):
-    for other in find_builds(cls, folder, checked):
+    for other in _find_builds(cls, folder, checked, "detector" not in options):
       if other.fingerprint == config.fingerprint and _same_labels(other, config):
         return cls(data_dir=folder, config=other)
     lock = folder / cls.name / f".{config.name}.lock"
@@ -82,10 +82,10 @@ def prepare_dataset(
 
 
 def _only_build(
-  cls: type[FaceDataset[OptionsT]], folder: pathlib.Path, options: OptionsT
+  cls: type[FaceDataset[OptionsT]], folder: pathlib.Path, options: OptionsT, any_detector: bool
 ) -> FaceDatasetConfig:
   """Finds the one build with the given options, for use without the source files."""
-  found = find_builds(cls, folder, options)
+  found = _find_builds(cls, folder, options, any_detector)
   if not found:
     raise ValueError(
       f"dataset {cls.name} needs manual_dir: nothing was built with these options in {folder}. "
@@ -98,6 +98,23 @@ def _only_build(
       "give manual_dir to select one"
     )
   return found[0]
+
+
+def _find_builds(
+  cls: type[FaceDataset[OptionsT]], folder: pathlib.Path, options: OptionsT, any_detector: bool
+) -> list[FaceDatasetConfig]:
+  """Builds with the given options; without any, those of version 0.1 that differ in the detector.
+
+  A run that was started with a dataset of version 0.1 thus goes on with it, unless the option
+  `detector` is given.
+  """
+  found = find_builds(cls, folder, options)
+  if found or not any_detector:
+    return found
+  found = find_builds(cls, folder, options, earlier=True)
+  for config in found:
+    logger.info("dataset %s: %s is of version 0.1, aligned with HOG", cls.name, config.name)
+  return found
 
 
 def _same_labels(one: FaceDatasetConfig, other: FaceDatasetConfig) -> bool:

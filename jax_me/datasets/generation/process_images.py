@@ -166,7 +166,8 @@ class ImageProcessor(Generic[ImageT, OptionsT]):
   def align(self, image: ImageT, pixels: np.ndarray) -> AlignedFace:
     """Aligns the largest face."""
     del image
-    return align_image(pixels, self.options.size, self.options.on_no_face)
+    options = self.options
+    return align_image(pixels, options.size, options.on_no_face, options.detector)
 
   def encode(self, face: AlignedFace) -> tuple[bytes | None, dict[str, Any]]:
     """Encodes an aligned face; the result is that of `_crop`."""

@@ -6,7 +6,6 @@ formula (the result that Excel stored is read), no link.
 """
 
 import contextlib
-import csv
 import io
 import pathlib
 import re
@@ -14,6 +13,8 @@ import warnings
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
+
+from jax_me.csv_files import TableError, csv_rows
 
 ROW = "row"
 ENDINGS = (".xlsx", ".xlsm", ".csv", ".tsv", ".txt")
@@ -32,10 +33,6 @@ _ZIP = b"PK\x03\x04"
 # Excel's format before 2007, and the container of an xlsx with a password.
 _COMPOUND = b"\xd0\xcf\x11\xe0"
 _NUMBER = re.compile(r"-?(0|[1-9]\d{0,14})(\.\d{1,15})?")
-
-
-class TableError(ValueError):
-  """A table that cannot be read, or lacks columns; the message names the file and the remedy."""
 
 
 def read_table(
@@ -207,31 +204,6 @@ def _decode(data: bytes) -> str:
   if data.startswith((b"\xff\xfe", b"\xfe\xff")):  # Excel's "Unicode text"
     return data.decode("utf-16", errors="replace")
   return data.decode("utf-8-sig", errors="replace")
-
-
-def csv_rows(
-  path: pathlib.Path, lines: Iterable[str], delimiter: str = ","
-) -> Iterator[tuple[int, list[str]]]:
-  """Reads the rows of a csv that are not blank.
-
-  Args:
-    path: the file, for messages.
-    lines: its lines.
-    delimiter: character between cells.
-
-  Yields:
-    Line number and cells of each row.
-
-  Raises:
-    TableError: a line that is not csv.
-  """
-  reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
-  try:
-    for cells in reader:
-      if any(cell.strip() for cell in cells):
-        yield reader.line_num, cells
-  except csv.Error as error:
-    raise TableError(f"{path}, line {reader.line_num}: {error}") from error
 
 
 def column_positions(path: pathlib.Path, header: Sequence[str], wanted: Sequence[str]) -> list[int]:

@@ -2,15 +2,16 @@
 
 import collections
 import dataclasses
+import io
 import pathlib
 import re
 from collections.abc import Iterable
 from typing import Any
 
+from jax_me.csv_files import csv_rows
 from jax_me.data.labels import normalize_label
 from jax_me.datasets.generation.process_images import SourceImage
 from jax_me.datasets.generation.source_files import numeric_key, walk_files
-from jax_me.datasets.generation.tables import csv_rows
 from jax_me.datasets.generation.tasks import ReportRow, problem
 from jax_me.faces.image_files import is_image_name
 from jax_me.faces.input_files import frame_number
@@ -186,7 +187,7 @@ def _read_table(table: pathlib.Path) -> tuple[list[str], list[tuple[int, list[st
   first = text.lstrip().partition("\n")[0]
   # In many locales, spreadsheet programs write semicolons.
   delimiter = max(",;\t", key=first.count)
-  rows = list(csv_rows(table, text.splitlines(), delimiter))
+  rows = list(csv_rows(table, io.StringIO(text, newline=""), delimiter))
   if not rows:
     raise ValueError(f"{table} is empty; it needs a header with the columns file and label")
   return rows[0][1], rows[1:]

@@ -83,11 +83,12 @@ class LabeledImages(FaceDataset[FolderOptions]):
     return options.labels or tuple(sorted(found))
 
   def splits(self) -> dict[str, Split]:
+    labels = self.labels
     listed, problems = list_folder(self.manual_dir)
     self.listing_rows += problems
     by_split: dict[str, list[FolderImage]] = {}
     for source in listed:
-      if source.label in self.labels:
+      if source.label in labels:
         by_split.setdefault(source.split, []).append(source)
       else:
         self.report(source.file, "other_label", source.label)

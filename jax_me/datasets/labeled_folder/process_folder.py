@@ -43,9 +43,9 @@ class FolderProcessor(ImageProcessor[FolderImage, ImageOptions]):
 
   def _find_aligner(self, images: Sequence[FolderImage]) -> ClipAligner | None:
     """Returns the transform of the first frame with a face; None if no frame can be read."""
-    frames = enumerate(self._frames(images))
+    frames, options = enumerate(self._frames(images)), self.options
     try:
-      return ClipAligner.of_clip(frames, self.options.size, self.options.on_no_face)
+      return ClipAligner.of_clip(frames, options.size, options.on_no_face, options.detector)
     except NoFaceError as error:
       raise ValueError(f"{images[0].file} and the frames after it: {error}") from error
 

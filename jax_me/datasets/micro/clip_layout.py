@@ -10,8 +10,9 @@ import pathlib
 import re
 from collections.abc import Sequence
 
+from jax_me.csv_files import TableError
 from jax_me.datasets.generation.source_files import describe_missing, walk_files
-from jax_me.datasets.generation.tables import TableError, read_table
+from jax_me.datasets.generation.tables import read_table
 from jax_me.faces.image_files import is_image_name
 from jax_me.faces.input_files import frame_number
 

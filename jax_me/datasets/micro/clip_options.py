@@ -7,7 +7,7 @@ import dataclasses
 from typing import Any
 
 from jax_me.data.clip_inputs.inputs import check_input
-from jax_me.datasets.generation.options import BuilderOptions, option
+from jax_me.datasets.generation.options import BuilderOptions, detector_option, option
 from jax_me.faces.alignment import check_settings
 from jax_me.faces.image_files import ENCODINGS
 
@@ -55,6 +55,7 @@ class ClipOptions(BuilderOptions):
     apex_policy: for inputs with an apex, clips without a usable one: "middle" takes the frame
       half-way from onset to offset, which the report states; "skip" leaves the clip out. The stored
       `apex` is -1 either way.
+    detector: for align, the face detector: "yunet+hog", "hog" (as in version 0.1) or "yunet".
   """
 
   input: str = "apex"
@@ -68,6 +69,7 @@ class ClipOptions(BuilderOptions):
     choices=APEX_POLICIES,
     idle=lambda options: "apex" not in REQUIRED_FRAMES[options.input],
   )
+  detector: str = detector_option()
 
   def __post_init__(self):
     check_input(self.input, self.frames)

@@ -218,7 +218,8 @@ class ClipProcessor:
         if image is not None and image.shape == shape:
           yield number, image
 
-    aligner = ClipAligner.of_clip(candidates(), self.options.size, self.options.on_no_face)
+    options = self.options
+    aligner = ClipAligner.of_clip(candidates(), options.size, options.on_no_face, options.detector)
     assert aligner is not None, "the onset is a candidate"
     return aligner
 

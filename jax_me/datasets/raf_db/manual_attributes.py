@@ -75,7 +75,8 @@ class RafDbProcessor(ImageProcessor[RafDbImage, ImageOptions]):
     if not region.size:  # the landmarks are outside the image
       return ClipAligner.from_frame(pixels, [], size, on_no_face).align(pixels)
     region = np.ascontiguousarray(region)
-    labelled = [face for face in find_faces(region) if _contains(face, x - column, y - row)]
+    faces = find_faces(region, self.options.detector)
+    labelled = [face for face in faces if _contains(face, x - column, y - row)]
     return ClipAligner.from_frame(region, labelled, size, on_no_face).align(region)
 
 

@@ -58,7 +58,9 @@ class DemoClips(FaceDataset[DemoOptions]):
       subject, index = (int(part) for part in name.removeprefix("p").split("_"))
       clip = clip_rendering.demo_clip(self.options.seed, subject, index)
       numbers = [clip.onset, int(frame)]
-      faces, _ = render_examples.aligned_frames(clip, numbers, self.options.size)
+      faces, _ = render_examples.aligned_frames(
+        clip, numbers, self.options.size, self.options.detector
+      )
     except (ValueError, IndexError) as error:
       raise ValueError(f"{file!r} is not an example of dataset {self.name}") from error
     return faces[1]

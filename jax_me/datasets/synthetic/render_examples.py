@@ -8,7 +8,7 @@ import dataclasses
 import numpy as np
 
 from jax_me.data.clip_inputs.inputs import check_input, frames_needed, make_clip_images
-from jax_me.datasets.generation.options import BuilderOptions, option
+from jax_me.datasets.generation.options import BuilderOptions, detector_option, option
 from jax_me.datasets.generation.tasks import Example, ReportRow, TaskResult
 from jax_me.datasets.micro.clip_options import takes_no_frames
 from jax_me.datasets.synthetic import clip_rendering
@@ -32,6 +32,7 @@ class DemoOptions(BuilderOptions):
     size: side of the aligned face in pixels, 32 to 512. Clips are rendered so that about 170
       pixels hold all their detail.
     seed: at least 0; another seed gives other subjects and other clips.
+    detector: the face detector: "yunet+hog", "hog" (as in version 0.1) or "yunet".
   """
 
   input: str = "flow"
@@ -40,6 +41,7 @@ class DemoOptions(BuilderOptions):
   frames: int = option(8, idle=takes_no_frames)
   size: int = 128
   seed: int = 0
+  detector: str = detector_option(idle=lambda options: False)
 
   def __post_init__(self):
     ranges = {
@@ -77,7 +79,7 @@ class DemoProcessor:
       numbers = frames_needed(
         options.input, **key_frames, available=range(clip.length), count=options.frames
       )
-      faces, status = aligned_frames(clip, numbers, options.size)
+      faces, status = aligned_frames(clip, numbers, options.size, options.detector)
       found = {n: face for n, face in zip(numbers, faces, strict=True) if face is not None}
       if len(found) < len(numbers):
         rows.append(ReportRow(f"{person.name}/{clip.name}", status))
@@ -103,7 +105,7 @@ class DemoProcessor:
 
 
 def aligned_frames(
-  clip: clip_rendering.DemoClip, numbers: list[int], size: int
+  clip: clip_rendering.DemoClip, numbers: list[int], size: int, detector: str
 ) -> tuple[list[np.ndarray | None], str]:
   """Renders frames of a clip and aligns them with the transform of the first one.
 
@@ -111,9 +113,10 @@ def aligned_frames(
     clip: the clip.
     numbers: the frames.
     size: side of the aligned faces in pixels.
+    detector: the face detector.
 
   Returns:
     uint8 [size, size, 3] per frame, None where no face was found; and the alignment's status.
   """
-  aligned = align_clip((clip.frame(number) for number in numbers), size)
+  aligned = align_clip((clip.frame(number) for number in numbers), size, detector=detector)
   return [face.image for face in aligned], aligned[0].record["status"]

@@ -5,7 +5,7 @@ import pathlib
 import sys
 
 from jax_me.bundled import import_bundled
-from jax_me.faces.detector import LICENSE_NOTICE
+from jax_me.faces.license_notice import print_license_notice
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +43,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     "--align",
     action=argparse.BooleanOptionalAction,
     help="detect and align faces; --no-align uses images as they are: aligned faces, or the motion "
-    "images of a motion model (default: as in training)",
+    "images of a motion model (default: as the model was trained; a converted model gets the "
+    "whole image)",
   )
   parser.add_argument(
     "--apex",
@@ -74,7 +75,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _explain(args: argparse.Namespace) -> int:
-  from jax_me.inference.explain.explainer import Explainer, FaceReconstructor, supported_methods
+  from jax_me.inference.explain.explainer import make_explainer
   from jax_me.inference.explain.run import ExplainSession
   from jax_me.inference.model_input import InputSpec
   from jax_me.inference.video.result_files import model_record
@@ -82,12 +83,11 @@ def _explain(args: argparse.Namespace) -> int:
   from jax_me.models.classifier import check_head
   from jax_me.progress import Progress
 
-  sources = find_sources(args.inputs)
+  # The images of a folder are explained one by one, or for a motion model as one clip.
+  sources = find_sources(args.inputs, read_as="frames")
   saved = import_bundled("convert.model_source").open_model(args.checkpoint)
   check_head(saved)
-  methods = supported_methods(saved, args.method)
-  spec = InputSpec.from_model(saved)
-  align = spec.align if args.align is None else args.align
+  spec = InputSpec.from_model(saved, align=args.align)
   for source in sources:
     if source.kind in ("video", "camera"):
       raise ValueError(
@@ -100,21 +100,11 @@ def _explain(args: argparse.Namespace) -> int:
       )
   if spec.is_motion and args.align:
     raise ValueError("--align is not allowed for motion models: clips are aligned as in training")
-  explainer: Explainer | FaceReconstructor
-  if methods == ("reconstruction",):
-    if args.label is not None:
-      raise ValueError(
-        f"--label is not allowed: {saved.name} is a masked autoencoder and has no labels"
-      )
-    explainer = FaceReconstructor(saved, mask_ratio=args.mask_ratio, seed=args.seed)
-  else:
-    if args.mask_ratio is not None:
-      raise ValueError(f"--mask-ratio is not allowed: {saved.name} is not a masked autoencoder")
-    explainer = Explainer(saved, methods)
-    if args.label is not None:
-      explainer.class_index(args.label)  # raises for an unknown label
-  if align:
-    print(f"note: {LICENSE_NOTICE}", file=sys.stderr)
+  explainer = make_explainer(saved, args.method, args.mask_ratio, args.seed)
+  if args.label is not None:
+    explainer.class_index(args.label)  # raises for an unknown label
+  if spec.align:
+    print_license_notice()
   model = model_record(saved, args.checkpoint) | explainer.settings
   progress = Progress("explain", sum(source.length or 0 for source in sources))
   session = ExplainSession(

@@ -6,7 +6,7 @@ is the same for every class; Grad-CAM is class-specific.
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
@@ -88,6 +88,32 @@ class Reconstruction:
   masked: np.ndarray
   reconstructed: np.ndarray
   error: float
+
+
+def make_explainer(
+  saved: SavedModel,
+  methods: Sequence[str] | None = None,
+  mask_ratio: float | None = None,
+  seed: int = 0,
+) -> "Explainer | FaceReconstructor":
+  """The explainer of a classifier, or the reconstructor of a masked autoencoder.
+
+  Args:
+    saved: the model.
+    methods: see `supported_methods`.
+    mask_ratio, seed: see `FaceReconstructor`.
+
+  Returns:
+    An object whose `explain(face, label)` explains one face.
+
+  Raises:
+    ValueError: an unsupported method, or a mask ratio for a classifier.
+  """
+  if supported_methods(saved, methods) == ("reconstruction",):
+    return FaceReconstructor(saved, mask_ratio=mask_ratio, seed=seed)
+  if mask_ratio is not None:
+    raise ValueError(f"a mask ratio is not allowed: {saved.name} is not a masked autoencoder")
+  return Explainer(saved, methods)
 
 
 def supported_methods(saved: SavedModel, requested: Sequence[str] | None = None) -> tuple[str, ...]:
@@ -199,17 +225,30 @@ class FaceReconstructor:
         f"mask_ratio must remove some of the {count} patches and keep some, got {ratio}"
       )
     self.settings = {"methods": ["reconstruction"], "mask_ratio": ratio, "seed": seed}
+    self._name = saved.name
     self._key = jax.random.key(seed)
     self._removed_share = 1 - visible / count
     graphdef, self._weights, self._normalisation = saved.split()
     mesh = Mesh(np.array(jax.local_devices()[:1]), ("data",))
     self._run = make_reconstructor(graphdef, mesh, mask_ratio=ratio)
 
-  def reconstruct(self, face: FaceInput) -> Reconstruction:
-    """Masks one face and reconstructs the removed patches."""
+  def explain(self, face: FaceInput, label: str | None = None) -> Reconstruction:
+    """Masks one face and reconstructs the removed patches.
+
+    Raises:
+      ValueError: a label is given.
+    """
+    if label is not None:
+      self.class_index(label)
     images = self._run(self._weights, self._normalisation, face.image[None], self._key)
     masked, reconstructed = images["masked"][0], images["reconstructed"][0]
     difference = (reconstructed.astype(np.float64) - face.image) / 255
     # The difference is zero on visible patches.
     error = float(np.sqrt(np.mean(difference**2) / self._removed_share))
     return Reconstruction(face, masked, reconstructed, error)
+
+  def class_index(self, label: str) -> NoReturn:
+    """Raises ValueError: a masked autoencoder has no labels."""
+    raise ValueError(
+      f"a label ({label!r}) is not allowed: {self._name} is a masked autoencoder and has no labels"
+    )

@@ -166,14 +166,12 @@ class ExplainSession:
     path = pathlib.PurePath(entry["input"].rstrip("/"))
     stem = pathlib.PurePath(entry["file"]).stem or path.stem
     name = self._unique_name(stem if entry["person"] == 1 else f"{stem}_face{entry['person']}")
-    result: Explanation | Reconstruction
-    if isinstance(self._explainer, FaceReconstructor):
-      result = self._explainer.reconstruct(face)
+    result = self._explainer.explain(face, self._label)
+    if isinstance(result, Reconstruction):
       arrays = {"masked": result.masked, "reconstructed": result.reconstructed}
       details: dict[str, Any] = {"methods": {"reconstruction": {"error": round(result.error, 6)}}}
       caption = f"{name}, error {result.error:.3f}"
     else:
-      result = self._explainer.explain(face, self._label)
       arrays = {method: heat.values for method, heat in result.maps.items()}
       details = _explanation_record(result)
       caption = f"{name}: {result.label} {result.scores[result.label]:.2f}"

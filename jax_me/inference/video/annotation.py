@@ -1,7 +1,5 @@
-"""Annotated copy of a video: boxes, person numbers and labels."""
+"""Drawing of boxes, person numbers and labels into video frames and photographs."""
 
-import os
-import pathlib
 from collections.abc import Sequence
 
 import cv2
@@ -11,13 +9,28 @@ from PIL import ImageColor
 from jax_me.inference.video.frame_stream import FrameDetections
 from jax_me.reports.figures import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
 
-# Wider videos are downscaled.
-MAX_WIDTH = 1280
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 # RGB of each person.
 _COLOURS = [
   ImageColor.getrgb(colour)[:3] for colour in (BLUE, VERMILION, GREEN, PURPLE, SKY, ORANGE)
 ]
+_STATUS_COLOUR = (40, 40, 40)
+
+
+def draw_photograph(result: FrameDetections, labels: Sequence[str]) -> np.ndarray | None:
+  """Draws a photograph with its faces.
+
+  Returns:
+    uint8 [H, W, 3] RGB in the size of the photograph; None if it is unreadable.
+  """
+  if result.frame.image is None:
+    return None
+  canvas = result.frame.image.copy()
+  _draw_boxes(canvas, result, labels, _font_scale(canvas), name="face")
+  if result.status != "ok":
+    status = result.status.replace("_", " ")
+    _draw_text(canvas, [status], (4, 4), 0.8 * _font_scale(canvas), _STATUS_COLOUR)
+  return canvas
 
 
 def draw_detections(
@@ -44,26 +57,45 @@ def draw_detections(
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     scaled = image if scale == 1 else cv2.resize(image, inner, interpolation=method)
     canvas[top : top + inner[1], left : left + inner[0]] = scaled
-  font_scale = max(0.4, height / 900)
+  font_scale = _font_scale(canvas)
+  _draw_boxes(canvas, result, labels, font_scale, (scale, left, top))
+  status = "" if result.status == "ok" else result.status.replace("_", " ")
+  seconds = result.frame.seconds
+  clock = f"{int(seconds) // 60}:{seconds % 60:05.2f}  frame {result.frame.number}"
+  _draw_text(canvas, [f"{clock}  {status}".rstrip()], (4, 4), 0.8 * font_scale, _STATUS_COLOUR)
+  return canvas
+
+
+def _font_scale(canvas: np.ndarray) -> float:
+  return max(0.4, min(canvas.shape[0] / 900, canvas.shape[1] / 700))
+
+
+def _draw_boxes(
+  canvas: np.ndarray,
+  result: FrameDetections,
+  labels: Sequence[str],
+  font_scale: float,
+  placement: tuple[float, int, int] = (1.0, 0, 0),
+  name: str = "person",
+) -> None:
+  """Draws box, number and label of each detection; `placement` is scale, left and top."""
+  scale, left, top = placement
   for detection in result.detections:
     colour = _COLOURS[(detection.person - 1) % len(_COLOURS)]
-    corner = (left + 4, top + 4)
+    corner, size = (left + 4, top + 4), font_scale
     if detection.box is not None:
       x0, y0, x1, y1 = (round(side * scale) for side in detection.box)
       corner = (left + x0, top + y1 + 2)
       thickness = max(2, round(3 * font_scale))
       cv2.rectangle(canvas, (left + x0, top + y0), (left + x1, top + y1), colour, thickness)
+      # Text much wider than its face would hide the neighbours.
+      size = max(0.4, min(font_scale, (x1 - x0) / 130))
     numbered = len(result.detections) > 1 or detection.person > 1
-    lines = [f"person {detection.person}"] if numbered else []
+    lines = [f"{name} {detection.person}"] if numbered else []
     if detection.scores is not None:
       best = int(detection.scores.argmax())
       lines.append(f"{labels[best]} {100 * detection.scores[best]:.0f}%")
-    _draw_text(canvas, lines, corner, font_scale, colour)
-  status = "" if result.status == "ok" else result.status.replace("_", " ")
-  seconds = result.frame.seconds
-  clock = f"{int(seconds) // 60}:{seconds % 60:05.2f}  frame {result.frame.number}"
-  _draw_text(canvas, [f"{clock}  {status}".rstrip()], (4, 4), 0.8 * font_scale, (40, 40, 40))
-  return canvas
+    _draw_text(canvas, lines, corner, size, colour)
 
 
 def _draw_text(
@@ -88,58 +120,3 @@ def _draw_text(
   for row, line in enumerate(lines):
     origin = (x + 4, y + round(step * (row + 0.78)))
     cv2.putText(canvas, line, origin, _FONT, font_scale, (255, 255, 255), thickness, cv2.LINE_AA)
-
-
-class AnnotatedVideoWriter:
-  """Writes the annotated copy to a temporary file, renamed to `path` when it is closed.
-
-  Args:
-    path: of the copy, ending in .mp4.
-    fps: frames per second.
-    labels: class names.
-  """
-
-  def __init__(self, path: str | os.PathLike, fps: float, labels: Sequence[str]):
-    self._path = pathlib.Path(path)
-    # OpenCV selects the container by the suffix.
-    self._partial = self._path.with_name(f".{self._path.stem}.partial{self._path.suffix}")
-    self._fps = fps
-    self._labels = labels
-    self._writer: cv2.VideoWriter | None = None
-    self._size = (640, 480)
-    self._unwritten: list[FrameDetections] = []
-
-  def write(self, result: FrameDetections) -> None:
-    """Adds a frame.
-
-    Raises:
-      OSError: OpenCV cannot write the file.
-    """
-    if self._writer is None:
-      if result.frame.image is None:  # the frame size is not known yet
-        self._unwritten.append(result)
-        return
-      self._open(result.frame.image)
-    assert self._writer is not None
-    for frame in (*self._unwritten, result):
-      image = draw_detections(frame, self._labels, self._size)
-      self._writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    self._unwritten.clear()
-
-  def _open(self, image: np.ndarray) -> None:
-    height, width = image.shape[:2]
-    scale = min(1.0, MAX_WIDTH / max(height, width))
-    # MPEG-4 codecs require even sides.
-    self._size = (max(2, round(width * scale) // 2 * 2), max(2, round(height * scale) // 2 * 2))
-    self._path.parent.mkdir(parents=True, exist_ok=True)
-    code = cv2.VideoWriter.fourcc(*"mp4v")
-    self._writer = cv2.VideoWriter(str(self._partial), code, self._fps, self._size)
-    if not self._writer.isOpened():
-      raise OSError(f"OpenCV cannot write {self._path} (mp4v)")
-
-  def close(self) -> None:
-    """Finishes the file; without a readable frame no file is written."""
-    if self._writer is not None:
-      self._writer.release()
-      os.replace(self._partial, self._path)
-      self._writer = None

@@ -1,24 +1,28 @@
 """Multi-face tracker for videos, fast enough for a camera.
 
 In every frame, each tracked face is detected in the region around its last position: 2 ms, against
-9 to 80 ms for the whole image. The whole image is searched at intervals, for new faces. A face
+9 to 80 ms for the whole image. The whole image is searched at intervals, for new faces; a new face
+is then followed backwards through the frames since the last search. A face
 that was lost for a moment is matched by position; a person who returns later is re-identified by
 face descriptor (`jax_me.faces.face_descriptor`).
 """
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
-from jax_me.faces import detector, face_descriptor
+from jax_me.faces import detector, face_descriptor, yunet
 from jax_me.faces.alignment import FaceChip
 from jax_me.inference.video.smoothing import OneEuroFilter
 
 # Seconds between searches of the whole image, with and without a face in view.
 SEARCH_SECONDS = 0.4
 SEARCH_SECONDS_EMPTY = 0.1
-# A search uses a copy with this longest side, which shows faces from an eighth of the image on.
+# Frames after which the image is searched in any case: the caller keeps the frames since then.
+MAX_UNSEARCHED_FRAMES = 12
+# HOG searches a copy with this longest side, which shows faces from an eighth of the image on.
 # Without a face in view searches are frequent, and every other one is at detector.SMALL_SIDE,
 # which takes a third of the time and shows faces from a quarter of the image on.
 LARGE_SIDE = 640
@@ -53,6 +57,10 @@ DESCRIBE_AGES = (0.0, 0.5, 3.0, 10.0)
 MAX_KNOWN_PEOPLE = 64
 
 
+# Box, score and roll of a detection.
+_Found = tuple[detector.Box, float, float]
+
+
 @dataclasses.dataclass(frozen=True)
 class TrackedFace:
   """A person in a frame.
@@ -71,36 +79,43 @@ class TrackedFace:
 class _FaceTrack:
   """The track of one person."""
 
-  def __init__(self, person: int, face: detector.Face, seconds: float):
+  def __init__(self, person: int, face: detector.Face, roll: float, seconds: float):
     self.person = person
     self.face = face
+    self.roll = roll
     self.box = np.array(face.box, float)
     self.first_seen = self.last_seen = seconds
     self.descriptors = 0
     self.chip_filter = OneEuroFilter()
 
-  def update(self, image: np.ndarray, found: tuple[detector.Box, float], seconds: float) -> None:
+  def update(self, image: np.ndarray, found: _Found, seconds: float) -> None:
     """Updates the track with a detection and fits the landmarks."""
-    box, score = found
+    box, score, self.roll = found
     if seconds - self.last_seen > LOST_SECONDS / 4 or _iou(self.box, box) < 0.5:
       self.box = np.array(box, float)
     else:
       self.box += BOX_WEIGHT * (np.array(box) - self.box)
     before = self.face.landmarks
     left, top, right, bottom = (round(side) for side in self.box)
-    self.face = detector.fit_landmarks(image, (left, top, right, bottom), score)
+    self.face = _fit_landmarks(image, ((left, top, right, bottom), score, self.roll))
     # Between two detections the box moves with the landmarks.
     shift = (self.face.landmarks - before).mean(0)
     if np.abs(shift).max() < 0.25 * (right - left):
       self.box += (1 - BOX_WEIGHT) * np.tile(shift, 2)
     self.last_seen = seconds
 
-  def detect(self, image: np.ndarray) -> tuple[detector.Box, float] | None:
+  def detect(self, image: np.ndarray, detectors: str) -> _Found | None:
     """Detects the face near its last position."""
-    for region_sides in REGION_SIDES:
-      found = _detect_near(image, self.box, region_sides)
-      if found is not None:
-        return found
+    if "hog" in detectors and abs(self.roll) < yunet.MAX_ROLL:
+      for region_sides in REGION_SIDES:
+        found = _detect_near(image, self.box, region_sides)
+        if found is not None:
+          return found
+    if "yunet" in detectors:
+      left, top, right, bottom = (round(side) for side in self.box)
+      place = detector.place_of_box((left, top, right, bottom), self.roll)
+      near = yunet.find_near(image, place)
+      return None if near is None else _found(near)
     return None
 
 
@@ -111,9 +126,25 @@ class FaceTracker:
     size: side of the face chips in pixels.
     recognise: re-identify people who return, by face descriptors (85 ms per new track).
     interval: seconds between two processed frames; matters at low frame rates.
+    detectors: one of `detector.DETECTORS`. Of both, HOG comes first near tracked faces.
+
+  Attributes:
+    searched: whether the last frame was searched as a whole.
   """
 
-  def __init__(self, size: int, *, recognise: bool = True, interval: float = 0.0):
+  def __init__(
+    self,
+    size: int,
+    *,
+    recognise: bool = True,
+    interval: float = 0.0,
+    detectors: str = detector.DEFAULT_DETECTOR,
+  ):
+    detector.check_detector(detectors)
+    self.searched = False
+    self._detectors = detectors
+    self._unsearched = 0
+    self._new_tracks: list[_FaceTrack] = []
     self._size = size
     self._recognise = recognise
     self._lost_seconds = max(LOST_SECONDS, ABSENCE_FRAMES * interval)
@@ -139,14 +170,19 @@ class FaceTracker:
     image = np.ascontiguousarray(image)
     self._tracks = [t for t in self._tracks if seconds - t.last_seen <= self._lost_seconds]
     for track in self._tracks:
-      if found := track.detect(image):
+      if found := track.detect(image, self._detectors):
         track.update(image, found, seconds)
     self._suppress_overlaps(seconds)
     visible = [track for track in self._tracks if track.last_seen == seconds]
     pause = SEARCH_SECONDS if visible else SEARCH_SECONDS_EMPTY
     # Tolerance of half a frame at 1000 frames per second: rounding errors must not delay a search.
-    if seconds - self._last_search >= pause - 5e-4:
-      self._last_search = seconds
+    self._new_tracks = []
+    self._unsearched += 1
+    self.searched = (
+      seconds - self._last_search >= pause - 5e-4 or self._unsearched >= MAX_UNSEARCHED_FRAMES
+    )
+    if self.searched:
+      self._last_search, self._unsearched = seconds, 0
       self._search_new_faces(image, seconds, bool(visible))
     faces = []
     for track in self._tracks:
@@ -157,22 +193,48 @@ class FaceTracker:
         faces.append(TrackedFace(track.person, track.face, track.chip_filter.update(chip, seconds)))
     return sorted(faces, key=lambda face: face.person)
 
+  def look_back(self, images: Sequence[np.ndarray]) -> list[list[TrackedFace]]:
+    """Follows the faces that the last frame showed for the first time backwards.
+
+    Args:
+      images: uint8 [H, W, 3] RGB, the frames before the last one, newest first.
+
+    Returns:
+      the new faces in each of these frames.
+    """
+    earlier: list[list[TrackedFace]] = [[] for _ in images]
+    for track in self._new_tracks:
+      copy = _FaceTrack(track.person, track.face, track.roll, 0.0)
+      for faces, image in zip(earlier, images, strict=True):
+        found = copy.detect(np.ascontiguousarray(image), self._detectors)
+        if found is None:
+          break
+        copy.update(np.ascontiguousarray(image), found, 0.0)
+        faces.append(TrackedFace(track.person, copy.face, FaceChip.of_face(copy.face, self._size)))
+    return earlier
+
   def _search_new_faces(self, image: np.ndarray, seconds: float, any_visible: bool) -> None:
     """Detects faces in the whole image; resumes lost tracks and starts new ones."""
     weak_before, self._weak_boxes = self._weak_boxes, []
-    for box, score in self._detect_all(image, any_visible):
+    for found in self._detect_all(image, any_visible):
+      box, score, roll = found
       if any(t.last_seen == seconds and _iou(t.box, box) > MATCH_IOU for t in self._tracks):
         continue
       lost = [t for t in self._tracks if t.last_seen < seconds and _is_near(t.box, box)]
       if lost:
-        max(lost, key=lambda track: _iou(track.box, box)).update(image, (box, score), seconds)
+        max(lost, key=lambda track: _iou(track.box, box)).update(image, found, seconds)
       elif score < NEW_SCORE and not any(_is_near(box, weak) for weak in weak_before):
         self._weak_boxes.append(box)
       else:
-        face = detector.fit_landmarks(image, box, score)
-        self._tracks.append(_FaceTrack(self._identify(image, face, seconds), face, seconds))
+        face = _fit_landmarks(image, found)
+        track = _FaceTrack(self._identify(image, face, seconds), face, roll, seconds)
+        self._tracks.append(track)
+        self._new_tracks.append(track)
 
-  def _detect_all(self, image: np.ndarray, any_visible: bool) -> list[tuple[detector.Box, float]]:
+  def _detect_all(self, image: np.ndarray, any_visible: bool) -> list[_Found]:
+    if self._detectors != "hog":
+      faces = [_found(face) for face in yunet.find_faces(image)]
+      return sorted(faces, key=lambda found: found[1], reverse=True)
     longest = max(image.shape[:2])
     self._searches += 1
     found = []
@@ -182,7 +244,8 @@ class FaceTracker:
     clear = any(score >= detector.CLEAR_SCORE for _, score in found)
     if not clear and (any_visible or found or self._searches % 2):
       found = detector.find_boxes(image, min(2.0, LARGE_SIDE / longest)) or found
-    return sorted(found, key=lambda detection: detection[1], reverse=True)
+    found = sorted(found, key=lambda detection: detection[1], reverse=True)
+    return [(box, score, 0.0) for box, score in found]
 
   def _identify(self, image: np.ndarray, face: detector.Face, seconds: float) -> int:
     """The number of the person of a new track: an old number if the face is known."""
@@ -237,10 +300,20 @@ class FaceTracker:
     self._tracks = kept
 
 
-def _detect_near(
-  image: np.ndarray, box: np.ndarray, region_sides: float
-) -> tuple[detector.Box, float] | None:
-  """The detection in the region around a box that overlaps it most."""
+def _found(face: yunet.YuNetFace) -> _Found:
+  return detector.box_of(face), face.score, face.roll
+
+
+def _fit_landmarks(image: np.ndarray, found: _Found) -> detector.Face:
+  box, score, roll = found
+  if abs(math.remainder(roll, 2 * math.pi)) < yunet.MAX_ROLL:
+    return detector.fit_landmarks(image, box, score)
+  place = dataclasses.replace(detector.place_of_box(box, roll), score=score)
+  return detector.fit_upright_landmarks(image, place)
+
+
+def _detect_near(image: np.ndarray, box: np.ndarray, region_sides: float) -> _Found | None:
+  """The detection of HOG in the region around a box that overlaps it most."""
   middle, side = (box[:2] + box[2:]) / 2, box[2] - box[0] + 1
   half = region_sides * side / 2
   low = np.maximum(np.floor(middle - half), 0).astype(int)
@@ -251,7 +324,7 @@ def _detect_near(
   found = detector.find_boxes(region, TRACKING_SIDE / side, TRACKED_SCORE)
   x, y = (int(coordinate) for coordinate in low)
   detections = [
-    ((left + x, top + y, right + x, bottom + y), score)
+    ((left + x, top + y, right + x, bottom + y), score, 0.0)
     for (left, top, right, bottom), score in found
   ]
   detections = [detection for detection in detections if _is_near(box, detection[0])]

@@ -14,13 +14,13 @@ from jax_me.image_preparation import resize_image
 from jax_me.inference.batched_inference import DEFAULT_BATCH, BatchedInference
 from jax_me.inference.model_input import CroppableImage, InputBuilder, InputSpec
 from jax_me.inference.video.face_region import FaceRegion
-from jax_me.inference.video.face_tracker import ABSENCE_FRAMES, FaceTracker
+from jax_me.inference.video.face_tracker import ABSENCE_FRAMES, FaceTracker, TrackedFace
 from jax_me.inference.video.facial_motion import CROP_SIZE, FacialMotionEstimator
 from jax_me.inference.video.interval_segmentation import FrameCues
 from jax_me.inference.video.sources import Frame, VideoSource
 from jax_me.models.model_folder import SavedModel
 
-Status = Literal["ok", "no_face", "unreadable", "skipped"]
+Status = Literal["ok", "no_face", "not_searched", "unreadable", "skipped"]
 
 # The input history of a person is reset after a longer absence (and ABSENCE_FRAMES).
 ABSENCE_SECONDS = 0.25
@@ -40,6 +40,7 @@ class FrameStreamSettings:
     recognise: re-identify people who return, by face descriptors.
     smooth_seconds: time constant of an exponential moving average of the scores, 0 for none.
     batch: faces per model call.
+    align: whether to detect and crop faces, see `InputSpec.from_model`.
   """
 
   every: int = 1
@@ -47,6 +48,7 @@ class FrameStreamSettings:
   recognise: bool = True
   smooth_seconds: float = 0.0
   batch: int = DEFAULT_BATCH
+  align: bool | None = None
 
   def __post_init__(self):
     if self.every < 1 or self.batch < 1 or not 0 <= self.smooth_seconds < 60:
@@ -70,6 +72,7 @@ class Detection:
       undefined.
     pose: pose of the head; None without landmarks.
     origin, hidden: see `FacialMotionEstimator`.
+    landmarks: float32 [68, 2], (x, y) in pixels of the frame; None for a model of whole images.
   """
 
   person: int
@@ -78,6 +81,7 @@ class Detection:
   motion: np.ndarray | None = None
   face: np.ndarray | None = None
   distance: float | None = None
+  landmarks: np.ndarray | None = None
   pose: HeadPose | None = None
   origin: int = 0
   hidden: bool = False
@@ -95,13 +99,24 @@ class FrameDetections:
 
   Attributes:
     frame: index, time and image. The image is None if it is unreadable.
-    status: "ok" (at least one detection), "no_face", "unreadable", or "skipped" (see `every`).
+    status: "ok" (at least one detection); "no_face"; "not_searched": the whole image was not
+      searched, and the faces of the frames before and after are not in it; "unreadable"; "skipped"
+      (see `every`).
     detections: one per person, ordered by number; empty unless "ok".
   """
 
   frame: Frame
   status: Status
   detections: list[Detection]
+
+
+@dataclasses.dataclass
+class _TrackedFrame:
+  """A frame whose faces are tracked, and which the next search may show more faces of."""
+
+  frame: Frame
+  status: Status
+  faces: list[TrackedFace]
 
 
 @dataclasses.dataclass
@@ -136,8 +151,13 @@ def stream_detections(
     in batches. Memory does not grow with the length of the video.
   """
   stream = _FrameStream(saved, settings, settings.every / source.fps)
-  for frame in source.frames():
-    yield from stream.push(frame)
+  try:
+    for frame in source.frames():
+      yield from stream.push(frame)
+  except KeyboardInterrupt:
+    # The frames that wait are results too.
+    yield from stream.finish()
+    raise
   yield from stream.finish()
 
 
@@ -145,46 +165,74 @@ class _FrameStream:
   def __init__(self, saved: SavedModel, settings: FrameStreamSettings, interval: float):
     self._settings = settings
     self._saved = saved
-    self._spec = InputSpec.from_model(saved)
+    self._spec = InputSpec.from_model(saved, align=settings.align)
     self._inference: BatchedInference[_PendingFace] = BatchedInference(saved, settings.batch)
     self._max_absence = max(ABSENCE_SECONDS, ABSENCE_FRAMES * interval)
     self._tracker = FaceTracker(
-      max(self._spec.crop_size, CROP_SIZE), recognise=settings.recognise, interval=interval
+      max(self._spec.crop_size, CROP_SIZE),
+      recognise=settings.recognise,
+      interval=interval,
+      detectors=self._spec.detector,
     )
+    self._tracked: list[_TrackedFrame] = []
     self._people: dict[int, _PersonState] = {}
     self._pending: collections.deque[FrameDetections] = collections.deque()
 
   def push(self, frame: Frame) -> list[FrameDetections]:
     """Processes a frame; returns the frames whose scores are complete."""
-    detections: list[Detection] = []
-    status: Status = "ok"
     if frame.image is None:
-      status = "unreadable"
+      self._tracked.append(_TrackedFrame(frame, "unreadable", []))
     elif frame.number % self._settings.every:
-      status = "skipped"
+      # The image may be large, and nothing looks at it again.
+      self._tracked.append(_TrackedFrame(frame, "skipped", []))
     elif self._spec.align:
-      detections = self._detect_faces(frame.image, frame.seconds)
-      status = "ok" if detections else "no_face"
+      self._track(frame, frame.image)
     else:
-      detections = [self._whole_image_detection(frame.image, frame.seconds)]
-    self._pending.append(FrameDetections(frame, status, detections))
+      detection = self._whole_image_detection(frame.image, frame.seconds)
+      self._pending.append(FrameDetections(frame, "ok", [detection]))
+    # Until the next search, frames wait: it may show a face that is in them already.
+    if not self._spec.align or self._tracker.searched or len(self._tracked) > MAX_PENDING_FRAMES:
+      self._detect_tracked()
     if len(self._pending) > MAX_PENDING_FRAMES:
       self._assign_scores(self._inference.flush())
     return self._complete_frames()
 
   def finish(self) -> list[FrameDetections]:
     """Returns the frames that are still pending."""
+    self._detect_tracked()
     self._assign_scores(self._inference.flush())
     return self._complete_frames()
 
-  def _detect_faces(self, image: np.ndarray, seconds: float) -> list[Detection]:
+  def _track(self, frame: Frame, image: np.ndarray) -> None:
+    """Tracks the faces of a frame, and new ones in the frames since the last search."""
+    faces = self._tracker.update(image, frame.seconds)
+    waiting = [one for one in reversed(self._tracked) if one.status in ("ok", "not_searched")]
+    images = [one.frame.image for one in waiting if one.frame.image is not None]
+    for one, earlier in zip(waiting, self._tracker.look_back(images), strict=True):
+      one.faces = sorted([*one.faces, *earlier], key=lambda face: face.person)
+      one.status = "ok" if one.faces else one.status
+    status: Status = "no_face" if self._tracker.searched else "not_searched"
+    self._tracked.append(_TrackedFrame(frame, "ok" if faces else status, faces))
+
+  def _detect_tracked(self) -> None:
+    """Classifies the faces of the frames that wait."""
+    for one in self._tracked:
+      detections = []
+      if one.frame.image is not None and one.faces:
+        detections = self._detections(one.frame.image, one.frame.seconds, one.faces)
+      self._pending.append(FrameDetections(one.frame, one.status, detections))
+    self._tracked = []
+
+  def _detections(
+    self, image: np.ndarray, seconds: float, faces: list[TrackedFace]
+  ) -> list[Detection]:
     detections = []
-    for tracked in self._tracker.update(image, seconds):
+    for tracked in faces:
       state = self._person_state(tracked.person, seconds)
       region = FaceRegion.around(image, tracked.chip)
       landmarks = tracked.face.landmarks
       pose = HeadPose.of_landmarks(landmarks)
-      detection = Detection(tracked.person, tracked.face.box, pose=pose)
+      detection = Detection(tracked.person, tracked.face.box, pose=pose, landmarks=landmarks)
       if self._settings.motion:
         motion = state.motion
         detection.motion = motion.update(region, tracked.chip, landmarks, seconds, pose)

@@ -1,4 +1,4 @@
-"""Result files of `predict`: predictions.csv and events.json."""
+"""Result files of `predict`: predictions.csv, events.json, events.csv and summary.csv."""
 
 import dataclasses
 import os
@@ -6,14 +6,18 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jax_me.evaluation.csv_files import csv_bytes
+from jax_me.csv_files import csv_bytes
 from jax_me.files import write_atomically
+from jax_me.inference.training_note import training_note
+from jax_me.inference.video.expression_summary import summary_columns
 from jax_me.inference.video.frame_stream import Detection, FrameDetections
 from jax_me.inference.video.spotting import ExpressionEvent
 from jax_me.models.model_folder import SavedModel, write_json
 
 PREDICTIONS_FILE = "predictions.csv"
 EVENTS_FILE = "events.json"
+EVENTS_TABLE = "events.csv"
+SUMMARY_TABLE = "summary.csv"
 COLUMNS = (
   "video", "frame", "file", "seconds", "person", "status", "left", "top", "right", "bottom",
   "label", "motion", "yaw", "pitch", "roll",
@@ -68,18 +72,47 @@ class PredictionsFile:
     ]
 
 
-def write_events(
-  folder: str | os.PathLike, model: Mapping[str, Any], videos: Sequence[Mapping[str, Any]]
+def write_results(
+  folder: str | os.PathLike,
+  model: Mapping[str, Any],
+  videos: Sequence[Mapping[str, Any]],
+  photographs: Sequence[Mapping[str, Any]] = (),
 ) -> None:
-  """Writes events.json.
+  """Writes events.json, events.csv and summary.csv.
 
   Args:
     folder: output folder.
     model: see `model_record`.
-    videos: one record per video, including its expressions.
+    videos: one record per video, with its "events" and its "summary".
+    photographs: one record per photograph or folder of photographs, with its "summary".
   """
-  content = {"format": 1, "model": model, "videos": list(videos)}
-  write_json(pathlib.Path(folder) / EVENTS_FILE, content)
+  output = pathlib.Path(folder)
+  content = {"format": 1, "model": model, "videos": list(videos), "photographs": list(photographs)}
+  write_json(output / EVENTS_FILE, content)
+  summaries = [*photographs, *videos]
+  write_atomically(output / EVENTS_TABLE, csv_bytes(event_table(videos)))
+  write_atomically(output / SUMMARY_TABLE, csv_bytes(summary_table(summaries, model["labels"])))
+
+
+def event_table(videos: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
+  """The header and a row for each expression of the videos, in the order of their records."""
+  columns = [field.name for field in dataclasses.fields(ExpressionEvent)]
+  table: list[list[Any]] = [["video", *columns, "duration_seconds"]]
+  for video in videos:
+    for event in video["events"]:
+      duration = round(event["offset_seconds"] - event["onset_seconds"], 4)
+      table.append([video["video"], *(event[column] for column in columns), duration])
+  return table
+
+
+def summary_table(videos: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> list[list[Any]]:
+  """The header and a row for each person of the videos, in the order of their records."""
+  columns = ["person", *summary_columns(labels)]
+  table: list[list[Any]] = [["video", "kind", *columns]]
+  for video in videos:
+    for row in video["summary"]:
+      table.append([video["video"], video["kind"], *(row.get(column) for column in columns)])
+  return table
 
 
 def model_record(saved: SavedModel, checkpoint: str | os.PathLike) -> dict[str, Any]:
@@ -89,6 +122,7 @@ def model_record(saved: SavedModel, checkpoint: str | os.PathLike) -> dict[str, 
     "name": saved.name,
     "labels": saved.labels,
     "trained_on": saved.source.get("trained_on", ""),
+    "training_note": training_note(saved.source.get("trained_on", "")),
     "input": saved.source.get("options", {}).get("input", ""),
   }
 

@@ -5,16 +5,19 @@ results account for all of them.
 """
 
 import dataclasses
+import functools
 import os
 import pathlib
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Literal
 
 import cv2
 import numpy as np
 
 from jax_me.faces.image_files import UnreadableImage, is_image_name, read_image
+from jax_me.inference.video.image_sequence import is_image_sequence
 
 VIDEO_SUFFIXES = frozenset(
   ".mp4 .m4v .mov .avi .mkv .webm .wmv .mpg .mpeg .mts .m2ts .ts .3gp .flv .ogv .mjpeg".split()
@@ -27,6 +30,8 @@ FPS_RANGE = (0.5, 2000.0)
 MAX_FAILURES = 30
 
 CAMERA = "camera:"
+# The images of a folder: photographs, each on its own, or the frames of one clip.
+ReadAs = Literal["photos", "frames"]
 
 
 class VideoError(ValueError):
@@ -41,7 +46,7 @@ class Frame:
     number: index in the source, from 0.
     seconds: time since the first frame.
     image: uint8 [H, W, 3] RGB; None if it is unreadable.
-    file: file name of the frame in a folder of frames, else "".
+    file: file name of the image in a folder of images, else "".
     reason: why the image is None, else "".
   """
 
@@ -54,15 +59,18 @@ class Frame:
 
 @dataclasses.dataclass(frozen=True)
 class VideoSource:
-  """A source of frames: image, folder of frames, video file or camera.
+  """A source of images: photograph, folder of photographs or of frames, video file or camera.
 
   Attributes:
     name: path as given by the user; for files found in a folder, including the folder.
-    kind: "photograph", "frames", "video" or "camera".
-    fps: frames per second.
+    kind: "photograph", "photographs" (a folder, each on its own), "frames" (a folder, one clip),
+      "video" or "camera".
+    fps: frames per second; 0 for photographs.
     length: number of frames according to the file; None if unknown.
-    note: remark about the frame rate for the user, else "".
-    frames: returns an iterator over the frames.
+    note: remark for the user, for example that a frame rate is assumed, else "".
+    frames: returns an iterator over the frames, or over the photographs.
+    files: of photographs, in order; empty for other kinds.
+    sound: path of a video file whose sound fits the times of the frames, else "".
   """
 
   name: str
@@ -71,43 +79,54 @@ class VideoSource:
   length: int | None
   note: str
   frames: Callable[[], Iterator[Frame]]
+  files: tuple[pathlib.Path, ...] = ()
+  sound: str = ""
 
 
 def find_sources(
-  inputs: Iterable[str | os.PathLike], fps: float | None = None
+  inputs: Iterable[str | os.PathLike], fps: float | None = None, read_as: ReadAs | None = None
 ) -> list[VideoSource]:
   """Finds the video sources of all inputs, in order.
 
-  An image file is a photograph. The images of a folder are the frames of one clip, sorted by the
-  numbers in their names (2 before 10); its video files and subfolders are separate sources. Any
-  other file is opened as a video. "camera:0" is the first camera.
+  An image file is a photograph. The images of a folder, sorted by the numbers in their names (2
+  before 10), are photographs or the frames of one clip; its video files and subfolders are
+  separate sources. Any other file is opened as a video. "camera:0" is the first camera. With
+  `read_as` "frames", several image files of one folder are the frames of one clip too.
 
   Args:
     inputs: paths, or "camera:N".
     fps: frames per second, for folders of frames and to override the rate of video files: files
       of high-speed cameras often play more slowly than recorded.
+    read_as: how to read the images of folders; None decides by `reads_as`, and takes folders with
+      a given `fps` for frames.
+
+  Returns:
+    the sources; files are not read yet, but video files have been opened.
 
   Raises:
     VideoError: a path does not exist, a folder has no images or videos, a file is not a video, or
       the rate is out of range.
   """
-  if fps is not None and not FPS_RANGE[0] <= fps <= FPS_RANGE[1]:
-    low, high = FPS_RANGE
-    raise VideoError(f"frames per second must be in [{low:g}, {high:g}], got {fps:g}")
+  check_fps(fps)
   sources: list[VideoSource] = []
-  for item in inputs:
-    name = os.fspath(item)
+  names = [os.fspath(item) for item in inputs]
+  clips = _clips_of_files(names) if read_as == "frames" else {}
+  for name in names:
     if name.startswith(CAMERA):
       sources.append(_camera_source(name, fps))
       continue
     path = pathlib.Path(name)
     if path.is_dir():
-      in_folder = _folder_sources(path, fps)
+      in_folder = _folder_sources(path, fps, read_as or ("frames" if fps else None))
       if not in_folder:
         raise VideoError(f"{name} contains no images and no video files")
       sources += in_folder
     elif not path.is_file():
       raise VideoError(f"{name} does not exist; check the path (for a camera, use camera:0)")
+    elif path in clips:
+      if images := clips[path]:
+        sources.append(_frames_source(path.parent, tuple(images), fps, guessed=False))
+        images.clear()  # the list of all images of this clip
     elif is_image_name(path.name):
       sources.append(_photograph_source(path))
     else:
@@ -115,40 +134,100 @@ def find_sources(
   return sources
 
 
+def _clips_of_files(names: Iterable[str]) -> dict[pathlib.Path, list[pathlib.Path]]:
+  """Each image file -> the images of its folder among `names`, if there are several."""
+  folders: dict[pathlib.Path, list[pathlib.Path]] = {}
+  for path in sorted(
+    {pathlib.Path(name) for name in names}, key=lambda p: natural_sort_key(p.name)
+  ):
+    if is_image_name(path.name) and path.is_file():
+      folders.setdefault(path.parent, []).append(path)
+  clips = (images for images in folders.values() if len(images) > 1)
+  return {path: images for images in clips for path in images}
+
+
+def check_fps(fps: float | None) -> None:
+  """Raises VideoError for a frame rate out of range."""
+  if fps is not None and not FPS_RANGE[0] <= fps <= FPS_RANGE[1]:
+    low, high = FPS_RANGE
+    raise VideoError(f"frames per second must be in [{low:g}, {high:g}], got {fps:g}")
+
+
+def reads_as(folder: str | os.PathLike) -> ReadAs:
+  """Decides whether the images of a folder are photographs or the frames of one clip.
+
+  Returns:
+    "frames" for images that `is_image_sequence` takes for one, else "photos".
+  """
+  return "frames" if is_image_sequence(_images(_sorted_files(pathlib.Path(folder)))) else "photos"
+
+
 def _photograph_source(path: pathlib.Path) -> VideoSource:
   return VideoSource(
-    str(path), "photograph", 0.0, 1, "", lambda: iter([_read_frame(path, 0, 0.0, "")])
+    str(path), "photograph", 0.0, 1, "", lambda: iter([_read_frame(path, 0, 0.0, "")]), (path,)
   )
 
 
+def _sorted_files(folder: pathlib.Path) -> list[pathlib.Path]:
+  return sorted(folder.iterdir(), key=lambda path: natural_sort_key(path.name))
+
+
+def _images(files: Iterable[pathlib.Path]) -> list[pathlib.Path]:
+  return [path for path in files if is_image_name(path.name) and path.is_file()]
+
+
 def _folder_sources(
-  folder: pathlib.Path, fps: float | None, parents: tuple[pathlib.Path, ...] = ()
+  folder: pathlib.Path,
+  fps: float | None,
+  read_as: ReadAs | None,
+  parents: tuple[pathlib.Path, ...] = (),
 ) -> list[VideoSource]:
   resolved = folder.resolve()
   if resolved in parents:  # a symbolic link to a parent folder
     return []
-  files = sorted(folder.iterdir(), key=lambda path: _natural_sort_key(path.name))
-  images = [path for path in files if is_image_name(path.name) and path.is_file()]
-  sources = [_frames_source(folder, images, fps)] if images else []
+  files = _sorted_files(folder)
+  sources = []
+  if images := _images(files):
+    decided = read_as or reads_as(folder)
+    if decided == "photos":
+      sources.append(_photographs_source(folder, images, guessed=read_as is None))
+    else:
+      sources.append(_frames_source(folder, images, fps, guessed=read_as is None))
   for path in files:
     if path.is_dir():
-      sources += _folder_sources(path, fps, (*parents, resolved))
+      sources += _folder_sources(path, fps, read_as, (*parents, resolved))
     elif path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith("."):
       sources.append(_video_source(path, fps))
   return sources
 
 
-def _natural_sort_key(name: str) -> list[tuple[int, str]]:
+def natural_sort_key(name: str) -> list[tuple[int, str]]:
   """Sort key that compares the numbers in a name by value: "frame2" before "frame10"."""
   parts = re.split(r"(\d+)", name.casefold())
   return [(int(part), part) if part.isdecimal() else (-1, part) for part in parts]
 
 
+def _photographs_source(
+  folder: pathlib.Path, images: Sequence[pathlib.Path], guessed: bool
+) -> VideoSource:
+  note = f"{len(images)} photographs, each read on its own"
+  note += " (for the frames of one clip: --as frames)" if guessed and len(images) > 1 else ""
+
+  def read() -> Iterator[Frame]:
+    for number, path in enumerate(images):
+      yield _read_frame(path, number, 0.0, path.name)
+
+  return VideoSource(str(folder), "photographs", 0.0, len(images), note, read, tuple(images))
+
+
 def _frames_source(
-  folder: pathlib.Path, images: list[pathlib.Path], fps: float | None
+  folder: pathlib.Path, images: Sequence[pathlib.Path], fps: float | None, guessed: bool
 ) -> VideoSource:
   rate = fps or DEFAULT_FPS
-  note = "" if fps else f"no frame rate given, assuming {rate:g} frames per second (set --fps)"
+  note = f"{len(images)} images, read as the frames of one clip"
+  note += " (for unrelated photographs: --as photos)" if guessed else ""
+  if not fps:
+    note += f"; no frame rate given, assuming {rate:g} frames per second (set --fps)"
 
   def read() -> Iterator[Frame]:
     for number, path in enumerate(images):
@@ -177,9 +256,9 @@ def _video_source(path: pathlib.Path, fps: float | None) -> VideoSource:
       "(set --fps)"
     )
   length = frames if 0 < frames < 10**9 else None
-  return VideoSource(
-    name, "video", rate, length, note, lambda: _decode_video(name, rate, length, fps is None)
-  )
+  read = functools.partial(_decode_video, name, rate, length, fps is None)
+  # With another frame rate the sound would not fit.
+  return VideoSource(name, "video", rate, length, note, read, sound="" if fps else name)
 
 
 def _decode_video(

@@ -11,14 +11,10 @@ import jax_me
 from jax_me.__main__ import main
 from jax_me.faces.image_files import encode_image, read_image
 from jax_me.inference.explain.explainer import Explainer
-from tests.helpers.inference_models import save
+from tests.helpers.inference_models import TINY_MAE, save
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
-MAE = dict(
-  image_size=32, patch_size=8, embed_dim=24, depth=1, num_heads=2, decoder_embed_dim=16,
-  decoder_depth=1, decoder_num_heads=2, norm_pix_loss=True,
-)  # fmt: skip
 PORTRAIT = pathlib.Path(skimage.__file__).parent / "data" / "astronaut.png"
 
 
@@ -82,7 +78,7 @@ def test_one_method_of_one_class(model, tmp_path):
 
 @pytest.mark.slow
 def test_reconstructions(tmp_path):
-  model = save(tmp_path / "mae", "mae_vit_tiny_patch16", MAE)
+  model = save(tmp_path / "mae", "mae_vit_tiny_patch16", TINY_MAE)
   output = tmp_path / "out"
   for _ in range(2):  # the second call replaces the files of the first
     assert explain(model, output, PORTRAIT, "--mask-ratio", "0.5", "--seed", "4") == 0
@@ -119,6 +115,13 @@ def test_clips_of_a_motion_model(flow, tmp_path):
   assert row["status"] == "ok" and row["name"] == "clip"
   assert (row["onset"], row["apex"], row["offset"]) == ("f0.png", "f3.png", "f4.png")
   assert row["methods"]["gradcam"]["regions"]["rest"]["area"] < 0.9
+  # Frames need not be numbered.
+  letters = tmp_path / "letters"
+  letters.mkdir()
+  for number, name in enumerate("abc"):
+    (letters / f"{name}.png").write_bytes((clip / f"f{(0, 1, 3)[number]}.png").read_bytes())
+  assert explain(flow, tmp_path / "named", letters) == 0
+  assert [row["apex"] for row in entries(tmp_path / "named")] == ["b.png"]
   # A motion image, as in training.
   assert explain(flow, tmp_path / "made", clip / "f0.png", "--no-align") == 0
   assert entries(tmp_path / "made")[0]["status"] == "ok"
@@ -126,7 +129,7 @@ def test_clips_of_a_motion_model(flow, tmp_path):
 
 def test_invalid_arguments_fail_before_anything_is_written(model, flow, tmp_path, capsys):
   (tmp_path / "film.mp4").write_bytes(b"")
-  mae = save(tmp_path / "mae", "mae_vit_tiny_patch16", MAE)
+  mae = save(tmp_path / "mae", "mae_vit_tiny_patch16", TINY_MAE)
   cases = [
     ((model, tmp_path / "missing.png"), "missing.png does not exist"),
     ((tmp_path / "nothing", PORTRAIT), "model.json is missing"),
@@ -139,7 +142,7 @@ def test_invalid_arguments_fail_before_anything_is_written(model, flow, tmp_path
     ((model, PORTRAIT, "--method", "magic"), "must be one of rollout, gradcam, reconstruction"),
     ((model, PORTRAIT, "--mask-ratio", "0.5"), "not a masked autoencoder"),
     ((mae, PORTRAIT, "--mask-ratio", "0.99"), "must remove some of the 16 patches"),
-    ((mae, PORTRAIT, "--label", "calm"), "--label is not allowed"),
+    ((mae, PORTRAIT, "--label", "calm"), "has no labels"),
   ]
   for (checkpoint, *inputs), message in cases:
     assert explain(checkpoint, tmp_path / "out", *inputs) == 1

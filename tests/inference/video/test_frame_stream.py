@@ -129,6 +129,30 @@ def test_faces_appear_and_disappear():
   assert all(one.motion.shape == (12, 2) and one.face.shape[2] == 3 for one in detections)
 
 
+def test_newcomers_are_found_from_their_first_frame():
+  portrait = read_image(PORTRAIT)[:256, 90:346]
+  frames = []
+  for number in range(16):
+    frame = np.full((256, 560, 3), 128, np.uint8)
+    frame[:, :256] = portrait
+    if number >= 4:
+      frame[:, 300:556] = portrait[:, ::-1]
+    frames.append(frame)
+  settings = FrameStreamSettings(recognise=False)
+  results = list(stream_detections(video_source(frames, fps=30.0), saved(), settings))
+  assert [one.frame.number for one in results] == list(range(16))
+  people = [[detection.person for detection in one.detections] for one in results]
+  assert people[:4] == [[1]] * 4 and people[5:] == [[1, 2]] * 11
+  (left, _, right, _) = results[6].detections[1].box
+  assert 380 < (left + right) / 2 < 480
+
+
+def test_frames_that_were_not_searched_have_their_own_status():
+  frames = [np.full((200, 300, 3), 90, np.uint8)] * 10
+  results = list(stream_detections(video_source(frames, fps=30.0), saved()))
+  assert [one.status for one in results] == (["no_face"] + ["not_searched"] * 2) * 3 + ["no_face"]
+
+
 def test_a_long_interval_without_faces_does_not_wait_for_a_full_batch():
   images = [noise(1)[0]] + [None] * 200
   settings = FrameStreamSettings(batch=16)

@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 import pytest
+from PIL import ExifTags, Image
 
 from jax_me.faces.image_files import encode_image
 from jax_me.inference.video import sources
@@ -47,8 +48,57 @@ def test_folder_frames_are_sorted_by_number(tmp_path):
 
 def test_a_folder_without_frame_rate_has_a_note(tmp_path):
   (tmp_path / "1.png").write_bytes(encode_image(grey_image(1)))
-  (source,) = find_sources([tmp_path])
+  (source,) = find_sources([tmp_path], read_as="frames")
   assert source.fps == sources.DEFAULT_FPS and "--fps" in source.note
+
+
+def write_images(folder, names, levels=(0,) * 9, sides=(32,) * 9):
+  folder.mkdir()
+  for name, level, side in zip(names, levels, sides, strict=False):
+    (folder / name).write_bytes(encode_image(grey_image(level, side)))
+  return folder
+
+
+def test_folders_of_photographs_and_of_frames_are_distinguished(tmp_path):
+  numbered = [f"img_{number}.png" for number in range(8, 12)]
+  folders = {
+    "clip": ("frames", write_images(tmp_path / "clip", numbered, (10, 12, 14, 16))),
+    "names": ("photos", write_images(tmp_path / "names", ["anna.png", "ben.png"])),
+    "two": ("photos", write_images(tmp_path / "two", ["a1_1.png", "a2_2.png"])),
+    "content": ("photos", write_images(tmp_path / "content", numbered, (10, 200, 60, 130))),
+    "sizes": ("photos", write_images(tmp_path / "sizes", numbered, sides=(32, 48, 32, 32))),
+    "one": ("photos", write_images(tmp_path / "one", ["1.png"])),
+  }
+  camera = tmp_path / "camera"
+  camera.mkdir()
+  for number in range(3):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Model] = "a camera"
+    Image.fromarray(grey_image(9)).save(camera / f"IMG_{number}.jpg", exif=exif)
+  folders["camera"] = ("photos", camera)
+  for name, (expected, folder) in folders.items():
+    assert sources.reads_as(folder) == expected, name
+  (photographs,) = find_sources([folders["names"][1]])
+  assert photographs.kind == "photographs" and photographs.length == 2
+  assert "--as frames" in photographs.note
+  frames = list(photographs.frames())
+  assert [(frame.number, frame.file) for frame in frames] == [(0, "anna.png"), (1, "ben.png")]
+  # A given choice, and a frame rate, decide.
+  assert find_sources([folders["names"][1]], read_as="frames")[0].kind == "frames"
+  assert find_sources([folders["names"][1]], fps=25)[0].kind == "frames"
+  (given,) = find_sources([folders["clip"][1]], read_as="photos")
+  assert given.kind == "photographs" and "--as" not in given.note
+
+
+def test_image_files_of_one_folder_are_a_clip_if_read_as_frames(tmp_path):
+  first = write_images(tmp_path / "a", [f"{number}.png" for number in (2, 10, 1)], (20, 100, 10))
+  other = write_images(tmp_path / "b", ["x.png"])
+  files = [first / "10.png", other / "x.png", first / "2.png", first / "1.png"]
+  clip, photograph = find_sources(files, 25, "frames")
+  assert (clip.kind, clip.name, clip.length) == ("frames", str(first), 3)
+  assert [frame.file for frame in clip.frames()] == ["1.png", "2.png", "10.png"]
+  assert photograph.kind == "photograph"
+  assert [source.kind for source in find_sources(files)] == ["photograph"] * 4
 
 
 def test_a_folder_of_clips_gives_one_source_per_clip(tmp_path):

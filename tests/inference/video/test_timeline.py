@@ -1,14 +1,13 @@
-"""Decimated series, timeline figures and annotated copies."""
+"""Decimated series, timeline figures and drawn detections."""
 
 import io
 
-import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
 from jax_me.inference.video import decimated_series
-from jax_me.inference.video.annotation import AnnotatedVideoWriter, draw_detections
+from jax_me.inference.video.annotation import draw_detections, draw_photograph
 from jax_me.inference.video.decimated_series import DecimatedSeries
 from jax_me.inference.video.frame_stream import Detection, FrameDetections
 from jax_me.inference.video.sources import Frame
@@ -98,16 +97,14 @@ def test_boxes_and_labels_are_drawn_at_the_face():
   assert changed[122:150, 100:180].mean() > 0.5
 
 
-def test_annotated_copy_has_every_frame_and_appears_when_closed(tmp_path):
-  path = tmp_path / "annotated.mp4"
-  copy = AnnotatedVideoWriter(path, 30.0, ["calm", "happy"])
-  copy.write(frame_detections(0, None, status="unreadable"))
-  for number in range(1, 9):
-    copy.write(frame_detections(number, np.full((101, 151, 3), 60, np.uint8), status="no_face"))
-  assert not path.exists()
-  copy.close()
-  capture = cv2.VideoCapture(str(path))
-  frames = 0
-  while capture.read()[0]:
-    frames += 1
-  assert frames == 9 and list(tmp_path.iterdir()) == [path]
+def test_boxes_are_drawn_into_photographs():
+  image = np.zeros((200, 300, 3), np.uint8)
+  faces = [
+    Detection(1, (100, 40, 180, 120), np.array([0.1, 0.9], np.float32)),
+    Detection(2, (10, 40, 60, 90), np.array([0.8, 0.2], np.float32)),
+  ]
+  drawn = draw_photograph(frame_detections(0, image, faces), ["calm", "happy"])
+  assert drawn.shape == image.shape and not image.any()
+  assert drawn[40, 100:180].any(-1).mean() > 0.9 and drawn[40, 10:60].any(-1).mean() > 0.9
+  assert not drawn[:12].any()  # no clock
+  assert draw_photograph(frame_detections(0, None, status="unreadable"), ["calm"]) is None

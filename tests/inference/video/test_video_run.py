@@ -23,7 +23,7 @@ class FakePredictor:
     source: dict = {}
     image_size = 32
     input = ""
-    alignment = {"align": True, "size": 32}
+    alignment = {"align": True, "size": 32, "detector": "hog"}
 
 
 class FakePredictionsFile:

@@ -6,12 +6,12 @@ import csv
 import difflib
 import io
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 
-class InvalidTable(ValueError):
-  """A file that is not a valid table; the message names file, line and column."""
+class TableError(ValueError):
+  """A table that cannot be read, or lacks columns; the message names the file and the place."""
 
 
 class CsvRow(NamedTuple):
@@ -41,23 +41,45 @@ def read_rows(
     The column names in file order, and the rows; empty lines are skipped.
 
   Raises:
-    InvalidTable: not a valid table; the message names the file, and the line or column.
+    TableError: not a valid table; the message names the file, and the line or column.
     OSError: the file cannot be read.
   """
   with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
     first = file.readline()
     file.seek(0)
     delimiters = [delimiter for delimiter in ",;\t" if delimiter in first] or [","]
-    reader = csv.reader(file, strict=True, delimiter=max(delimiters, key=first.count))
-    try:
-      lines = [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
-    except csv.Error as error:
-      raise InvalidTable(f"{path}, line {reader.line_num}: {error}") from error
+    lines = list(csv_rows(path, file, max(delimiters, key=first.count), strict=True))
   header = _parse_header(path, lines[0][1] if lines else [], known, required)
   for line, cells in lines[1:]:
     if len(cells) != len(header):
-      raise InvalidTable(f"{path}, line {line}: {len(cells)} cells, the header has {len(header)}")
+      raise TableError(f"{path}, line {line}: {len(cells)} cells, the header has {len(header)}")
   return header, [CsvRow(line, dict(zip(header, cells, strict=True))) for line, cells in lines[1:]]
+
+
+def csv_rows(
+  path: str | os.PathLike[str], lines: Iterable[str], delimiter: str = ",", *, strict: bool = False
+) -> Iterator[tuple[int, list[str]]]:
+  """Reads the rows of a CSV file that are not blank.
+
+  Args:
+    path: the file, for messages.
+    lines: its lines with their line breaks, which may be part of a quoted cell.
+    delimiter: character between cells.
+    strict: wrong quoting is an error, and cells keep the spaces after a delimiter.
+
+  Yields:
+    Line number from 1 (the last line of a row of several lines) and cells of each row.
+
+  Raises:
+    TableError: a line that is not CSV.
+  """
+  reader = csv.reader(lines, delimiter=delimiter, strict=strict, skipinitialspace=not strict)
+  try:
+    for cells in reader:
+      if any(cell.strip() for cell in cells):
+        yield reader.line_num, cells
+  except csv.Error as error:
+    raise TableError(f"{path}, line {reader.line_num}: {error}") from error
 
 
 def _parse_header(
@@ -69,13 +91,13 @@ def _parse_header(
   if missing:
     near = {name: difflib.get_close_matches(name, header, n=1, cutoff=0.4) for name in missing}
     hints = [f"rename {found[0]!r} to {name!r}?" for name, found in near.items() if found]
-    raise InvalidTable(
+    raise TableError(
       f"{path} has no column {' and no column '.join(missing)}; its first line is "
       f"{', '.join(header)!r}" + (f" ({' '.join(hints)})" if hints else "")
     )
   for name in header:
     if name and header.count(name) > 1:
-      raise InvalidTable(f"{path}, line 1: column {name!r} appears twice")
+      raise TableError(f"{path}, line 1: column {name!r} appears twice")
   return header
 
 
