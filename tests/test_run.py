@@ -195,6 +195,7 @@ def test_invalid_command_gives_a_one_line_message(
   assert not (tmp_path / "run/checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_workdir_with_other_settings_is_refused(repository, image_folder, folds):
   failed = run(repository, image_folder, folds, "--config.seed=5")
   assert failed.returncode == 2

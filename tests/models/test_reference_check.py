@@ -48,6 +48,7 @@ def fields_of(name):
 
 @pytest.mark.parametrize("weights_format", ["orbax", "safetensors"])
 @pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.slow
 def test_correct_folders_pass(tmp_path, capsys, name, weights_format):
   """Twenty folders in all: five families, saved and converted, in both formats."""
   model = tiny(name, **FAMILIES[name])

@@ -18,6 +18,7 @@ from jax_me.training.param_groups import parameter_paths
 from jax_me.training.sharding import make_mesh, replicated
 from tests.helpers import tiny_training
 
+pytestmark = pytest.mark.slow
 BATCH = 4
 IMAGES = tiny_training.make_batch(0, rows=20)["image"]
 LABELS = tiny_training.make_batch(0, rows=20)["label"]
@@ -166,7 +167,6 @@ def assert_row(state, row, expected, tolerance=0.0):
   assert state["step"][row] == expected["step"]
 
 
-@pytest.mark.slow
 def test_sequential_folds_are_bit_identical_to_a_fold_alone(alone, programs, tmp_path):
   runs = runs_of(tmp_path)
   result, state = train_folds(programs("map"), runs, tmp_path / "chunk")
@@ -176,7 +176,6 @@ def test_sequential_folds_are_bit_identical_to_a_fold_alone(alone, programs, tmp
     assert log(runs[row]) == rows
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("mode, devices", [("vmap", 1), ("vmap", 4), ("map", 4)])
 def test_parallel_folds_equal_a_fold_alone(alone, programs, tmp_path, mode, devices):
   runs = runs_of(tmp_path)
@@ -233,7 +232,6 @@ def test_a_chunk_of_other_folds_starts_from_the_beginning(alone, programs, tmp_p
     assert_row(state, row, alone[fold][0])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["map", "vmap"])
 def test_each_fold_is_evaluated_with_its_own_state(alone, programs, tmp_path, mode):
   program, evaluated = programs(mode), {}
