@@ -2,8 +2,6 @@
 
 import collections
 import concurrent.futures
-import functools
-import os
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -11,6 +9,7 @@ import numpy as np
 from jax_me.cpu_cores import available_cores
 from jax_me.faces.head_pose import HeadPose
 from jax_me.inference.batched_inference import DEFAULT_BATCH, BatchedInference
+from jax_me.inference.detection_threads import detection_threads
 from jax_me.inference.model_input import FaceInput, face_inputs
 from jax_me.inference.prediction_inputs import Photograph, UnusableInput, read_photograph
 from jax_me.inference.video.frame_stream import (
@@ -82,7 +81,7 @@ def _detect_in_threads(
     frame = Frame(photograph.number, 0.0, image, photograph.file, reason)
     return frame, [] if image is None else face_inputs(image, saved, align=align)
 
-  executor, workers = _threads(), available_cores()
+  executor, workers = detection_threads(), available_cores()
   running: collections.deque[concurrent.futures.Future[tuple[Frame, list[FaceInput]]]]
   running = collections.deque()
   try:
@@ -95,13 +94,3 @@ def _detect_in_threads(
   finally:
     for future in running:
       future.cancel()
-
-
-@functools.cache
-def _threads() -> concurrent.futures.ThreadPoolExecutor:
-  """Kept for the next call: each thread has its own face detector, whose loading takes 0.5 s."""
-  return concurrent.futures.ThreadPoolExecutor(available_cores(), "photographs")
-
-
-if hasattr(os, "register_at_fork"):
-  os.register_at_fork(after_in_child=_threads.cache_clear)  # A forked process has no threads.

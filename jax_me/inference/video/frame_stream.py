@@ -1,8 +1,9 @@
 """Frame stream: detections, scores and facial motion for every frame of a video."""
 
 import collections
+import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Literal
 
 import numpy as np
@@ -12,6 +13,7 @@ from jax_me.faces.detector import Box
 from jax_me.faces.head_pose import HeadPose
 from jax_me.image_preparation import resize_image
 from jax_me.inference.batched_inference import DEFAULT_BATCH, BatchedInference
+from jax_me.inference.detection_threads import read_ahead
 from jax_me.inference.model_input import CroppableImage, InputBuilder, InputSpec
 from jax_me.inference.video.face_region import FaceRegion
 from jax_me.inference.video.face_tracker import ABSENCE_FRAMES, FaceTracker, TrackedFace
@@ -147,13 +149,15 @@ def stream_detections(
     settings: see `FrameStreamSettings`.
 
   Yields:
-    every frame of the source, in order, with a delay of some frames because faces are classified
-    in batches. Memory does not grow with the length of the video.
+    every frame of the source, in order, with a delay of some frames: faces are classified in
+    batches, and the next frames are read and searched for faces in a thread meanwhile. Memory does
+    not grow with the length of the video.
   """
   stream = _FrameStream(saved, settings, settings.every / source.fps)
   try:
-    for frame in source.frames():
-      yield from stream.push(frame)
+    with contextlib.closing(read_ahead(stream.track(source.frames()))) as searches:
+      for _ in searches:
+        yield from stream.classify()
   except KeyboardInterrupt:
     # The frames that wait are results too.
     yield from stream.finish()
@@ -174,34 +178,48 @@ class _FrameStream:
       interval=interval,
       detectors=self._spec.detector,
     )
-    self._tracked: list[_TrackedFrame] = []
     self._people: dict[int, _PersonState] = {}
     self._pending: collections.deque[FrameDetections] = collections.deque()
+    # Written by the thread of `track`.
+    self._tracked: list[_TrackedFrame] = []
+    self._complete: collections.deque[_TrackedFrame] = collections.deque()
 
-  def push(self, frame: Frame) -> list[FrameDetections]:
-    """Processes a frame; returns the frames whose scores are complete."""
-    if frame.image is None:
-      self._tracked.append(_TrackedFrame(frame, "unreadable", []))
-    elif frame.number % self._settings.every:
-      # The image may be large, and nothing looks at it again.
-      self._tracked.append(_TrackedFrame(frame, "skipped", []))
-    elif self._spec.align:
-      self._track(frame, frame.image)
-    else:
-      detection = self._whole_image_detection(frame.image, frame.seconds)
-      self._pending.append(FrameDetections(frame, "ok", [detection]))
-    # Until the next search, frames wait: it may show a face that is in them already.
-    if not self._spec.align or self._tracker.searched or len(self._tracked) > MAX_PENDING_FRAMES:
-      self._detect_tracked()
+  def track(self, frames: Iterator[Frame]) -> Generator[None, None, None]:
+    """Tracks the faces of all frames; yields when there are frames for `classify`.
+
+    It may run in another thread than the other methods.
+    """
+    for frame in frames:
+      if frame.image is None:
+        self._tracked.append(_TrackedFrame(frame, "unreadable", []))
+      elif frame.number % self._settings.every:
+        # The image may be large, and nothing looks at it again.
+        self._tracked.append(_TrackedFrame(frame, "skipped", []))
+      elif self._spec.align:
+        self._track(frame, frame.image)
+      else:
+        self._tracked.append(_TrackedFrame(frame, "ok", []))
+      # Until the next search, frames wait: it may show a face that is in them already.
+      if not self._spec.align or self._tracker.searched or len(self._tracked) > MAX_PENDING_FRAMES:
+        self._complete.extend(self._tracked)
+        self._tracked = []
+        yield
+
+  def classify(self) -> list[FrameDetections]:
+    """Classifies the faces of the tracked frames; returns the frames whose scores are complete."""
+    while self._complete:
+      self._classify(self._complete.popleft())
     if len(self._pending) > MAX_PENDING_FRAMES:
       self._assign_scores(self._inference.flush())
     return self._complete_frames()
 
   def finish(self) -> list[FrameDetections]:
-    """Returns the frames that are still pending."""
-    self._detect_tracked()
+    """Returns the frames that are still pending, when `track` has ended."""
+    self._complete.extend(self._tracked)
+    self._tracked = []
+    complete = self.classify()
     self._assign_scores(self._inference.flush())
-    return self._complete_frames()
+    return complete + self._complete_frames()
 
   def _track(self, frame: Frame, image: np.ndarray) -> None:
     """Tracks the faces of a frame, and new ones in the frames since the last search."""
@@ -214,14 +232,14 @@ class _FrameStream:
     status: Status = "no_face" if self._tracker.searched else "not_searched"
     self._tracked.append(_TrackedFrame(frame, "ok" if faces else status, faces))
 
-  def _detect_tracked(self) -> None:
-    """Classifies the faces of the frames that wait."""
-    for one in self._tracked:
-      detections = []
-      if one.frame.image is not None and one.faces:
+  def _classify(self, one: _TrackedFrame) -> None:
+    detections = []
+    if one.frame.image is not None and one.status == "ok":
+      if self._spec.align:
         detections = self._detections(one.frame.image, one.frame.seconds, one.faces)
-      self._pending.append(FrameDetections(one.frame, one.status, detections))
-    self._tracked = []
+      else:
+        detections = [self._whole_image_detection(one.frame.image, one.frame.seconds)]
+    self._pending.append(FrameDetections(one.frame, one.status, detections))
 
   def _detections(
     self, image: np.ndarray, seconds: float, faces: list[TrackedFace]
