@@ -184,6 +184,7 @@ def test_no_align_reads_whole_images(model, frames, tmp_path, capsys):
   assert csv_rows(tmp_path / "whole")[0]["left"] == "" != csv_rows(tmp_path / "face")[0]["left"]
 
 
+@pytest.mark.slow
 def test_masked_autoencoder_is_refused(tmp_path, capsys):
   mae = save(tmp_path / "mae", "mae_vit_tiny_patch16", TINY_MAE)
   assert predict(mae, tmp_path / "out", PORTRAIT) == 1

@@ -75,6 +75,7 @@ def test_motion_image_needs_no_alignment(tmp_path):
   assert result.status == "ok" and result.box is None
 
 
+@pytest.mark.slow
 def test_pretraining_model_only_explains(tmp_path):
   with pytest.raises(ValueError, match="no class labels"):
     jax_me.load(save(tmp_path / "m", labels=None))

@@ -139,6 +139,7 @@ def test_one_patch_model_highlights_its_patch():
   assert found[TARGET] > 10 * np.delete(found.ravel(), 4 * TARGET[0] + TARGET[1]).max()
 
 
+@pytest.mark.slow
 def test_convnext_highlights_the_only_bright_region():
   model = tiny("convnextv2_atto", **C)
   inputs = np.zeros((2, 96, 96, 3), np.float32)

@@ -65,6 +65,7 @@ def test_batched_inference_returns_the_scores_of_each_face_in_order():
     BatchedInference(saved(), batch=0)
 
 
+@pytest.mark.slow
 def test_whole_images_unreadable_and_skipped_frames():
   images = noise(8)
   images[4] = None
