@@ -10,6 +10,7 @@ import sys
 from typing import Any
 
 import jax_me
+from jax_me.cache_folder import cache_folder
 from jax_me.files import exclusive_lock
 from jax_me.models.model_folder import load_model
 from jax_me.models.model_metadata import MODEL_FILE, SavedModelError
@@ -19,7 +20,7 @@ from .conversion import metadata_of, save_conversion
 from .hub_folder import WEIGHT_FILES
 from .torch_files import read_checkpoint, read_local_weights
 from .torch_to_flax import convert_checkpoint
-from .weight_names import WeightName, cache_folder, fetch_weights, parse_weight_name, revision_of
+from .weight_names import WeightName, fetch_weights, parse_weight_name, revision_of
 
 
 def open_model(

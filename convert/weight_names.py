@@ -10,8 +10,9 @@ import difflib
 import os
 import pathlib
 import re
-import sys
 from typing import TYPE_CHECKING
+
+from jax_me.cache_folder import cache_folder
 
 from .errors import UnavailableWeights
 from .file_download import DownloadRecord, download_file
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 HUB, TIMM, RELEASE = "hf", "timm", "release"
 OFFLINE_VARIABLE = "HF_HUB_OFFLINE"
-CACHE_VARIABLE = "JAX_ME_CACHE"
 # A name that went through pathlib has only one slash.
 _NAME = re.compile(rf"({HUB}|{TIMM}|{RELEASE}):/{{1,2}}(.*)", re.DOTALL)
 _REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
@@ -147,19 +147,6 @@ def fetch_weights(name: WeightName, revision: str | None = None) -> LocalWeights
 
 def _download_path(release: "ReleasedWeights") -> pathlib.Path:
   return cache_folder() / "downloads" / release.file
-
-
-def cache_folder() -> pathlib.Path:
-  """Folder of downloads and of converted models: `JAX_ME_CACHE`, or that of the system."""
-  if given := os.environ.get(CACHE_VARIABLE):
-    return pathlib.Path(given).expanduser()
-  if sys.platform == "win32":
-    base = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
-  elif sys.platform == "darwin":
-    base = "~/Library/Caches"
-  else:
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-  return pathlib.Path(base).expanduser() / "jax_me"
 
 
 def is_offline() -> bool:

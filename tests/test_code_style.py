@@ -13,7 +13,7 @@ SOURCES = sorted(
 )
 # From the bottom to the top: a package may import only packages of lower layers.
 LAYERS = (
-  {"files", "csv_files", "progress", "cpu_cores", "bundled", "worker_pool"},
+  {"files", "csv_files", "progress", "cpu_cores", "bundled", "worker_pool", "cache_folder"},
   {"manifest", "image_preparation"},
   {"models", "faces"},
   {"convert"},

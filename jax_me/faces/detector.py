@@ -198,7 +198,7 @@ def find_boxes(image: np.ndarray, scale: float, threshold: float = 0.0) -> list[
   Returns:
     (box in pixels of the full image, score) of each face, in no particular order.
   """
-  boxes, scores, _ = _detector().run(_rescale(image, scale), 0, threshold)
+  boxes, scores, _ = _detector().run(yunet.rescale(image, scale), 0, threshold)
   # Pixel i of the copy covers [i, i + 1) / scale of the image.
   return [
     (
@@ -286,12 +286,3 @@ def _detection_scales(height: int, width: int, max_pixels: int) -> list[float]:
   cap = math.sqrt(max_pixels / (height * width))
   small = min(1.0, SMALL_SIDE / max(height, width))
   return sorted({min(scale, cap) for scale in (small, 1.0, 2.0)})
-
-
-def _rescale(image: np.ndarray, scale: float) -> np.ndarray:
-  if scale == 1:
-    return image
-  height, width = (max(1, round(side * scale)) for side in image.shape[:2])
-  # Area averaging keeps the gradients of a shrunk image free of aliasing.
-  interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-  return cv2.resize(image, (width, height), interpolation=interpolation)

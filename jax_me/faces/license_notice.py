@@ -1,9 +1,9 @@
 """Licence notice of the landmark model, printed by a command once per user."""
 
-import os
 import pathlib
 import sys
 
+from jax_me.cache_folder import cache_folder
 from jax_me.faces.detector import LICENSE_NOTICE
 
 
@@ -25,5 +25,4 @@ def print_license_notice() -> None:
 
 def notice_record() -> pathlib.Path:
   """The file that records that the notice was printed, in the user's cache folder."""
-  cache = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-  return pathlib.Path(cache) / "jax_me" / "license_notice_shown"
+  return cache_folder() / "license_notice_shown"

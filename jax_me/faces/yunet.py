@@ -107,7 +107,7 @@ def detect(image: np.ndarray, scale: float = 1.0) -> list[YuNetFace]:
   Returns:
     the detections with a score of at least MIN_SCORE, with a roll within about 45 degrees.
   """
-  copy = _resize(image, scale)
+  copy = rescale(image, scale)
   if 0 < (brightest := int(copy.max())) < DARK:
     copy = cv2.convertScaleAbs(copy, alpha=255 / brightest)
   detector = _detector()
@@ -246,9 +246,12 @@ def _iou(face: YuNetFace, other: YuNetFace) -> float:
   return inside / (face.side**2 + other.side**2 - inside)
 
 
-def _resize(image: np.ndarray, scale: float) -> np.ndarray:
+def rescale(image: np.ndarray, scale: float) -> np.ndarray:
+  """Scales an image by a factor, to at least one pixel per side; with factor 1 the image itself."""
+  if scale == 1:
+    return image
   height, width = (max(1, round(side * scale)) for side in image.shape[:2])
-  # Area averaging keeps a shrunk image free of aliasing.
+  # Area averaging keeps the gradients of a shrunk image free of aliasing.
   interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
   return cv2.resize(image, (width, height), interpolation=interpolation)
 
@@ -261,7 +264,7 @@ def _turn(image: np.ndarray, roll: float) -> tuple[np.ndarray, np.ndarray]:
     matrix @ image (x, y, 1).
   """
   height, width = image.shape[:2]
-  small = _resize(image, min(1.0, LARGE_SIDE / max(height, width)))
+  small = rescale(image, min(1.0, LARGE_SIDE / max(height, width)))
   factors = np.array(small.shape[1::-1]) / [width, height]
   cos, sin = math.cos(roll), math.sin(roll)
   rotation = np.array([[cos, sin], [-sin, cos]])

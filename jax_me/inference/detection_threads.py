@@ -15,7 +15,7 @@ _END = object()
 @functools.cache
 def detection_threads() -> concurrent.futures.ThreadPoolExecutor:
   """Kept for the next call: each thread has its own face detector, whose loading takes 0.5 s."""
-  return concurrent.futures.ThreadPoolExecutor(max(2, available_cores()), "detection")
+  return concurrent.futures.ThreadPoolExecutor(available_cores(), "detection")
 
 
 if hasattr(os, "register_at_fork"):

@@ -19,6 +19,6 @@ def training_note(trained_on: str) -> str:
   return f"trained on {name}" if name else "the model folder does not say what it was trained on"
 
 
-def needs_caution(trained_on: str) -> bool:
+def is_synthetic_or_unknown(trained_on: str) -> bool:
   """Whether the training data are synthetic or unknown."""
   return trained_on.partition("/")[0] in ("", _DEMO)

@@ -108,9 +108,9 @@ class Document:
 
 STYLE = """
 :root{color-scheme:light dark;--page:#fff;--dark:#1c2530;--grey:#566270;--rule:#d5dbe1;
- --bad:#b34700;--caution:#fdf3ec;--link:#005a94}
+ --bad:#b34700;--warning:#fdf3ec;--link:#005a94}
 @media (prefers-color-scheme:dark){:root{--page:#14191f;--dark:#e4e9ee;--grey:#a3afbb;
- --rule:#37424d;--bad:#f0883e;--caution:#2c2119;--link:#79b8ff}}
+ --rule:#37424d;--bad:#f0883e;--warning:#2c2119;--link:#79b8ff}}
 *{box-sizing:border-box}
 body{margin:0 auto;max-width:62rem;padding:1.2rem 1rem 3rem;
  background:var(--page);color:var(--dark);
@@ -120,7 +120,7 @@ h1{font-size:1.6rem;line-height:1.25;margin:.4rem 0 1rem}
 h2{font-size:1.2rem;margin:2.4rem 0 .7rem;padding-top:.8rem;border-top:1px solid var(--rule)}
 h3{font-size:1rem;margin:1.4rem 0 0}
 p{margin:.6rem 0;max-width:44rem}
-p.warning{border-left:4px solid var(--bad);padding:.3rem .8rem;background:var(--caution)}
+p.warning{border-left:4px solid var(--bad);padding:.3rem .8rem;background:var(--warning)}
 dl.values{display:flex;flex-wrap:wrap;gap:.8rem;margin:1rem 0}
 dl.values div{flex:1 1 9rem;border:1px solid var(--rule);border-radius:8px;padding:.6rem .9rem}
 dl.values dt{color:var(--grey)}

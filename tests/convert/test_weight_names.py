@@ -9,11 +9,11 @@ import sys
 
 import pytest
 
-from convert import weight_names
 from convert.errors import ConversionError, UnavailableWeights
 from convert.model_source import open_model
 from convert.torch_to_flax import main, read_checkpoint
-from convert.weight_names import cache_folder, fetch_weights, parse_weight_name, revision_of
+from convert.weight_names import fetch_weights, parse_weight_name, revision_of
+from jax_me.cache_folder import cache_folder
 from jax_me.models import released_weights
 from jax_me.models.model_folder import load_model
 from tests.helpers.checkpoint_files import TINY_VIT, save_safetensors, vit_arrays
@@ -93,7 +93,7 @@ def test_the_cache_folder_follows_the_environment(monkeypatch, tmp_path):
   monkeypatch.setenv("JAX_ME_CACHE", str(tmp_path))
   assert cache_folder() == tmp_path
   monkeypatch.delenv("JAX_ME_CACHE")
-  monkeypatch.setattr(weight_names.sys, "platform", "linux")
+  monkeypatch.setattr("sys.platform", "linux")
   monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
   assert cache_folder() == tmp_path / "xdg" / "jax_me"
 

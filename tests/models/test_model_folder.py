@@ -204,7 +204,7 @@ def test_both_formats_hold_the_same_arrays(tmp_path):
 
 
 def test_files_without_checksum_are_not_read(tmp_path):
-  """Weights that somebody puts beside those of the folder."""
+  """Weights that a person puts beside those of the folder."""
   folder = save_as(tmp_path / "m")
   save_as(tmp_path / "other", "safetensors")
   shutil.copy(tmp_path / "other/weights.safetensors", folder)

@@ -81,7 +81,7 @@ def copy(vit_folder, tmp_path):
 
 
 def edit(folder, **changes):
-  """Edits model.json and writes the manifest again, as somebody who knows the format would."""
+  """Edits model.json and writes the manifest again, as a person who knows the format would."""
   path = folder / "model.json"
   document = json.loads(path.read_text())
   for key, value in changes.items():

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jax_me.faces.detector import LICENSE_NOTICE
-from jax_me.inference.training_note import needs_caution
+from jax_me.inference.training_note import is_synthetic_or_unknown
 from jax_me.inference.video.annotated_video import MIME
 from jax_me.inference.video.thumbnails import FaceThumbnails
 from jax_me.reports.document import (
@@ -76,7 +76,7 @@ def video_report(
     ),
     Text(
       f"Model: {model['name']}, {model['training_note']}.",
-      warning=needs_caution(model["trained_on"]),
+      warning=is_synthetic_or_unknown(model["trained_on"]),
     ),
     *([Text(f"Note: {record['note']}.")] if record["note"] else []),
   ]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jax_me.inference.training_note import needs_caution, training_note
+from jax_me.inference.training_note import is_synthetic_or_unknown, training_note
 from jax_me.inference.video import thumbnails, video_report
 from jax_me.inference.video.output_files import OutputFiles
 from jax_me.inference.video.thumbnails import FaceThumbnails, FrameThumbnails, encode_jpeg
@@ -138,7 +138,11 @@ def test_notes_on_the_training_data():
   assert training_note("casme2/flow_128/1.0.0:train") == "trained on casme2"
   assert "nothing about real faces" in training_note("demo_clips/flow/1.0.0:train")
   assert "does not say" in training_note("")
-  assert [needs_caution(name) for name in ("", "demo_clips/x", "casme2/x")] == [True, True, False]
+  assert [is_synthetic_or_unknown(name) for name in ("", "demo_clips/x", "casme2/x")] == [
+    True,
+    True,
+    False,
+  ]
 
 
 def test_output_files_have_distinct_names(tmp_path):
