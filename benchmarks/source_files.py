@@ -8,8 +8,9 @@ threads. Code that runs when a module is imported is not counted. The groups are
 
   image    a function of the file is called on the host for each image: in a folder with twice as
            many images at least once more for each of them.
-  device   it is called while the training step or the classifier is traced, so that its operations
-           run on the device for each image.
+  device   it is called while the training loss or the classifier is traced, so that its operations
+           run on the device for each image. The update of the parameters is not counted: no image
+           reaches the optimizer or the learning-rate schedule.
   batch    it is called more often for more images, but not for each.
   set-up   it is called as often for any number of images.
   report   it is called only for the report, after predictions.csv.
@@ -45,7 +46,7 @@ SETTINGS = [
 ]
 # Functions whose callees are counted separately: (file, qualified name) -> where they run.
 CONTEXTS = {
-  ("jax_me/training/steps.py", "make_train_step.<locals>.step"): "device",
+  ("jax_me/training/steps.py", "classification_loss.<locals>.loss_function"): "device",
   ("jax_me/models/classifier.py", "make_classifier.<locals>.classifier"): "device",
   ("jax_me/reports/run_report.py", "write_report"): "report",
 }
