@@ -27,6 +27,8 @@ def common() -> ConfigDict:
   c.select_holdout = 0.2  # Of "train": held-out fraction of each fold's training subjects.
   c.init_from = ""  # Initial weights: model folder, workdir, checkpoint file, or hf://OWNER/NAME.
   c.head_std = 0.0  # With init_from: std of a new head's weights, e.g. 2e-5; 0 = that of the model.
+  # "backbone" trains only the head, on fixed features without dropout: linear probing.
+  c.freeze = ""
   c.label_smoothing = 0.0  # In [0, 1): fraction of the target distributed over all classes.
   # Factor of each class in the loss, in the order of the labels; "balanced" = inversely
   # proportional to the class frequencies; empty = 1. On the command line: "(1.0, 0.5, 2.0)".

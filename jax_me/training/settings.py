@@ -12,6 +12,7 @@ PRECISIONS = ("float32", "bfloat16")
 SELECTS = ("final", "train")
 SPLITS = ("kfold", "step", "loso", "lodo", "holdout", "official", "none")
 PARALLEL = ("auto", "vmap", "map", "off")
+FREEZE = ("", "backbone")
 
 # Sections whose keys depend on the model or dataset; the command line may add keys to them.
 OPEN_SECTIONS = ("model.arguments", "data.options")
@@ -128,6 +129,7 @@ def check(config: ConfigDict) -> None:
     "precision": PRECISIONS,
     "data.split": SPLITS,
     "folds.parallel": PARALLEL,
+    "freeze": FREEZE,
     "optimizer.schedule": SCHEDULES,
   }
   problems = [
@@ -154,6 +156,8 @@ def check(config: ConfigDict) -> None:
     problems.append("data.mean and data.std must both be empty or have three values")
   if config.data.split in ("kfold", "step") and config.data.folds < 2:
     problems.append(f"data.folds must be at least 2, got {config.data.folds}")
+  if config.freeze and config.task == "mae":
+    problems.append("freeze must be empty when task is mae: the backbone is what is trained")
   if config.model.name not in MODELS:
     problems.append(
       f"model.name: unknown model {config.model.name!r}{suggestion(config.model.name, MODELS)}"
