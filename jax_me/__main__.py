@@ -64,6 +64,9 @@ COMMANDS = {
   ),
   "report": Command("jax_me.reports.report_cli", "write a run's report again from its results"),
   "score": Command("jax_me.reports.score_cli", "score a table of predictions from any source"),
+  "settings": Command(
+    "jax_me.training.settings_cli", "list the settings of a recipe, with their meaning", "train"
+  ),
   "study": Command(
     "jax_me.inference.study.cli", "read all videos of a study, with a table of participants"
   ),
