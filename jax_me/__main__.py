@@ -34,6 +34,9 @@ class Command:
 
 TRAIN, EVALUATE = "train", "evaluate"
 COMMANDS = {
+  "compare": Command(
+    "jax_me.reports.compare_cli", "compare runs on the same test examples, with paired intervals"
+  ),
   "convert": Command(
     "convert.torch_to_flax",
     "convert a checkpoint into a model folder (PyTorch files need the extra convert)",
