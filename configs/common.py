@@ -25,6 +25,8 @@ def common() -> ConfigDict:
   # training subjects held out from training. Never selected by the score of test subjects.
   c.select = "final"
   c.select_holdout = 0.2  # Of "train": held-out fraction of each fold's training subjects.
+  # "all": after the folds, train one model on everybody with their settings (in final/).
+  c.final = ""
   c.init_from = ""  # Initial weights: model folder, workdir, checkpoint file, or hf://OWNER/NAME.
   c.head_std = 0.0  # With init_from: std of a new head's weights, e.g. 2e-5; 0 = that of the model.
   c.label_smoothing = 0.0  # In [0, 1): fraction of the target distributed over all classes.
