@@ -1,6 +1,7 @@
 """`jax-me train`, `jax-me evaluate` and `run.py`: training and evaluation with a recipe.
 
 --config NAME|FILE[:ARGUMENT]  the recipe; any of its settings as --config.<key>=<value>
+--list                         print all settings of the recipe with their meaning, and stop
 --workdir DIR                  folder of the run; repeating the command resumes it
 --mode train|eval              train and evaluate, or only evaluate: the newest checkpoint of the
                                run, or the model of --checkpoint
@@ -21,6 +22,7 @@ from ml_collections import ConfigDict, config_flags
 
 from jax_me.bundled import import_bundled
 from jax_me.training import recipes, settings
+from jax_me.training.setting_list import format_settings, list_settings, print_list
 
 CONFIG = config_flags.DEFINE_config_file(
   "config",
@@ -49,6 +51,7 @@ LABELS = flags.DEFINE_string(
   None,
   "With --mode=eval: names of the model's classes, in the order of its logits.",
 )
+LIST = flags.DEFINE_bool("list", False, "Print all settings of the recipe, and stop.")
 OFFLINE = flags.DEFINE_bool("offline", False, "Download no weights.")
 
 
@@ -88,13 +91,23 @@ def _parse(arguments: list[str]) -> list[str]:
     if not problem and LABELS.value and MODE.value != "eval":
       problem = "--labels needs --mode eval"
   except flags.UnrecognizedFlagError as error:
-    # The settings of a recipe are unknown without it.
-    problem = no_recipe if error.flagname.startswith(f"{CONFIG.name}.") else str(error)
+    name = error.flagname.partition("=")[0]
+    near = settings.nearest_settings(name)
+    problem = f"unknown flag --{name}"
+    if name.startswith(f"{CONFIG.name}."):  # The settings of a recipe are unknown without it.
+      problem = no_recipe
+    elif near:
+      flag = f"--{CONFIG.name}."
+      problem += f"; a setting is changed with {' or '.join(f'{flag}{key}=...' for key in near)}"
   except flags.Error as error:
-    problem = str(error)
+    problem = settings.describe_flag_error(error)
   if problem:
     sys.exit(f"{pathlib.Path(arguments[0]).name}: {problem}")
   CONFIG.value.lock()
+  if LIST.value:
+    recipe = config_flags.get_config_filename(flags.FLAGS[CONFIG.name])
+    print_list(format_settings(list_settings(CONFIG.value), recipe))
+    sys.exit(0)
   return arguments
 
 

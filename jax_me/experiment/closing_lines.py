@@ -40,7 +40,7 @@ def closing_lines(experiment: Experiment, folder: pathlib.Path) -> list[str]:
   motion = getattr(experiment.builder.options, "input", "") in MOTION_INPUTS
   source = "VIDEO" if motion else "PHOTO"
   lines = [f"model: {model}: {what}"]
-  if not experiment.config.final and experiment.config.data.split != "none":
+  if experiment.config.final == "none" and experiment.config.data.split != "none":
     lines.append("to train one model on everybody: the same command with --config.final=all")
   where = shlex.quote(str(model))
   lines.append(f"next: python -m jax_me predict {source} --checkpoint {where} --output predictions")

@@ -119,7 +119,7 @@ def run_experiment(
   wait_for_all("report")
   if mode == "eval":
     return 0
-  if config.final:
+  if config.final == "all":
     try:
       _train_final(experiment, folder)
     except Interrupted as stopped:
