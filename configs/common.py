@@ -57,6 +57,11 @@ SETTINGS = {
   "select_holdout": Setting(
     0.2, 'with select="train": held-out fraction of each fold\'s training subjects, in (0, 1)'
   ),
+  "final": Setting(
+    "none",
+    'model after the folds: "all" trains one on everybody, with their settings, in final/',
+    choices=("none", "all"),
+  ),
   "init_from": Setting(
     "",
     "initial weights: model folder, workdir, checkpoint file, or hf://OWNER/NAME; empty = random",

@@ -16,6 +16,7 @@ from jax_me.experiment.experiment import Experiment
 from jax_me.image_preparation import ImagePreparation
 from jax_me.models.input_size import check_input_size
 from jax_me.models.model_folder import SavedModel
+from jax_me.models.saved_model import ALL, FINAL
 from jax_me.training import sharding
 from jax_me.training.program import make_program
 
@@ -32,7 +33,7 @@ def split_folds(config: ConfigDict, index: ExampleIndex) -> list[Fold]:
   """
   data = config.data
   if data.split == "none":
-    folds = [Fold("all", np.arange(len(index)), np.empty(0, np.int64))]
+    folds = [_everybody(index, ALL)]
   else:
     folds = make_folds(
       index,
@@ -42,15 +43,28 @@ def split_folds(config: ConfigDict, index: ExampleIndex) -> list[Fold]:
       seed=config.seed,
       train=tuple(data.train_splits),
     )
-  if config.select == "train":
-    folds = [
-      with_validation(index, fold, config.select_holdout, seed=config.seed) for fold in folds
-    ]
+  folds = [_hold_out(config, index, fold) for fold in folds]
   if data.fold < 0:
     return folds
   if data.fold >= len(folds):
     raise ValueError(f"data.fold={data.fold} does not exist: there are {len(folds)}, from 0")
   return [folds[data.fold]]
+
+
+def final_fold(config: ConfigDict, index: ExampleIndex) -> Fold:
+  """The fold without a test side that `final` trains; a selection of weights holds out subjects."""
+  return _hold_out(config, index, _everybody(index, FINAL))
+
+
+def _everybody(index: ExampleIndex, name: str) -> Fold:
+  return Fold(name, np.arange(len(index)), np.empty(0, np.int64))
+
+
+def _hold_out(config: ConfigDict, index: ExampleIndex, fold: Fold) -> Fold:
+  """The fold with the training subjects held out on which `select` chooses the weights."""
+  if config.select != "train":
+    return fold
+  return with_validation(index, fold, config.select_holdout, seed=config.seed)
 
 
 def prepare(config: ConfigDict, saved: SavedModel | None = None) -> Experiment:
