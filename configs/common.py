@@ -69,6 +69,11 @@ SETTINGS = {
   "head_std": Setting(
     0.0, "with init_from: std of a new head's weights, e.g. 2e-5; 0 = that of the model"
   ),
+  "freeze": Setting(
+    "",
+    '"backbone" trains only the head, on fixed features without dropout: linear probing',
+    choices=("", "backbone"),
+  ),
   "label_smoothing": Setting(
     0.0, "fraction of the target distributed over all classes", interval="[0, 1)"
   ),

@@ -121,6 +121,17 @@ def test_moving_average_follows_its_formula():
     np.testing.assert_allclose(value, average[path], rtol=1e-5, atol=1e-7, err_msg=path)
 
 
+@pytest.mark.slow
+def test_a_frozen_backbone_trains_only_the_head():
+  mesh = make_mesh(1, jax.devices()[:1])
+  before = jax.device_get(make_program(mesh).create(initial_key(0))["params"])
+  _, state, losses = run(1, freeze_backbone=True)
+  for path, value in parameter_paths(state["params"]).items():
+    same = np.array_equal(value, parameter_paths(before)[path])
+    assert same != path.startswith("head."), path
+  assert np.isfinite(losses).all()
+
+
 def test_fsdp_must_divide_the_number_of_devices():
   with pytest.raises(ValueError, match="must divide the number of devices"):
     make_mesh(3, jax.devices()[:4])
