@@ -15,6 +15,7 @@ SOURCES = sorted(
 LAYERS = (
   {"files", "csv_files", "progress", "cpu_cores", "bundled", "worker_pool", "cache_folder"},
   {"manifest", "image_preparation"},
+  {"run_folder"},
   {"models", "faces"},
   {"convert"},
   {"data"},

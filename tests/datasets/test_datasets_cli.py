@@ -53,6 +53,7 @@ def test_published_counts_are_a_table(tmp_path, source, capsys):
   row = {"split": "train", "class": "calm", "expected": 1200, "found": 1200, "stored": 2}
   summary["known_counts"] = [row, {**row, "class": "glad", "stored": 1200}]
   path.write_text(json.dumps(summary))
+  write_manifest(path.parent)
   capsys.readouterr()
   assert build(tmp_path, source) == 0
   lines = [line.split() for line in capsys.readouterr().out.splitlines()]
