@@ -292,7 +292,9 @@ class _Loop:
     self._stop_requested |= bool(np.any(values.pop("stop", False)))
     self._meter.count(int(counts.max()))
     seconds = self._meter.seconds_per_step()
-    rate = self._batches.batch_size / seconds if seconds else 0.0
+    # Of all folds that train together.
+    images = self._batches.batch_size * np.count_nonzero(counts)
+    rate = images / seconds if seconds else 0.0
     if seconds:
       self._block = int(np.clip(BLOCK_SECONDS / seconds, 1, self._program.block))
     for number, fold in enumerate(self.folds):
@@ -303,8 +305,7 @@ class _Loop:
     losses = values["loss"][: len(counts), 0][counts > 0]
     losses = losses[np.isfinite(losses)]
     loss = f"{losses.mean() if losses.size else np.nan:.4f}"
-    speed = f"{rate * np.count_nonzero(counts):.1f}"
-    self._progress.advance(int(counts.max()), loss=loss, **{"images/s": speed})
+    self._progress.advance(int(counts.max()), loss=loss, **{"images/s": f"{rate:.1f}"})
 
   def _log_step(self, fold: _Fold, step: int, values: dict[str, float], rate: float) -> None:
     cadence = fold.run.cadence

@@ -17,7 +17,7 @@ def metrics_row(values: Mapping[str, float], epoch: float, rate: float) -> dict[
   Args:
     values: metrics of the step function, without `skipped`.
     epoch: finished epochs, may be fractional.
-    rate: images per second.
+    rate: images per second, of all folds that train together.
 
   Returns:
     {column: value}.
