@@ -131,6 +131,8 @@ def _finish_folds(
   results: list[Predictions] = []
   state: State | None = None
   together = train_fold_batch(experiment, folder, _print_line) if mode == "train" else frozenset()
+  rest = [f for f in experiment.folds if not _has_predictions(experiment, folder, f)]
+  experiment.expect_training(sum(experiment.cadence(fold).total for fold in rest))
   for fold in experiment.folds:
     training = FoldTraining(experiment, fold, _fold_folder(experiment, folder, fold))
     finished = training.workdir / PREDICTIONS_FILE
@@ -152,6 +154,10 @@ def _finish_folds(
         tested.save(finished)
       results.append(tested)
   return results, state
+
+
+def _has_predictions(experiment: Experiment, folder: pathlib.Path, fold: Fold) -> bool:
+  return (_fold_folder(experiment, folder, fold) / PREDICTIONS_FILE).exists()
 
 
 def _fold_folder(experiment: Experiment, folder: pathlib.Path, fold: Fold) -> pathlib.Path:
