@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from jax_me.data.folds import Fold
+from jax_me.data.folds import Fold, describe_folds
 from jax_me.evaluation.predictions import PREDICTIONS_FILE, Predictions, concatenate
 from jax_me.experiment.experiment import Experiment
 from jax_me.experiment.fold_batch import train_fold_batch
@@ -300,7 +300,8 @@ def _describe(experiment: Experiment) -> str:
   return (
     f"{experiment.config.model.name} on {experiment.training_images.name}: "
     f"{len(index)} examples of {subjects or 'unknown'} subjects ({counts}); "
-    f"{len(experiment.folds)} fold(s) by {experiment.config.data.split!r}"
+    f"{len(experiment.folds)} fold(s) by {experiment.config.data.split!r}\n"
+    f"{experiment.config.data.split}: {describe_folds(index, experiment.folds)}"
   )
 
 
