@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from jax_me import doctor
 from jax_me.__main__ import main
 from jax_me.manifest import write_manifest
