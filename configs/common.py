@@ -57,12 +57,22 @@ SETTINGS = {
   "select_holdout": Setting(
     0.2, 'with select="train": held-out fraction of each fold\'s training subjects, in (0, 1)'
   ),
+  "final": Setting(
+    "none",
+    'model after the folds: "all" trains one on everybody, with their settings, in final/',
+    choices=("none", "all"),
+  ),
   "init_from": Setting(
     "",
     "initial weights: model folder, workdir, checkpoint file, or hf://OWNER/NAME; empty = random",
   ),
   "head_std": Setting(
     0.0, "with init_from: std of a new head's weights, e.g. 2e-5; 0 = that of the model"
+  ),
+  "freeze": Setting(
+    "",
+    '"backbone" trains only the head, on fixed features without dropout: linear probing',
+    choices=("", "backbone"),
   ),
   "label_smoothing": Setting(
     0.0, "fraction of the target distributed over all classes", interval="[0, 1)"

@@ -39,6 +39,8 @@ VARIANTS = [
   "loso_megc2019.py:convnextv2_atto,apex",
   "loso_casme2.py:,pair",
   "loso_demo.py:t2t_vit_7,flow",
+  "loso_images.py:rgb,convnextv2_atto",
+  "loso_images.py:flow,t2t_vit_7",
 ]
 
 

@@ -55,6 +55,18 @@ def confusion_table(
   return ["true \\ predicted", *labels], rows
 
 
+def describe_result(summary: ScoreSummary) -> str:
+  """Gives the pooled scores with their intervals on one line."""
+  pooled, bootstrap = summary["pooled"], summary["bootstrap"]
+  scores = ", ".join(
+    f"{title} {score_with_interval(pooled, k)}" for k, title in SCORE_TITLES.items()
+  )
+  folds = f" pooled over {len(summary['folds'])} folds" if summary["folds"] else ""
+  level = f"{100 * bootstrap['level']:g}% intervals over {bootstrap['over']}"
+  about = level if pooled["intervals"] else f"no intervals: only {bootstrap['over']}"
+  return f"{scores}; {pooled['examples']} examples{folds}, {about}"
+
+
 def describe_scores(summary: ScoreSummary) -> str:
   """Defines the three scores and says over which folds and databases they are pooled."""
   text = "UF1 is the mean F1 score of the classes, UAR their mean recall."

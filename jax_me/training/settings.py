@@ -167,6 +167,13 @@ def check(config: ConfigDict) -> None:
     problems.append("data.mean and data.std must both be empty or have three values")
   if config.data.split in ("kfold", "step") and config.data.folds < 2:
     problems.append(f"data.folds must be at least 2, got {config.data.folds}")
+  if config.freeze and config.task == "mae":
+    problems.append("freeze must be empty when task is mae: the backbone is what is trained")
+  if config.final == "all" and (config.task == "mae" or config.data.split == "none"):
+    problems.append(
+      "final=all trains a classifier on everybody after it was tested: it needs task=classify and "
+      f"a split with a test side, got task={config.task} data.split={config.data.split}"
+    )
   if config.model.name not in MODELS:
     problems.append(
       f"model.name: unknown model {config.model.name!r}{suggestion(config.model.name, MODELS)}"
