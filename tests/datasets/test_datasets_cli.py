@@ -10,6 +10,7 @@ from jax_me.__main__ import main
 from jax_me.datasets import built_datasets
 from jax_me.datasets.catalog import BUILDERS, builder_class, describe
 from jax_me.datasets.option_flags import add_option_flags, attribute_docs, given_options
+from jax_me.manifest import write_manifest
 from tests.helpers.drawn_folder import build_folder, write_folder
 
 COLUMNS = "file,label,subject"
