@@ -35,12 +35,8 @@ from jax_me.reports.learning_curves import (
 from jax_me.reports.sample_sections import reconstructions_section, samples_section
 from jax_me.reports.saved_report import GROUPS_FILE, SavedReport
 from jax_me.reports.score_sections import headline, score_sections
-<<<<<<< HEAD
 from jax_me.run_folder import writing_results
-from jax_me.training.logging.history import HistoryRow, count_non_finite, series
-=======
 from jax_me.training.logging.history import HistoryRow, count_non_finite
->>>>>>> main
 
 DATA_FOLDER = "report"
 SCORES_FILE = "scores.json"
