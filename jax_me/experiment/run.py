@@ -95,7 +95,13 @@ def run_experiment(
       resources.enter_context(hold_folder(folder))
     except (ValueError, OSError) as error:
       return _report_error(error, code=2)
-    return _run_in_folder(config, folder, mode, labels)
+    try:
+      return _run_in_folder(config, folder, mode, labels)
+    except Interrupted as stopped:
+      _print_line(f"{stopped}; the same command resumes the run")
+      return INTERRUPTED
+    except (TrainingDiverged, ValueError, OSError) as error:
+      return _report_error(error, code=1)
 
 
 def _run_in_folder(
@@ -119,14 +125,7 @@ def _run_in_folder(
   if (mode == "train" or saved is not None) and is_writer():
     model_folder.write_json(folder / RUN_FILE, provenance(config.to_dict()))
 
-  try:
-    results, state = _finish_folds(experiment, folder, mode, given)
-  except Interrupted as stopped:
-    _print_line(f"{stopped}; the same command resumes the run")
-    return INTERRUPTED
-  except (TrainingDiverged, ValueError, OSError) as error:
-    return _report_error(error, code=1)
-
+  results, state = _finish_folds(experiment, folder, mode, given)
   sheets = None
   if experiment.pretraining:
     assert state is not None
@@ -144,13 +143,7 @@ def _run_in_folder(
   if mode == "eval":
     return 0
   if config.final == "all":
-    try:
-      _train_final(experiment, folder)
-    except Interrupted as stopped:
-      _print_line(f"final: {stopped}; the same command resumes the run")
-      return INTERRUPTED
-    except (TrainingDiverged, ValueError, OSError) as error:
-      return _report_error(error, code=1)
+    _train_final(experiment, folder)
   if is_writer():
     for line in closing_lines(experiment, folder):
       _print_line(line)
@@ -232,7 +225,7 @@ def _finish_folds(
 
 
 def _has_predictions(experiment: Experiment, folder: pathlib.Path, fold: Fold) -> bool:
-  return (_fold_folder(experiment, folder, fold) / PREDICTIONS_FILE).exists()
+  return is_finished(_fold_folder(experiment, folder, fold) / PREDICTIONS_FILE)
 
 
 def _fold_folder(experiment: Experiment, folder: pathlib.Path, fold: Fold) -> pathlib.Path:

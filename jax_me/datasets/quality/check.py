@@ -47,6 +47,9 @@ class Finding:
   text: str
 
 
+WITH_CHECKSUMS = Finding("files", "ok", "all files are those that the build wrote")
+WITHOUT_CHECKSUMS = Finding("files", "note", "built by version 0.1, without checksums")
+
 ClassRow = TypedDict(
   "ClassRow", {"split": str, "class": str, "examples": int, "subjects": int | None}
 )
@@ -140,7 +143,7 @@ def check_dataset(
       builder, made_folds or None, split=split, workers=workers, limit=MAX_FACE_ROWS
     )
   findings = [
-    _checksum_finding(has_checksums),
+    WITH_CHECKSUMS if has_checksums else WITHOUT_CHECKSUMS,
     *_record_findings(records, index),
     *_count_findings(counts),
     *_class_findings(index),
@@ -221,12 +224,6 @@ def crossed_fold(group: Sequence[int] | np.ndarray, folds: Sequence[fold_rules.F
     if np.isin(group, fold.train).any() and np.isin(group, fold.test).any():
       return fold.name
   return ""
-
-
-def _checksum_finding(has_checksums: bool) -> Finding:
-  if has_checksums:
-    return Finding("files", "ok", "all files are those that the build wrote")
-  return Finding("files", "note", "built by version 0.1, without checksums of its files")
 
 
 def _record_findings(records: RecordCheck, index: ExampleIndex) -> Iterator[Finding]:
