@@ -48,6 +48,8 @@ def common() -> ConfigDict:
   # "none" trains on all examples.
   c.data.split = "holdout"
   c.data.train_splits = ("train",)  # The dataset's own splits that "official" trains on.
+  # The splits that "official" tests; empty = the first of "test", "validation" and "val" that exists.
+  c.data.test_splits = ()
   c.data.folds = 5  # Number of folds of "kfold" and "step".
   c.data.holdout = 0.25  # Fraction of the subjects that "holdout" tests.
   c.data.fold = -1  # Index of the only fold to run, from 0; -1 = all folds.

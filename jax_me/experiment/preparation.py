@@ -34,6 +34,7 @@ def split_folds(config: ConfigDict, index: ExampleIndex) -> list[Fold]:
       holdout_share=data.holdout,
       seed=config.seed,
       train=tuple(data.train_splits),
+      test=tuple(data.test_splits),
     )
   if config.select == "train":
     folds = [

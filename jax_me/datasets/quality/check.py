@@ -179,7 +179,7 @@ def make_folds(
     tests = [name for name in ("validation", "test") if name in set(index.split)]
     if rule == "official" and len(tests) > 1:
       made = [
-        dataclasses.replace(fold_rules.official_fold(index, test=name), name=f"official {name}")
+        dataclasses.replace(fold_rules.official_fold(index, test=(name,)), name=f"official {name}")
         for name in tests
       ]
     else:
