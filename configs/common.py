@@ -48,7 +48,7 @@ def common() -> ConfigDict:
   # "none" trains on all examples.
   c.data.split = "holdout"
   c.data.train_splits = ("train",)  # The dataset's own splits that "official" trains on.
-  # The splits that "official" tests; empty = the first of "test", "validation" and "val" that exists.
+  # The splits that "official" tests; empty = the first existing of "test", "validation" and "val".
   c.data.test_splits = ()
   c.data.folds = 5  # Number of folds of "kfold" and "step".
   c.data.holdout = 0.25  # Fraction of the subjects that "holdout" tests.

@@ -9,10 +9,14 @@ shifted copies stay in cache. `benchmarks/convolution.py` compares the forms.
 use `lax.conv_general_dilated` and its own gradients.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
+
+from jax_me.models.layers import along_channels
 
 # Pixels of the images whose shifted copies are made at once.
 _PIXELS = 1152
@@ -86,6 +90,21 @@ def _kernel_gradient(x, gradient, kernel):
   return lax.scan(add, start, parts)[0].astype(kernel.dtype)
 
 
-def convolve_same(layer: nnx.Conv, x: jax.Array) -> jax.Array:
-  """`layer(x)` with `convolution`, for a layer with stride 1, "SAME" padding and no bias."""
-  return convolution(x.astype(layer.dtype), layer.kernel[...].astype(layer.dtype))
+class Convolution(nnx.Conv):
+  """Convolution layer with stride 1, zero padding to the same size, and `convolution`.
+
+  Args:
+    inputs, outputs: channels.
+    size: side of the kernel, odd.
+    **arguments: of `nnx.Conv`, without strides, padding, dilation and groups.
+  """
+
+  def __init__(self, inputs: int, outputs: int, size: int = 3, **arguments: Any):
+    super().__init__(inputs, outputs, (size, size), **arguments)
+
+  def __call__(self, x: jax.Array, out_sharding: None = None) -> jax.Array:
+    """[B, H, W, inputs] -> [B, H, W, outputs]."""
+    y = convolution(x.astype(self.dtype), self.kernel[...].astype(self.dtype))
+    if self.bias is None:
+      return y
+    return y + along_channels(self.bias[...].astype(self.dtype), y)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from jax_me.models.convolution import convolve_same
+from jax_me.models.convolution import Convolution
 from jax_me.models.layers import at_least_float32, dropout, dropout_key
 from jax_me.models.pooling import mean_pool
 
@@ -57,19 +57,19 @@ class ResidualBlock(nnx.Module):
   ):
     common: dict[str, Any] = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
     convolution: dict[str, Any] = dict(use_bias=False, kernel_init=KERNEL_INIT, **common)
-    self.conv1 = nnx.Conv(inputs, outputs, (3, 3), **convolution)
+    self.conv1 = Convolution(inputs, outputs, **convolution)
     self.bn1 = BatchNorm(outputs, **common)
-    self.conv2 = nnx.Conv(outputs, outputs, (3, 3), **convolution)
+    self.conv2 = Convolution(outputs, outputs, **convolution)
     # Zero: each block starts as its residual connection (arXiv:1706.02677, section 5.1).
     self.bn2 = BatchNorm(outputs, scale_init=nnx.initializers.zeros, **common)
     widens = inputs != outputs
     self.shortcut = nnx.Conv(inputs, outputs, (1, 1), **convolution) if widens else None
     self.shortcut_bn = BatchNorm(outputs, **common) if widens else None
 
-  def __call__(self, x: jax.Array, *, deterministic: bool = True) -> jax.Array:
+  def __call__(self, x: jax.Array, deterministic: bool = True) -> jax.Array:
     """[B, H, W, inputs] -> [B, H, W, outputs]; not deterministic: with the batch's statistics."""
-    y = jax.nn.relu(self.bn1.normalise(convolve_same(self.conv1, x), deterministic))
-    y = self.bn2.normalise(convolve_same(self.conv2, y), deterministic)
+    y = jax.nn.relu(self.bn1.normalise(self.conv1(x), deterministic))
+    y = self.bn2.normalise(self.conv2(y), deterministic)
     if self.shortcut is not None and self.shortcut_bn is not None:
       x = self.shortcut_bn.normalise(self.shortcut(x), deterministic)
     return jax.nn.relu(x + y)
@@ -162,7 +162,7 @@ class ShallowResNet(nnx.Module):
     for number, stage in enumerate(self.stages):
       x = mean_pool(x, 2) if number else x
       for block in stage:
-        x = block(x, deterministic=deterministic)
+        x = block(x, deterministic)
     pooled = jnp.mean(x, axis=(1, 2), dtype=at_least_float32(x.dtype))
     if mirrored:
       pooled = pooled.reshape(2, -1, pooled.shape[-1]).mean(axis=0)
