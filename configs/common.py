@@ -1,137 +1,248 @@
-"""All settings of a run with units and defaults; recipes change the values.
+"""All settings of a run with defaults, units and choices; recipes change the values.
 
-The result is locked: a misspelt key raises an error with the nearest key. On the command line any
-key can be set as `--config.<key>=<value>`, for example `--config.optimizer.weight_decay=0.1`.
+`jax-me settings RECIPE` prints them. The configuration is locked: a misspelt key raises an error
+with the nearest key. On the command line any key can be set as `--config.<key>=<value>`, for
+example `--config.optimizer.weight_decay=0.1`.
 """
 
 from ml_collections import ConfigDict
-from ml_collections.config_dict import FieldReference
+
+from jax_me.training.setting_declaration import Setting, default_config
+
+SECTIONS = {
+  "": "Run",
+  "model": "Model",
+  "data": "Data",
+  "folds": "Training of several folds; does not change their results",
+  "augment": "Random augmentation of training images, on the device",
+  "mixing": "Mixing of each training image with the previous one in the batch",
+  "optimizer": "Optimiser and learning rate",
+  "mae": "Pre-training",
+  "mesh": "Devices",
+}
+
+SETTINGS = {
+  "task": Setting(
+    "classify",
+    '"mae": masked-autoencoder pre-training without labels',
+    choices=("classify", "mae"),
+  ),
+  "seed": Setting(0, "of initial weights, data order, augmentation, masks and dropout"),
+  "batch_size": Setting(
+    64,
+    "global: images per step over all devices; a multiple of their number",
+    unit="images",
+    interval="(0, inf)",
+  ),
+  "epochs": Setting(30.0, "passes over the training examples", unit="epochs"),
+  "steps": Setting(0, "optimiser steps; when > 0, instead of epochs", unit="steps"),
+  "accum_steps": Setting(
+    1, "gradient accumulation: microbatches per step; divides batch_size", interval="(0, inf)"
+  ),
+  "precision": Setting(
+    "float32", "compute type; parameters stay float32", choices=("float32", "bfloat16")
+  ),
+  "remat": Setting(
+    False, "recompute each block in the backward pass: less memory, about a third slower"
+  ),
+  "scan_layers": Setting(
+    False, "blocks as one loop: faster compilation, more memory; for deep models"
+  ),
+  "select": Setting(
+    "final",
+    'tested weights: "final" = of the last step; "train" = of the evaluation with the best UF1 on '
+    "training subjects held out from training. Never selected by the score of test subjects",
+    choices=("final", "train"),
+  ),
+  "select_holdout": Setting(
+    0.2, 'with select="train": held-out fraction of each fold\'s training subjects, in (0, 1)'
+  ),
+  "final": Setting(
+    "none",
+    'model after the folds: "all" trains one on everybody, with their settings, in final/',
+    choices=("none", "all"),
+  ),
+  "init_from": Setting(
+    "",
+    "initial weights: model folder, workdir, checkpoint file, or hf://OWNER/NAME; empty = random",
+  ),
+  "head_std": Setting(
+    0.0, "with init_from: std of a new head's weights, e.g. 2e-5; 0 = that of the model"
+  ),
+  "freeze": Setting(
+    "",
+    '"backbone" trains only the head, on fixed features without dropout: linear probing',
+    choices=("", "backbone"),
+  ),
+  "label_smoothing": Setting(
+    0.0, "fraction of the target distributed over all classes", interval="[0, 1)"
+  ),
+  "class_weights": Setting(
+    (),
+    'factor of each class in the loss, in the order of the labels, e.g. "(1.0, 0.5, 2.0)"; '
+    '"balanced" = inversely proportional to the class frequencies; empty = 1',
+    any_type=True,
+  ),
+  "ema_decay": Setting(
+    0.0,
+    "moving average of the weights, e.g. 0.9999, used for evaluation; 0 = none",
+    interval="[0, 1)",
+  ),
+  "trackers": Setting(
+    ("tensorboard",),
+    'any of "tensorboard", "wandb", "trackio"; metrics.jsonl is always written',
+  ),
+  "log_steps": Setting(
+    10, "interval between rows of metrics.jsonl", unit="steps", interval="(0, inf)"
+  ),
+  "evaluate_epochs": Setting(
+    5.0,
+    "interval between evaluations (pre-training: sheets of faces); 0 = at the end only",
+    unit="epochs",
+  ),
+  "checkpoint_steps": Setting(
+    200, "interval between checkpoints", unit="steps", interval="(0, inf)"
+  ),
+  "checkpoint_dir": Setting(
+    "", "location of checkpoints, e.g. gs://bucket/run; empty = the workdir"
+  ),
+  "keep_checkpoints": Setting(2, "number of newest checkpoints to keep", interval="[1, inf)"),
+  "model.name": Setting("vit_tiny_patch16", "name of the model; `jax-me models` lists them"),
+  "model.image_size": Setting(224, "side of the model's input", unit="pixels"),
+  "model.arguments": Setting(
+    {},
+    "other keywords of the model's constructor, e.g. model.arguments.drop_path_rate=0.1; "
+    "`jax-me models NAME` lists them",
+  ),
+  "data.name": Setting("demo_clips", "name of the dataset; `jax-me data list` lists them"),
+  "data.manual_dir": Setting("", "folder with your copy of the dataset, if it needs one"),
+  "data.data_dir": Setting("data", "folder of built datasets"),
+  "data.options": Setting(
+    {},
+    "options of the dataset's builder, e.g. data.options.size=224; `jax-me data build NAME --help` "
+    "lists them",
+  ),
+  "data.split": Setting(
+    "holdout",
+    'split into training and test: "kfold" and "holdout" by subject, "step" tests every nth '
+    'subject, "loso" leaves one subject out, "lodo" one database, "official" uses the dataset\'s '
+    'own splits, "none" trains on all examples',
+    choices=("kfold", "step", "loso", "lodo", "holdout", "official", "none"),
+  ),
+  "data.train_splits": Setting(("train",), 'the dataset\'s own splits that "official" trains on'),
+  "data.test_splits": Setting(
+    (),
+    'the splits that "official" tests; empty = the first of test, validation and val that exists '
+    "and is not trained on",
+  ),
+  "data.folds": Setting(5, 'number of folds of "kfold" and "step"', unit="folds"),
+  "data.holdout": Setting(0.25, 'fraction of the subjects that "holdout" tests, in (0, 1)'),
+  "data.fold": Setting(-1, "index of the only fold to run, from 0; -1 = all folds"),
+  "data.read_size": Setting(
+    0, "side of training images before cropping; 0 = model.image_size", unit="pixels"
+  ),
+  "data.balanced": Setting(False, "sample every class equally often, with repetition of rare ones"),
+  "data.resident": Setting(
+    "auto",
+    'decoded images in device memory for the whole run; "auto": on for GPU and TPU, if all images '
+    "fit, in a single process",
+    choices=("auto", "on", "off"),
+  ),
+  "data.resident_mib": Setting(2048, "memory of each device for them", unit="MiB"),
+  "data.workers": Setting(0, "processes that decode images; 0 = in this process"),
+  "data.mean": Setting((), "per RGB channel, in [0, 1]; empty = measured on the training examples"),
+  "data.std": Setting((), "likewise"),
+  "folds.parallel": Setting(
+    "auto",
+    'all folds in one program: "vmap" = in parallel, "map" = one after the other, bit-identical to '
+    'single runs; "off" = single runs. "auto": vmap on GPU and TPU, map on CPU, off if the images '
+    "do not fit into device memory (data.resident_mib), with several processes, and with mesh.fsdp",
+    choices=("auto", "vmap", "map", "off"),
+  ),
+  "folds.chunk": Setting(
+    0,
+    "maximum number of folds in one program; 0 = as many as fit into memory",
+    unit="folds",
+    interval="[0, inf)",
+  ),
+  "folds.weights": Setting(
+    True,
+    "save the tested weights of every fold as a model folder, for jax_me.load and --mode=eval. "
+    "Otherwise folds of one program have only predictions; 68 folds of a ViT-Base take 23 GB",
+  ),
+  "augment.crop_scale": Setting(
+    (1.0, 1.0), "area of the random crop as a fraction of the image: least, most"
+  ),
+  "augment.crop_ratio": Setting((1.0, 1.0), "width / height of the crop: least, most"),
+  "augment.flip": Setting(0.0, "probability of a horizontal flip"),
+  "augment.jitter_prob": Setting(1.0, "probability of all colour and affine changes together"),
+  "augment.brightness": Setting(0.0, "maximum change of the factor, in [0, 1]"),
+  "augment.contrast": Setting(0.0, "likewise"),
+  "augment.saturation": Setting(0.0, "likewise"),
+  "augment.hue": Setting(0.0, "maximum hue shift, in [0, 0.5] of the colour circle"),
+  "augment.rotation": Setting(0.0, "maximum rotation in both directions", unit="degrees"),
+  "augment.translate": Setting(0.0, "maximum shift in each direction, as a fraction of the side"),
+  "augment.zoom": Setting((1.0, 1.0), "scale factor about the centre: least, most"),
+  "augment.fill": Setting(0.0, "value in [0, 1] of pixels outside the image; 0 = black"),
+  "augment.erase_prob": Setting(0.0, "probability of erasing a random box, after normalisation"),
+  "augment.erase_area": Setting(
+    (0.02, 1 / 3), "area of the box as a fraction of the image: least, most"
+  ),
+  "augment.erase_ratio": Setting((0.3, 1 / 0.3), "height / width of the box: least, most"),
+  "augment.erase_mode": Setting(
+    "pixel",
+    'fill of the box: "pixel" = normal noise, "colour" = one random colour per box, "zero" = the '
+    "mean colour",
+  ),
+  "augment.cutout": Setting(
+    0.0, "side of a square hole as a fraction of the image's side; 0 = none"
+  ),
+  "augment.flow": Setting(False, "images are optical flow (u, v, strain), not RGB"),
+  "mixing.mixup_alpha": Setting(0.0, "of mixup's Beta distribution, e.g. 0.8; 0 = no mixup"),
+  "mixing.cutmix_alpha": Setting(0.0, "of cutmix's, e.g. 1.0; 0 = no cutmix"),
+  "mixing.prob": Setting(1.0, "probability that an image is mixed"),
+  "mixing.switch_prob": Setting(0.5, "probability of cutmix instead of mixup, if both are on"),
+  "optimizer.name": Setting("adamw", "optimiser", choices=("adamw", "adam", "sgd")),
+  "optimizer.learning_rate": Setting(
+    0.0, "peak, absolute. Set either this or optimizer.base_learning_rate"
+  ),
+  "optimizer.base_learning_rate": Setting(1e-3, "peak for 256 images; scaled by batch_size / 256"),
+  "optimizer.schedule": Setting(
+    "cosine", "learning rate after the warm-up", choices=("cosine", "step", "constant")
+  ),
+  "optimizer.min_learning_rate": Setting(0.0, "at the end of the cosine"),
+  "optimizer.cosine_epochs": Setting(
+    0.0, "epoch at which the cosine ends; 0 = at the end of the run", unit="epochs"
+  ),
+  "optimizer.milestones": Setting(
+    (), 'of "step": epochs at which the rate is multiplied by optimizer.gamma', unit="epochs"
+  ),
+  "optimizer.gamma": Setting(0.1, 'of "step": factor of the learning rate at a milestone'),
+  "optimizer.warmup_epochs": Setting(
+    5.0, "linear warm-up from 0; at most a quarter of the run", unit="epochs"
+  ),
+  "optimizer.weight_decay": Setting(
+    0.05, "decay of the weights, not of biases; decoupled in adamw, else added to the gradient"
+  ),
+  "optimizer.b1": Setting(0.9, "of AdamW and Adam: decay of the mean gradient"),
+  "optimizer.b2": Setting(0.999, "of AdamW and Adam: decay of the mean squared gradient"),
+  "optimizer.eps": Setting(1e-8, "of AdamW and Adam: added to the denominator"),
+  "optimizer.momentum": Setting(0.9, "of SGD"),
+  "optimizer.clip_norm": Setting(0.0, "maximum global gradient norm; 0 = no clipping"),
+  "optimizer.layer_decay": Setting(
+    1.0, "learning-rate factor from a layer to the previous one; 1 = off"
+  ),
+  "optimizer.layer_decay_type": Setting(
+    "vit",
+    '"vit" also for T2T-ViT; "single" and "group" for ConvNeXt V2; "backbone" = one factor for all '
+    "layers but the head",
+    choices=("vit", "single", "group", "backbone"),
+  ),
+  "mae.mask_ratio": Setting(0.75, "fraction of patches removed in pre-training", interval="(0, 1)"),
+  "mesh.fsdp": Setting(1, "devices over which parameters are split; divides their number"),
+}
 
 
 def common() -> ConfigDict:
   """Default settings of all recipes: training of a small ViT on the demo clips."""
-  c = ConfigDict()
-
-  c.task = "classify"  # "classify", or "mae": masked-autoencoder pre-training without labels.
-  c.seed = 0  # Of initial weights, data order, augmentation, masks and dropout.
-  c.batch_size = 64  # Global: images per step over all devices; a multiple of their number.
-  c.epochs = 30.0  # Passes over the training examples.
-  c.steps = 0  # Optimiser steps; when > 0, instead of epochs.
-  c.accum_steps = 1  # Gradient accumulation: microbatches per step; divides batch_size.
-  c.precision = "float32"  # Compute type, "float32" or "bfloat16"; parameters stay float32.
-  c.remat = False  # Recompute each block in the backward pass: less memory, about a third slower.
-  c.scan_layers = False  # Blocks as one loop: faster compilation, more memory; for deep models.
-  # Tested weights: "final" = of the last step; "train" = of the evaluation with the best UF1 on
-  # training subjects held out from training. Never selected by the score of test subjects.
-  c.select = "final"
-  c.select_holdout = 0.2  # Of "train": held-out fraction of each fold's training subjects.
-  c.init_from = ""  # Initial weights: model folder, workdir, checkpoint file, or hf://OWNER/NAME.
-  c.head_std = 0.0  # With init_from: std of a new head's weights, e.g. 2e-5; 0 = that of the model.
-  c.label_smoothing = 0.0  # In [0, 1): fraction of the target distributed over all classes.
-  # Factor of each class in the loss, in the order of the labels; "balanced" = inversely
-  # proportional to the class frequencies; empty = 1. On the command line: "(1.0, 0.5, 2.0)".
-  c.class_weights = FieldReference((), field_type=object)
-  c.ema_decay = 0.0  # Moving average of the weights, e.g. 0.9999, used for evaluation; 0 = none.
-
-  c.model = ConfigDict()
-  c.model.name = "vit_tiny_patch16"  # One of jax_me.models.MODELS.
-  c.model.image_size = 224  # Side of the model's input, pixels.
-  c.model.arguments = ConfigDict()  # Other constructor keywords, e.g. {"drop_path_rate": 0.1}.
-
-  c.data = ConfigDict()
-  c.data.name = "demo_clips"  # One of jax_me.datasets.catalog.BUILDERS.
-  c.data.manual_dir = ""  # Folder with your copy of the dataset, if it needs one.
-  c.data.data_dir = "data"  # Folder of built datasets.
-  c.data.options = ConfigDict()  # Options of the dataset's builder, e.g. {"size": 224}.
-  # Split into training and test: "kfold" and "holdout" by subject, "step" tests every nth subject,
-  # "loso" leaves one subject out, "lodo" one database, "official" uses the dataset's own splits,
-  # "none" trains on all examples.
-  c.data.split = "holdout"
-  c.data.train_splits = ("train",)  # The dataset's own splits that "official" trains on.
-  # The splits that "official" tests; empty = the first existing of "test", "validation" and "val".
-  c.data.test_splits = ()
-  c.data.folds = 5  # Number of folds of "kfold" and "step".
-  c.data.holdout = 0.25  # Fraction of the subjects that "holdout" tests.
-  c.data.fold = -1  # Index of the only fold to run, from 0; -1 = all folds.
-  c.data.read_size = 0  # Side of training images before cropping, pixels; 0 = model.image_size.
-  c.data.balanced = False  # Sample every class equally often, with repetition of rare ones.
-  # Decoded images in device memory for the whole run: "on", "off", or "auto": on for GPU and TPU,
-  # if all images fit, in a single process.
-  c.data.resident = "auto"
-  c.data.resident_mib = 2048  # Memory of each device for them, MiB.
-  c.data.workers = 0  # Processes that decode images; 0 = in this process.
-  c.data.mean = ()  # Per RGB channel in [0, 1]; empty = measured on the training examples.
-  c.data.std = ()  # Likewise.
-
-  c.folds = ConfigDict()  # Training of several folds; does not change their results.
-  # All folds in one program: "vmap" = in parallel, "map" = one after the other, bit-identical to
-  # single runs; "off" = single runs. "auto": vmap on GPU and TPU, map on CPU, off if the images do
-  # not fit into device memory (data.resident_mib), with several processes, and with mesh.fsdp.
-  c.folds.parallel = "auto"
-  c.folds.chunk = 0  # Maximum number of folds in one program; 0 = as many as fit into memory.
-  # Save the tested weights of every fold as a model folder, for jax_me.load and --mode=eval.
-  # Otherwise folds of one program have only predictions; 68 folds of a ViT-Base take 23 GB.
-  c.folds.weights = True
-
-  c.augment = ConfigDict()  # Random augmentation of training images, on the device.
-  c.augment.crop_scale = (1.0, 1.0)  # Area of the random crop as a fraction of the image.
-  c.augment.crop_ratio = (1.0, 1.0)  # Width / height of the crop.
-  c.augment.flip = 0.0  # Probability of a horizontal flip.
-  c.augment.jitter_prob = 1.0  # Probability of all colour and affine changes together.
-  c.augment.brightness = 0.0  # Maximum change of the factor, in [0, 1].
-  c.augment.contrast = 0.0  # Likewise.
-  c.augment.saturation = 0.0  # Likewise.
-  c.augment.hue = 0.0  # Maximum hue shift, in [0, 0.5] of the colour circle.
-  c.augment.rotation = 0.0  # Maximum rotation in both directions, degrees.
-  c.augment.translate = 0.0  # Maximum shift in each direction, as a fraction of the side.
-  c.augment.zoom = (1.0, 1.0)  # Scale factor about the centre.
-  c.augment.fill = 0.0  # Value in [0, 1] of pixels outside the image; 0 = black.
-  c.augment.erase_prob = 0.0  # Probability of erasing a random box, after normalisation.
-  c.augment.erase_area = (0.02, 1 / 3)  # Area of the box as a fraction of the image.
-  c.augment.erase_ratio = (0.3, 1 / 0.3)  # Height / width of the box.
-  # Fill: "pixel" (normal noise), "colour" (one random colour per box) or "zero" (the mean colour).
-  c.augment.erase_mode = "pixel"
-  c.augment.cutout = 0.0  # Side of a square hole as a fraction of the image's side; 0 = none.
-  c.augment.flow = False  # Images are optical flow (u, v, strain), not RGB.
-
-  c.mixing = ConfigDict()  # Of each training image with the previous one in the batch.
-  c.mixing.mixup_alpha = 0.0  # Of mixup's Beta distribution, e.g. 0.8; 0 = no mixup.
-  c.mixing.cutmix_alpha = 0.0  # Of cutmix's, e.g. 1.0; 0 = no cutmix.
-  c.mixing.prob = 1.0  # Probability that an image is mixed.
-  c.mixing.switch_prob = 0.5  # Probability of cutmix instead of mixup, if both are on.
-
-  c.optimizer = ConfigDict()
-  c.optimizer.name = "adamw"  # "adamw", "adam" or "sgd".
-  c.optimizer.learning_rate = 0.0  # Peak, absolute. Set either this or base_learning_rate.
-  c.optimizer.base_learning_rate = 1e-3  # Peak for 256 images; scaled by batch_size / 256.
-  c.optimizer.schedule = "cosine"  # After the warm-up: "cosine", "step" or "constant".
-  c.optimizer.min_learning_rate = 0.0  # At the end of the cosine.
-  c.optimizer.cosine_epochs = 0.0  # Epoch at which the cosine ends; 0 = at the end of the run.
-  c.optimizer.milestones = ()  # Of "step": epochs at which the rate is multiplied by gamma.
-  c.optimizer.gamma = 0.1
-  c.optimizer.warmup_epochs = 5.0  # Linear warm-up from 0; at most a quarter of the run.
-  c.optimizer.weight_decay = 0.05
-  c.optimizer.b1 = 0.9
-  c.optimizer.b2 = 0.999
-  c.optimizer.eps = 1e-8
-  c.optimizer.momentum = 0.9  # Of "sgd".
-  c.optimizer.clip_norm = 0.0  # Maximum global gradient norm; 0 = no clipping.
-  c.optimizer.layer_decay = 1.0  # Learning-rate factor from a layer to the previous one; 1 = off.
-  c.optimizer.layer_decay_type = "vit"  # "vit"; "single", "group" (ConvNeXt V2); "backbone".
-
-  c.mae = ConfigDict()
-  c.mae.mask_ratio = 0.75  # Fraction of patches removed in pre-training.
-
-  c.trackers = ("tensorboard",)  # Also "wandb", "trackio"; metrics.jsonl is always written.
-  c.log_steps = 10  # Steps between rows of metrics.jsonl.
-  c.evaluate_epochs = (
-    5.0  # Epochs between evaluations (pre-training: sheets of faces); 0 = at the end.
-  )
-  c.checkpoint_steps = 200  # Steps between checkpoints.
-  c.checkpoint_dir = ""  # Location of checkpoints, e.g. gs://bucket/run; empty = workdir.
-  c.keep_checkpoints = 2  # Number of newest checkpoints to keep.
-
-  c.mesh = ConfigDict()
-  c.mesh.fsdp = 1  # Devices over which parameters are split; divides their number.
-
-  return c.lock()
+  return default_config(SETTINGS)

@@ -140,12 +140,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
   """Exports the model; returns 0, or 1 after printing an error when nothing was written."""
+  from jax_me.models.ensemble import only_model
   from jax_me.models.model_folder import SavedModelError
 
   from .model_source import open_model
 
   try:
-    saved = open_model(args.checkpoint)
+    saved = only_model(open_model(args.checkpoint), args.checkpoint)
     count = write_torch_checkpoint(
       saved.model, saved.name, args.output, reader=args.reader, force=args.force
     )

@@ -12,6 +12,7 @@ from typing import Any
 import jax_me
 from jax_me.cache_folder import cache_folder
 from jax_me.files import exclusive_lock
+from jax_me.models.ensemble import load_folder
 from jax_me.models.model_folder import load_model
 from jax_me.models.model_metadata import MODEL_FILE, SavedModelError
 from jax_me.models.saved_model import SavedModel
@@ -29,9 +30,9 @@ def open_model(
   """Loads a model folder or a run, or converts a checkpoint.
 
   Args:
-    source: a folder with `model.json`; a torch or safetensors file, or a folder of timm or
-      transformers, which is converted in memory; or a name of weights, whose converted model is
-      kept in the cache folder.
+    source: a folder with `model.json`; a run with folds, whose final model is taken, or else the
+      mean of its folds; a torch or safetensors file, or a folder of timm or transformers, which is
+      converted in memory; or a name of weights, whose converted model is kept in the cache folder.
     name: the model to prefer where the arrays of a file match several.
     verify: also compare the output with the reference check of the folder.
     **overrides: constructor keywords that do not change the parameters (`dtype`, ...).
@@ -48,7 +49,7 @@ def open_model(
   if _is_checkpoint(pathlib.Path(source)):
     conversion = convert_checkpoint(read_checkpoint(source), hint=name, **overrides)
     return SavedModel(conversion.model, **metadata_of(conversion))
-  return load_model(source, verify=verify, **overrides)
+  return load_folder(source, verify=verify, **overrides)
 
 
 def _is_checkpoint(source: pathlib.Path) -> bool:

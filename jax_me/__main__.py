@@ -34,6 +34,9 @@ class Command:
 
 TRAIN, EVALUATE = "train", "evaluate"
 COMMANDS = {
+  "compare": Command(
+    "jax_me.reports.compare_cli", "compare runs on the same test examples, with paired intervals"
+  ),
   "convert": Command(
     "convert.torch_to_flax",
     "convert a checkpoint into a model folder (PyTorch files need the extra convert)",
@@ -64,6 +67,9 @@ COMMANDS = {
   ),
   "report": Command("jax_me.reports.report_cli", "write a run's report again from its results"),
   "score": Command("jax_me.reports.score_cli", "score a table of predictions from any source"),
+  "settings": Command(
+    "jax_me.training.settings_cli", "list the settings of a recipe, with their meaning", "train"
+  ),
   "study": Command(
     "jax_me.inference.study.cli", "read all videos of a study, with a table of participants"
   ),

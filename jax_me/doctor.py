@@ -17,6 +17,7 @@ import optax
 
 import jax_me
 from jax_me.models import model_folder
+from jax_me.models.ensemble import find_model, model_folders
 from jax_me.models.registry import create_abstract_model
 
 REQUIRED = (
@@ -173,16 +174,21 @@ def check_training_step() -> CheckResult:
 
 
 def check_model(folder: pathlib.Path) -> CheckResult:
-  """Checksums and reference check of a model folder, and its output on this device."""
+  """Checksums and reference check of a model folder or a run, and the output on this device."""
   try:
-    saved = model_folder.load_model(folder)
-    result = model_folder.check_reference(folder, saved)
+    folders = model_folders(find_model(folder))
+    models = [model_folder.load_model(each) for each in folders]
+    results = [
+      model_folder.check_reference(each, saved) for each, saved in zip(folders, models, strict=True)
+    ]
   except model_folder.SavedModelError as error:
     return CheckResult("model", ERROR, str(error))
+  result = max(results, key=lambda each: each.output_difference)
+  several = f", {len(folders)} folds" if len(folders) > 1 else ""
   return CheckResult(
     "model",
     OK,
-    f"{saved.name} in {folder}: the output on {result.device} differs by "
+    f"{models[0].name} in {folder}{several}: the output on {result.device} differs by "
     f"{result.output_difference:.1g} of its largest value (tolerance {result.tolerance:g}) from "
     f"that of {result.made_by}, the model input by {result.input_difference:.1g} grey levels",
   )

@@ -39,6 +39,8 @@ VARIANTS = [
   "loso_megc2019.py:convnextv2_atto,apex",
   "loso_casme2.py:,pair",
   "loso_demo.py:t2t_vit_7,flow",
+  "loso_images.py:rgb,convnextv2_atto",
+  "loso_images.py:flow,t2t_vit_7",
 ]
 
 
@@ -155,7 +157,7 @@ def test_open_sections_accept_new_keys():
 def test_message_has_all_problems():
   config = recipes.load_recipe(str(CONFIGS / "quickstart.py"))
   config.task, config.precision, config.batch_size = "sing", "float8", 0
-  with pytest.raises(settings.SettingsError, match="task.*precision.*batch_size"):
+  with pytest.raises(settings.SettingsError, match="task.*batch_size.*precision"):
     settings.check(config)
 
 

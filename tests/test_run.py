@@ -176,6 +176,8 @@ def test_eval_mode_gives_the_same_predictions(repository, image_folder, folds):
   "extra, code, message",
   [
     (["--config.optimizer.lerning_rate=1"], 1, "did you mean optimizer.learning_rate"),
+    (["--epochs=5"], 1, "a setting is changed with --config.epochs=..."),
+    (["--config.batch_size=abc"], 1, "batch_size takes a whole number, for example 64"),
     (["--config.model.name=vit_tny_patch16"], 2, "vit_tiny_patch16"),
     (["--config.data.manual_dir=/nowhere/at/all"], 2, "/nowhere/at/all"),
     (["--config.batch_size=7", "--config.accum_steps=2"], 2, "must divide batch_size=7"),

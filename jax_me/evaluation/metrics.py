@@ -32,6 +32,7 @@ from numpy.typing import ArrayLike, NDArray
 ScoreName = Literal["uf1", "uar", "accuracy"]
 SCORE_NAMES: tuple[ScoreName, ...] = ("uf1", "uar", "accuracy")
 Intervals = dict[ScoreName, tuple[float, float]]
+MAX_DRAWS = 10_000_000  # Counts of a bootstrap that are in memory at once.
 
 
 class MainScores(TypedDict):
@@ -191,31 +192,78 @@ def subject_bootstrap(
   Raises:
     ValueError: fewer than two subjects, or a value out of range.
   """
-  if not 0 < level < 1 or repeats < 1:
-    raise ValueError(f"subject_bootstrap needs 0 < level < 1 and repeats >= 1, {level=} {repeats=}")
-  confusion_matrix(truth, prediction, num_classes)  # checks the labels
-  cells = _labels("truth", truth) * num_classes + _labels("prediction", prediction)
-  if len(subjects) != len(cells):
-    raise ValueError(f"{len(subjects)} subjects for {len(cells)} examples")
+  if not 0 < level < 1:
+    raise ValueError(f"subject_bootstrap needs 0 < level < 1, got {level}")
+  resamples = bootstrap_scores(
+    truth, [prediction], subjects, num_classes, repeats=repeats, seed=seed
+  )
+  return {name: percentile_interval(resamples[name][:, 0], level) for name in SCORE_NAMES}
+
+
+def bootstrap_scores(
+  truth: ArrayLike,
+  predictions: Sequence[ArrayLike],
+  subjects: Sequence[object],
+  num_classes: int,
+  *,
+  repeats: int = 2000,
+  seed: int = 0,
+) -> dict[ScoreName, NDArray[np.float64]]:
+  """Pooled scores of resamples of the subjects, for one or several classifiers.
+
+  All classifiers are scored on the same resamples, so that the differences of their columns are
+  those of a paired bootstrap (Efron & Tibshirani, "An Introduction to the Bootstrap", 1993).
+
+  Args:
+    truth: [N] integer labels in [0, num_classes).
+    predictions: for each of R classifiers [N] integer labels in [0, num_classes).
+    subjects: [N] hashable names; equal names are one subject.
+    num_classes: number of classes C.
+    repeats: number of resamples; each has as many subjects, drawn with replacement.
+    seed: random seed.
+
+  Returns:
+    {"uf1": [repeats, R], "uar": ..., "accuracy": ...}.
+
+  Raises:
+    ValueError: fewer than two subjects, or a value out of range.
+  """
+  if repeats < 1:
+    raise ValueError(f"a bootstrap needs repeats >= 1, got {repeats}")
+  for prediction in predictions:
+    confusion_matrix(truth, prediction, num_classes)  # checks the labels
+  true = _labels("truth", truth)
+  if len(subjects) != len(true):
+    raise ValueError(f"{len(subjects)} subjects for {len(true)} examples")
   numbers: dict[object, int] = {}
   row = np.array([numbers.setdefault(name, len(numbers)) for name in subjects], np.int64)
   if len(numbers) < 2:
     raise ValueError(f"a bootstrap over subjects needs at least 2 of them, got {len(numbers)}")
 
-  matrices = np.zeros((len(numbers), num_classes * num_classes), np.int32)
-  np.add.at(matrices, (row, cells), 1)
+  shape = (len(predictions), num_classes, num_classes)
+  matrices = np.zeros((len(numbers), len(predictions), num_classes * num_classes), np.int32)
+  for number, prediction in enumerate(predictions):
+    cells = true * num_classes + _labels("prediction", prediction)
+    np.add.at(matrices[:, number], (row, cells), 1)
   # Subjects with equal matrices are interchangeable, so counts of the distinct matrices are drawn.
   # This stays small when every example is a subject of its own.
-  distinct, frequency = np.unique(matrices, axis=0, return_counts=True)
+  flat = matrices.reshape(len(numbers), -1)
+  distinct, frequency = np.unique(flat, axis=0, return_counts=True)
   generator = np.random.default_rng(seed)
-  draws = generator.multinomial(len(numbers), frequency / len(numbers), size=repeats)
-  rates = _rates((draws @ distinct.astype(np.int64)).reshape(repeats, num_classes, num_classes))
+  block = max(1, MAX_DRAWS // len(distinct))
+  parts = []
+  for first in range(0, repeats, block):
+    size = min(block, repeats - first)
+    draws = generator.multinomial(len(numbers), frequency / len(numbers), size=size)
+    parts.append(_rates((draws @ distinct.astype(np.int64)).reshape(size, *shape)))
+  return {name: np.concatenate([getattr(part, name) for part in parts]) for name in SCORE_NAMES}
+
+
+def percentile_interval(values: NDArray[np.float64], level: float) -> tuple[float, float]:
+  """The interval between the percentiles that leave (1 - level) / 2 of the values on each side."""
   tail = (1 - level) / 2
-  intervals: Intervals = {}
-  for name in SCORE_NAMES:
-    low, high = np.quantile(getattr(rates, name), [tail, 1 - tail])
-    intervals[name] = (float(low), float(high))
-  return intervals
+  low, high = np.quantile(values, [tail, 1 - tail])
+  return (float(low), float(high))
 
 
 def mean_of_scores(parts: Sequence[MainScores]) -> MainScores:

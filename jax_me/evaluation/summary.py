@@ -159,7 +159,7 @@ def summarize(
     "pooled": score_with_intervals(np.arange(len(predictions))),
     "per_clip": _per_clip(predictions, repeats, seed),
     "bootstrap": {
-      "over": _describe_units(predictions),
+      "over": describe_units(predictions),
       "units": len(set(units)),
       "repeats": repeats,
       "seed": seed,
@@ -244,7 +244,8 @@ def _calibration(predictions: Predictions) -> Calibration | None:
   return expected_calibration_error(confidence, predictions.correct)
 
 
-def _describe_units(predictions: Predictions) -> str:
+def describe_units(predictions: Predictions) -> str:
+  """Names the resampling units of the bootstrap, such as "62 subjects"."""
   units = predictions.bootstrap_units
   known = len({key for key in units if len(key) == 2})
   unknown = sum(len(key) == 3 for key in units)

@@ -2,9 +2,10 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
+import numpy as np
 
 from jax_me.data.folds import Fold
 from jax_me.evaluation.metrics import SCORE_NAMES, confusion_matrix, scores
@@ -12,6 +13,7 @@ from jax_me.evaluation.predictions import Predictions
 from jax_me.experiment.experiment import Experiment
 from jax_me.experiment.initial_weights import REPORT_FILE, initialise_state
 from jax_me.experiment.model_selection import Selection
+from jax_me.manifest import MANIFEST_FILE
 from jax_me.models import model_folder
 from jax_me.models.weight_files import ORBAX, SAFETENSORS, write_weights
 from jax_me.progress import Progress
@@ -96,8 +98,14 @@ class FoldTraining:
       workdir=self.workdir,
       run_parameters=run_parameters,
       cadence=self.experiment.cadence(self.fold),
-      evaluate=self.evaluate,
+      evaluate=self.evaluate if self._is_evaluated else None,
     )
+
+  @property
+  def _is_evaluated(self) -> bool:
+    """Whether there is something to evaluate during training."""
+    experiment = self.experiment
+    return experiment.pretraining or experiment.selects or len(self.fold.test) > 0
 
   def _model_metadata(self, run_parameters: RunParameters) -> dict[str, JsonValue]:
     """Content of model.json, with which `jax_me.load` can load the checkpoints."""
@@ -161,6 +169,19 @@ class FoldTraining:
       state = Selection(self.workdir).apply(state)
     return self.experiment.predict(self.fold, state)
 
+  def test_mean(self, states: Sequence[State]) -> Predictions:
+    """Predictions of every test example by the mean of the probabilities of given models."""
+    predictions = [self.experiment.predict(self.fold, state) for state in states]
+    if len(predictions) == 1:
+      return predictions[0]
+    scores = np.mean([np.asarray(each.scores) for each in predictions], axis=0)
+    return dataclasses.replace(predictions[0], scores=scores, prediction=scores.argmax(1))
+
+  @property
+  def has_model(self) -> bool:
+    """Whether the model folder is finished."""
+    return (self.workdir / MANIFEST_FILE).exists()
+
   def read_state(self) -> State:
     """The saved weights, or those of the newest checkpoint, with the run parameters.
 
@@ -177,12 +198,12 @@ class FoldTraining:
   def save_model(self, state: State) -> None:
     """Completes the model folder of the finished fold with the weights that are tested.
 
-    Does nothing when the recipe keeps no weights. All processes must call it.
+    Does nothing when the recipe keeps no weights of tested folds. All processes must call it.
 
     Raises:
       SavedModelError: there are no selected weights, or they are damaged.
     """
-    if not self.experiment.config.folds.weights:
+    if not self.experiment.config.folds.weights and len(self.fold.test):
       return
     if self.experiment.selects:
       state = Selection(self.workdir).apply(state)

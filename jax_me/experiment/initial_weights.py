@@ -9,6 +9,7 @@ import numpy as np
 from jax_me.bundled import import_bundled
 from jax_me.data.labels import normalize_label
 from jax_me.models import model_folder
+from jax_me.models.ensemble import only_model
 from jax_me.models.model_folder import ArrayTree, SavedModel
 from jax_me.models.weight_mapping import initialise_from
 from jax_me.training.checkpoint import JsonValue
@@ -49,7 +50,7 @@ def initialise_state(
   Raises:
     ValueError: the folder holds no model, or one that does not fit.
   """
-  source = open_model(folder, target_name)
+  source = only_model(open_model(folder, target_name), folder)
   _, params, model_state = model_folder.split_model(source.model)
   transfer = initialise_from(
     state["params"],

@@ -7,7 +7,9 @@ from ml_collections import ConfigDict
 from jax_me.experiment.experiment import Experiment
 from jax_me.experiment.initial_weights import normalize_labels, put_like
 from jax_me.models.classifier import check_head
-from jax_me.models.model_folder import ArrayTree, SavedModel
+from jax_me.models.ensemble import members_of
+from jax_me.models.model_folder import SavedModel
+from jax_me.training.state import State
 
 SHOWN_LABELS = 10  # In an error message.
 
@@ -46,29 +48,39 @@ def use_model(config: ConfigDict, saved: SavedModel) -> None:
     config.data.std = tuple(saved.std)
 
 
-def weights_for(experiment: Experiment, saved: SavedModel) -> ArrayTree:
-  """The weights of a given model on the devices of an experiment.
+def states_for(experiment: Experiment, saved: SavedModel) -> list[State]:
+  """The states for the evaluation of a given model: of an ensemble one for each classifier.
 
   Args:
     experiment: of a recipe after `use_model`.
     saved: the model; the outputs of its head are put into the order of the dataset's labels.
 
   Returns:
-    {"params", "model_state"}.
+    weights and run parameters, on the devices.
 
   Raises:
     ValueError: its labels are not those of the dataset.
   """
   assert saved.labels is not None
   order = label_order(experiment.labels, saved.labels)
-  _, weights, _ = saved.split()
-  params = dict(weights["params"])
-  for head in ("head", "aux_head"):  # the latter of token labeling
-    if head in params:
-      params[head] = {path: value[..., order] for path, value in params[head].items()}
   abstract = experiment.program.abstract_state()
-  reordered = {"params": params, "model_state": weights["model_state"]}
-  return put_like(reordered, {name: abstract[name] for name in reordered})
+  run_parameters = experiment.run_parameters(experiment.folds[0])
+  states = []
+  for member in members_of(saved):
+    _, weights, _ = member.split()
+    params = dict(weights["params"])
+    for head in ("head", "aux_head"):  # the latter of token labeling
+      if head in params:
+        params[head] = {path: value[..., order] for path, value in params[head].items()}
+    reordered = {"params": params, "model_state": weights["model_state"]}
+    own = dataclasses.replace(run_parameters, mean=tuple(member.mean), std=tuple(member.std))
+    states.append(
+      {
+        **put_like(reordered, {name: abstract[name] for name in reordered}),
+        "run_parameters": experiment.program.put_run_parameters(own),
+      }
+    )
+  return states
 
 
 def label_order(labels: list[str], model_labels: list[str]) -> list[int]:

@@ -1,10 +1,12 @@
 """Preparation of an experiment: dataset, folds, model and training step of a recipe."""
 
 import functools
+import logging
 
 import numpy as np
 from ml_collections import ConfigDict
 
+from jax_me.data.clip_inputs.flow_rest import describe_rest
 from jax_me.data.device_images import place_images
 from jax_me.data.folds import Fold, make_folds, with_validation
 from jax_me.data.image_store import ImageStore
@@ -12,9 +14,15 @@ from jax_me.data.index import ExampleIndex
 from jax_me.datasets import catalog
 from jax_me.experiment.experiment import Experiment
 from jax_me.image_preparation import ImagePreparation
+from jax_me.models.input_size import check_input_size
 from jax_me.models.model_folder import SavedModel
+from jax_me.models.saved_model import ALL, FINAL
 from jax_me.training import sharding
 from jax_me.training.program import make_program
+
+CHECKED_FLOW_IMAGES = 1000
+
+logger = logging.getLogger(__name__)
 
 
 def split_folds(config: ConfigDict, index: ExampleIndex) -> list[Fold]:
@@ -25,7 +33,7 @@ def split_folds(config: ConfigDict, index: ExampleIndex) -> list[Fold]:
   """
   data = config.data
   if data.split == "none":
-    folds = [Fold("all", np.arange(len(index)), np.empty(0, np.int64))]
+    folds = [_everybody(index, ALL)]
   else:
     folds = make_folds(
       index,
@@ -36,15 +44,28 @@ def split_folds(config: ConfigDict, index: ExampleIndex) -> list[Fold]:
       train=tuple(data.train_splits),
       test=tuple(data.test_splits),
     )
-  if config.select == "train":
-    folds = [
-      with_validation(index, fold, config.select_holdout, seed=config.seed) for fold in folds
-    ]
+  folds = [_hold_out(config, index, fold) for fold in folds]
   if data.fold < 0:
     return folds
   if data.fold >= len(folds):
     raise ValueError(f"data.fold={data.fold} does not exist: there are {len(folds)}, from 0")
   return [folds[data.fold]]
+
+
+def final_fold(config: ConfigDict, index: ExampleIndex) -> Fold:
+  """The fold without a test side that `final` trains; a selection of weights holds out subjects."""
+  return _hold_out(config, index, _everybody(index, FINAL))
+
+
+def _everybody(index: ExampleIndex, name: str) -> Fold:
+  return Fold(name, np.arange(len(index)), np.empty(0, np.int64))
+
+
+def _hold_out(config: ConfigDict, index: ExampleIndex, fold: Fold) -> Fold:
+  """The fold with the training subjects held out on which `select` chooses the weights."""
+  if config.select != "train":
+    return fold
+  return with_validation(index, fold, config.select_holdout, seed=config.seed)
 
 
 def prepare(config: ConfigDict, saved: SavedModel | None = None) -> Experiment:
@@ -58,8 +79,10 @@ def prepare(config: ConfigDict, saved: SavedModel | None = None) -> Experiment:
     the experiment.
 
   Raises:
-    ValueError: the dataset, folds, model or optimiser of the recipe are impossible.
+    ValueError: the dataset, folds, model, input size or optimiser of the recipe are impossible.
   """
+  # Before the dataset is built, which may take long.
+  check_input_size(config.model.name, config.model.image_size, config.model.arguments.to_dict())
   builder = catalog.prepare(
     config.data.name,
     data_dir=config.data.data_dir,
@@ -76,6 +99,9 @@ def prepare(config: ConfigDict, saved: SavedModel | None = None) -> Experiment:
     if saved is not None and own:
       prepare_image = functools.partial(saved.preparation.apply, mean=tuple(saved.mean))
     evaluation_images = ImageStore(builder, split, image_size=size, prepare=prepare_image)
+
+  if config.augment.flow and config.data.name == "labeled_images":
+    _check_flow(training_images)
 
   mesh = sharding.make_mesh(config.mesh.fsdp)
   program, graphdef = make_program(config, mesh, classes=len(training_images.index.label_names))
@@ -94,3 +120,11 @@ def prepare(config: ConfigDict, saved: SavedModel | None = None) -> Experiment:
     program=program,
     graphdef=graphdef,
   )
+
+
+def _check_flow(images: ImageStore) -> None:
+  """Warns of ready flow images whose zero is elsewhere; those of clips are encoded by jax_me."""
+  count = min(len(images), CHECKED_FLOW_IMAGES)
+  chosen = np.linspace(0, len(images) - 1, count).astype(int)
+  if text := describe_rest(images.images(chosen), list(images.index.file[chosen])):
+    logger.warning("%s", text)

@@ -12,18 +12,24 @@ from ml_collections import ConfigDict
 
 from jax_me.data.folds import Fold
 from jax_me.evaluation.predictions import PREDICTIONS_FILE, Predictions, concatenate
+from jax_me.evaluation.summary import ScoreSummary, summarize
+from jax_me.experiment.closing_lines import closing_lines
 from jax_me.experiment.experiment import Experiment
 from jax_me.experiment.fold_batch import train_fold_batch
 from jax_me.experiment.fold_training import FoldTraining, Interrupted
 from jax_me.experiment.initial_weights import open_model
-from jax_me.experiment.model_evaluation import name_classes, use_model, weights_for
-from jax_me.experiment.preparation import prepare
+from jax_me.experiment.model_evaluation import name_classes, states_for, use_model
+from jax_me.experiment.preparation import final_fold, prepare
 from jax_me.experiment.provenance import provenance
+from jax_me.manifest import MANIFEST_FILE
 from jax_me.models import model_folder
-from jax_me.models.model_folder import ArrayTree, SavedModel
+from jax_me.models.ensemble import RUN_FILE, write_ensemble
+from jax_me.models.model_folder import SavedModel
+from jax_me.models.saved_model import FINAL
 from jax_me.reports.run_report import write_report
 from jax_me.reports.sample_sections import choose_samples
 from jax_me.reports.saved_report import SamplePrediction, SavedReport
+from jax_me.reports.score_text import describe_result
 from jax_me.training import settings
 from jax_me.training.checkpoint import changed_settings
 from jax_me.training.logging.history import read_history
@@ -33,10 +39,10 @@ from jax_me.training.processes import broadcast_from_writer, is_writer, wait_for
 from jax_me.training.state import State
 
 CONFIG_FILE = "config.json"
-RUN_FILE = "run.json"
 
 # Settings that do not change the trained weights, so a resumed run may change them.
 FREE_SETTINGS = (
+  "final",
   "data.data_dir",
   "data.manual_dir",
   "data.workers",
@@ -47,6 +53,10 @@ FREE_SETTINGS = (
   "log_steps",
 )
 
+NO_SCORES = (
+  "There are no scores: the model was trained on all examples (data.split=none), so none are left "
+  "to test it on. To know how good it is on unseen people, train it with a split too."
+)
 INTERRUPTED = 130  # Exit code of a run stopped by a signal, as in shells.
 
 
@@ -74,7 +84,7 @@ def run_experiment(
     if saved is not None:
       use_model(config, saved)
     experiment = prepare(config, saved)
-    given = None if saved is None else weights_for(experiment, saved)
+    given = None if saved is None else states_for(experiment, saved)
     if saved is None:
       _lock_settings(folder, config)
   except (ValueError, OSError) as error:
@@ -102,9 +112,24 @@ def run_experiment(
       **_run_details(experiment, saved),
       "wall time of this call": f"{time.monotonic() - started:.0f} s",
     }
-    page = _write_report(experiment, folder, results, sheets, details)
+    page, summary = _write_report(experiment, folder, results, sheets, details)
+    if summary is not None:
+      _print_line(describe_result(summary))
     _print_line(f"report: {page}")
   wait_for_all("report")
+  if mode == "eval":
+    return 0
+  if config.final == "all":
+    try:
+      _train_final(experiment, folder)
+    except Interrupted as stopped:
+      _print_line(f"final: {stopped}; the same command resumes the run")
+      return INTERRUPTED
+    except (TrainingDiverged, ValueError, OSError) as error:
+      return _report_error(error, code=1)
+  if is_writer():
+    for line in closing_lines(experiment, folder):
+      _print_line(line)
   return 0
 
 
@@ -120,13 +145,29 @@ def _given_model(
   return name_classes(saved, labels) if labels else saved
 
 
+def _train_final(experiment: Experiment, folder: pathlib.Path) -> None:
+  """Trains or resumes the final model, with the settings of the folds."""
+  fold = final_fold(experiment.config, experiment.training_images.index)
+  training = FoldTraining(experiment, fold, folder / FINAL)
+  if broadcast_from_writer(training.has_model):
+    _print_line("final model: finished earlier")
+    return
+  held_out = f", {len(fold.validation)} held out to select the weights" * bool(len(fold.validation))
+  _print_line(
+    f"final model: {len(fold.train)} examples{held_out}, "
+    f"{experiment.cadence(fold).total} steps; it has no test side and no scores"
+  )
+  training.save_model(training.train())
+
+
 def _finish_folds(
-  experiment: Experiment, folder: pathlib.Path, mode: str, given: ArrayTree | None
+  experiment: Experiment, folder: pathlib.Path, mode: str, given: list[State] | None
 ) -> tuple[list[Predictions], State | None]:
-  """Trains or only evaluates all folds, with given weights if there are any.
+  """Trains or only evaluates all folds, with given models if there are any.
 
   Returns:
-    the test predictions of every fold, and the state of the last one, unless finished earlier.
+    the test predictions of every fold that has a test side, and the state of the last one, unless
+    finished earlier.
   """
   results: list[Predictions] = []
   state: State | None = None
@@ -134,23 +175,31 @@ def _finish_folds(
   for fold in experiment.folds:
     training = FoldTraining(experiment, fold, _fold_folder(experiment, folder, fold))
     finished = training.workdir / PREDICTIONS_FILE
-    if broadcast_from_writer(mode == "train" and finished.exists() and not experiment.pretraining):
+    tests = not experiment.pretraining and len(fold.test) > 0
+    if broadcast_from_writer(mode == "train" and tests and finished.exists()):
       results.append(Predictions.load(finished))
       if fold.name not in together:
         _print_line(f"{fold.name}: finished earlier")
       continue
-    if given is not None:
-      state = training.state_with(given)
-    else:
-      state = training.train() if mode == "train" else training.read_state()
-      if mode == "train":
-        training.save_model(state)
-    if not experiment.pretraining:
-      tested = experiment.predict(fold, state) if given else training.test(state)
+    if mode == "train":
+      state = training.train()
+      training.save_model(state)
+    elif given is None:
+      state = training.read_state()
+    if tests:
+      if given is not None:
+        tested = training.test_mean(given)
+      else:
+        assert state is not None
+        tested = training.test(state)
       if is_writer():
         finished.parent.mkdir(parents=True, exist_ok=True)
         tested.save(finished)
       results.append(tested)
+  if is_writer() and mode == "train" and len(experiment.folds) > 1:
+    names = [fold.name for fold in experiment.folds]
+    if all((folder / name / MANIFEST_FILE).exists() for name in names):
+      write_ensemble(folder, names)
   return results, state
 
 
@@ -195,7 +244,7 @@ def _write_report(
   results: list[Predictions],
   sheets: dict[str, np.ndarray] | None,
   details: dict[str, object],
-) -> pathlib.Path:
+) -> tuple[pathlib.Path, ScoreSummary | None]:
   config = experiment.config
   several = len(experiment.folds) > 1
   history: list[dict[str, Any]] = []
@@ -209,8 +258,17 @@ def _write_report(
       reconstructions=sheets or {},
       details=details,
     )
-    return write_report(folder, report)
+    return write_report(folder, report), None
+  if not results:
+    report = SavedReport(
+      title=f"{config.model.name} on {config.data.name}",
+      history=history,
+      details=details,
+      note=NO_SCORES,
+    )
+    return write_report(folder, report), None
   predictions = concatenate(results)
+  summary = summarize(predictions)
   predictions.save(folder / PREDICTIONS_FILE)
   report = SavedReport(
     title=f"{config.model.name} on {config.data.name}",
@@ -219,7 +277,7 @@ def _write_report(
     samples=_sample_predictions(experiment, predictions),
     details=details,
   )
-  return write_report(folder, report)
+  return write_report(folder, report, summary), summary
 
 
 def _sample_predictions(experiment: Experiment, predictions: Predictions) -> list[SamplePrediction]:

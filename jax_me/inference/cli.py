@@ -177,7 +177,7 @@ def _predict(args: argparse.Namespace) -> int:
       )
     )
   print(
-    f"model: {predictor.saved.name}, {training_note(predictor.saved.source.get('trained_on', ''))}"
+    f"model: {predictor.saved.title}; {training_note(predictor.saved.source.get('trained_on', ''))}"
   )
   if spec.align:
     print_license_notice()

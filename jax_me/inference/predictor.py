@@ -12,6 +12,7 @@ from jax_me.faces.detector import Box
 from jax_me.inference.batched_inference import DEFAULT_BATCH
 from jax_me.inference.model_input import face_inputs
 from jax_me.inference.results import FrameResult, Results
+from jax_me.inference.training_note import training_note
 from jax_me.models.classifier import check_head
 from jax_me.models.fcmae import FCMAE
 from jax_me.models.mae import MaskedAutoencoder
@@ -27,7 +28,8 @@ class Predictor:
   """A loaded model with its preprocessing.
 
   Attributes:
-    model: the module; call it on normalised [B, H, W, 3].
+    model: the module; call it on normalised [B, H, W, 3], and the mean of several folds on images
+      in [0, 1].
     labels: class names in the order of the logits; empty for a masked autoencoder, which only
       `explain` takes.
     saved: name, arguments, normalisation statistics and source of the weights.
@@ -40,6 +42,11 @@ class Predictor:
     self._explainers: dict[Hashable, Explainer | FaceReconstructor] = {}
     if not isinstance(saved.model, MaskedAutoencoder | FCMAE):
       self.require_labels()
+
+  def __repr__(self) -> str:
+    trained_on = self.saved.source.get("trained_on", "")
+    parts = [self.saved.title, ", ".join(self.labels), training_note(trained_on)]
+    return f"<Predictor: {'; '.join(part for part in parts if part)}>"
 
   def require_labels(self) -> list[str]:
     """The class names.
@@ -248,7 +255,9 @@ def load(folder: str | os.PathLike, *, verify: bool = False, **overrides: object
 
   Args:
     folder: written by `convert` or `run.py`; or a torch or safetensors file, or a folder of timm or
-      transformers; or a name: hf://OWNER/NAME[@REVISION], timm://NAME, release://FILE.
+      transformers; or a name: hf://OWNER/NAME[@REVISION], timm://NAME, release://FILE. Of a run
+      with several folds, RUN is the final model if it has one, else the mean of the probabilities
+      of the folds; RUN/ensemble is always this mean, RUN/final the final model, RUN/fold1 a fold.
     verify: also compare the output for a synthetic image with the one that the folder keeps.
     **overrides: constructor keywords that do not change the parameters (`dtype`, ...).
 

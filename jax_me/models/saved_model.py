@@ -12,6 +12,8 @@ from jax_me.image_preparation import ImagePreparation
 from jax_me.models.model_metadata import ModelFields, complete_fields
 
 ArrayTree = dict[str, Any]  # Nested dict of arrays with string keys.
+# Names of the folds without test examples: that of data.split=none, and that of `final`.
+ALL, FINAL = "all", "final"
 
 
 @dataclasses.dataclass
@@ -60,6 +62,15 @@ class SavedModel:
       ModelFields,
       {name: value for name, value in given.items() if value is not None} | {"labels": self.labels},
     )
+
+  @property
+  def title(self) -> str:
+    """Name of the model and its place in its run, for messages."""
+    if folds := self.source.get("folds"):
+      return f"mean of {len(folds)} folds of {self.name}"
+    fold = self.source.get("fold")
+    places = {None: "", ALL: ", trained without a test side", FINAL: ", final model"}
+    return self.name + places.get(fold, f" of {fold}")
 
   def split(self) -> tuple[nnx.GraphDef, ArrayTree, ArrayTree]:
     """Graph definition, weights {"params", "model_state"} and normalisation {"mean", "std"}."""

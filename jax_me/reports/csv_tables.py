@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Sequence
 
 from jax_me.csv_files import csv_bytes
-from jax_me.evaluation.metrics import SCORE_NAMES
-from jax_me.evaluation.summary import IntervalScores, ScoreSummary
+from jax_me.evaluation.metrics import SCORE_NAMES, Intervals, MainScores
+from jax_me.evaluation.summary import ScoreSummary
 
 INTERVAL_COLUMNS = tuple(f"{name}{end}" for name in SCORE_NAMES for end in ("", "_low", "_high"))
 
@@ -47,7 +47,7 @@ def result_tables(summary: ScoreSummary, labels: Sequence[str]) -> dict[str, byt
     tables["databases"] = [
       ("database", "examples", *INTERVAL_COLUMNS),
       *(
-        (name, part["examples"], *_with_intervals(part))
+        (name, part["examples"], *interval_cells(part, part["intervals"]))
         for name, part in {"composite": summary["pooled"], **summary["databases"]}.items()
       ),
     ]
@@ -63,7 +63,13 @@ def result_tables(summary: ScoreSummary, labels: Sequence[str]) -> dict[str, byt
     tables["groups"] = [
       ("division", "group", "subjects", "examples", *INTERVAL_COLUMNS),
       *(
-        (attribute, name, part["subjects"], part["examples"], *_with_intervals(part))
+        (
+          attribute,
+          name,
+          part["subjects"],
+          part["examples"],
+          *interval_cells(part, part["intervals"]),
+        )
         for attribute, groups in summary["groups"].items()
         for name, part in groups.items()
       ),
@@ -71,9 +77,10 @@ def result_tables(summary: ScoreSummary, labels: Sequence[str]) -> dict[str, byt
   return {f"{name}.csv": csv_bytes(rows) for name, rows in tables.items()}
 
 
-def _with_intervals(scores: IntervalScores) -> list[float | None]:
-  intervals = scores["intervals"] or {}
-  return [v for name in SCORE_NAMES for v in (scores[name], *intervals.get(name, (None, None)))]
+def interval_cells(scores: MainScores, intervals: Intervals | None) -> list[float | None]:
+  """The scores and the ends of their intervals, in the order of INTERVAL_COLUMNS."""
+  ends: Intervals = intervals or {}
+  return [v for name in SCORE_NAMES for v in (scores[name], *ends.get(name, (None, None)))]
 
 
 def _confusion_rows(counts: Sequence[Sequence[int]], labels: Sequence[str]) -> list[tuple]:

@@ -149,7 +149,8 @@ ul.gallery .images{display:flex;gap:3px}
 ul.gallery img{display:block;flex:1 1 0;min-width:0;width:100%;height:auto;border-radius:4px}
 ul.gallery strong{display:block;margin-top:.4rem}
 ul.gallery .line{display:block;color:var(--grey)}
-@media (max-width:30rem){table{font-size:.8rem}th,td{padding-right:.55rem}tbody th{min-width:4rem}}
+@media (max-width:30rem){table{font-size:.8rem}th,td{padding-right:.55rem}tbody th{min-width:4rem}
+ td.number,th.number{white-space:normal}}
 @media print{body{max-width:none}h2{break-after:avoid}figure,li{break-inside:avoid}}
 """
 

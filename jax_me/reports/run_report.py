@@ -76,7 +76,7 @@ def write_report(
 
 def compose(report: SavedReport, summary: ScoreSummary | None) -> Document:
   """Builds the page; `summary` is that of `report.predictions`."""
-  lead: list[Block] = []
+  lead: list[Block] = [Text(report.note)] if report.note else []
   sections: list[Section] = []
   if report.predictions is not None and summary is not None:
     lead += headline(summary)

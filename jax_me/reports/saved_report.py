@@ -83,6 +83,7 @@ class SavedReport:
     details: model, dataset, seed, device, wall time and so on: name -> value; shown in the last
       section.
     groups: attributes of the subjects.
+    note: sentences at the top of the page, "" for none.
 
   Raises:
     ValueError: an invalid image array or label; the message names it.
@@ -95,6 +96,7 @@ class SavedReport:
   reconstructions: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
   details: Mapping[str, object] = field(default_factory=dict)
   groups: SubjectGroups | None = None
+  note: str = ""
 
   def __post_init__(self) -> None:
     object.__setattr__(self, "history", merge_history(self.history))
@@ -128,7 +130,7 @@ class SavedReport:
     """Writes each part atomically to `folder` and deletes older files of absent parts."""
     folder = Path(folder)
     # "facts" is the key and file name of version 0.1.
-    texts = {"title": self.title, "facts": dict(self.details)}
+    texts = {"title": self.title, "facts": dict(self.details), "note": self.note}
     content = {DETAILS_FILE: (json.dumps(texts, indent=2, default=_to_json) + "\n").encode()}
     if self.history:
       lines = (json.dumps(row, default=_to_json) + "\n" for row in self.history)
@@ -185,7 +187,14 @@ class SavedReport:
           reconstructions = {key: archive[key] for key in RECONSTRUCTION_IMAGES}
       history = read_history(folder / HISTORY_FILE)
       return cls(
-        texts["title"], predictions, history, samples, reconstructions, texts["facts"], groups
+        texts["title"],
+        predictions,
+        history,
+        samples,
+        reconstructions,
+        texts["facts"],
+        groups,
+        texts.get("note", ""),
       )
     except FileNotFoundError as error:
       raise IncompleteReport(

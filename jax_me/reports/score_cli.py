@@ -40,7 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
   )
   parser.add_argument(
     "--resamples",
-    type=_positive,
+    type=positive,
     default=REPEATS,
     help="number of bootstrap resamples (default: %(default)s)",
   )
@@ -62,7 +62,7 @@ def main(args: argparse.Namespace) -> int:
     summary = summarize(predictions, groups=groups, repeats=args.resamples, seed=args.seed)
     page = None
     if args.output:
-      _check_output(args.output)
+      check_output(args.output, Path(DATA_FOLDER) / DETAILS_FILE)
       title = f"Scores of {args.file.name}"
       report = SavedReport(title, predictions, details=details, groups=groups)
       page = write_report(args.output, report, summary)
@@ -81,17 +81,24 @@ def main(args: argparse.Namespace) -> int:
   return 0
 
 
-def _check_output(folder: Path) -> None:
-  """Rejects a folder with other files, which would be mixed with those of the report."""
+def check_output(folder: Path, own: Path) -> None:
+  """Rejects a folder with other files, which would be mixed with those of the report.
+
+  Args:
+    folder: of the output; may be missing.
+    own: a file inside a folder that an earlier call wrote.
+
+  Raises:
+    ValueError: a file, or a folder with other files.
+  """
   if folder.exists() and not folder.is_dir():
     raise ValueError(f"--output {folder} is a file, not a folder")
-  if (
-    folder.is_dir() and any(folder.iterdir()) and not (folder / DATA_FOLDER / DETAILS_FILE).exists()
-  ):
+  if folder.is_dir() and any(folder.iterdir()) and not (folder / own).exists():
     raise ValueError(f"--output {folder} contains other files; choose an empty or new folder")
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+  """Parses a positive integer for argparse."""
   if not text.isdecimal() or int(text) < 1:
     raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
   return int(text)

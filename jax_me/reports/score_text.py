@@ -55,6 +55,18 @@ def confusion_table(
   return ["true \\ predicted", *labels], rows
 
 
+def describe_result(summary: ScoreSummary) -> str:
+  """Gives the pooled scores with their intervals on one line."""
+  pooled, bootstrap = summary["pooled"], summary["bootstrap"]
+  scores = ", ".join(
+    f"{title} {score_with_interval(pooled, k)}" for k, title in SCORE_TITLES.items()
+  )
+  folds = f" pooled over {len(summary['folds'])} folds" if summary["folds"] else ""
+  level = f"{100 * bootstrap['level']:g}% intervals over {bootstrap['over']}"
+  about = level if pooled["intervals"] else f"no intervals: only {bootstrap['over']}"
+  return f"{scores}; {pooled['examples']} examples{folds}, {about}"
+
+
 def describe_scores(summary: ScoreSummary) -> str:
   """Defines the three scores and says over which folds and databases they are pooled."""
   text = "UF1 is the mean F1 score of the classes, UAR their mean recall."
@@ -145,20 +157,20 @@ def format_scores(summary: ScoreSummary, labels: Sequence[str]) -> str:
   pooled = summary["pooled"]
   parts = {"composite" if summary["databases"] else "pooled": pooled, **summary["databases"]}
   blocks = [
-    _format_table(
+    format_table(
       ("", *SCORE_HEADER),
       [(name, *score_cells(part), str(part["examples"])) for name, part in parts.items()],
     ),
     "\n".join([describe_scores(summary), describe_baseline(summary), describe_intervals(summary)]),
-    _format_table(CLASS_HEADER, class_rows(pooled)),
-    _format_table(*confusion_table(summary["confusion"], labels)),
+    format_table(CLASS_HEADER, class_rows(pooled)),
+    format_table(*confusion_table(summary["confusion"], labels)),
   ]
   for attribute, groups in summary["groups"].items():
     rows = [
       (name, *score_cells(part), str(part["examples"]), str(part["subjects"]))
       for name, part in groups.items()
     ]
-    blocks.append(_format_table((attribute, *SCORE_HEADER, "subjects"), rows))
+    blocks.append(format_table((attribute, *SCORE_HEADER, "subjects"), rows))
   if summary["calibration"]:
     blocks.append(describe_calibration(summary["calibration"]))
   if clips := describe_clip_scores(summary):
@@ -174,7 +186,8 @@ def _list_scores(scores: MainScores) -> str:
   return ", ".join(f"{title} {score_text(scores[name])}" for name, title in SCORE_TITLES.items())
 
 
-def _format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+  """Formats a table for the terminal."""
   lines = [header, *rows]
   widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
   return "\n".join(

@@ -167,7 +167,9 @@ def make_program(
   schedule = make_schedule(settings.pop("schedule"), gamma=settings.pop("gamma"))
   for key in SCHEDULE_KEYS:
     settings.pop(key)
-  optimizer = make_optimizer(params, phase="pretrain" if pretraining else "finetune", **settings)
+  freeze = config.freeze == "backbone"
+  phase = "pretrain" if pretraining else "finetune"
+  optimizer = make_optimizer(params, phase=phase, freeze_backbone=freeze, **settings)
   augmentation = Augmentation(**config.augment.to_dict())
   augment = make_augmentation(augmentation, size=config.model.image_size)
   loss = (
@@ -179,6 +181,7 @@ def make_program(
       erase=make_erasing(augmentation),
       mix=make_mixup(MixupSettings(**config.mixing.to_dict())),
       label_smoothing=config.label_smoothing,
+      freeze_backbone=freeze,
     )
   )
   build = state_builder(make_model, optimizer, ema=config.ema_decay > 0)

@@ -1,32 +1,21 @@
 """Settings of a run: command-line overrides and validation."""
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-TASKS = ("classify", "mae")
-PRECISIONS = ("float32", "bfloat16")
-SELECTS = ("final", "train")
-SPLITS = ("kfold", "step", "loso", "lodo", "holdout", "official", "none")
-PARALLEL = ("auto", "vmap", "map", "off")
+from jax_me.bundled import import_bundled
+from jax_me.training.setting_declaration import Setting
 
-# Sections whose keys depend on the model or dataset; the command line may add keys to them.
-OPEN_SECTIONS = ("model.arguments", "data.options")
-
-# Settings with a range: {dotted key: (range in the message, whether a value is in it)}.
-RANGES = {
-  "batch_size": ("must be positive", lambda value: value > 0),
-  "accum_steps": ("must be positive", lambda value: value > 0),
-  "label_smoothing": ("is in [0, 1)", lambda value: 0 <= value < 1),
-  "ema_decay": ("is in [0, 1)", lambda value: 0 <= value < 1),
-  "mae.mask_ratio": ("is in (0, 1)", lambda value: 0 < value < 1),
-  "checkpoint_steps": ("must be positive", lambda value: value > 0),
-  "log_steps": ("must be positive", lambda value: value > 0),
-  "keep_checkpoints": ("must be at least 1", lambda value: value >= 1),
-  "folds.chunk": ("must be 0 or more", lambda value: value >= 0),
+# Part of the message of an error of absl -> the values that the setting takes.
+VALUE_ERRORS = {
+  "invalid literal for int()": "a whole number",
+  "could not convert string to float": "a number",
+  "Non-boolean argument": "True or False",
 }
 
 
@@ -52,6 +41,11 @@ def value_of(config: ConfigDict, key: str) -> Any:
   return config
 
 
+def declared_settings() -> dict[str, Setting]:
+  """The declarations of all settings by dotted key (`configs/common.py`)."""
+  return import_bundled("configs.common").SETTINGS
+
+
 def accept_overrides(config: ConfigDict, arguments: Sequence[str]) -> ConfigDict:
   """Unlocks a recipe for `config_flags`, if the command line has no misspelt setting.
 
@@ -66,18 +60,50 @@ def accept_overrides(config: ConfigDict, arguments: Sequence[str]) -> ConfigDict
     SettingsError: a key is no setting; the message has the nearest settings.
   """
   known = dotted_keys(config)
+  is_open = tuple(f"{key}." for key, setting in declared_settings().items() if setting.value == {})
   for argument in arguments:
     key = argument.partition("=")[0].removeprefix("--config.")
-    is_open = key.startswith(tuple(f"{section}." for section in OPEN_SECTIONS))
-    if not argument.startswith("--config.") or is_open or key in known:
-      continue
-    # Also finds a key without its section: learning_rate -> optimizer.learning_rate.
-    by_leaf = {k.rsplit(".", 1)[-1]: k for k in known}
-    near = difflib.get_close_matches(key, known, n=2, cutoff=0.6)
-    near += [by_leaf[k] for k in difflib.get_close_matches(key.rsplit(".", 1)[-1], by_leaf, n=2)]
-    hint = f"did you mean {', '.join(dict.fromkeys(near))}?" if near else "see configs/common.py"
-    raise SettingsError(f"there is no setting {key!r}; {hint}")
+    if argument.startswith("--config.") and not key.startswith(is_open) and key not in known:
+      near = nearest_settings(key, known)
+      hint = f"did you mean {', '.join(near)}?" if near else "`jax-me settings` lists them"
+      raise SettingsError(f"there is no setting {key!r}; {hint}")
   return config.unlock()
+
+
+def nearest_settings(name: str, known: Sequence[str] = ()) -> list[str]:
+  """Settings with a similar name; also without its section: learning_rate.
+
+  Args:
+    name: misspelt dotted key.
+    known: dotted keys of the recipe; all declared settings by default.
+
+  Returns:
+    dotted keys, the nearest first.
+  """
+  known = known or list(declared_settings())
+  leaf, by_leaf = name.rsplit(".", 1)[-1], {key.rsplit(".", 1)[-1]: key for key in known}
+  exact = [key for key in known if key.rsplit(".", 1)[-1] == leaf]
+  if exact:
+    return exact
+  near = difflib.get_close_matches(name, known, n=2, cutoff=0.6)
+  near += [by_leaf[key] for key in difflib.get_close_matches(leaf, by_leaf, n=2)]
+  return list(dict.fromkeys(near))
+
+
+def describe_flag_error(error: flags.Error) -> str:
+  """The message of an error of absl, which for settings names the values that they take."""
+  text = str(error)
+  if match := re.match(r"flag --config=[^ ]*: (?=there is no )", text):
+    return text.removeprefix(match[0])
+  match = re.match(r"flag --config\.([^=]+)=(.*?): ", text, re.DOTALL)
+  kind = next((kind for start, kind in VALUE_ERRORS.items() if start in text), "")
+  if match is None or not kind:
+    return text
+  key, value = match.groups()
+  declared = declared_settings().get(key)
+  numeric = declared is not None and not isinstance(declared.value, bool)
+  example = f", for example {declared.value!r}" if declared is not None and numeric else ""
+  return f"--config.{key}={value}: {key} takes {kind}{example}"
 
 
 def override(config: ConfigDict, arguments: Sequence[str]) -> None:
@@ -107,7 +133,7 @@ def override(config: ConfigDict, arguments: Sequence[str]) -> None:
   except flags.UnrecognizedFlagError as error:
     rest = [f"--{error.flagname}"]
   except flags.Error as error:
-    raise SettingsError(str(error)) from None
+    raise SettingsError(describe_flag_error(error)) from None
   if rest:
     raise SettingsError(f"unknown argument {rest[0]!r}; a setting is --config.<key>=<value>")
   config.lock()
@@ -121,24 +147,11 @@ def check(config: ConfigDict) -> None:
   """
   # Imported here: it loads JAX, for which `--help` need not wait.
   from jax_me.models.registry import MODELS, suggestion
-  from jax_me.training.schedule import SCHEDULES
 
-  choices = {
-    "task": TASKS,
-    "precision": PRECISIONS,
-    "data.split": SPLITS,
-    "folds.parallel": PARALLEL,
-    "optimizer.schedule": SCHEDULES,
-  }
   problems = [
-    f"{key} must be one of {allowed}, got {value_of(config, key)!r}"
-    for key, allowed in choices.items()
-    if value_of(config, key) not in allowed
-  ]
-  problems += [
-    f"{key} {text}, got {value_of(config, key)}"
-    for key, (text, contains) in RANGES.items()
-    if not contains(value_of(config, key))
+    f"{key} must be {setting.allowed()}, got {value_of(config, key)!r}"
+    for key, setting in declared_settings().items()
+    if key != "select" and not setting.allows(value_of(config, key))
   ]
   if config.accum_steps > 0 and config.batch_size % config.accum_steps:
     problems.append(f"accum_steps={config.accum_steps} must divide batch_size={config.batch_size}")
@@ -154,6 +167,13 @@ def check(config: ConfigDict) -> None:
     problems.append("data.mean and data.std must both be empty or have three values")
   if config.data.split in ("kfold", "step") and config.data.folds < 2:
     problems.append(f"data.folds must be at least 2, got {config.data.folds}")
+  if config.freeze and config.task == "mae":
+    problems.append("freeze must be empty when task is mae: the backbone is what is trained")
+  if config.final == "all" and (config.task == "mae" or config.data.split == "none"):
+    problems.append(
+      "final=all trains a classifier on everybody after it was tested: it needs task=classify and "
+      f"a split with a test side, got task={config.task} data.split={config.data.split}"
+    )
   if config.model.name not in MODELS:
     problems.append(
       f"model.name: unknown model {config.model.name!r}{suggestion(config.model.name, MODELS)}"
@@ -166,8 +186,9 @@ def check(config: ConfigDict) -> None:
 def _selection_problems(config: ConfigDict) -> list[str]:
   """Problems of the settings `select` and `select_holdout`."""
   select, problems = config.select, []
-  if select not in SELECTS:
-    problem = f"select must be one of {SELECTS}, got {select!r}"
+  declared = declared_settings()["select"]
+  if not declared.allows(select):
+    problem = f"select must be {declared.allowed()}, got {select!r}"
     if any(word in str(select).casefold() for word in ("test", "best", "max", "oracle")):
       problem += (
         ". Weights are never chosen by their score on the test subjects: the best of many test "

@@ -12,6 +12,7 @@ from jax_me.data.augment.mixup import mix_targets
 from jax_me.models.layers import normalise
 from jax_me.models.model_folder import ArrayTree, merge_model, split_model
 from jax_me.training.losses import as_distributions, masked_mean, softmax_cross_entropy
+from jax_me.training.param_groups import in_head, map_paths
 from jax_me.training.schedule import Schedule, make_schedule
 from jax_me.training.state import State, training_key
 
@@ -40,6 +41,7 @@ def classification_loss(
   erase: BatchTransform | None = None,
   mix: Mixing | None = None,
   label_smoothing: float = 0.0,
+  freeze_backbone: bool = False,
 ) -> LossFunction:
   """Cross-entropy of an augmented batch; metrics `loss` and `accuracy`.
 
@@ -54,6 +56,8 @@ def classification_loss(
     erase: random erasing of normalised images (`make_erasing`).
     mix: mixup or CutMix of normalised images, after erasing (`make_mixup`).
     label_smoothing: see `softmax_cross_entropy`.
+    freeze_backbone: only the head has a gradient; dropout and stochastic depth are off, so that the
+      features of an image do not change.
 
   Returns:
     the loss function.
@@ -67,8 +71,10 @@ def classification_loss(
       images = erase(images, keys)
     if mix is not None:
       images, kept = mix(images, keys)
+    if freeze_backbone:  # XLA then leaves out the backward pass of the backbone.
+      params = map_paths(lambda path, x: x if in_head(path) else jax.lax.stop_gradient(x), params)
     model = merge_model(graphdef, params, model_state)
-    logits = model(images, deterministic=False, rngs=nnx.Rngs(model_key))
+    logits = model(images, deterministic=freeze_backbone, rngs=nnx.Rngs(model_key))
     labels = batch["targets"] if "targets" in batch else batch["label"]
     targets = as_distributions(labels, logits.shape[-1])
     if mix is not None:

@@ -35,7 +35,7 @@ def test_selection_by_test_subjects_is_refused_with_a_reason(value):
 
 def test_selection_settings():
   assert problems(select="train") == ""
-  assert problems(select="last") == "select must be one of ('final', 'train'), got 'last'"
+  assert problems(select="last") == "select must be one of final, train, got 'last'"
   assert "select_holdout is in (0, 1)" in problems(select="train", select_holdout=1.0)
   assert "evaluate_epochs > 0" in problems(select="train", evaluate_epochs=0.0)
   assert "no score to select by" in problems(select="train", task="mae")

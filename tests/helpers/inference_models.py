@@ -31,19 +31,28 @@ def tiny(name, **arguments):
 LABELS = ["calm", "happy, or so"]
 
 
-def save(folder, name="vit_tiny_patch16", arguments=SAVED, labels=LABELS, source=None, **options):
+def save(
+  folder,
+  name="vit_tiny_patch16",
+  arguments=SAVED,
+  labels=LABELS,
+  source=None,
+  seed=1,
+  mean=(0.5,) * 3,
+  **options,
+):
   """Saves a model with 32 x 32 inputs and two labels (none for a masked autoencoder).
 
   Its `source` has the options of the dataset, unless it is given.
   """
   save_model(
     folder,
-    create_model(name, rngs=nnx.Rngs(1), **arguments),
+    create_model(name, rngs=nnx.Rngs(seed), **arguments),
     name=name,
     arguments=arguments,
     labels=None if "mae" in name else labels,
     image_size=32,
-    mean=[0.5] * 3,
+    mean=list(mean),
     std=[0.25] * 3,
     source={"options": options} if source is None else source,
   )

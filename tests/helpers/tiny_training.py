@@ -85,16 +85,18 @@ def make_program(
   mixing: MixupSettings | None = None,
   drop_path_rate: float = 0.1,
   qkv_bias: bool = True,
+  freeze_backbone: bool = False,
 ) -> Program:
   make = model or functools.partial(make_model, drop_path_rate=drop_path_rate, qkv_bias=qkv_bias)
   graphdef, params, _ = split_model(nnx.eval_shape(lambda: make(nnx.Rngs(0))))
-  optimizer = make_optimizer(params)
+  optimizer = make_optimizer(params, freeze_backbone=freeze_backbone)
   settings = augment or Augmentation(crop_scale=(0.5, 1.0), flip=0.5, brightness=0.2)
   loss = classification_loss(
     graphdef,
     make_augmentation(settings, SIZE),
     erase=make_erasing(settings),
     mix=make_mixup(mixing or MixupSettings()),
+    freeze_backbone=freeze_backbone,
   )
   build = state_builder(make, optimizer, ema=ema > 0)
   step = make_train_step(loss, optimizer, accum_steps=accum_steps, ema_decay=ema)

@@ -166,7 +166,7 @@ def test_settings_are_overridden_as_in_run_py():
   assert (config.batch_size, config.remat, config.augment.crop_scale) == (64, True, (0.5, 1.0))
   for wrong, message in (
     ("--config.batchsize=4", "did you mean batch_size"),
-    ("--config.batch_size=many", "batch_size=many: invalid literal"),
+    ("--config.batch_size=many", "batch_size=many: batch_size takes a whole number"),
     ("--workdir=x", "unknown argument"),
   ):
     with pytest.raises(settings.SettingsError, match=message):

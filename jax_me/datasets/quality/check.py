@@ -15,12 +15,12 @@ from typing import Any, Literal, TypedDict
 import numpy as np
 
 from jax_me.data import folds as fold_rules
+from jax_me.data.clip_inputs.inputs import MOTION_INPUTS
 from jax_me.data.index import ExampleIndex, read_index
 from jax_me.datasets.built_datasets import DamagedDataset
 from jax_me.datasets.generation.base_builder import FaceDataset
 from jax_me.datasets.generation.build_report import REPORT_FILE
 from jax_me.datasets.generation.generate import SUMMARY_FILE
-from jax_me.datasets.quality.face_descriptors import MOTION_INPUTS
 from jax_me.datasets.quality.near_duplicates import FacePair, near_duplicates
 from jax_me.datasets.quality.record_check import RecordCheck, check_records
 

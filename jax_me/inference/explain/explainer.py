@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -17,6 +18,7 @@ from jax_me.inference.explain.grad_cam import CONVOLUTIONAL, grad_cam
 from jax_me.inference.explain.heat_map import FeatureGrid
 from jax_me.inference.model_input import FaceInput
 from jax_me.models.classifier import classify
+from jax_me.models.ensemble import Ensemble, architecture
 from jax_me.models.fcmae import FCMAE
 from jax_me.models.mae import MaskedAutoencoder
 from jax_me.models.model_folder import SavedModel, merge_model
@@ -121,7 +123,7 @@ def supported_methods(saved: SavedModel, requested: Sequence[str] | None = None)
   Raises:
     ValueError: a requested method is unknown or not supported by the family.
   """
-  supported = _METHODS_BY_FAMILY.get(type(saved.model), ())
+  supported = _METHODS_BY_FAMILY.get(type(architecture(saved.model)), ())
   for method in requested or ():
     if method not in METHODS:
       raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
@@ -134,6 +136,8 @@ def supported_methods(saved: SavedModel, requested: Sequence[str] | None = None)
 
 class Explainer:
   """Explains a classifier's outputs, one face at a time; compiles once.
+
+  The maps of an ensemble are the means of those of its classifiers, for one class.
 
   Args:
     saved: a classifier with class labels.
@@ -148,25 +152,38 @@ class Explainer:
     self.panels = ("model input", *self.methods)
     self._labels = saved.labels
     self._image_size = saved.image_size
-    self._grid = FeatureGrid.from_model(saved.model)
+    self._grid = FeatureGrid.from_model(architecture(saved.model))
     graphdef, self._weights, self._normalisation = saved.split()
 
     def run(weights: Any, normalisation: Any, image: jax.Array, class_index: jax.Array):
       model: Any = merge_model(graphdef, weights["params"], weights["model_state"])
-      maps = {}
-
-      def forward(images: jax.Array) -> jax.Array:
-        if "rollout" in self.methods:
-          maps["rollout"] = attention_rollout(model, images)[0]
-        if "gradcam" not in self.methods:
-          return model(images)
-        cam, logits = grad_cam(model, images, class_index[None])
-        maps["gradcam"] = cam[0]
-        return logits
-
-      return classify(forward, image[None], normalisation)[0], maps
+      if not isinstance(model, Ensemble):
+        return self._scores_and_maps(model, normalisation, image, class_index)
+      scores = classify(model, image[None], normalisation)[0]
+      chosen = jnp.where(class_index < 0, scores.argmax().astype(class_index.dtype), class_index)
+      maps = model.map_members(
+        lambda member, own: self._scores_and_maps(member, own, image, chosen)[1]
+      )
+      return scores, jax.tree.map(lambda rows: rows.mean(axis=0), maps)
 
     self._run = jax.jit(run)
+
+  def _scores_and_maps(
+    self, model: Any, normalisation: Any, image: jax.Array, class_index: jax.Array
+  ) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Probabilities [C] and maps of one model; class -1 is the predicted one."""
+    maps = {}
+
+    def forward(images: jax.Array) -> jax.Array:
+      if "rollout" in self.methods:
+        maps["rollout"] = attention_rollout(model, images)[0]
+      if "gradcam" not in self.methods:
+        return model(images)
+      cam, logits = grad_cam(model, images, class_index[None])
+      maps["gradcam"] = cam[0]
+      return logits
+
+    return classify(forward, image[None], normalisation)[0], maps
 
   def explain(self, face: FaceInput, label: str | None = None) -> Explanation:
     """Computes scores and heat maps of one face for `label` (None: the predicted class).
