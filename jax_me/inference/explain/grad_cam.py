@@ -99,6 +99,7 @@ def _hook_feature_maps(model: Any, shift: jax.Array | None) -> ActivationHook:
   """Hooks the layer whose output or, for class tokens, whose first norm has the feature maps."""
   if isinstance(model, STSTNet):
     return hook_layer(model, "streams", shift)
+  layers: Any
   if isinstance(model, ShallowCNN):
     layers = model.convs
   else:
