@@ -179,7 +179,9 @@ def _input_legend(clip_input: str) -> list[Block]:
     blocks.append(Text(INPUT_DESCRIPTIONS[clip_input]))
   if clip_input == "flow":
     alt = "Colour code of flow: red increases to the right, green downwards; strain adds blue."
-    blocks.append(Figure("flow_colours.png", draw_flow_legend(), alt, "Colour code."))
+    blocks.append(
+      Figure("flow_colours.png", draw_flow_legend(), alt, "Colour code.", photograph=True)
+    )
   return blocks
 
 
@@ -266,7 +268,7 @@ def _durations(index: ExampleIndex) -> list[Block]:
   text = "Durations are differences of frame numbers, not seconds."
   if incomplete:
     text += f" {incomplete} of {len(clips)} clips lack an onset, apex or offset."
-  return [Text(text), Gallery(tiles, tile_width=280)]
+  return [Text(text), Gallery(tiles, tile_width=280, charts=True)]
 
 
 def _clips(index: ExampleIndex) -> dict[tuple[str, str, str], tuple[int, int, int]]:
