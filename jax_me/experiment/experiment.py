@@ -25,7 +25,7 @@ from jax_me.training.checkpoint import JsonValue
 from jax_me.training.duration import DurationWarning, shortening_settings
 from jax_me.training.evaluation_step import class_probabilities, evaluation_weights
 from jax_me.training.fold_run import Cadence
-from jax_me.training.losses import balanced_class_weights
+from jax_me.training.losses import WEIGHT_RULES, balanced_class_weights
 from jax_me.training.program import Program, model_arguments
 from jax_me.training.reconstruction import Reconstructor, make_reconstructor
 from jax_me.training.schedule import peak_learning_rate
@@ -118,11 +118,11 @@ class Experiment:
     )
 
   def _class_weights(self, fold: Fold) -> tuple[float, ...]:
-    """One weight per class; "balanced" ones are computed from the fold's training examples."""
+    """One weight per class; a rule computes them from the fold's training examples."""
     weights = self.config.class_weights
-    if weights == "balanced":
+    if isinstance(weights, str):
       labels = self.training_images.index.label[fold.train]
-      weights = balanced_class_weights(labels, len(self.labels))
+      weights = balanced_class_weights(labels, len(self.labels), WEIGHT_RULES[weights])
     return tuple(float(weight) for weight in weights)
 
   @functools.cached_property
