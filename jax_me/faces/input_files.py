@@ -60,6 +60,9 @@ def list_files(
     without: a folder to skip with all its content (the output folder).
     follow_links: whether links that leave the folder are followed; else they are no images.
 
+  Returns:
+    the files.
+
   Raises:
     OSError: a folder cannot be read.
   """
