@@ -17,8 +17,6 @@ INTERRUPTED = 130  # Exit code of a command that is stopped by ctrl-C, as in she
 # Libraries that log the traceback of an error that they raise as well.
 _LOGGING_LIBRARIES = ("absl", "asyncio", "concurrent.futures")
 _MAX_TEXT = 1000
-# An orderly end that takes longer, for example because a thread of a library waits, is cut short.
-_ENDING_SECONDS = 10.0
 
 
 class _Interrupts:
@@ -73,14 +71,13 @@ def run_command(
   try:
     if not debug:
       _quieten_libraries()
-    return function(rest) or 0
+    return _ended(function(rest) or 0)
+  except SystemExit as end:
+    _ended(end.code)
+    raise
   except KeyboardInterrupt:
     print(f"\n{program}: interrupted", file=sys.stderr, flush=True)
-    if _INTERRUPTS.installed:
-      timer = threading.Timer(_ENDING_SECONDS, end_process)
-      timer.daemon = True
-      timer.start()
-    return INTERRUPTED
+    return _ended(INTERRUPTED)
   except BrokenPipeError:  # The reader of our output, such as `head`, has ended.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 1
@@ -91,6 +88,18 @@ def run_command(
       raise
     print(f"{program}: {describe_error(error)}", file=sys.stderr, flush=True)
     return 1
+
+
+def _ended(code: Any) -> Any:
+  """The exit code; after ctrl-C the process of a command ends here.
+
+  Otherwise a thread of a library could make it wait, and a second ctrl-C would find no handler.
+  """
+  if code == INTERRUPTED and _INTERRUPTS.installed:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    end_process()
+  return code
 
 
 def describe_error(error: BaseException) -> str:

@@ -19,7 +19,7 @@ NAMES = (
   "a\nb.png",
   'quote".png',
   "-rf.png",
-  "..png.png",
+  "a..png",
   "%s%n.png",
   "\u202egnp.png",
   "x" * 200 + ".png",
