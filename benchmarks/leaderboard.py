@@ -2,6 +2,7 @@
 
   python benchmarks/leaderboard.py --manual_dir FOLDER            # trains what is missing
   python benchmarks/leaderboard.py --manual_dir FOLDER --rows t2t_vit --seeds 0 --minutes 30
+  python benchmarks/leaderboard.py --manual_dir FOLDER --folds 5 --rows t2t_vit,mixup
   python benchmarks/leaderboard.py --table                        # docs/leaderboard.md again
 
 FOLDER is for `configs/loso_images.py:flow`: the images of MEGC 2019's databases, labels.csv with
@@ -12,6 +13,9 @@ stored is not trained again, so that the command can be stopped and repeated.
 Columns: the published score; the score of the test epoch that is best for each person, which
 published code often reports (the test labels choose the epoch); and the score of the last epoch.
 "inner folds" selects the epoch on training people who are held out (`select=train`).
+
+With --folds people are split into a few folds, for a quick comparison of settings (rows and
+CANDIDATES); the scores are stored and printed, but are not in the table.
 """
 
 import argparse
@@ -85,15 +89,32 @@ ROWS = {
 }
 
 
+# Changes of the default recipe, to compare with it by --folds.
+CANDIDATES = {
+  "no_shift": Row("no shifts", "", ("augment.translate=0.0",)),
+  "mixup": Row("mixup", "", ("mixing.mixup_alpha=0.2",)),
+  "smoothing": Row("label smoothing", "", ("label_smoothing=0.1",)),
+  "average": Row("moving average of the weights", "", ("ema_decay=0.98",)),
+  "more_decay": Row("weight decay 0.3", "", ("optimizer.weight_decay=0.3",)),
+  "dropout": Row("dropout", "", ("model.arguments.drop_rate=0.2",)),
+  "long": Row("80 epochs", "", ("epochs=80.0",)),
+  "erasing": Row("random erasing", "", ("augment.erase_prob=0.5", "augment.erase_mode=zero")),
+}
+
+
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument("--manual_dir", help="folder with the images and labels.csv")
-  parser.add_argument("--rows", default=",".join(ROWS), help="of: " + ", ".join(ROWS))
+  known = ROWS | CANDIDATES
+  parser.add_argument("--rows", default=",".join(ROWS), help="of: " + ", ".join(known))
+  parser.add_argument("--folds", type=int, default=0, help="folds by people instead of LOSO")
   parser.add_argument("--seeds", default=",".join(map(str, SEEDS)))
   parser.add_argument("--minutes", type=float, default=np.inf, help="start no unit after these")
   parser.add_argument("--workdir", type=pathlib.Path, default=pathlib.Path("runs/leaderboard"))
   parser.add_argument("--table", action="store_true", help="only write the table")
   args = parser.parse_args()
+  if unknown := set(args.rows.split(",")) - set(known):
+    parser.error(f"there is no row {', '.join(sorted(unknown))}")
   result = json.loads(RESULT.read_text()) if RESULT.exists() else {"people": [], "units": {}}
   if not args.table:
     if not args.manual_dir:
@@ -107,14 +128,16 @@ def train_missing(args: argparse.Namespace, result: dict) -> None:
   started = time.monotonic()
   for seed in map(int, args.seeds.split(",")):
     for name in args.rows.split(","):
-      unit = f"{name}/{seed}"
+      unit = f"{name}/{seed}" + f"/{args.folds} folds" * bool(args.folds)
       if unit in result["units"]:
         continue
       if time.monotonic() - started > 60 * args.minutes:
         return
       print(f"{unit} ...", flush=True)
-      row, folder, begun = ROWS[name], args.workdir / unit, time.monotonic()
+      row, folder, begun = (ROWS | CANDIDATES)[name], args.workdir / unit, time.monotonic()
       config = recipe(row, seed, args.manual_dir, str(args.workdir / "data"))
+      if args.folds:
+        config.data.split, config.data.folds = "kfold", args.folds
       experiment = prepare(config)
       in_torch = row.model == TORCH
       last, best = train_torch(experiment, seed) if in_torch else train(experiment, folder)
