@@ -115,7 +115,7 @@ def _curves_section(rows: Sequence[HistoryRow], panels: Sequence[Panel]) -> Sect
   ]
   alt = f"Learning curves, {'; '.join(texts)}."
   sheet = Figure("learning_curves.png", draw_curves(rows, panels), alt, caption.strip())
-  return Section("Learning curves", [Gallery(tiles, sheet, tile_width=400)])
+  return Section("Learning curves", [Gallery(tiles, sheet, tile_width=400, charts=True)])
 
 
 def _format_value(value: object) -> str:
