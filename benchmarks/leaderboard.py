@@ -75,20 +75,24 @@ class Row:
 
 
 INNER = ("select=train",)
-ROWS = {
-  "torch_cnn": Row("two-layer CNN in torch, 40 epochs", TORCH),
+MODELS = {
+  "shallow_cnn": Row("two-layer CNN", "shallow_cnn"),
+  "ststnet": Row("STSTNet's form", "shallow_ststnet"),
+  "shallow_resnet": Row("residual CNN", "shallow_resnet"),
   "t2t_vit": Row("T2T-ViT", "t2t_vit_7"),
   "vit": Row("ViT", "vit_tiny_patch16"),
   "convnextv2": Row("ConvNeXt V2", "convnextv2_atto"),
-  "t2t_vit_inner": Row("T2T-ViT, inner folds", "t2t_vit_7", INNER),
-  "vit_inner": Row("ViT, inner folds", "vit_tiny_patch16", INNER),
-  "convnextv2_inner": Row("ConvNeXt V2, inner folds", "convnextv2_atto", INNER),
+}
+ROWS = {
+  "torch_cnn": Row("two-layer CNN in torch, flips only", TORCH),
+  **MODELS,
+  **{
+    f"{name}_inner": Row(f"{row.title}, inner folds", row.model, INNER)
+    for name, row in MODELS.items()
+  },
   "balanced_weights": Row("recipe, balanced class weights", "", ("class_weights=balanced",)),
-  "conservative": Row("recipe, conservative class weights", "", ("class_weights=conservative",)),
   "balanced_sampling": Row("recipe, balanced sampling", "", ("data.balanced=True",)),
 }
-
-
 # Changes of the default recipe, to compare with it by --folds.
 CANDIDATES = {
   "no_shift": Row("no shifts", "", ("augment.translate=0.0",)),
