@@ -37,6 +37,7 @@ from jax_me.models.model_folder import load_model, save_model
 from jax_me.models.saved_model import SavedModel
 from jax_me.models.weight_files import SAFETENSORS
 
+TEMPLATE = pathlib.Path(__file__).with_name("expression_model_card.md")
 EVERY = 20  # The option `calibration` of the recipe.
 BATCH = 256
 CROP_SIZE = 144  # Of a photograph's face, before the resize to the model's input.
@@ -148,72 +149,43 @@ def measure_london(model: Any, folder: pathlib.Path) -> dict[str, Any]:
 def card(result: dict[str, Any]) -> str:
   """The model card, Markdown."""
   test, clean, crop = result["PublicTest"], result["PublicTest without copies"], result["crop"]
-  rows = "\n".join(
+  rows = (
     f"| {label} | {one['images']} | {one['recall']:.3f} | {one['interval'][0]:.3f} to "
     f"{one['interval'][1]:.3f} |"
     for label, one in test["classes"].items()
   )
-  london = result.get("London")
-  photographs = ""
-  if london:
-    photographs = f"""
-## Photographs
-
-Face Research Lab London Set, {london["photographs"]} photographs of 62 adults, each once neutral and
-once smiling, read by `predict`: accuracy {london["accuracy"]:.3f} (95 % interval
-{london["interval"][0]:.3f} to {london["interval"][1]:.3f}) with all seven classes,
-{london["accuracy of the two"]:.3f} ({london["interval of the two"][0]:.3f} to
-{london["interval of the two"][1]:.3f}) with the probabilities of neutral and happiness alone. Right
-with all classes: {london["right by label"]["neutral"]} neutral, {london["right by label"]["happiness"]}
-smiling. In {london["without a face"]} photographs no face was found.
-"""
-  return f"""# Expression model of jax_me
-
-`{result["model"]}`, {result["parameters"]:,} parameters ({result["bytes"] / 1e6:.1f} MB, float16), input
-{result["image_size"]} x {result["image_size"]} grey pixels, seven classes: {", ".join(test["classes"])}.
-The probabilities are means over the image and its mirror image.
-
-## Data and rights
-
-FER2013 (Goodfellow et al., arXiv:1307.0414), Training without every {EVERY}th image, from random
-weights with `configs/finetune_fer2013.py`, weights of the last epoch. The images were found by web
-search and collected without the consent of the people or of the photographers; their rights are
-unclear. Use the weights for research. The labels are noisy: people reach an accuracy of about 65 %
-(Goodfellow et al.).
-
-## Accuracy
-
-PublicTest, {test["images"]} images: accuracy {test["accuracy"]:.3f} (95 % interval
-{test["interval"][0]:.3f} to {test["interval"][1]:.3f}), macro F1 {test["macro F1"]:.3f}. Settings were
-chosen with PublicTest in view, so expect a little less elsewhere. {test["images"] - clean["images"]}
-images of PublicTest are copies of training images; without them {clean["accuracy"]:.3f}.
-
-| class | images | recall | 95 % interval |
-|---|---|---|---|
-{rows}
-
-## Calibration
-
-A temperature of {result["temperature"]:.3f}, fitted on {result["calibration images"]} held-out images of
-Training, is part of the weights. Expected calibration error on PublicTest: {test["ECE"]:.3f}, before
-{result["ECE before"]:.3f}.
-{photographs}
-## Input
-
-A face is cut out as FER2013 shows faces, by the landmarks: an upright square, {crop["scale"]:.3f}
-times the side of dlib's face chip, its centre {abs(crop["down"]):.3f} sides further {"down" if crop["down"] > 0 else "up"}. These are medians
-over {crop["images"]} training images in which one face was found (`benchmarks/fer2013_crop.py`). The
-square is resized to {result["image_size"]} pixels and made grey.
-
-## What it cannot do
-
-- It names the expression that people would see in a picture, not what a person feels.
-- Disgust and fear are often missed or confused with anger, surprise and sadness.
-- It knows no micro-expressions, no contempt and no mixtures, and it has no class for other faces.
-- FER2013 has mostly posed and acted faces from the web. Age, sex and origin of the people are not
-  recorded, so differences between groups were not measured.
-- Do not use it for decisions about people.
-"""
+  photographs = "Not measured."
+  if london := result.get("London"):
+    low, high = london["interval"]
+    low_two, high_two = london["interval of the two"]
+    right = london["right by label"]
+    photographs = (
+      f"Face Research Lab London Set, {london['photographs']} photographs of adults, each once "
+      f"neutral and once smiling, read by `predict`: accuracy {london['accuracy']:.3f} (95 % "
+      f"interval {low:.3f} to {high:.3f}) with all seven classes ({right['neutral']} neutral and "
+      f"{right['happiness']} smiling ones are right), {london['accuracy of the two']:.3f} "
+      f"({low_two:.3f} to {high_two:.3f}) with the probabilities of neutral and happiness alone. "
+      f"Without a face: {london['without a face']}."
+    )
+  return TEMPLATE.read_text(encoding="utf-8").format(
+    model=result["model"],
+    parameters=result["parameters"],
+    megabytes=result["bytes"] / 1e6,
+    side=result["image_size"],
+    labels=", ".join(test["classes"]),
+    every=EVERY,
+    test=test,
+    clean=clean,
+    copies=test["images"] - clean["images"],
+    rows="\n".join(rows),
+    temperature=result["temperature"],
+    held_out=result["calibration images"],
+    ece_before=result["ECE before"],
+    photographs=photographs,
+    crop=crop,
+    shift=abs(crop["down"]),
+    direction="below" if crop["down"] > 0 else "above",
+  )
 
 
 def main() -> None:
