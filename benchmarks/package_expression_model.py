@@ -20,6 +20,7 @@ PrivateTest is not read.
 import argparse
 import csv
 import json
+import math
 import pathlib
 from typing import Any
 
@@ -94,8 +95,8 @@ def wilson(right: int, count: int) -> tuple[float, float]:
   """95 % interval of a proportion (Wilson 1927)."""
   z = 1.959964
   centre = (right + z**2 / 2) / (count + z**2)
-  half = z / (count + z**2) * np.sqrt(right * (count - right) / count + z**2 / 4)
-  return round(float(centre - half), 4), round(float(centre + half), 4)
+  half = z / (count + z**2) * math.sqrt(right * (count - right) / count + z**2 / 4)
+  return round(max(0.0, centre - half), 4), round(min(1.0, centre + half), 4)
 
 
 def measure(values: np.ndarray, truth: np.ndarray, labels: list[str]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What comes with jax_me: the packages `configs` and `convert`, and the expression model.
+"""The packages `configs` and `convert`, and the expression model, which come with jax_me.
 
 The packages are beside `jax_me` in a checkout and inside it in a wheel.
 """
