@@ -268,6 +268,7 @@ def checked_folder(folder: str | os.PathLike) -> Iterator[None]:
   weights = stored_weights(root)
   if not (root / MANIFEST_FILE).exists():
     if weights is None:
+      read_model_metadata(root)  # Without a model there are no weights to look for.
       with _checked_weights(weights_path(root)):
         yield
       return
