@@ -13,8 +13,17 @@ SOURCES = sorted(
 )
 # From the bottom to the top: a package may import only packages of lower layers.
 LAYERS = (
-  {"files", "csv_files", "progress", "cpu_cores", "bundled", "worker_pool", "cache_folder"},
-  {"manifest", "image_preparation"},
+  {
+    "files",
+    "csv_files",
+    "progress",
+    "cpu_cores",
+    "bundled",
+    "worker_pool",
+    "cache_folder",
+  },
+  {"manifest", "image_preparation", "compilation_cache"},
+  {"run_folder"},
   {"models", "faces"},
   {"convert"},
   {"data"},

@@ -16,7 +16,7 @@ from jax_me.datasets.built_datasets import DamagedDataset, find_build, list_buil
 from jax_me.datasets.catalog import BUILDERS, builder_class
 from jax_me.datasets.generation import published_counts
 from jax_me.datasets.generation.build_report import REPORT_FILE
-from jax_me.datasets.generation.generate import SUMMARY_FILE
+from jax_me.datasets.generation.checksums import SUMMARY_FILE
 from jax_me.datasets.generation.prepare import prepare_dataset
 from jax_me.datasets.option_flags import add_option_flags, format_value, given_options
 from jax_me.datasets.quality.check import MAX_IMAGES_FOR_FACES, DatasetCheck, check_dataset
@@ -112,6 +112,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
   )
   check.add_argument(
     "--split-seed", type=int, default=0, metavar="N", help="seed of kfold and holdout (default 0)"
+  )
+  check.add_argument(
+    "--train-splits",
+    type=lambda text: tuple(text.split(",")),
+    default=("train",),
+    metavar="NAME,NAME",
+    help="splits that official trains on, as --config.data.train_splits of a run (default train)",
   )
   check.add_argument(
     "--json", type=pathlib.Path, metavar="FILE", help="also write all findings to this file"
@@ -244,6 +251,7 @@ def _check(args: argparse.Namespace) -> int:
     rule=args.split_rule,
     folds=args.folds,
     seed=args.split_seed,
+    train_splits=args.train_splits,
     faces=args.faces,
     workers=args.workers,
   )

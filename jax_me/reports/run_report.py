@@ -25,14 +25,23 @@ from jax_me.reports.document import (
   to_html,
   to_markdown,
 )
-from jax_me.reports.plots import Panel, curve_panels, draw_curves
+from jax_me.reports.learning_curves import (
+  Panel,
+  curve_panels,
+  describe_bands,
+  describe_panel,
+  draw_curves,
+)
 from jax_me.reports.sample_sections import reconstructions_section, samples_section
 from jax_me.reports.saved_report import GROUPS_FILE, SavedReport
 from jax_me.reports.score_sections import headline, score_sections
-from jax_me.training.logging.history import HistoryRow, count_non_finite, series
+from jax_me.run_folder import writing_results
+from jax_me.training.logging.history import HistoryRow, count_non_finite
 
 DATA_FOLDER = "report"
 SCORES_FILE = "scores.json"
+PAGE_FILE, TEXT_FILE = "report.html", "report.md"
+REPORT_FILES = (PAGE_FILE, TEXT_FILE, DATA_FOLDER)  # All that `write_report` writes.
 
 
 def write_report(
@@ -59,19 +68,20 @@ def write_report(
 
   folder = Path(folder)
   data_folder = folder / DATA_FOLDER
-  report.save(data_folder)
-  files = {figure.name: figure.png for figure in document.figures}
-  if predictions is not None and summary is not None:
-    files[SCORES_FILE] = (json.dumps(summary, indent=2) + "\n").encode()
-    files |= result_tables(summary, predictions.labels)
-  for name, content in files.items():
-    write_atomically(data_folder / name, content)
-  old = {data_folder / SCORES_FILE, *data_folder.glob("*.png"), *data_folder.glob("*.csv")}
-  for path in old - {data_folder / name for name in (*files, PREDICTIONS_FILE, GROUPS_FILE)}:
-    path.unlink(missing_ok=True)
-  write_atomically(folder / "report.md", text)
-  write_atomically(folder / "report.html", page)
-  return folder / "report.html"
+  with writing_results(folder, *REPORT_FILES):
+    report.save(data_folder)
+    files = {figure.name: figure.png for figure in document.figures}
+    if predictions is not None and summary is not None:
+      files[SCORES_FILE] = (json.dumps(summary, indent=2) + "\n").encode()
+      files |= result_tables(summary, predictions.labels)
+    for name, content in files.items():
+      write_atomically(data_folder / name, content)
+    old = {data_folder / SCORES_FILE, *data_folder.glob("*.png"), *data_folder.glob("*.csv")}
+    for path in old - {data_folder / name for name in (*files, PREDICTIONS_FILE, GROUPS_FILE)}:
+      path.unlink(missing_ok=True)
+    write_atomically(folder / TEXT_FILE, text)
+    write_atomically(folder / PAGE_FILE, page)
+  return folder / PAGE_FILE
 
 
 def compose(report: SavedReport, summary: ScoreSummary | None) -> Document:
@@ -98,19 +108,18 @@ def compose(report: SavedReport, summary: ScoreSummary | None) -> Document:
 
 
 def _curves_section(rows: Sequence[HistoryRow], panels: Sequence[Panel]) -> Section:
-  def describe(panel: Panel) -> str:
-    ends = []
-    for key in panel.keys:
-      values = np.concatenate(list(series(rows, key).values()))[:, 1]
-      ends.append(f"{key} from {values[0]:.3g} to {values[-1]:.3g}")
-    return f"{panel.title}: {', '.join(ends)}"
-
   omitted = count_non_finite(rows)
-  caption = f"Logged values that are NaN or infinite and not drawn: {omitted}." if omitted else ""
-  tiles = [Tile([(draw_curves(rows, [p]), f"Learning curve, {describe(p)}.")], "") for p in panels]
-  alt = f"Learning curves, {'; '.join(map(describe, panels))}."
-  sheet = Figure("learning_curves.png", draw_curves(rows, panels), alt, caption)
-  return Section("Learning curves", [Gallery(tiles, sheet, tile_width=400)])
+  caption = describe_bands(rows)
+  if omitted:
+    caption += f" Logged values that are NaN or infinite and not drawn: {omitted}."
+  texts = [describe_panel(rows, panel) for panel in panels]
+  tiles = [
+    Tile([(draw_curves(rows, [panel]), f"Learning curve, {text}.")], "")
+    for panel, text in zip(panels, texts, strict=True)
+  ]
+  alt = f"Learning curves, {'; '.join(texts)}."
+  sheet = Figure("learning_curves.png", draw_curves(rows, panels), alt, caption.strip())
+  return Section("Learning curves", [Gallery(tiles, sheet, tile_width=400, charts=True)])
 
 
 def _format_value(value: object) -> str:

@@ -10,6 +10,7 @@ import pytest
 from jax_me.data import folds
 from jax_me.datasets.built_datasets import DamagedDataset
 from jax_me.datasets.quality import check
+from jax_me.manifest import write_manifest
 from tests.helpers.drawn_folder import build_folder
 
 # Face descriptors are slow, and generated images have no faces.
@@ -35,7 +36,10 @@ def test_dataset_without_faults_is_valid(tmp_path):
   result = check_dataset(build_folder(tmp_path, rows(), SUBJECTS))
   assert result.valid and not texts(result, "error") and not texts(result, "warning")
   assert "all 6 records decode, 16x20 pixels" in texts(result, "ok", "records")
-  assert "loso: 3 folds, 2 test examples" in texts(result, "ok", "folds")[0]
+  assert (
+    "loso: 3 folds; each fold trains on 4 examples and tests 2; 6 are tested"
+    in texts(result, "ok", "folds")[0]
+  )
   assert result.classes == [
     {"split": "train", "class": "calm", "examples": 3, "subjects": 3},
     {"split": "train", "class": "glad", "examples": 3, "subjects": 3},
@@ -84,7 +88,11 @@ def test_copies_across_a_published_split_are_a_warning(tmp_path):
   result = check_dataset(builder)
   assert result.valid
   assert "the split is the published one" in texts(result, "warning", "duplicates")[0]
-  assert "official: 2 folds, 1 to 2 test examples" in texts(result, "ok", "folds")[0]
+  # The fold that training with data.split=official uses.
+  (text,) = texts(result, "ok", "folds")
+  assert "trains on 2 examples (train), tests 2 (test); validation (1) is not used" in text
+  (text,) = texts(check_dataset(builder, train_splits=("train", "validation")), "ok", "folds")
+  assert "trains on 3 examples (train + validation), tests 2 (test); no example" in text
   # In folds of our own the same copy is a leak.
   assert check_dataset(builder, rule="kfold", folds=5).valid is False
 
@@ -123,6 +131,7 @@ def test_published_counts(tmp_path):
   known = {"split": "train", "class": "calm", "expected": 4, "found": 3, "stored": 3}
   summary["known_counts"] = [known, {**known, "class": "glad", "expected": 3}]
   path.write_text(json.dumps(summary))
+  write_manifest(path.parent)
   result = check_dataset(builder)
   assert result.valid and result.counts[0] == known
   assert texts(result, "warning", "counts") == [
@@ -135,13 +144,14 @@ def test_records_that_differ_from_the_index(tmp_path):
   path = pathlib.Path(builder.data_path) / "index-train.jsonl"
   lines = path.read_text().splitlines()
   path.write_text("\n".join([*lines[1::-1], *lines[2:]]) + "\n")
+  write_manifest(path.parent)
   result = check_dataset(builder)
   assert not result.valid
   (error,) = texts(result, "error")
   assert "2 records differ from the index" in error and "label, file" in error
 
 
-@pytest.mark.parametrize("damage", ["shard", "index", "row", "summary"])
+@pytest.mark.parametrize("damage", ["shard", "record", "index", "row", "summary", "manifest"])
 def test_damage_is_reported_in_one_line(tmp_path, damage):
   builder = build_folder(tmp_path, rows(), SUBJECTS)
   folder = pathlib.Path(builder.data_path)
@@ -149,15 +159,29 @@ def test_damage_is_reported_in_one_line(tmp_path, damage):
   index = folder / "index-train.jsonl"
   if damage == "shard":
     shard.write_bytes(shard.read_bytes()[:1000])
+  elif damage == "record":  # The size is the same.
+    shard.write_bytes(shard.read_bytes()[:-1] + b"x")
+  elif damage == "manifest":
+    (folder / "manifest.json").unlink()
   elif damage == "index":
     index.unlink()
   elif damage == "row":
     index.write_text("\n".join(index.read_text().splitlines()[:-1]) + "\n")
   else:
     (folder / "summary.json").write_text("{")
-  with pytest.raises(DamagedDataset, match="delete that folder and build it again") as caught:
+  with pytest.raises(DamagedDataset, match="delete .* and build it again") as caught:
     check_dataset(builder)
   assert str(folder) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_an_index_shorter_than_its_shards_is_found_without_checksums(tmp_path):
+  builder = build_folder(tmp_path, rows(), SUBJECTS)
+  folder = pathlib.Path(builder.data_path)
+  index = folder / "index-train.jsonl"
+  index.write_text("\n".join(index.read_text().splitlines()[:-1]) + "\n")
+  write_manifest(folder)
+  with pytest.raises(DamagedDataset, match=r"index-train.jsonl has \d+ rows, but the split has"):
+    check_dataset(builder)
 
 
 def test_faces_are_compared_unless_there_are_many_images(tmp_path, monkeypatch):

@@ -17,10 +17,9 @@ import numpy as np
 from jax_me.data import folds as fold_rules
 from jax_me.data.clip_inputs.inputs import MOTION_INPUTS
 from jax_me.data.index import ExampleIndex, read_index
-from jax_me.datasets.built_datasets import DamagedDataset
 from jax_me.datasets.generation.base_builder import FaceDataset
 from jax_me.datasets.generation.build_report import REPORT_FILE
-from jax_me.datasets.generation.generate import SUMMARY_FILE
+from jax_me.datasets.generation.checksums import SUMMARY_FILE, DamagedDataset, verify_dataset
 from jax_me.datasets.quality.near_duplicates import FacePair, near_duplicates
 from jax_me.datasets.quality.record_check import RecordCheck, check_records
 
@@ -37,7 +36,7 @@ class Finding:
   """Result of one check.
 
   Attributes:
-    topic: "records", "counts", "classes", "duplicates", "folds" or "faces".
+    topic: "files", "records", "counts", "classes", "duplicates", "folds" or "faces".
     level: "error" invalidates scores, "warning" must be reported with scores, "note" is
       information, "ok" is a passed check.
     text: one sentence.
@@ -47,6 +46,9 @@ class Finding:
   level: Level
   text: str
 
+
+WITH_CHECKSUMS = Finding("files", "ok", "all files are those that the build wrote")
+WITHOUT_CHECKSUMS = Finding("files", "note", "built by version 0.1, without checksums")
 
 ClassRow = TypedDict(
   "ClassRow", {"split": str, "class": str, "examples": int, "subjects": int | None}
@@ -89,6 +91,7 @@ def check_dataset(
   rule: str | None = None,
   folds: int = 5,
   seed: int = 0,
+  train_splits: Sequence[str] = ("train",),
   faces: bool | None = None,
   workers: int | None = None,
 ) -> DatasetCheck:
@@ -100,6 +103,7 @@ def check_dataset(
       "loso" if subjects are known, else "kfold".
     folds: number of folds for "kfold" and "step"; "holdout" tests on 1 / folds of the subjects.
     seed: seed of "kfold" and "holdout".
+    train_splits: splits that "official" trains on, as the setting data.train_splits.
     faces: whether to compare faces across folds; None does so for at most MAX_IMAGES_FOR_FACES
       images.
     workers: processes that compute face descriptors; None uses one per core.
@@ -115,6 +119,7 @@ def check_dataset(
     raise ValueError(f"the split rule must be one of {', '.join(fold_rules.RULES)}: {rule!r}")
   folder = pathlib.Path(builder.data_path)
   split = "+".join(sorted(builder.info.splits))
+  has_checksums = verify_dataset(folder, records=True)
   try:
     index = read_index(builder, split)
     summary = json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8"))
@@ -128,7 +133,9 @@ def check_dataset(
       f"{folder} is damaged ({error}); delete that folder and build it again"
     ) from error
   rule = rule or default_rule(index)
-  made_folds, fold_findings = make_folds(index, rule, folds=folds, seed=seed)
+  made_folds, fold_findings = make_folds(
+    index, rule, folds=folds, seed=seed, train_splits=train_splits
+  )
   face_pairs: list[FacePair] = []
   skip_reason = _face_skip_reason(builder, index, faces)
   if not skip_reason:
@@ -136,6 +143,7 @@ def check_dataset(
       builder, made_folds or None, split=split, workers=workers, limit=MAX_FACE_ROWS
     )
   findings = [
+    WITH_CHECKSUMS if has_checksums else WITHOUT_CHECKSUMS,
     *_record_findings(records, index),
     *_count_findings(counts),
     *_class_findings(index),
@@ -162,7 +170,12 @@ def default_rule(index: ExampleIndex) -> str:
 
 
 def make_folds(
-  index: ExampleIndex, rule: str, *, folds: int, seed: int
+  index: ExampleIndex,
+  rule: str,
+  *,
+  folds: int,
+  seed: int,
+  train_splits: Sequence[str] = ("train",),
 ) -> tuple[list[fold_rules.Fold], list[Finding]]:
   """Makes the folds of a rule and checks that they are disjoint.
 
@@ -171,34 +184,37 @@ def make_folds(
     rule: one of folds.RULES.
     folds: number of folds for "kfold" and "step"; "holdout" tests on 1 / folds of the subjects.
     seed: seed of "kfold" and "holdout".
+    train_splits: splits that "official" trains on, as the setting data.train_splits.
 
   Returns:
-    the folds, and the findings about them. If the rule cannot be applied, no folds and an error.
+    the folds, with "official" also of the unused splits, and the findings about them. If the rule
+    cannot be applied, no folds and an error.
   """
   try:
-    tests = [name for name in ("validation", "test") if name in set(index.split)]
-    if rule == "official" and len(tests) > 1:
-      made = [
-        dataclasses.replace(fold_rules.official_fold(index, test=name), name=f"official {name}")
-        for name in tests
-      ]
-    else:
-      made = fold_rules.make_folds(index, rule, folds=folds, holdout_share=1 / folds, seed=seed)
+    made = fold_rules.make_folds(
+      index, rule, folds=folds, holdout_share=1 / folds, seed=seed, train=train_splits
+    )
     for fold in made:
       fold_rules.check_disjoint(index, fold)
   except ValueError as error:
     return [], [Finding("folds", "error", f"{rule}: {error}")]
-  sizes = [len(fold.test) for fold in made]
-  size = f"{min(sizes)}" if min(sizes) == max(sizes) else f"{min(sizes)} to {max(sizes)}"
   has_subjects = bool((index.subject != "").all())
   number = "1 fold" if len(made) == 1 else f"{len(made)} folds"
   what = "example or subject" if has_subjects else "example"
-  text = f"{rule}: {number}, {size} test examples; no {what} is in both training and test"
+  sizes = fold_rules.describe_folds(index, made)
+  text = f"{rule}: {number}; {sizes}; no {what} is in both training and test"
   findings = [Finding("folds", "ok", text)]
   if not has_subjects:
     text = "subjects are unknown: the same person may be in training and test"
     # Scores on a published split are comparable with those of others.
     findings.append(Finding("folds", "note" if rule == "official" else "warning", text))
+  if rule == "official":  # Copies of training images are found in the other splits too.
+    used = {*train_splits, *index.split[made[0].test]}
+    made += [
+      fold_rules.Fold(f"official {name}", made[0].train, np.flatnonzero(index.split == name))
+      for name in dict.fromkeys(index.split)
+      if name not in used
+    ]
   return made, findings
 
 
