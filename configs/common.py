@@ -303,10 +303,10 @@ SETTINGS = {
     "layers but the head",
     choices=("vit", "single", "group", "backbone"),
   ),
-  "optimizer.decay_minimum": Setting(
+  "optimizer.scale_minimum": Setting(
     True,
-    "optimizer.layer_decay also lowers the minimum learning rate; False: the minimum is the same "
-    "for all layers, as in torch's CosineAnnealingLR",
+    "layers with a lower peak also have a lower minimum; False: all have the same, as in torch's "
+    "CosineAnnealingLR",
   ),
   "mae.mask_ratio": Setting(0.75, "fraction of patches removed in pre-training", interval="(0, 1)"),
   "mesh.fsdp": Setting(1, "devices over which parameters are split; divides their number"),

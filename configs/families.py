@@ -121,7 +121,7 @@ def t2t_transfer(c: ConfigDict) -> None:
   c.optimizer.base_learning_rate = 0.0
   c.optimizer.learning_rate = 0.05
   c.optimizer.min_learning_rate = 2e-4
-  c.optimizer.decay_minimum = False
+  c.optimizer.scale_minimum = False
   c.optimizer.interval = "epoch"
   c.optimizer.weight_decay = 5e-4
   c.optimizer.decay_all = True

@@ -172,7 +172,7 @@ def make_program(
   for key in SCHEDULE_KEYS:
     settings.pop(key)
   factors = None
-  if not settings.pop("decay_minimum"):
+  if not settings.pop("scale_minimum"):
     factors = learning_rate_scales(
       params, settings.pop("layer_decay"), settings["layer_decay_type"]
     )
