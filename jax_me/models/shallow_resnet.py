@@ -165,7 +165,8 @@ class ShallowResNet(nnx.Module):
         x = block(x, deterministic)
     pooled = jnp.mean(x, axis=(1, 2), dtype=at_least_float32(x.dtype))
     if mirrored:
-      pooled = pooled.reshape(2, -1, pooled.shape[-1]).mean(axis=0)
+      count = pooled.shape[0] // 2
+      pooled = 0.5 * (pooled[:count] + pooled[count:])
     return dropout(pooled, self.drop_rate, key)
 
   def __call__(
