@@ -4,6 +4,7 @@ Normalisation, model and softmax are in the program, and the weights with them; 
 and crop are not. The folder describes them, and keeps an example with its output.
 """
 
+import dataclasses
 import hashlib
 import importlib.util
 import json
@@ -37,7 +38,11 @@ INPUTS: dict[Form, str] = {
 }
 PLATFORMS = ("cpu", "cuda", "tpu")
 LOADER_FILE = "load_program.py"
-_PACKAGES: dict[Form, str] = {"stablehlo": "flatbuffers", "onnx": "jax2onnx"}
+# The package that is needed, and the extra with it.
+_PACKAGES: dict[Form, tuple[str, str]] = {
+  "stablehlo": ("flatbuffers", "export"),
+  "onnx": ("jax2onnx", "onnx"),
+}
 
 
 def write_program(saved: SavedModel, folder: str | os.PathLike, form: Form) -> pathlib.Path:
@@ -58,10 +63,9 @@ def write_program(saved: SavedModel, folder: str | os.PathLike, form: Form) -> p
   if not saved.labels:
     raise SavedModelError(f"{saved.name} has no class labels: only classifiers can be exported")
   check_head(saved)
-  if importlib.util.find_spec(_PACKAGES[form]) is None:
-    raise SavedModelError(
-      f'the package {_PACKAGES[form]} is not installed; pip install "jax_me[export]"'
-    )
+  package, extra = _PACKAGES[form]
+  if importlib.util.find_spec(package) is None:
+    raise SavedModelError(f'the package {package} is not installed; pip install "jax_me[{extra}]"')
   if target.exists():
     raise SavedModelError(f"{target} exists; choose another --output")
   target.parent.mkdir(parents=True, exist_ok=True)
@@ -77,9 +81,7 @@ def write_program(saved: SavedModel, folder: str | os.PathLike, form: Form) -> p
       _write_onnx(saved, staging / FILES[form])
     files = sorted(path.name for path in staging.iterdir() if path.name != LOADER_FILE)
     document = _description(saved, form) | {
-      "sha256": {
-        name: hashlib.sha256((staging / name).read_bytes()).hexdigest() for name in files
-      }
+      "sha256": {name: hashlib.sha256((staging / name).read_bytes()).hexdigest() for name in files}
     }
     (staging / DESCRIPTION_FILE).write_text(json.dumps(document, indent=2) + "\n")
     os.chmod(staging, 0o755)
@@ -112,7 +114,9 @@ def _write_onnx(saved: SavedModel, path: pathlib.Path) -> None:
   import jax2onnx
 
   size = saved.image_size
-  with portable_operations(), warnings.catch_warnings():
+  # jax2onnx relies on implicit promotion of ranks and dtypes.
+  promotion = jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard")
+  with portable_operations(), promotion[0], promotion[1], warnings.catch_warnings():
     warnings.simplefilter("ignore")  # It asks jax for float64, which is off.
     jax2onnx.to_onnx(
       _program(saved),
@@ -135,7 +139,7 @@ def _description(saved: SavedModel, form: Form) -> dict[str, object]:
     "preprocessing": {
       "input": saved.input or "photograph",
       "alignment": saved.alignment,
-      "resize": saved.preparation.describe(),
+      "resize": dataclasses.asdict(saved.preparation),
       "normalisation": "part of the program",
     },
     "model": saved.name,

@@ -18,7 +18,11 @@ import pathlib
 import numpy as np
 from jax import export
 
-PROGRAM_FILE, DESCRIPTION_FILE, REFERENCE_FILE = "program.stablehlo", "program.json", "reference.npz"
+PROGRAM_FILE, DESCRIPTION_FILE, REFERENCE_FILE = (
+  "program.stablehlo",
+  "program.json",
+  "reference.npz",
+)
 TOLERANCE = 1e-3  # Of probabilities, between devices.
 
 
