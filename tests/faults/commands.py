@@ -35,7 +35,8 @@ class Commands:
         options = ["--manual-dir", self.source, "--data-dir", output, "--no-align", "--workers", 2]
         return [*module, "data", "build", "labeled_images", *map(str, options)]
       case "faces":
-        return [*module, "faces", str(self.source), str(output), "--workers", "2"]
+        folders = ["--input", str(self.source), "--output", str(output)]
+        return [*module, "faces", *folders, "--on-no-face", "center", "--workers", "2"]
       case "score":
         return [*module, "score", str(self.source / "table.csv"), "--output", str(output)]
     raise ValueError(name)
