@@ -7,7 +7,10 @@
                                run, or the model of --checkpoint
 --checkpoint SOURCE            with --mode eval: a model folder, a run, a checkpoint file, or a name
                                (hf://OWNER/NAME, timm://NAME, release://FILE)
---labels A,B,C                 with --checkpoint: names of the model's classes
+--labels A,B,C                 classes of your own images to use; with --checkpoint: names of the
+                               model's classes
+--allow-rare-labels            keep a label that occurs once beside a similar one (hapy, happy)
+--final                        after the folds, train one model on everybody
 --offline                      download no weights
 --distributed auto|HOST:PORT   one run in several processes; see README, "TPU pod training"
 """
@@ -49,7 +52,8 @@ CHECKPOINT = flags.DEFINE_string(
 LABELS = flags.DEFINE_string(
   "labels",
   None,
-  "With --mode=eval: names of the model's classes, in the order of its logits.",
+  "Classes of your own images to use. With --mode=eval: names of the model's classes, in the order "
+  "of its logits.",
 )
 LIST = flags.DEFINE_bool("list", False, "Print all settings of the recipe, and stop.")
 OFFLINE = flags.DEFINE_bool("offline", False, "Download no weights.")
@@ -63,6 +67,13 @@ class _RecipeParser(flags.ArgumentParser):
 
 
 flags.FLAGS[CONFIG.name].parser = _RecipeParser()
+
+
+# Flags without a value -> the setting that they change.
+SHORT_FLAGS = {
+  "--allow-rare-labels": "data.allow_rare_labels=True",
+  "--final": "final=all",
+}
 
 
 def main(arguments: list[str]) -> None:
@@ -80,6 +91,9 @@ def _parse(arguments: list[str]) -> list[str]:
     listed = ", ".join(recipes.recipe_names())
     print(f"{__doc__}\nRecipes: {listed}\n{flags.FLAGS.module_help(__name__)}")
     sys.exit(0)
+  arguments = [
+    f"--{CONFIG.name}.{SHORT_FLAGS[word]}" if word in SHORT_FLAGS else word for word in arguments
+  ]
   sys.argv = arguments  # config_flags looks for overrides there.
   no_recipe = "give a recipe, for example --config configs/quickstart.py"
   try:
@@ -89,7 +103,8 @@ def _parse(arguments: list[str]) -> list[str]:
     if not problem and CHECKPOINT.value and MODE.value != "eval":
       problem = "--checkpoint needs --mode eval; to train from it, --config.init_from"
     if not problem and LABELS.value and MODE.value != "eval":
-      problem = "--labels needs --mode eval"
+      if CONFIG.value.data.name != "labeled_images":
+        problem = "--labels needs --mode eval, or your own images (data.name=labeled_images)"
   except flags.UnrecognizedFlagError as error:
     name = error.flagname.partition("=")[0]
     near = settings.nearest_settings(name)
@@ -134,4 +149,8 @@ def _run(_: list[str]) -> None:
     import_bundled("convert.weight_names").go_offline()
   workdir = WORKDIR.value or "runs/" + "_".join(name)
   labels = [label.strip() for label in LABELS.value.split(",")] if LABELS.value else None
+  if labels and MODE.value == "train":
+    with CONFIG.value.unlocked():
+      CONFIG.value.data.options.labels = tuple(labels)
+    labels = None
   sys.exit(run_experiment(CONFIG.value, workdir=workdir, mode=MODE.value, labels=labels))

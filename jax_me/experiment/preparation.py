@@ -1,6 +1,7 @@
 """Preparation of an experiment: dataset, folds, model and training step of a recipe."""
 
 import functools
+import pathlib
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -10,6 +11,8 @@ from jax_me.data.folds import Fold, make_folds, with_validation
 from jax_me.data.image_store import ImageStore
 from jax_me.data.index import ExampleIndex
 from jax_me.datasets import catalog
+from jax_me.datasets.labeled_folder.builder import LabeledImages
+from jax_me.datasets.labeled_folder.label_check import check_labels
 from jax_me.experiment.experiment import Experiment
 from jax_me.image_preparation import ImagePreparation
 from jax_me.models.model_folder import SavedModel
@@ -44,6 +47,23 @@ def split_folds(config: ConfigDict, index: ExampleIndex) -> list[Fold]:
   return [folds[data.fold]]
 
 
+def _check_source(config: ConfigDict) -> None:
+  """Raises ValueError for a folder of images whose labels or people are of no use."""
+  data = config.data
+  if config.task != "classify" or data.name != LabeledImages.name or not data.manual_dir:
+    return
+  folder = pathlib.Path(data.manual_dir).expanduser()
+  if not folder.is_dir():
+    return  # The builder says so.
+  needed = {"kfold": data.folds, "step": data.folds, "holdout": 2, "loso": 2}
+  check_labels(
+    folder,
+    labels=data.options.get("labels", ()),
+    people=needed.get(data.split, 0),
+    allow_rare=data.allow_rare_labels,
+  )
+
+
 def final_fold(config: ConfigDict, index: ExampleIndex) -> Fold:
   """The fold without a test side that `final` trains; a selection of weights holds out subjects."""
   return _hold_out(config, index, _everybody(index, FINAL))
@@ -73,6 +93,7 @@ def prepare(config: ConfigDict, saved: SavedModel | None = None) -> Experiment:
   Raises:
     ValueError: the dataset, folds, model or optimiser of the recipe are impossible.
   """
+  _check_source(config)
   builder = catalog.prepare(
     config.data.name,
     data_dir=config.data.data_dir,
@@ -90,6 +111,12 @@ def prepare(config: ConfigDict, saved: SavedModel | None = None) -> Experiment:
       prepare_image = functools.partial(saved.preparation.apply, mean=tuple(saved.mean))
     evaluation_images = ImageStore(builder, split, image_size=size, prepare=prepare_image)
 
+  index = training_images.index
+  if config.task == "classify" and sum(count > 0 for count in index.class_counts().values()) < 2:
+    raise ValueError(
+      f"{training_images.name} has examples of one class only, and a classifier needs two: "
+      f"{', '.join(f'{name} {count}' for name, count in index.class_counts().items())}"
+    )
   mesh = sharding.make_mesh(config.mesh.fsdp)
   program, graphdef = make_program(config, mesh, classes=len(training_images.index.label_names))
   return Experiment(

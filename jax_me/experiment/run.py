@@ -10,7 +10,6 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from jax_me.data.folds import Fold
 from jax_me.evaluation.predictions import PREDICTIONS_FILE, Predictions, concatenate
 from jax_me.evaluation.summary import ScoreSummary, summarize
 from jax_me.experiment.closing_lines import closing_lines
@@ -21,6 +20,14 @@ from jax_me.experiment.initial_weights import open_model
 from jax_me.experiment.model_evaluation import name_classes, states_for, use_model
 from jax_me.experiment.preparation import final_fold, prepare
 from jax_me.experiment.provenance import provenance
+from jax_me.experiment.resumption import (
+  CONFIG_FILE,
+  Changes,
+  apply_changes,
+  changes_of,
+  check_changes,
+  fold_folder,
+)
 from jax_me.manifest import MANIFEST_FILE
 from jax_me.models import model_folder
 from jax_me.models.ensemble import RUN_FILE, write_ensemble
@@ -31,27 +38,11 @@ from jax_me.reports.sample_sections import choose_samples
 from jax_me.reports.saved_report import SamplePrediction, SavedReport
 from jax_me.reports.score_text import describe_result
 from jax_me.training import settings
-from jax_me.training.checkpoint import changed_settings
 from jax_me.training.logging.history import read_history
 from jax_me.training.logging.metrics_log import METRICS_FILE
 from jax_me.training.loop import TrainingDiverged
 from jax_me.training.processes import broadcast_from_writer, is_writer, wait_for_all
 from jax_me.training.state import State
-
-CONFIG_FILE = "config.json"
-
-# Settings that do not change the trained weights, so a resumed run may change them.
-FREE_SETTINGS = (
-  "final",
-  "data.data_dir",
-  "data.manual_dir",
-  "data.workers",
-  "data.fold",
-  "folds.parallel",
-  "folds.chunk",
-  "folds.weights",
-  "log_steps",
-)
 
 NO_SCORES = (
   "There are no scores: the model was trained on all examples (data.split=none), so none are left "
@@ -79,14 +70,16 @@ def run_experiment(
   started = time.monotonic()
   try:
     settings.check(config)
-    _check_ownership(folder, config, mode)
+    changes = _check_ownership(folder, config, mode)
     saved = _given_model(config, folder, labels) if mode == "eval" else None
     if saved is not None:
       use_model(config, saved)
     experiment = prepare(config, saved)
     given = None if saved is None else states_for(experiment, saved)
-    if saved is None:
-      _lock_settings(folder, config)
+    if mode == "train":
+      apply_changes(experiment, folder, changes, _print_line)
+      if changes or not (folder / CONFIG_FILE).exists():
+        _lock_settings(folder, config)
   except (ValueError, OSError) as error:
     return _report_error(error, code=2)
   _print_line(_describe(experiment))
@@ -173,11 +166,12 @@ def _finish_folds(
   state: State | None = None
   together = train_fold_batch(experiment, folder, _print_line) if mode == "train" else frozenset()
   for fold in experiment.folds:
-    training = FoldTraining(experiment, fold, _fold_folder(experiment, folder, fold))
+    training = FoldTraining(experiment, fold, fold_folder(experiment, folder, fold))
     finished = training.workdir / PREDICTIONS_FILE
     tests = not experiment.pretraining and len(fold.test) > 0
     if broadcast_from_writer(mode == "train" and tests and finished.exists()):
       results.append(Predictions.load(finished))
+      training.remove_checkpoints()
       if fold.name not in together:
         _print_line(f"{fold.name}: finished earlier")
       continue
@@ -196,6 +190,8 @@ def _finish_folds(
         finished.parent.mkdir(parents=True, exist_ok=True)
         tested.save(finished)
       results.append(tested)
+      if mode == "train":
+        training.remove_checkpoints()
   if is_writer() and mode == "train" and len(experiment.folds) > 1:
     names = [fold.name for fold in experiment.folds]
     if all((folder / name / MANIFEST_FILE).exists() for name in names):
@@ -203,14 +199,12 @@ def _finish_folds(
   return results, state
 
 
-def _fold_folder(experiment: Experiment, folder: pathlib.Path, fold: Fold) -> pathlib.Path:
-  """Folder of a fold: that of the run if the recipe has only one."""
-  only = len(experiment.folds) == 1 and experiment.config.data.fold < 0
-  return folder if only else folder / fold.name
+def _check_ownership(folder: pathlib.Path, config: ConfigDict, mode: str) -> Changes:
+  """The changes of the settings of a run since it was started.
 
-
-def _check_ownership(folder: pathlib.Path, config: ConfigDict, mode: str) -> None:
-  """Raises ValueError for a workdir with other settings, or without anything to evaluate."""
+  Raises:
+    ValueError: they may not change, or there is nothing to evaluate.
+  """
   path = folder / CONFIG_FILE
   if not path.exists():
     if mode == "eval" and not config.init_from:
@@ -218,22 +212,21 @@ def _check_ownership(folder: pathlib.Path, config: ConfigDict, mode: str) -> Non
         f"{folder} holds no run to evaluate ({CONFIG_FILE} is missing). To evaluate another model, "
         "give it with --checkpoint"
       )
-    return
-  changed = changed_settings(path, config.to_dict())
+    return {}
+  changed = changes_of(folder, config)
   if mode == "eval" and "init_from" in changed:
     raise ValueError(
       f"{folder} holds a run, whose own checkpoints would be evaluated. Use another --workdir to "
       f"evaluate {config.init_from}"
     )
-  forbidden = {key: pair for key, pair in changed.items() if key not in FREE_SETTINGS}
-  if forbidden and mode == "train":
-    listed = "; ".join(f"{key} was {old!r}, is {new!r}" for key, (old, new) in forbidden.items())
-    raise ValueError(f"{folder} was started with other settings ({listed}). Use another --workdir")
+  if mode == "train":
+    check_changes(folder, config, changed)
+  return changed
 
 
 def _lock_settings(folder: pathlib.Path, config: ConfigDict) -> None:
-  """Writes the settings into a new workdir, which then accepts only runs with the same ones."""
-  if is_writer() and not (folder / CONFIG_FILE).exists():
+  """Writes the settings into a workdir, which then accepts only runs with the same ones."""
+  if is_writer():
     folder.mkdir(parents=True, exist_ok=True)
     model_folder.write_json(folder / CONFIG_FILE, config.to_dict())
 
@@ -249,7 +242,7 @@ def _write_report(
   several = len(experiment.folds) > 1
   history: list[dict[str, Any]] = []
   for fold in experiment.folds:
-    rows = read_history(_fold_folder(experiment, folder, fold) / METRICS_FILE)
+    rows = read_history(fold_folder(experiment, folder, fold) / METRICS_FILE)
     history += [{**row, "fold": fold.name} for row in rows] if several else rows
   if experiment.pretraining:
     report = SavedReport(
