@@ -7,13 +7,20 @@ frames are damaged. The video is read by `python -m jax_me predict`, motion and 
 with a model with random weights (the speed does not depend on them).
 
   python benchmarks/video.py --output benchmarks/results/video.json
+  python benchmarks/video.py --video CLIP.mp4      # a clip of your own: speed only
+
+The stages are also measured one after the other in one process, each alone on the machine:
+milliseconds a frame of decoding, tracking (detection and landmarks), motion, and the model. In
+`predict` the first two run in a thread beside the others.
 
 Run it on an idle machine. The documented figures are for two cores.
 """
 
 import argparse
 import collections
+import contextlib
 import csv
+import dataclasses
 import json
 import os
 import pathlib
@@ -33,8 +40,15 @@ REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
 from jax_me.datasets.synthetic import clip_rendering  # noqa: E402
+from jax_me.faces.detector import DETECTORS  # noqa: E402
+from jax_me.faces.head_pose import HeadPose  # noqa: E402
 from jax_me.faces.image_files import read_image  # noqa: E402
-from jax_me.models.model_folder import save_model  # noqa: E402
+from jax_me.inference.batched_inference import BatchedInference  # noqa: E402
+from jax_me.inference.video.face_region import FaceRegion  # noqa: E402
+from jax_me.inference.video.face_tracker import FaceTracker  # noqa: E402
+from jax_me.inference.video.facial_motion import CROP_SIZE, FacialMotionEstimator  # noqa: E402
+from jax_me.inference.video.sources import find_sources  # noqa: E402
+from jax_me.models.model_folder import load_model, save_model  # noqa: E402
 from jax_me.models.registry import create_model  # noqa: E402
 
 LONDON = REPOSITORY.parent / "shared" / "data" / "london_faces" / "images"
@@ -45,6 +59,8 @@ RIGHT = ((5, 16), (24, 40))
 BROKEN = (300, 900, 901)
 # Seconds until a new person is detected: the full detector runs at intervals.
 TOLERANCE = 0.5
+DETECTOR = DETECTORS[0]
+WARM_UP_FRAMES, STAGE_FRAMES = 10, 300
 MODELS = {
   "convnextv2_atto": {"image_size": 224},
   "vit_tiny_patch16": {"image_size": 112, "depth": 6},
@@ -117,10 +133,58 @@ def make_model(folder: pathlib.Path, name: str) -> None:
   )
 
 
-def predict(video: pathlib.Path, model: pathlib.Path, output: pathlib.Path, seconds: float) -> dict:
+def measure_stages(video: pathlib.Path, model: pathlib.Path) -> dict[str, float]:
+  """Milliseconds a frame of each stage, on the first `STAGE_FRAMES` frames."""
+  saved = load_model(model)
+  source = find_sources([str(video)])[0]
+  spent = dict.fromkeys(("decoding", "tracking", "motion", "model"), 0.0)
+
+  @contextlib.contextmanager
+  def timed(stage: str):
+    started = time.perf_counter()
+    yield
+    spent[stage] += time.perf_counter() - started
+
+  tracker = FaceTracker(
+    max(saved.image_size, CROP_SIZE), interval=1 / source.fps, detectors=DETECTOR
+  )
+  people: dict[int, FacialMotionEstimator] = collections.defaultdict(FacialMotionEstimator)
+  crops, frames, count = [], iter(source.frames()), -WARM_UP_FRAMES
+  while count < STAGE_FRAMES:
+    with timed("decoding"):
+      frame = next(frames, None)
+    if frame is None:
+      break
+    if frame.image is None:
+      continue
+    with timed("tracking"):
+      faces = tracker.update(frame.image, frame.seconds)
+    for face in faces:
+      region, landmarks = FaceRegion.around(frame.image, face.chip), face.face.landmarks
+      chip = dataclasses.replace(face.chip, size=saved.image_size)
+      with timed("motion"):
+        pose = HeadPose.of_landmarks(landmarks)
+        people[face.person].update(region, face.chip, landmarks, frame.seconds, pose)
+      crops.append(region.crop(chip))
+    count += 1
+    if count == 0:  # The landmarks and the detectors are loaded.
+      spent = dict.fromkeys(spent, 0.0)
+  inference = BatchedInference[int](saved)
+  for crop in crops[:8]:
+    inference.submit(crop, 0)
+  inference.flush()
+  with timed("model"):
+    for crop in crops[WARM_UP_FRAMES:]:
+      inference.submit(crop, 0)
+    inference.flush()
+  return {stage: round(1000 * seconds / max(count, 1), 2) for stage, seconds in spent.items()}
+
+
+def predict(video: pathlib.Path, model: pathlib.Path, output: pathlib.Path, frames: int) -> dict:
   """Runs the command and samples its memory and the size of its table."""
   command = [sys.executable, "-m", "jax_me", "predict", str(video)]
   command += ["--checkpoint", str(model), "--output", str(output)]
+  command += ["--align", "--detector", DETECTOR]
   shutil.rmtree(output, ignore_errors=True)  # an older table would be taken for this run's
   started = time.monotonic()
   process = subprocess.Popen(
@@ -158,8 +222,8 @@ def predict(video: pathlib.Path, model: pathlib.Path, output: pathlib.Path, seco
   return {
     "seconds_total": round(total, 1),
     "seconds_until_first_rows": round(first - started, 1),
-    "real_time_factor": round(seconds / total, 2),
-    "real_time_factor_after_start": round(seconds / running, 2),
+    "frames_per_second": round(frames / total, 1),
+    "frames_per_second_after_start": round(frames / running, 1),
     "cpu_seconds": round(cpu, 1),
     "rss_mb_after_a_third": round(float(np.median(third[:quarter])) / 2**20, 1),
     "rss_mb_at_the_end": round(float(np.median(third[-quarter:])) / 2**20, 1),
@@ -201,6 +265,7 @@ def check(output: pathlib.Path, seconds: float) -> dict:
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument("--seconds", type=float, default=60.0)
+  parser.add_argument("--video", type=pathlib.Path, help="a clip to read instead")
   parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
   parser.add_argument("--keep", type=pathlib.Path, help="folder for the video and the results")
   parser.add_argument("--output", type=pathlib.Path)
@@ -208,12 +273,14 @@ def main() -> None:
   with tempfile.TemporaryDirectory() as scratch:
     folder = args.keep or pathlib.Path(scratch)
     folder.mkdir(parents=True, exist_ok=True)
-    video = folder / f"minute_{args.seconds:g}.avi"
+    video = args.video or folder / f"minute_{args.seconds:g}.avi"
     if not video.exists():
       make_video(video, args.seconds)
+    length = find_sources([str(video)])[0].length or 0
+    second_person = "a London face" if LONDON.is_dir() else "synthetic"
+    made = {"fps": FPS, "size": SIZE, "broken": BROKEN, "second_person": second_person}
     report = {
-      "video": {"seconds": args.seconds, "fps": FPS, "size": SIZE, "broken": BROKEN},
-      "second_person": "a London face" if LONDON.is_dir() else "synthetic",
+      "video": {"frames": length, **({} if args.video else made)},
       "cores": len(os.sched_getaffinity(0)),
       "load_before": round(os.getloadavg()[0], 1),
       "models": {},
@@ -221,8 +288,9 @@ def main() -> None:
     for name in args.models:
       model, output = pathlib.Path(scratch) / name, folder / f"out_{name}"
       make_model(model, name)
-      speed = predict(video, model, output, args.seconds)
-      report["models"][name] = {**speed, **check(output, args.seconds)}
+      measured = predict(video, model, output, length)
+      measured["milliseconds_a_frame"] = measure_stages(video, model)
+      report["models"][name] = measured if args.video else measured | check(output, args.seconds)
       print(json.dumps(report["models"][name], indent=2), flush=True)
   if args.output:
     args.output.parent.mkdir(parents=True, exist_ok=True)

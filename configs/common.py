@@ -73,13 +73,19 @@ SETTINGS = {
   "head_std": Setting(
     0.0, "with init_from: std of a new head's weights, e.g. 2e-5; 0 = that of the model"
   ),
+  "freeze": Setting(
+    "",
+    '"backbone" trains only the head, on fixed features without dropout: linear probing',
+    choices=("", "backbone"),
+  ),
   "label_smoothing": Setting(
     0.0, "fraction of the target distributed over all classes", interval="[0, 1)"
   ),
   "class_weights": Setting(
     (),
     'factor of each class in the loss, in the order of the labels, e.g. "(1.0, 0.5, 2.0)"; '
-    '"balanced" = inversely proportional to the class frequencies; empty = 1',
+    '"balanced" = inversely proportional to the class frequencies; "conservative" = likewise, but '
+    "at most 3 times that of the most frequent class; empty = 1",
     any_type=True,
   ),
   "ema_decay": Setting(
@@ -139,10 +145,11 @@ SETTINGS = {
     'own splits, "none" trains on all examples',
     choices=("kfold", "step", "loso", "lodo", "holdout", "official", "none"),
   ),
-  "data.train_splits": Setting(
-    ("train",),
-    'the dataset\'s own splits that "official" trains on; it tests on the first of test, '
-    "validation and val that is left",
+  "data.train_splits": Setting(("train",), 'the dataset\'s own splits that "official" trains on'),
+  "data.test_splits": Setting(
+    (),
+    'the splits that "official" tests; empty = the first of test, validation and val that exists '
+    "and is not trained on",
   ),
   "data.folds": Setting(5, 'number of folds of "kfold" and "step"', unit="folds"),
   "data.holdout": Setting(0.25, 'fraction of the subjects that "holdout" tests, in (0, 1)'),

@@ -3,6 +3,12 @@
   python run.py --config configs/fcmae_affectnet.py --config.data.manual_dir=AFFECTNET \
       --workdir runs/fcmae_affectnet
 
+Without labels, on all images below a folder (train_set/images in the npy release):
+
+  python run.py --config configs/fcmae_affectnet.py --config.data.name=labeled_images \
+      --config.data.options.unlabeled=True --config.data.options.align=False \
+      --config.data.manual_dir=AFFECTNET/Manually_Annotated_Images --workdir runs/fcmae_affectnet
+
 ConvNeXt V2-Base, 400 epochs, batch size 512 (64 x 8 accumulated on one RTX 3090), as in MAE-SFER's
 README; the ConvNeXt V2 paper trains for 800 to 1600 epochs (`--config.epochs=1600`). The argument
 selects another size: `configs/fcmae_affectnet.py:tiny`, `:atto`, `:femto`, `:pico`, `:nano`,

@@ -2,10 +2,17 @@
 
   python run.py --config configs/mae_images.py --config.data.manual_dir=FOLDER --workdir runs/mae
 
+FOLDER needs no labels: without labels.csv and class folders all images below it are used, for
+example those of FOLDER/train.
+
 Fine-tuning from its weights, with the same patch size:
 
   python run.py --config configs/finetune_images.py --config.data.manual_dir=FOLDER \
       --config.model.arguments.patch_size=8 --config.init_from=runs/mae --workdir runs/finetuned
+
+Quick measures of a pre-training, on labelled images: --config.freeze=backbone in this command
+trains only the head (linear probing), and --mode knn --checkpoint runs/mae in place of init_from
+gives the accuracy of nearest neighbours, without training.
 
 The argument is the model: `configs/mae_images.py:mae_vit_small_patch16`, or
 `:fcmae_convnextv2_atto` (32 x 32 patches of 128 x 128 pixels) to fine-tune
@@ -43,6 +50,7 @@ def get_config(model: str = "mae_vit_tiny_patch16"):
   with c.data.options.unlocked():
     c.data.options.align = True
     c.data.options.size = 128
+    c.data.options.unlabeled = True
   c.augment.crop_scale = (0.6, 1.0)
   c.augment.flip = 0.5
   c.optimizer.base_learning_rate = 0.0

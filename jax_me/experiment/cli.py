@@ -3,10 +3,11 @@
 --config NAME|FILE[:ARGUMENT]  the recipe; any of its settings as --config.<key>=<value>
 --list                         print all settings of the recipe with their meaning, and stop
 --workdir DIR                  folder of the run; repeating the command resumes it
---mode train|eval              train and evaluate, or only evaluate: the newest checkpoint of the
-                               run, or the model of --checkpoint
---checkpoint SOURCE            with --mode eval: a model folder, a run, a checkpoint file, or a name
-                               (hf://OWNER/NAME, timm://NAME, release://FILE)
+--mode train|eval|knn          train and evaluate, or only evaluate: the newest checkpoint of the
+                               run, or the model of --checkpoint; knn: nearest neighbours on the
+                               features of the model of --checkpoint, without training
+--checkpoint SOURCE            with --mode eval or knn: a model folder, a run, a checkpoint file, or
+                               a name (hf://OWNER/NAME, timm://NAME, release://FILE)
 --labels A,B,C                 classes of your own images to use; with --checkpoint: names of the
                                model's classes
 --allow-rare-labels            keep a label that occurs once beside a similar one (hapy, happy)
@@ -24,6 +25,7 @@ from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
 
 from jax_me.bundled import import_bundled
+from jax_me.compilation_cache import use_compilation_cache
 from jax_me.training import recipes, settings
 from jax_me.training.setting_list import format_settings, list_settings, print_list
 
@@ -43,11 +45,13 @@ DISTRIBUTED = flags.DEFINE_string(
 )
 PROCESSES = flags.DEFINE_integer("processes", None, "Number of processes, where not detected.")
 PROCESS = flags.DEFINE_integer("process", None, "Index of this process, from 0.")
-MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "Train and evaluate, or evaluate.")
+MODE = flags.DEFINE_enum(
+  "mode", "train", ["train", "eval", "knn"], "Train and evaluate, or evaluate."
+)
 CHECKPOINT = flags.DEFINE_string(
   "checkpoint",
   None,
-  "With --mode=eval: model folder, run, checkpoint file or name of weights to evaluate.",
+  "With --mode=eval or knn: model folder, run, checkpoint file or name of weights to evaluate.",
 )
 LABELS = flags.DEFINE_string(
   "labels",
@@ -62,11 +66,16 @@ OFFLINE = flags.DEFINE_bool("offline", False, "Download no weights.")
 class _RecipeParser(flags.ArgumentParser):
   """Finds a recipe by path or name, and refuses overrides of settings that it does not have."""
 
+  dataset = ""  # Of the recipe, before overrides.
+
   def parse(self, argument: str) -> ConfigDict:
-    return settings.accept_overrides(recipes.load_recipe(argument), sys.argv)
+    recipe = settings.accept_overrides(recipes.load_recipe(argument), sys.argv)
+    self.dataset = recipe.data.name
+    return recipe
 
 
-flags.FLAGS[CONFIG.name].parser = _RecipeParser()
+_RECIPE_PARSER = _RecipeParser()
+flags.FLAGS[CONFIG.name].parser = _RECIPE_PARSER
 
 
 # Flags without a value -> the setting that they change.
@@ -82,6 +91,7 @@ def main(arguments: list[str]) -> None:
   Args:
     arguments: the command line, program name first.
   """
+  use_compilation_cache()
   app.run(_run, argv=arguments, flags_parser=_parse)
 
 
@@ -100,8 +110,8 @@ def _parse(arguments: list[str]) -> list[str]:
     rest = flags.FLAGS(arguments)[1:]
     problem = f"unknown argument {rest[0]!r}" if rest else ""
     problem = no_recipe if CONFIG.value is None else problem
-    if not problem and CHECKPOINT.value and MODE.value != "eval":
-      problem = "--checkpoint needs --mode eval; to train from it, --config.init_from"
+    if not problem and CHECKPOINT.value and MODE.value == "train":
+      problem = "--checkpoint needs --mode eval or knn; to train from it, --config.init_from"
     if not problem and LABELS.value and MODE.value != "eval":
       if CONFIG.value.data.name != "labeled_images":
         problem = "--labels needs --mode eval, or your own images (data.name=labeled_images)"
@@ -118,12 +128,27 @@ def _parse(arguments: list[str]) -> list[str]:
     problem = settings.describe_flag_error(error)
   if problem:
     sys.exit(f"{pathlib.Path(arguments[0]).name}: {problem}")
+  if CONFIG.value.data.name != _RECIPE_PARSER.dataset:
+    _drop_options_of_other_dataset(CONFIG.value, arguments)
   CONFIG.value.lock()
   if LIST.value:
     recipe = config_flags.get_config_filename(flags.FLAGS[CONFIG.name])
     print_list(format_settings(list_settings(CONFIG.value), recipe))
     sys.exit(0)
   return arguments
+
+
+def _drop_options_of_other_dataset(config: ConfigDict, arguments: list[str]) -> None:
+  """Drops the recipe's options for its own dataset that the chosen dataset does not have."""
+  from jax_me.datasets import catalog  # Imported here to keep --help fast.
+
+  if config.data.name not in catalog.BUILDERS:
+    return  # Reported with the other settings.
+  known = catalog.describe(config.data.name).options
+  for name in list(config.data.options):
+    given = any(a.lstrip("-").startswith(f"config.data.options.{name}") for a in arguments)
+    if name not in known and not given:
+      del config.data.options[name]
 
 
 def _run(_: list[str]) -> None:
@@ -144,10 +169,14 @@ def _run(_: list[str]) -> None:
   name = [pathlib.Path(path).stem, *variant]
   if CHECKPOINT.value:
     CONFIG.value.init_from = CHECKPOINT.value
-    name += ["eval", pathlib.Path(CHECKPOINT.value).absolute().name]
+    name += [MODE.value, pathlib.Path(CHECKPOINT.value).absolute().name]
   if OFFLINE.value:
     import_bundled("convert.weight_names").go_offline()
   workdir = WORKDIR.value or "runs/" + "_".join(name)
+  if MODE.value == "knn":
+    from jax_me.experiment.nearest_neighbours import run_neighbours
+
+    sys.exit(run_neighbours(CONFIG.value, workdir=workdir))
   labels = [label.strip() for label in LABELS.value.split(",")] if LABELS.value else None
   if labels and MODE.value == "train":
     with CONFIG.value.unlocked():

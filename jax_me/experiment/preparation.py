@@ -1,11 +1,13 @@
 """Preparation of an experiment: dataset, folds, model and training step of a recipe."""
 
 import functools
+import logging
 import pathlib
 
 import numpy as np
 from ml_collections import ConfigDict
 
+from jax_me.data.clip_inputs.flow_rest import describe_rest
 from jax_me.data.device_images import place_images
 from jax_me.data.folds import Fold, make_folds, with_validation
 from jax_me.data.image_store import ImageStore
@@ -15,10 +17,15 @@ from jax_me.datasets.labeled_folder.builder import LabeledImages
 from jax_me.datasets.labeled_folder.label_check import check_labels
 from jax_me.experiment.experiment import Experiment
 from jax_me.image_preparation import ImagePreparation
+from jax_me.models.input_size import check_input_size
 from jax_me.models.model_folder import SavedModel
 from jax_me.models.saved_model import ALL, FINAL
 from jax_me.training import sharding
 from jax_me.training.program import make_program
+
+CHECKED_FLOW_IMAGES = 1000
+
+logger = logging.getLogger(__name__)
 
 
 def split_folds(config: ConfigDict, index: ExampleIndex) -> list[Fold]:
@@ -38,6 +45,7 @@ def split_folds(config: ConfigDict, index: ExampleIndex) -> list[Fold]:
       holdout_share=data.holdout,
       seed=config.seed,
       train=tuple(data.train_splits),
+      test=tuple(data.test_splits),
     )
   folds = [_hold_out(config, index, fold) for fold in folds]
   if data.fold < 0:
@@ -91,8 +99,10 @@ def prepare(config: ConfigDict, saved: SavedModel | None = None) -> Experiment:
     the experiment.
 
   Raises:
-    ValueError: the dataset, folds, model or optimiser of the recipe are impossible.
+    ValueError: the dataset, folds, model, input size or optimiser of the recipe are impossible.
   """
+  # Before the dataset is built, which may take long.
+  check_input_size(config.model.name, config.model.image_size, config.model.arguments.to_dict())
   _check_source(config)
   builder = catalog.prepare(
     config.data.name,
@@ -117,6 +127,9 @@ def prepare(config: ConfigDict, saved: SavedModel | None = None) -> Experiment:
       f"{training_images.name} has examples of one class only, and a classifier needs two: "
       f"{', '.join(f'{name} {count}' for name, count in index.class_counts().items())}"
     )
+  if config.augment.flow and config.data.name == "labeled_images":
+    _check_flow(training_images)
+
   mesh = sharding.make_mesh(config.mesh.fsdp)
   program, graphdef = make_program(config, mesh, classes=len(training_images.index.label_names))
   return Experiment(
@@ -134,3 +147,11 @@ def prepare(config: ConfigDict, saved: SavedModel | None = None) -> Experiment:
     program=program,
     graphdef=graphdef,
   )
+
+
+def _check_flow(images: ImageStore) -> None:
+  """Warns of ready flow images whose zero is elsewhere; those of clips are encoded by jax_me."""
+  count = min(len(images), CHECKED_FLOW_IMAGES)
+  chosen = np.linspace(0, len(images) - 1, count).astype(int)
+  if text := describe_rest(images.images(chosen), list(images.index.file[chosen])):
+    logger.warning("%s", text)

@@ -132,7 +132,16 @@ def apply_changes(
 
 
 def fold_folder(experiment: Experiment, folder: pathlib.Path, fold: Fold) -> pathlib.Path:
-  """Folder of a fold: that of the run if the recipe has only one."""
+  """Folder of a fold.
+
+  Args:
+    experiment: of the fold.
+    folder: of the run.
+    fold: one of the experiment.
+
+  Returns:
+    a folder in that of the run, which it is itself if the recipe has only one fold.
+  """
   only = len(experiment.folds) == 1 and experiment.config.data.fold < 0
   return folder if only else folder / fold.name
 

@@ -85,6 +85,9 @@ class FoldProgram(Program):
       state: of all folds.
       number: of the fold.
       optimizer: with the state of the optimiser, which only a checkpoint needs.
+
+    Returns:
+      the state, with the run parameters.
     """
     rest = {name: part for name, part in state.items() if optimizer or name != "opt_state"}
     return _take_row(self.mesh)(rest, number)

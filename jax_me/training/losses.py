@@ -57,20 +57,31 @@ def softmax_cross_entropy(
   return -jnp.sum(targets * jax.nn.log_softmax(logits), -1)
 
 
-def balanced_class_weights(labels: np.ndarray, classes: int) -> np.ndarray:
+# Largest "conservative" weight over that of the most frequent class, as MAE-SFER's sampler.
+CONSERVATIVE_LIMIT = 3.0
+WEIGHT_RULES = {"balanced": np.inf, "conservative": CONSERVATIVE_LIMIT}
+
+
+def balanced_class_weights(labels: np.ndarray, classes: int, limit: float = np.inf) -> np.ndarray:
   """Weights inversely proportional to the class frequencies; their mean over the examples is 1.
 
   Args:
     labels: [N] integer classes of the training examples.
     classes: C.
+    limit: largest weight over that of the most frequent class, at least 1.
 
   Returns:
     float64 [C]: N / (number of classes with examples * examples of the class); 0 for a class
-    without examples.
+    without examples. With a limit that is reached, all weights are rescaled to the mean of 1.
   """
   counts = np.bincount(labels, minlength=classes)
   occurs = counts > 0
-  return np.where(occurs, len(labels) / (occurs.sum() * np.maximum(counts, 1)), 0.0)
+  weights = np.where(occurs, len(labels) / (occurs.sum() * np.maximum(counts, 1)), 0.0)
+  largest = limit * weights[occurs].min()
+  if weights.max() <= largest:
+    return weights
+  weights = np.minimum(weights, largest)
+  return weights * (len(labels) / (weights @ counts))
 
 
 def masked_mean(values: jax.Array, mask: jax.Array) -> jax.Array:

@@ -1,10 +1,16 @@
 """Optax optimisers for a learning rate of 1; the training step multiplies by the schedule."""
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from jax_me.models.model_folder import ArrayTree
-from jax_me.training.param_groups import decays, learning_rate_scales, map_paths
+from jax_me.training.param_groups import (
+  decays,
+  in_head,
+  learning_rate_scales,
+  map_paths,
+)
 
 OPTIMIZERS = ("adamw", "adam", "sgd")
 
@@ -22,6 +28,7 @@ def make_optimizer(
   clip_norm: float = 0.0,
   layer_decay: float = 1.0,
   layer_decay_type: str = "vit",
+  freeze_backbone: bool = False,
 ) -> optax.GradientTransformation:
   """An optimiser whose updates must be multiplied by -lr.
 
@@ -36,6 +43,7 @@ def make_optimizer(
     momentum: of SGD.
     clip_norm: maximum global gradient norm; 0 disables clipping.
     layer_decay, layer_decay_type: see `learning_rate_scales`.
+    freeze_backbone: update only the head.
 
   Returns:
     the optimiser.
@@ -61,4 +69,10 @@ def make_optimizer(
     parts.append(
       optax.stateless(lambda updates, _: jax.tree.map(lambda u, f: u * f, updates, factors))
     )
+  if freeze_backbone:
+    parts.append(optax.stateless(lambda updates, _: map_paths(_head_only, updates)))
   return optax.chain(*parts)
+
+
+def _head_only(path: str, update: jax.Array) -> jax.Array:
+  return update if in_head(path) else jnp.zeros_like(update)

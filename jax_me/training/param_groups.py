@@ -43,6 +43,11 @@ def decays(path: str, phase: str) -> bool:
   return path.rsplit(".", 1)[-1] not in NO_DECAY[phase]
 
 
+def in_head(path: str) -> bool:
+  """Whether the parameter at a dotted path belongs to the classification head."""
+  return path.split(".")[0] in ("head", "aux_head")
+
+
 def _vit_layer(path: str, blocks: int) -> int:
   """Position table, class token and patch embedding are layer 0 (MAE, util/lr_decay.py)."""
   if path.split(".")[0] in ("cls_token", "pos_embed", "patch_embed", "tokens_to_token"):

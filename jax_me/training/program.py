@@ -152,11 +152,10 @@ def make_program(
   check_batch(config, mesh.size)
   check_class_weights(config, classes)
   # These change how the step is computed, not its result, so they are not model metadata.
-  computation = {
-    "dtype": jnp.dtype(config.precision),
-    "remat": config.remat,
-    "scan": config.scan_layers,
-  }
+  # The shallow models have no blocks to recompute or to loop over.
+  computation: dict[str, Any] = {"dtype": jnp.dtype(config.precision)}
+  computation |= {"remat": True} if config.remat else {}
+  computation |= {"scan": True} if config.scan_layers else {}
   arguments = {**computation, **model_arguments(config, classes)}
 
   def make_model(rngs: nnx.Rngs) -> nnx.Module:
@@ -168,7 +167,9 @@ def make_program(
   schedule = make_schedule(settings.pop("schedule"), gamma=settings.pop("gamma"))
   for key in SCHEDULE_KEYS:
     settings.pop(key)
-  optimizer = make_optimizer(params, phase="pretrain" if pretraining else "finetune", **settings)
+  freeze = config.freeze == "backbone"
+  phase = "pretrain" if pretraining else "finetune"
+  optimizer = make_optimizer(params, phase=phase, freeze_backbone=freeze, **settings)
   augmentation = Augmentation(**config.augment.to_dict())
   augment = make_augmentation(augmentation, size=config.model.image_size)
   loss = (
@@ -180,6 +181,7 @@ def make_program(
       erase=make_erasing(augmentation),
       mix=make_mixup(MixupSettings(**config.mixing.to_dict())),
       label_smoothing=config.label_smoothing,
+      freeze_backbone=freeze,
     )
   )
   build = state_builder(make_model, optimizer, ema=config.ema_decay > 0)
@@ -200,7 +202,7 @@ def check_class_weights(config: ConfigDict, classes: int) -> None:
     ValueError: the numbers differ.
   """
   weights = config.class_weights
-  if weights and weights != "balanced" and len(weights) != classes:
+  if weights and not isinstance(weights, str) and len(weights) != classes:
     raise ValueError(f"class_weights has {len(weights)} values, the dataset {classes} classes")
 
 

@@ -167,6 +167,8 @@ def check(config: ConfigDict) -> None:
     problems.append("data.mean and data.std must both be empty or have three values")
   if config.data.split in ("kfold", "step") and config.data.folds < 2:
     problems.append(f"data.folds must be at least 2, got {config.data.folds}")
+  if config.freeze and config.task == "mae":
+    problems.append("freeze must be empty when task is mae: the backbone is what is trained")
   if config.final == "all" and (config.task == "mae" or config.data.split == "none"):
     problems.append(
       "final=all trains a classifier on everybody after it was tested: it needs task=classify and "
@@ -210,6 +212,7 @@ def _augmentation_problems(config: ConfigDict) -> list[str]:
   # Imported here, because they import JAX, which would slow down `run.py --help`.
   from jax_me.data.augment.augmentation import Augmentation
   from jax_me.data.augment.mixup import MixupSettings
+  from jax_me.training.losses import WEIGHT_RULES
 
   problems = []
   supervised = []  # Settings that need labels or images without holes.
@@ -223,11 +226,11 @@ def _augmentation_problems(config: ConfigDict) -> list[str]:
   except (ValueError, TypeError) as error:
     problems.append(str(error))
   weights = config.class_weights
-  if weights != "balanced":
+  if not (isinstance(weights, str) and weights in WEIGHT_RULES):
     if not isinstance(weights, tuple | list) or not all(_is_weight(w) for w in weights):
       problems.append(
-        'class_weights must be empty, "balanced" or one number per class, 0 or more; got '
-        f"{weights!r}"
+        'class_weights must be empty, "balanced", "conservative" or one number per class, 0 or '
+        f"more; got {weights!r}"
       )
     elif weights and not any(weights):
       problems.append("class_weights must not all be 0")

@@ -337,3 +337,35 @@ def test_real_faces_aligned_alone_and_as_a_clip(tmp_path, london_faces):
   alone, first, moved = (example["image"] for example in builder.as_data_source("train"))
   assert alone.shape == (96, 96, 3) and 60 < alone.mean() < 220
   assert np.abs(alone.astype(int) - first).mean() < 5 < np.abs(moved.astype(int) - first).mean()
+
+
+def test_all_images_of_a_folder_without_labels(tmp_path):
+  for name in ("train/a.png", "train/b.png", "test/deep/er/c.png", "d.png"):
+    draw(tmp_path / name)
+  builder = build(tmp_path, unlabeled=True)
+  index = read_index(builder)
+  assert index.label_names == ("unlabeled",) and len(index) == 4
+  assert statuses(builder) == {}
+
+
+def test_images_of_train_without_classes_are_unlabeled(tmp_path):
+  draw(tmp_path / "train" / "a.png")
+  assert read_index(build(tmp_path, unlabeled=True)).label_names == ("unlabeled",)
+
+
+def test_labels_are_kept_and_share_their_build(tmp_path):
+  draw(tmp_path / "glad" / "a.png")
+  draw(tmp_path / "calm" / "b.png")
+  builder = build(tmp_path, unlabeled=True)
+  assert read_index(builder).label_names == ("calm", "glad")
+  assert builder.data_path == build(tmp_path).data_path
+  opened = prepare("labeled_images", data_dir=str(tmp_path / ".built"), align=False, unlabeled=True)
+  assert opened.data_path == builder.data_path
+
+
+def test_images_of_motion_are_not_aligned(tmp_path):
+  draw(tmp_path / "glad" / "a.png")
+  builder = build(tmp_path, align=True, input="flow")
+  assert not builder.options.align and len(read_index(builder)) == 1
+  with pytest.raises(ValueError, match="input must be one of"):
+    build(tmp_path, input="flou")

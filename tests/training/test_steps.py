@@ -92,6 +92,7 @@ def test_losses_do_not_depend_on_devices_or_fsdp(repository):
     np.testing.assert_allclose(losses[mesh], losses["1x1"], rtol=1e-5, err_msg=mesh)
 
 
+@pytest.mark.slow
 def test_step_compiles_once(one_device):
   assert one_device[0] == [1, 0, 0]
 
@@ -119,6 +120,17 @@ def test_moving_average_follows_its_formula():
       average[path] = 0.9 * average[path] + 0.1 * np.asarray(value)
   for path, value in parameter_paths(state["ema"]).items():
     np.testing.assert_allclose(value, average[path], rtol=1e-5, atol=1e-7, err_msg=path)
+
+
+@pytest.mark.slow
+def test_a_frozen_backbone_trains_only_the_head():
+  mesh = make_mesh(1, jax.devices()[:1])
+  before = jax.device_get(make_program(mesh).create(initial_key(0))["params"])
+  _, state, losses = run(1, freeze_backbone=True)
+  for path, value in parameter_paths(state["params"]).items():
+    same = np.array_equal(value, parameter_paths(before)[path])
+    assert same != path.startswith("head."), path
+  assert np.isfinite(losses).all()
 
 
 def test_fsdp_must_divide_the_number_of_devices():

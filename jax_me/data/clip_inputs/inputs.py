@@ -29,6 +29,7 @@ import numpy as np
 from jax_me.data.clip_inputs import dynamic_image, optical_flow
 
 INPUTS = ("apex", "key_frames", "pair", "dynamic", "flow", "frames")
+MOTION_INPUTS = ("pair", "dynamic", "flow")  # Computed from several frames; no photographs.
 
 # Motion that saturates a flow image, as a share of the aligned face's side: a fifth more than the
 # largest motion of the strongest expressions in the demo clips, to allow for head motion.

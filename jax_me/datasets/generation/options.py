@@ -44,18 +44,23 @@ def detector_option(idle: Callable[[Any], bool] = lambda options: not options.al
 
 
 def stored_options(options: "BuilderOptions", built: Mapping[str, Any]) -> dict[str, Any]:
-  """Completes the stored options of a build: version 0.1 had no `detector`.
+  """Completes the stored options of a build by those that its version did not have.
+
+  Version 0.1 had no `detector`; other later options have an effect only when they are set.
 
   Args:
     options: of the same builder, with the same `align`.
     built: the stored options.
   """
-  name = "detector"
   fields = {field.name: field for field in dataclasses.fields(options)}
-  if name in built or name not in fields:
-    return dict(built)
-  is_idle = fields[name].metadata["idle"](options)
-  return {**built, name: fields[name].default if is_idle else EARLIER_DETECTOR}
+  completed = {
+    name: list(field.default) if isinstance(field.default, tuple) else field.default
+    for name, field in fields.items()
+  }
+  name = "detector"
+  if name in fields and not fields[name].metadata["idle"](options):
+    completed[name] = EARLIER_DETECTOR
+  return completed | dict(built)
 
 
 @dataclasses.dataclass(frozen=True)

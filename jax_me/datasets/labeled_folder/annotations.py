@@ -41,6 +41,7 @@ COLUMNS = {
   "split": ("split",),
 }
 NUMBERS = ("frame", "onset", "apex", "offset")
+UNLABELED = "unlabeled"  # Class of the images of a folder without labels.
 
 LAYOUTS = (
   f"a {LABELS_FILE} with columns file and label (or expression), or folders <class>/<image>, "
@@ -63,16 +64,34 @@ class FolderImage(SourceImage):
 FolderListing = tuple[list[FolderImage], list[ReportRow]]
 
 
-def list_folder(folder: pathlib.Path) -> FolderListing:
+def has_labels(folder: pathlib.Path) -> bool:
+  """Whether a folder has labels.csv or class folders; DIR/train/IMAGE has no classes."""
+  return (folder / LABELS_FILE).is_file() or _have_class_folders(_image_files(folder))
+
+
+def list_folder(folder: pathlib.Path, *, unlabeled: bool = False) -> FolderListing:
   """Lists the images of a folder from labels.csv if there is one, else from the class folders.
+
+  Args:
+    folder: the folder.
+    unlabeled: take every image below it, of the class UNLABELED.
+
+  Returns:
+    the images, and report rows of what is left out.
 
   Raises:
     ValueError: the folder has neither, labels.csv lacks a column, or subjects are given for some
       images only.
   """
-  files = [name for name in walk_files(folder) if is_image_name(name)]
+  files = _image_files(folder)
   table = folder / LABELS_FILE
-  sources, problems = _from_table(table, files) if table.is_file() else _from_folders(folder, files)
+  if unlabeled and files:
+    sources = [FolderImage(file=file, label=UNLABELED) for file in files]
+    problems: list[ReportRow] = []
+  elif table.is_file():
+    sources, problems = _from_table(table, files)
+  else:
+    sources, problems = _from_folders(folder, files)
   unknown = [source for source in sources if not source.subject]
   if 0 < len(unknown) < len(sources):
     raise ValueError(
@@ -81,6 +100,10 @@ def list_folder(folder: pathlib.Path) -> FolderListing:
       "several folds"
     )
   return sorted(sources, key=_sort_key), problems
+
+
+def _image_files(folder: pathlib.Path) -> list[str]:
+  return [name for name in walk_files(folder) if is_image_name(name)]
 
 
 def _sort_key(source: FolderImage) -> tuple:
@@ -108,6 +131,17 @@ def _from_folders(folder: pathlib.Path, files: list[str]) -> FolderListing:
   detail = f"the other images are in {'/'.join(f'<{part}>' for part in chosen)}"
   problems += [problem(file, "unexpected_place", detail) for file in sorted(other)]
   return sources, problems
+
+
+def _have_class_folders(files: list[str]) -> bool:
+  """Whether all images are in one layout of class folders."""
+  folders = {file.split("/")[0].casefold() for file in files}
+  layouts = {_path_layout(file) for file in files}
+  return (
+    len(layouts) == 1
+    and layouts != {()}
+    and not (layouts == {("class", "image")} and folders <= set(SPLITS))
+  )
 
 
 def _path_layout(file: str) -> tuple[str, ...]:

@@ -6,14 +6,16 @@ import pathlib
 from collections.abc import Mapping
 from typing import cast
 
+from jax_me.data.clip_inputs.inputs import INPUTS, MOTION_INPUTS
 from jax_me.data.labels import normalize_label
 from jax_me.datasets.generation.base_builder import FaceDataset
-from jax_me.datasets.generation.options import ImageOptions
+from jax_me.datasets.generation.options import ImageOptions, option
 from jax_me.datasets.generation.tasks import Split
 from jax_me.datasets.labeled_folder.annotations import (
   LABELS_FILE,
   LAYOUTS,
   FolderImage,
+  has_labels,
   list_folder,
 )
 from jax_me.datasets.labeled_folder.process_folder import FolderProcessor, folder_tasks
@@ -30,12 +32,20 @@ class FolderOptions(ImageOptions):
     on_no_face: for images without a face: "skip", "center" (the centred square) or "error".
     labels: class names in the order of their codes; images of other classes are left out. Empty
       takes all classes, sorted by name.
+    input: what the images are. "frames", "apex" and "key_frames" are photographs; "flow", "pair"
+      and "dynamic" are images of motion that were computed before, and are stored as they are.
+    unlabeled: for pre-training: without labels.csv and class folders, takes all images below the
+      folder, of the class "unlabeled".
   """
 
   align: bool = True
   labels: tuple[str, ...] = ()
+  input: str = option("frames", choices=INPUTS)
+  unlabeled: bool = False
 
   def __post_init__(self):
+    if self.input in MOTION_INPUTS:
+      self._set("align", False)
     super().__post_init__()
     labels = tuple(normalize_label(name) for name in self.labels)
     if len(set(labels)) < len(labels):
@@ -57,15 +67,24 @@ class LabeledImages(FaceDataset[FolderOptions]):
     return name == LABELS_FILE or is_image_name(name)
 
   @classmethod
+  def resolve_options(cls, options: FolderOptions, manual_dir: pathlib.Path) -> FolderOptions:
+    # A folder with labels has one build for pre-training and fine-tuning.
+    if options.unlabeled and has_labels(manual_dir):
+      return dataclasses.replace(options, unlabeled=False)
+    return options
+
+  @classmethod
   def matches_options(cls, built: Mapping[str, object], options: FolderOptions) -> bool:
     # Version 0.1 kept "_" and "-" in label names.
     labels = [normalize_label(name) for name in cast(list[str], built["labels"])]
+    if not built.get("unlabeled"):
+      options = dataclasses.replace(options, unlabeled=False)
     return super().matches_options({**built, "labels": labels}, options)
 
   @classmethod
   def label_names(cls, options: FolderOptions, manual_dir: pathlib.Path | None) -> tuple[str, ...]:
     assert manual_dir is not None
-    sources, problems = list_folder(manual_dir)
+    sources, problems = list_folder(manual_dir, unlabeled=options.unlabeled)
     if not sources:
       counts = collections.Counter(row.status for row in problems)
       summary = ", ".join(f"{count} {status}" for status, count in counts.items())
@@ -84,7 +103,7 @@ class LabeledImages(FaceDataset[FolderOptions]):
 
   def splits(self) -> dict[str, Split]:
     labels = self.labels
-    listed, problems = list_folder(self.manual_dir)
+    listed, problems = list_folder(self.manual_dir, unlabeled=self.options.unlabeled)
     self.listing_rows += problems
     by_split: dict[str, list[FolderImage]] = {}
     for source in listed:

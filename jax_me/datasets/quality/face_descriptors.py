@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from jax_me.cpu_cores import available_cores
+from jax_me.data.clip_inputs.inputs import MOTION_INPUTS
 from jax_me.data.image_store import ImageStore
 from jax_me.datasets.generation.base_builder import FaceDataset
 from jax_me.faces.face_descriptor import DESCRIPTOR_SIZE, describe_face
@@ -21,8 +22,6 @@ from jax_me.files import exclusive_lock, write_atomically
 from jax_me.progress import Progress
 from jax_me.worker_pool import map_in_processes
 
-# Values of the option `input` whose images show motion instead of a face.
-MOTION_INPUTS = ("pair", "dynamic", "flow")
 IMAGES_PER_TASK = 16
 # A worker takes about two seconds to start.
 TASKS_PER_WORKER = 2
