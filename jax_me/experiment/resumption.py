@@ -22,6 +22,7 @@ from jax_me.models.ensemble import ENSEMBLE_FOLDER, FOLDS_FILE
 from jax_me.models.reference_check import REFERENCE_FILE
 from jax_me.models.saved_model import FINAL
 from jax_me.models.weight_files import stored_weights
+from jax_me.run_folder import start_results
 from jax_me.training import settings
 from jax_me.training.checkpoint import JsonValue, changed_settings
 from jax_me.training.processes import is_writer, wait_for_all
@@ -154,6 +155,7 @@ def _is_finished(folder: pathlib.Path) -> bool:
 def _reopen(folder: pathlib.Path) -> None:
   """Removes the results of a finished fold, which leaves an interrupted run."""
   weights = stored_weights(folder)
+  start_results(folder)
   for name in (PREDICTIONS_FILE, MANIFEST_FILE, REFERENCE_FILE):
     (folder / name).unlink(missing_ok=True)
   if weights is not None:

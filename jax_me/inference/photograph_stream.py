@@ -17,6 +17,7 @@ from jax_me.inference.video.frame_stream import (
   Detection,
   FrameDetections,
   Status,
+  with_finite_scores,
 )
 from jax_me.inference.video.sources import Frame
 from jax_me.models.model_folder import SavedModel
@@ -39,7 +40,7 @@ def stream_photographs(
 
   Yields:
     each photograph as a frame, in order, its faces numbered from the largest on; status "ok",
-    "no_face" or "unreadable".
+    "no_face", "unreadable" or "not_finite" (the scores of the model).
 
   Raises:
     ValueError: a motion model with `align` other than False.
@@ -55,9 +56,9 @@ def stream_photographs(
     if len(pending) > MAX_PENDING_FRAMES:
       _assign_scores(inference.flush())
     while pending and all(d.scores is not None for d in pending[0].detections):
-      yield pending.popleft()
+      yield with_finite_scores(pending.popleft())
   _assign_scores(inference.flush())
-  yield from pending
+  yield from map(with_finite_scores, pending)
 
 
 def _detection(number: int, face: FaceInput) -> Detection:

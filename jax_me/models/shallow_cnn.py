@@ -90,7 +90,7 @@ class ShallowCNN(nnx.Module):
     key = None if deterministic else dropout_key(rngs)
     x = images.astype(self.dtype)
     for conv in self.convs:
-      x = max_pool(jax.nn.relu(conv(x)), 2)
+      x = jax.nn.relu(max_pool(conv(x), 2))  # Equal to pooling after ReLU, and faster.
     flat = x.reshape(len(x), -1).astype(at_least_float32(self.dtype))
     return dropout(flat, self.drop_rate, key)
 
