@@ -88,7 +88,7 @@ def write_predictions(
   files.remove_outdated()
   records: list[dict[str, Any]] = []
   groups = _PhotographGroups(predictor.labels)
-  predictions = PredictionsFile(output, predictor.labels)
+  predictions = PredictionsFile(output, predictor.labels, predictor.saved.affect)
   write_results(output, model, records)  # replaces those of an earlier run
   interrupted = False
   try:

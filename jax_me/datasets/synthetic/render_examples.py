@@ -99,6 +99,7 @@ class DemoProcessor:
             onset=clip.onset,
             apex=clip.apex,
             offset=clip.offset,
+            affect=clip.affect(number),
           )
         )
     return TaskResult(tuple(examples), tuple(rows))

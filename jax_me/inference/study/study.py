@@ -259,7 +259,7 @@ class Study:
         annotated=annotated,
       ),
     )
-    predictions = PredictionsFile(folder, predictor.labels)
+    predictions = PredictionsFile(folder, predictor.labels, predictor.saved.affect)
     try:
       session.run(predictions)
     finally:
