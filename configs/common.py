@@ -80,7 +80,8 @@ SETTINGS = {
   "class_weights": Setting(
     (),
     'factor of each class in the loss, in the order of the labels, e.g. "(1.0, 0.5, 2.0)"; '
-    '"balanced" = inversely proportional to the class frequencies; empty = 1',
+    '"balanced" = inversely proportional to the class frequencies; "conservative" = likewise, but '
+    "at most 3 times that of the most frequent class; empty = 1",
     any_type=True,
   ),
   "affect_weight": Setting(

@@ -3,11 +3,11 @@
   python run.py --config configs/fcmae_affectnet.py --config.data.manual_dir=AFFECTNET \
       --workdir runs/fcmae_affectnet
 
-Without labels, on all images below a folder (for example train_set/images):
+Without labels, on all images below a folder (train_set/images in the npy release):
 
   python run.py --config configs/fcmae_affectnet.py --config.data.name=labeled_images \
       --config.data.options.unlabeled=True --config.data.options.align=False \
-      --config.data.manual_dir=AFFECTNET/train_set/images --workdir runs/fcmae_affectnet
+      --config.data.manual_dir=AFFECTNET/Manually_Annotated_Images --workdir runs/fcmae_affectnet
 
 ConvNeXt V2-Base, 400 epochs, batch size 512 (64 x 8 accumulated on one RTX 3090), as in MAE-SFER's
 README; the ConvNeXt V2 paper trains for 800 to 1600 epochs (`--config.epochs=1600`). The argument

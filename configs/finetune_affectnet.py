@@ -14,6 +14,8 @@ classes: ViT-Base 66.09 and 62.42 % (63.81 % with more augmentation), ViT-Small 
 ViT-Tiny 64.25 and 61.45 %. These are of the best epoch on the validation set; this recipe evaluates
 the last epoch.
 
+`--config.affect_weight=1` also trains valence and arousal, as two outputs beside the classes.
+
 Differences from the originals: bfloat16 instead of float16; colour jitter instead of RandAugment;
 mixup and CutMix are drawn per image, in timm per batch. ConvNeXt V2 and T2T-ViT have no published
 recipe for AffectNet; they use those of RAF-DB with 10 epochs.

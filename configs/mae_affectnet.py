@@ -3,11 +3,11 @@
   python run.py --config configs/mae_affectnet.py --config.data.manual_dir=AFFECTNET \
       --workdir runs/mae_affectnet
 
-Without labels, on all images below a folder (for example train_set/images):
+Without labels, on all images below a folder (train_set/images in the npy release):
 
   python run.py --config configs/mae_affectnet.py --config.data.name=labeled_images \
       --config.data.options.unlabeled=True --config.data.options.align=False \
-      --config.data.manual_dir=AFFECTNET/train_set/images --workdir runs/mae_affectnet
+      --config.data.manual_dir=AFFECTNET/Manually_Annotated_Images --workdir runs/mae_affectnet
 
 ViT-Base, 300 epochs. The effective batch size is 4096 in the MAE paper and 128 (32 x 4 accumulated)
 in MAE-SFER; the learning rate is scaled with it. The argument selects another size:

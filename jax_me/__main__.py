@@ -8,6 +8,7 @@ import sys
 import types
 
 from jax_me.bundled import import_bundled
+from jax_me.compilation_cache import use_compilation_cache
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +93,7 @@ def main(arguments: list[str] | None = None) -> int:
   """
   arguments = sys.argv[1:] if arguments is None else arguments
   name = arguments[0] if arguments else ""
+  use_compilation_cache()
   try:
     # Their flags are absl's, so that recipes can be changed on the command line.
     if name in (TRAIN, EVALUATE):

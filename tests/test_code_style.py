@@ -13,8 +13,16 @@ SOURCES = sorted(
 )
 # From the bottom to the top: a package may import only packages of lower layers.
 LAYERS = (
-  {"files", "csv_files", "progress", "cpu_cores", "bundled", "worker_pool", "cache_folder"},
-  {"manifest", "image_preparation"},
+  {
+    "files",
+    "csv_files",
+    "progress",
+    "cpu_cores",
+    "bundled",
+    "worker_pool",
+    "cache_folder",
+  },
+  {"manifest", "image_preparation", "compilation_cache"},
   {"models", "faces"},
   {"convert"},
   {"data"},

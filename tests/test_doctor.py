@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from jax_me import doctor
 from jax_me.__main__ import main
 from jax_me.manifest import write_manifest
@@ -9,6 +11,7 @@ from jax_me.models.model_folder import load_model
 from tests.helpers.inference_models import save
 
 
+@pytest.mark.slow
 def test_installation_and_model(tmp_path, capsys):
   save(tmp_path / "m")
   assert main(["doctor", "--checkpoint", str(tmp_path / "m")]) == 0

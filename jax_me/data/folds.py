@@ -242,6 +242,39 @@ def official_fold(
   return fold
 
 
+def describe_folds(index: ExampleIndex, folds: Sequence[Fold]) -> str:
+  """Says how many examples are trained on and tested, and of "official" also in which splits."""
+
+  def count(side: str) -> str:
+    sizes = [len(getattr(fold, side)) for fold in folds]
+    low, high = f"{min(sizes):,}", f"{max(sizes):,}"
+    return low if low == high else f"{low} to {high}"
+
+  def splits(positions: np.ndarray) -> str:
+    return " + ".join(dict.fromkeys(index.split[positions]))
+
+  first = folds[0]
+  validation = f", selects weights on {count('validation')}" if len(first.validation) else ""
+  if not len(first.test):
+    return f"trains on {count('train')} examples{validation}, tests none"
+  if first.name == "official":
+    unused = np.setdiff1d(
+      np.arange(len(index)), np.concatenate([first.train, first.validation, first.test])
+    )
+    rest = f"; {splits(unused)} ({len(unused):,}) is not used" if len(unused) else ""
+    return (
+      f"trains on {count('train')} examples ({splits(first.train)}){validation}, tests "
+      f"{count('test')} ({splits(first.test)}){rest}"
+    )
+  if len(folds) == 1:
+    return f"trains on {count('train')} examples{validation}, tests {count('test')}"
+  tested = sum(len(fold.test) for fold in folds)
+  return (
+    f"each fold trains on {count('train')} examples{validation} and tests {count('test')}; "
+    f"{tested:,} are tested in all"
+  )
+
+
 def check_disjoint(index: ExampleIndex, fold: Fold) -> None:
   """Checks that training and test set share no example and no subject.
 

@@ -114,6 +114,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     "--split-seed", type=int, default=0, metavar="N", help="seed of kfold and holdout (default 0)"
   )
   check.add_argument(
+    "--train-splits",
+    type=lambda text: tuple(text.split(",")),
+    default=("train",),
+    metavar="NAME,NAME",
+    help="splits that official trains on, as --config.data.train_splits of a run (default train)",
+  )
+  check.add_argument(
     "--json", type=pathlib.Path, metavar="FILE", help="also write all findings to this file"
   )
   check.add_argument(
@@ -244,6 +251,7 @@ def _check(args: argparse.Namespace) -> int:
     rule=args.split_rule,
     folds=args.folds,
     seed=args.split_seed,
+    train_splits=args.train_splits,
     faces=args.faces,
     workers=args.workers,
   )

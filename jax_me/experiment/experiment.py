@@ -24,9 +24,10 @@ from jax_me.evaluation.predictions import Predictions
 from jax_me.models.affect_head import split_outputs
 from jax_me.models.classifier import Classifier, make_classifier
 from jax_me.training.checkpoint import JsonValue
+from jax_me.training.duration import DurationWarning, shortening_settings
 from jax_me.training.evaluation_step import class_probabilities, evaluation_weights
 from jax_me.training.fold_run import Cadence
-from jax_me.training.losses import balanced_class_weights
+from jax_me.training.losses import WEIGHT_RULES, balanced_class_weights
 from jax_me.training.program import Program, model_arguments
 from jax_me.training.reconstruction import Reconstructor, make_reconstructor
 from jax_me.training.schedule import peak_learning_rate
@@ -51,6 +52,7 @@ class Experiment:
     folds: splits to run.
     program: jitted initialisation and training step.
     graphdef: of the model.
+    duration: warns about a long run.
   """
 
   config: ConfigDict
@@ -61,6 +63,7 @@ class Experiment:
   folds: list[Fold]
   program: Program
   graphdef: nnx.GraphDef[nnx.Module]
+  duration: DurationWarning = dataclasses.field(default_factory=DurationWarning)
 
   @property
   def pretraining(self) -> bool:
@@ -117,11 +120,11 @@ class Experiment:
     )
 
   def _class_weights(self, fold: Fold) -> tuple[float, ...]:
-    """One weight per class; "balanced" ones are computed from the fold's training examples."""
+    """One weight per class; a rule computes them from the fold's training examples."""
     weights = self.config.class_weights
-    if weights == "balanced":
+    if isinstance(weights, str):
       labels = self.training_images.index.label[fold.train]
-      weights = balanced_class_weights(labels, len(self.labels))
+      weights = balanced_class_weights(labels, len(self.labels), WEIGHT_RULES[weights])
     return tuple(float(weight) for weight in weights)
 
   @functools.cached_property
@@ -130,6 +133,12 @@ class Experiment:
     largest = max(len(side) for fold in self.folds for side in (fold.test, fold.validation))
     devices = self.program.mesh.size
     return math.ceil(max(1, min(self.config.batch_size, largest)) / devices) * devices
+
+  def expect_training(self, steps: int) -> None:
+    """Announces the number of steps that all folds of the run still have to do."""
+    platform = self.program.mesh.devices.flat[0].platform
+    self.duration.steps = steps
+    self.duration.remedy = shortening_settings(self.config, len(self.folds), platform)
 
   def cadence(self, fold: Fold) -> Cadence:
     """Number of steps of a fold, and the intervals of logging, evaluation and checkpoints."""

@@ -86,6 +86,7 @@ def train_fold_batch(
   print_line(f"{sum(map(len, chunks))} folds in {len(chunks)} program run(s), {MODE_NAMES[mode]}")
   finished: set[str] = set()
   total = sum(max(experiment.cadence(fold).total for fold in chunk) for chunk in chunks)
+  experiment.expect_training(total)
   progress = Progress(f"{len(pending)} folds", total, unit="step")
   try:
     with StopSignal() as stop:
@@ -223,6 +224,7 @@ def _train_chunk(
     initialise=make_initialiser(experiment, folder),
     keep_checkpoints=1,
     save_last=False,
+    duration=experiment.duration,
   )
   if not result.interrupted:
     for number, training in enumerate(trainings):

@@ -74,6 +74,7 @@ class FoldTraining:
           progress=progress,
           initialise=make_initialiser(experiment, self.workdir),
           keep_checkpoints=experiment.config.keep_checkpoints,
+          duration=experiment.duration,
         )
     finally:
       progress.close()

@@ -106,8 +106,8 @@ def prepare(config: ConfigDict, saved: SavedModel | None = None) -> Experiment:
   if config.affect_weight and training_images.index.affect is None and saved is None:
     raise ValueError(
       f"affect_weight={config.affect_weight:g}, but {training_images.name} has no valence and "
-      f"arousal. Of AffectNet, a dataset built by an older version has none: delete "
-      f"{builder.data_path} to build it again"
+      "arousal: add these columns to labels.csv; of AffectNet, a dataset built by an older version "
+      f"has none: delete {builder.data_path} to build it again"
     )
 
   mesh = sharding.make_mesh(config.mesh.fsdp)

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from jax_me.data.folds import Fold
+from jax_me.data.folds import Fold, describe_folds
 from jax_me.evaluation.predictions import PREDICTIONS_FILE, Predictions, concatenate
 from jax_me.evaluation.summary import ScoreSummary, summarize
 from jax_me.experiment.closing_lines import closing_lines
@@ -172,6 +172,8 @@ def _finish_folds(
   results: list[Predictions] = []
   state: State | None = None
   together = train_fold_batch(experiment, folder, _print_line) if mode == "train" else frozenset()
+  rest = [f for f in experiment.folds if not _has_predictions(experiment, folder, f)]
+  experiment.expect_training(sum(experiment.cadence(fold).total for fold in rest))
   for fold in experiment.folds:
     training = FoldTraining(experiment, fold, _fold_folder(experiment, folder, fold))
     finished = training.workdir / PREDICTIONS_FILE
@@ -201,6 +203,10 @@ def _finish_folds(
     if all((folder / name / MANIFEST_FILE).exists() for name in names):
       write_ensemble(folder, names)
   return results, state
+
+
+def _has_predictions(experiment: Experiment, folder: pathlib.Path, fold: Fold) -> bool:
+  return (_fold_folder(experiment, folder, fold) / PREDICTIONS_FILE).exists()
 
 
 def _fold_folder(experiment: Experiment, folder: pathlib.Path, fold: Fold) -> pathlib.Path:
@@ -352,7 +358,8 @@ def _describe(experiment: Experiment) -> str:
   return (
     f"{experiment.config.model.name} on {experiment.training_images.name}: "
     f"{len(index)} examples of {subjects or 'unknown'} subjects ({counts}); "
-    f"{len(experiment.folds)} fold(s) by {experiment.config.data.split!r}"
+    f"{len(experiment.folds)} fold(s) by {experiment.config.data.split!r}\n"
+    f"{experiment.config.data.split}: {describe_folds(index, experiment.folds)}"
   )
 
 

@@ -97,6 +97,11 @@ def add_video_arguments(parser: argparse.ArgumentParser) -> None:
     help="do not measure facial motion: faster, but expressions are then spotted from scores only",
   )
   parser.add_argument(
+    "--regions",
+    action="store_true",
+    help="also write the motion of twelve facial regions to predictions.csv (see docs/spotting.md)",
+  )
+  parser.add_argument(
     "--no-recognise",
     dest="recognise",
     action="store_false",
@@ -192,6 +197,7 @@ def _predict(args: argparse.Namespace) -> int:
     [VideoJob(source, stream, args.seconds) for source in sources if not source.files],
     args.output,
     annotate=args.annotate,
+    regions=args.regions,
     checkpoint=args.checkpoint,
     say=print,
   )

@@ -60,6 +60,7 @@ def write_predictions(
   folder: str | os.PathLike,
   *,
   annotate: bool = False,
+  regions: bool = False,
   checkpoint: str = "",
   quiet: bool = False,
   say: Callable[[str], None] = lambda line: None,
@@ -73,6 +74,7 @@ def write_predictions(
     videos: read one after the other.
     folder: for the files; those of an earlier run are replaced.
     annotate: also write annotated photographs and videos.
+    regions: also write the displacement of each facial region.
     checkpoint: folder of the model, for the record.
     quiet: show no progress.
     say: gets one line per video and per group of photographs.
@@ -88,7 +90,9 @@ def write_predictions(
   files.remove_outdated()
   records: list[dict[str, Any]] = []
   groups = _PhotographGroups(predictor.labels)
-  predictions = PredictionsFile(output, predictor.labels, predictor.saved.affect)
+  predictions = PredictionsFile(
+    output, predictor.labels, affect=predictor.saved.affect, regions=regions
+  )
   write_results(output, model, records)  # replaces those of an earlier run
   interrupted = False
   try:

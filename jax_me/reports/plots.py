@@ -1,4 +1,4 @@
-"""Figures of a report, each drawn as PNG: confusion matrix, reliability, curves, images.
+"""Figures of a report, each drawn as PNG: confusion matrix, reliability, images.
 
 Texts from data are drawn literally: a "$" in a label does not start a formula.
 """
@@ -6,24 +6,20 @@ Texts from data are drawn literally: a "$" in a label does not start a formula.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from jax_me.evaluation.calibration import CalibrationBin
-from jax_me.evaluation.metrics import SCORE_NAMES
 from jax_me.reports.figures import (
   BLUE,
   DARK,
   GREEN,
   GREY,
   LIGHT_GREY,
-  ORANGE,
-  PURPLE,
   SKY,
   VERMILION,
   luminance,
@@ -33,17 +29,8 @@ from jax_me.reports.figures import (
   to_png,
 )
 from jax_me.reports.saved_report import RECONSTRUCTION_IMAGES, SamplePrediction
-from jax_me.training.logging.history import HistoryRow, numeric_keys, series
 
-LINES = [(BLUE, "-"), (VERMILION, "--"), (GREEN, "-."), (PURPLE, ":"), (SKY, "-"), (ORANGE, "--")]
 SHADES = LinearSegmentedColormap.from_list("shades", ["#ffffff", "#9fcbe8", BLUE, "#00304f"])
-
-
-class Panel(NamedTuple):
-  """One diagram of learning curves and the keys of the logged values in it."""
-
-  title: str
-  keys: tuple[str, ...]
 
 
 def draw_confusion(confusion: ArrayLike, labels: Sequence[str], title: str = "") -> bytes:
@@ -138,63 +125,6 @@ def draw_reliability(bins: Sequence[CalibrationBin]) -> bytes:
   return to_png(figure)
 
 
-def curve_panels(rows: Sequence[HistoryRow]) -> list[Panel]:
-  """Selects the panels for the logged values: loss, scores, learning rate, images per second."""
-  keys = sorted(numeric_keys(rows))
-  losses = sorted((k for k in keys if k.split("/")[-1] == "loss"), reverse=True)  # train, test
-  tracked = sorted((k for k in keys if k.split("/")[-1] in SCORE_NAMES), key=_score_order)
-  panels = [
-    Panel("loss", tuple(losses)),
-    Panel("score", tuple(tracked)),
-    Panel("learning rate", tuple(k for k in keys if k in ("lr", "learning_rate"))),
-    Panel("images per second", tuple(k for k in keys if k == "images_per_second")),
-  ]
-  return [panel for panel in panels if panel.keys]
-
-
-def draw_curves(rows: Sequence[HistoryRow], panels: Sequence[Panel]) -> bytes:
-  """Draws learning curves over optimiser steps in a grid of two columns.
-
-  Args:
-    rows: the history from `merge_history`. With several folds ("fold"), each is drawn as a faint
-      line, and their mean as a strong one.
-    panels: from `curve_panels`, at least one.
-
-  Returns:
-    PNG bytes.
-  """
-  columns = min(2, len(panels))
-  lines = -(-len(panels) // columns)
-  figure = new_figure(4.6 * columns, 3.0 * lines)
-  last_step = max(row["step"] for row in rows)
-  for number, panel in enumerate(panels, start=1):
-    axes = figure.add_subplot(lines, columns, number)
-    curves = [series(rows, key) for key in panel.keys]
-    smooth = panel.title != "learning rate"
-    for key, by_fold, (colour, style) in zip(panel.keys, curves, LINES, strict=False):
-      _draw_series(axes, by_fold, colour, style, key, smooth)
-    folds = max(map(len, curves))
-    title = panel.title + (f", mean of {folds} folds" if folds > 1 else "")
-    axes.set_title(title, loc="left", color=DARK, size=11, weight="bold")
-    axes.set_xlabel(_step_label(rows), color=GREY)
-    axes.set_xlim(0, 1.02 * last_step or 1)
-    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    style_axes(axes)
-    drawn = np.concatenate([np.asarray(line.get_ydata(), float) for line in axes.lines])
-    if panel.title == "score":
-      axes.set_ylim(-0.02, 1.02)
-    elif panel.title == "loss":
-      # Logarithmic only if most of the curve spans decades, not because of a single batch.
-      if drawn.min() > 0 and np.quantile(drawn, 0.95) > 30 * np.quantile(drawn, 0.05):
-        axes.set_yscale("log")
-    else:
-      axes.set_ylim(0, 1.08 * drawn.max() or 1)
-      axes.yaxis.set_major_formatter("{x:.1e}" if drawn.max() < 0.01 else "{x:g}")
-    if len(panel.keys) > 1 or "/" in panel.keys[0]:
-      axes.legend(frameon=False, fontsize=8, labelcolor=DARK, handlelength=2.6)
-  return to_png(figure)
-
-
 def draw_samples(samples: Sequence[SamplePrediction]) -> bytes:
   """Draws sample predictions as a contact sheet.
 
@@ -239,50 +169,3 @@ def draw_reconstructions(images: Mapping[str, NDArray[np.uint8]]) -> bytes:
       if line == 0:
         axes.set_title(name, size=9, color=DARK)
   return to_png(figure)
-
-
-def _draw_series(
-  axes: Axes,
-  by_fold: Mapping[str, NDArray[np.float64]],
-  colour: str,
-  style: str,
-  label: str,
-  smooth: bool,
-) -> None:
-  """Draws one curve, or those of several folds with their mean."""
-  if len(by_fold) == 1:
-    (points,) = by_fold.values()
-    step, value = points.T
-    marker = "o" if len(step) <= 30 else ""
-    if smooth and len(step) > 60:  # Noisy values are drawn faintly behind their running mean.
-      axes.plot(step, value, color=colour, alpha=0.25, linewidth=0.8)
-      value = _running_mean(value, len(value) // 60 + 1)
-    axes.plot(step, value, color=colour, linestyle=style, marker=marker, ms=3, label=label)
-    return
-  for points in by_fold.values():
-    axes.plot(*points.T, color=colour, alpha=0.25, linewidth=0.8)
-  # The mean ends at the last step that all folds have reached.
-  steps = np.unique(np.concatenate([points[:, 0] for points in by_fold.values()]))
-  steps = steps[steps <= min(points[-1, 0] for points in by_fold.values())]
-  mean = [np.interp(steps, *points.T) for points in by_fold.values()]
-  axes.plot(steps, np.mean(mean, axis=0), color=colour, linestyle=style, label=label)
-
-
-def _running_mean(values: NDArray[np.float64], radius: int) -> NDArray[np.float64]:
-  """Centred mean over 2 `radius` + 1 values, fewer at the ends."""
-  total = np.concatenate([[0.0], np.cumsum(values)])
-  index = np.arange(len(values))
-  low, high = np.maximum(index - radius, 0), np.minimum(index + radius + 1, len(values))
-  return (total[high] - total[low]) / (high - low)
-
-
-def _step_label(rows: Sequence[HistoryRow]) -> str:
-  pairs = [(row["step"], row["epoch"]) for row in rows if row.get("epoch")]
-  if not pairs or not all(isinstance(value, (int, float)) for pair in pairs for value in pair):
-    return "step"
-  step, epoch = max(pairs)
-  return f"step ({step / epoch:.4g} per epoch)" if step else "step"
-
-
-def _score_order(key: str) -> tuple[int, str]:
-  return (SCORE_NAMES.index(key.split("/")[-1]), key)

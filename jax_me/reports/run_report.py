@@ -25,11 +25,17 @@ from jax_me.reports.document import (
   to_html,
   to_markdown,
 )
-from jax_me.reports.plots import Panel, curve_panels, draw_curves
+from jax_me.reports.learning_curves import (
+  Panel,
+  curve_panels,
+  describe_bands,
+  describe_panel,
+  draw_curves,
+)
 from jax_me.reports.sample_sections import reconstructions_section, samples_section
 from jax_me.reports.saved_report import GROUPS_FILE, SavedReport
 from jax_me.reports.score_sections import headline, score_sections
-from jax_me.training.logging.history import HistoryRow, count_non_finite, series
+from jax_me.training.logging.history import HistoryRow, count_non_finite
 
 DATA_FOLDER = "report"
 SCORES_FILE = "scores.json"
@@ -98,18 +104,17 @@ def compose(report: SavedReport, summary: ScoreSummary | None) -> Document:
 
 
 def _curves_section(rows: Sequence[HistoryRow], panels: Sequence[Panel]) -> Section:
-  def describe(panel: Panel) -> str:
-    ends = []
-    for key in panel.keys:
-      values = np.concatenate(list(series(rows, key).values()))[:, 1]
-      ends.append(f"{key} from {values[0]:.3g} to {values[-1]:.3g}")
-    return f"{panel.title}: {', '.join(ends)}"
-
   omitted = count_non_finite(rows)
-  caption = f"Logged values that are NaN or infinite and not drawn: {omitted}." if omitted else ""
-  tiles = [Tile([(draw_curves(rows, [p]), f"Learning curve, {describe(p)}.")], "") for p in panels]
-  alt = f"Learning curves, {'; '.join(map(describe, panels))}."
-  sheet = Figure("learning_curves.png", draw_curves(rows, panels), alt, caption)
+  caption = describe_bands(rows)
+  if omitted:
+    caption += f" Logged values that are NaN or infinite and not drawn: {omitted}."
+  texts = [describe_panel(rows, panel) for panel in panels]
+  tiles = [
+    Tile([(draw_curves(rows, [panel]), f"Learning curve, {text}.")], "")
+    for panel, text in zip(panels, texts, strict=True)
+  ]
+  alt = f"Learning curves, {'; '.join(texts)}."
+  sheet = Figure("learning_curves.png", draw_curves(rows, panels), alt, caption.strip())
   return Section("Learning curves", [Gallery(tiles, sheet, tile_width=400)])
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from jax_me.progress import Progress
 from jax_me.training.batches import TrainingBatches
 from jax_me.training.checkpoint import Checkpoints
+from jax_me.training.duration import MEASURED_CALLS, DurationWarning
 from jax_me.training.fold_program import FoldProgram
 from jax_me.training.fold_run import FoldRun
 from jax_me.training.graceful_shutdown import StopSignal
@@ -67,6 +68,7 @@ def train(
   initialise: Callable[[State], State] | None = None,
   keep_checkpoints: int = 2,
   save_last: bool = True,
+  duration: DurationWarning | None = None,
 ) -> TrainingResult:
   """Trains to the last step of every fold, from the newest checkpoint if there is one.
 
@@ -86,6 +88,7 @@ def train(
       resuming.
     keep_checkpoints: number of checkpoints to keep.
     save_last: whether the last step has a checkpoint too.
+    duration: warns about a long run after its first steps.
 
   Returns:
     the final state.
@@ -108,10 +111,12 @@ def train(
     folds = [_Fold(run, _open_tracker(run, step), run.name in diverged) for run in runs]
     for fold in folds:
       resources.callback(fold.tracker.close)
-    loop = _Loop(program, folds, batches, checkpoints, progress, stop, save_last)
+    loop = _Loop(program, folds, batches, checkpoints, progress, stop, save_last, duration)
     if step:
       progress.print_line(f"{loop.name}: resumed at step {step} of {loop.total}")
       progress.skip(step)
+      if duration is not None:
+        duration.steps -= step
     state, step = loop.run(loop.with_run_parameters(state), step)
     checkpoints.wait()
   return TrainingResult(
@@ -173,6 +178,7 @@ class _Loop:
     progress: Progress,
     stop: StopSignal,
     save_last: bool,
+    duration: DurationWarning | None,
   ):
     self.folds = folds
     self._program, self._batches = program, batches
@@ -186,6 +192,7 @@ class _Loop:
     self._block = 1
     self._rollbacks = 0
     self._stop_requested = False
+    self._duration = duration
 
   @property
   def name(self) -> str:
@@ -292,7 +299,11 @@ class _Loop:
     self._stop_requested |= bool(np.any(values.pop("stop", False)))
     self._meter.count(int(counts.max()))
     seconds = self._meter.seconds_per_step()
-    rate = self._batches.batch_size / seconds if seconds else 0.0
+    # Of all folds that train together.
+    images = self._batches.batch_size * np.count_nonzero(counts)
+    rate = images / seconds if seconds else 0.0
+    if self._duration is not None and self._meter.calls >= MEASURED_CALLS:
+      self._duration.check(seconds, rate, self._progress.print_line)
     if seconds:
       self._block = int(np.clip(BLOCK_SECONDS / seconds, 1, self._program.block))
     for number, fold in enumerate(self.folds):
@@ -303,8 +314,7 @@ class _Loop:
     losses = values["loss"][: len(counts), 0][counts > 0]
     losses = losses[np.isfinite(losses)]
     loss = f"{losses.mean() if losses.size else np.nan:.4f}"
-    speed = f"{rate * np.count_nonzero(counts):.1f}"
-    self._progress.advance(int(counts.max()), loss=loss, **{"images/s": speed})
+    self._progress.advance(int(counts.max()), loss=loss, **{"images/s": f"{rate:.1f}"})
 
   def _log_step(self, fold: _Fold, step: int, values: dict[str, float], rate: float) -> None:
     cadence = fold.run.cadence

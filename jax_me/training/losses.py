@@ -74,10 +74,10 @@ def concordance_loss(prediction: jax.Array, truth: jax.Array, mask: jax.Array) -
   prediction = prediction.astype(at_least_float32(prediction.dtype))
   known = (mask[:, None] & ~jnp.isnan(truth)).astype(prediction.dtype)
   truth = jnp.where(known > 0, truth, 0).astype(prediction.dtype)
-  count = jnp.maximum(known.sum(0), 1)
+  count = jnp.maximum(known.sum(0, keepdims=True), 1)
 
   def mean(values: jax.Array) -> jax.Array:
-    return jnp.sum(known * values, 0) / count
+    return jnp.sum(known * values, 0, keepdims=True) / count
 
   shift = mean(prediction) - mean(truth)
   x, y = prediction - mean(prediction), truth - mean(truth)
@@ -85,20 +85,31 @@ def concordance_loss(prediction: jax.Array, truth: jax.Array, mask: jax.Array) -
   return 1.0 - jnp.mean(2 * mean(x * y) / (spread + 1e-6))
 
 
-def balanced_class_weights(labels: np.ndarray, classes: int) -> np.ndarray:
+# Largest "conservative" weight over that of the most frequent class, as MAE-SFER's sampler.
+CONSERVATIVE_LIMIT = 3.0
+WEIGHT_RULES = {"balanced": np.inf, "conservative": CONSERVATIVE_LIMIT}
+
+
+def balanced_class_weights(labels: np.ndarray, classes: int, limit: float = np.inf) -> np.ndarray:
   """Weights inversely proportional to the class frequencies; their mean over the examples is 1.
 
   Args:
     labels: [N] integer classes of the training examples.
     classes: C.
+    limit: largest weight over that of the most frequent class, at least 1.
 
   Returns:
     float64 [C]: N / (number of classes with examples * examples of the class); 0 for a class
-    without examples.
+    without examples. With a limit that is reached, all weights are rescaled to the mean of 1.
   """
   counts = np.bincount(labels, minlength=classes)
   occurs = counts > 0
-  return np.where(occurs, len(labels) / (occurs.sum() * np.maximum(counts, 1)), 0.0)
+  weights = np.where(occurs, len(labels) / (occurs.sum() * np.maximum(counts, 1)), 0.0)
+  largest = limit * weights[occurs].min()
+  if weights.max() <= largest:
+    return weights
+  weights = np.minimum(weights, largest)
+  return weights * (len(labels) / (weights @ counts))
 
 
 def masked_mean(values: jax.Array, mask: jax.Array) -> jax.Array:

@@ -205,7 +205,7 @@ def check_class_weights(config: ConfigDict, classes: int) -> None:
     ValueError: the numbers differ.
   """
   weights = config.class_weights
-  if weights and weights != "balanced" and len(weights) != classes:
+  if weights and not isinstance(weights, str) and len(weights) != classes:
     raise ValueError(f"class_weights has {len(weights)} values, the dataset {classes} classes")
 
 

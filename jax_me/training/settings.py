@@ -212,6 +212,7 @@ def _augmentation_problems(config: ConfigDict) -> list[str]:
   # Imported here, because they import JAX, which would slow down `run.py --help`.
   from jax_me.data.augment.augmentation import Augmentation
   from jax_me.data.augment.mixup import MixupSettings
+  from jax_me.training.losses import WEIGHT_RULES
 
   problems = []
   supervised = []  # Settings that need labels or images without holes.
@@ -225,11 +226,11 @@ def _augmentation_problems(config: ConfigDict) -> list[str]:
   except (ValueError, TypeError) as error:
     problems.append(str(error))
   weights = config.class_weights
-  if weights != "balanced":
+  if not (isinstance(weights, str) and weights in WEIGHT_RULES):
     if not isinstance(weights, tuple | list) or not all(_is_weight(w) for w in weights):
       problems.append(
-        'class_weights must be empty, "balanced" or one number per class, 0 or more; got '
-        f"{weights!r}"
+        'class_weights must be empty, "balanced", "conservative" or one number per class, 0 or '
+        f"more; got {weights!r}"
       )
     elif weights and not any(weights):
       problems.append("class_weights must not all be 0")

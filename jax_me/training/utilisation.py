@@ -84,6 +84,11 @@ class ThroughputMeter:
       self._calls.append((now - self._last_time, steps))
     self._last_time = now
 
+  @property
+  def calls(self) -> int:
+    """Number of calls that are measured."""
+    return len(self._calls)
+
   def seconds_per_step(self) -> float:
     """0 before the second call of `count`."""
     steps = sum(steps for _, steps in self._calls)

@@ -35,7 +35,10 @@ def test_dataset_without_faults_is_valid(tmp_path):
   result = check_dataset(build_folder(tmp_path, rows(), SUBJECTS))
   assert result.valid and not texts(result, "error") and not texts(result, "warning")
   assert "all 6 records decode, 16x20 pixels" in texts(result, "ok", "records")
-  assert "loso: 3 folds, 2 test examples" in texts(result, "ok", "folds")[0]
+  assert (
+    "loso: 3 folds; each fold trains on 4 examples and tests 2; 6 are tested"
+    in texts(result, "ok", "folds")[0]
+  )
   assert result.classes == [
     {"split": "train", "class": "calm", "examples": 3, "subjects": 3},
     {"split": "train", "class": "glad", "examples": 3, "subjects": 3},
@@ -84,7 +87,11 @@ def test_copies_across_a_published_split_are_a_warning(tmp_path):
   result = check_dataset(builder)
   assert result.valid
   assert "the split is the published one" in texts(result, "warning", "duplicates")[0]
-  assert "official: 2 folds, 1 to 2 test examples" in texts(result, "ok", "folds")[0]
+  # The fold that training with data.split=official uses.
+  (text,) = texts(result, "ok", "folds")
+  assert "trains on 2 examples (train), tests 2 (test); validation (1) is not used" in text
+  (text,) = texts(check_dataset(builder, train_splits=("train", "validation")), "ok", "folds")
+  assert "trains on 3 examples (train + validation), tests 2 (test); no example" in text
   # In folds of our own the same copy is a leak.
   assert check_dataset(builder, rule="kfold", folds=5).valid is False
 

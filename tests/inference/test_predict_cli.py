@@ -90,6 +90,7 @@ def test_folder_and_photograph(model, frames, tmp_path, capsys):
   assert read_image(output / "annotated" / "astronaut.jpg").shape == read_image(PORTRAIT).shape
 
 
+@pytest.mark.slow
 def test_a_folder_of_photographs_is_not_a_clip(model, frames, tmp_path, capsys):
   output = tmp_path / "out"
   (output / "annotated").mkdir(parents=True)

@@ -207,6 +207,7 @@ def test_removed_patches_do_not_reach_the_encoder():
   assert removed.sum() == 4 * (16 - 6) and np.all(np.asarray(before.latent)[removed] == 0)
 
 
+@pytest.mark.slow
 def test_grn_depends_on_the_other_images_only_with_batch():
   images, noise = tiny_images(), tiny_noise()
   changed = np.concatenate([images[:1], 5 * images[1:] + 1])

@@ -52,6 +52,7 @@ def files_of(folder):
   return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
+@pytest.mark.slow
 def test_the_manifest_lists_every_other_file(folder):
   listed = json.loads((folder / "manifest.json").read_text())["files"]
   found = {path.relative_to(folder).as_posix() for path in files_of(folder)}

@@ -337,7 +337,7 @@ def test_command_reads_the_log_of_a_continued_training(tmp_path):
   (tmp_path / "metrics.jsonl").write_text('{"step": 1, "train/loss": 0.125}\n')
   assert run_command(tmp_path, "--title", "new") == 0
   page = read(tmp_path)
-  assert page.of("img")[0]["alt"].endswith("train/loss from 0.125 to 0.125.")
+  assert page.of("img")[0]["alt"].endswith("loss: train/loss 0.125.")
   assert page.text.startswith("new")
 
 

@@ -24,7 +24,7 @@ def problems(**changes) -> str:
 
 def test_defaults_and_all_forms_of_class_weights_are_valid():
   assert problems() == ""
-  for weights in ("balanced", (1.0, 2.0), [0, 1]):
+  for weights in ("balanced", "conservative", (1.0, 2.0), [0, 1]):
     assert problems(class_weights=weights) == ""
 
 

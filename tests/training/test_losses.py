@@ -64,6 +64,17 @@ def test_balanced_weights_give_every_class_the_same_total():
   assert weights[labels].mean() == pytest.approx(1)
 
 
+def test_conservative_weights_are_at_most_three_times_that_of_the_most_frequent_class():
+  labels = np.array([0] * 12 + [1] * 6 + [3])
+  weights = balanced_class_weights(labels, 4, limit=3.0)
+  np.testing.assert_allclose(weights / weights[0], [1, 2, 0, 3])
+  assert weights[labels].mean() == pytest.approx(1)
+  few = labels[:18]
+  np.testing.assert_array_equal(
+    balanced_class_weights(few, 4, limit=3.0), balanced_class_weights(few, 4)
+  )
+
+
 def test_targets_of_another_shape_raise():
   with pytest.raises(ValueError, match=r"distributions \[B, 4\], got \[6, 3\]"):
     as_distributions(jnp.zeros((6, 3)), 4)

@@ -92,6 +92,7 @@ def test_losses_do_not_depend_on_devices_or_fsdp(repository):
     np.testing.assert_allclose(losses[mesh], losses["1x1"], rtol=1e-5, err_msg=mesh)
 
 
+@pytest.mark.slow
 def test_step_compiles_once(one_device):
   assert one_device[0] == [1, 0, 0]
 

@@ -89,6 +89,7 @@ def check_dataset(
   rule: str | None = None,
   folds: int = 5,
   seed: int = 0,
+  train_splits: Sequence[str] = ("train",),
   faces: bool | None = None,
   workers: int | None = None,
 ) -> DatasetCheck:
@@ -100,6 +101,7 @@ def check_dataset(
       "loso" if subjects are known, else "kfold".
     folds: number of folds for "kfold" and "step"; "holdout" tests on 1 / folds of the subjects.
     seed: seed of "kfold" and "holdout".
+    train_splits: splits that "official" trains on, as the setting data.train_splits.
     faces: whether to compare faces across folds; None does so for at most MAX_IMAGES_FOR_FACES
       images.
     workers: processes that compute face descriptors; None uses one per core.
@@ -128,7 +130,9 @@ def check_dataset(
       f"{folder} is damaged ({error}); delete that folder and build it again"
     ) from error
   rule = rule or default_rule(index)
-  made_folds, fold_findings = make_folds(index, rule, folds=folds, seed=seed)
+  made_folds, fold_findings = make_folds(
+    index, rule, folds=folds, seed=seed, train_splits=train_splits
+  )
   face_pairs: list[FacePair] = []
   skip_reason = _face_skip_reason(builder, index, faces)
   if not skip_reason:
@@ -162,7 +166,12 @@ def default_rule(index: ExampleIndex) -> str:
 
 
 def make_folds(
-  index: ExampleIndex, rule: str, *, folds: int, seed: int
+  index: ExampleIndex,
+  rule: str,
+  *,
+  folds: int,
+  seed: int,
+  train_splits: Sequence[str] = ("train",),
 ) -> tuple[list[fold_rules.Fold], list[Finding]]:
   """Makes the folds of a rule and checks that they are disjoint.
 
@@ -171,34 +180,37 @@ def make_folds(
     rule: one of folds.RULES.
     folds: number of folds for "kfold" and "step"; "holdout" tests on 1 / folds of the subjects.
     seed: seed of "kfold" and "holdout".
+    train_splits: splits that "official" trains on, as the setting data.train_splits.
 
   Returns:
-    the folds, and the findings about them. If the rule cannot be applied, no folds and an error.
+    the folds, with "official" also of the unused splits, and the findings about them. If the rule
+    cannot be applied, no folds and an error.
   """
   try:
-    tests = [name for name in ("validation", "test") if name in set(index.split)]
-    if rule == "official" and len(tests) > 1:
-      made = [
-        dataclasses.replace(fold_rules.official_fold(index, test=name), name=f"official {name}")
-        for name in tests
-      ]
-    else:
-      made = fold_rules.make_folds(index, rule, folds=folds, holdout_share=1 / folds, seed=seed)
+    made = fold_rules.make_folds(
+      index, rule, folds=folds, holdout_share=1 / folds, seed=seed, train=train_splits
+    )
     for fold in made:
       fold_rules.check_disjoint(index, fold)
   except ValueError as error:
     return [], [Finding("folds", "error", f"{rule}: {error}")]
-  sizes = [len(fold.test) for fold in made]
-  size = f"{min(sizes)}" if min(sizes) == max(sizes) else f"{min(sizes)} to {max(sizes)}"
   has_subjects = bool((index.subject != "").all())
   number = "1 fold" if len(made) == 1 else f"{len(made)} folds"
   what = "example or subject" if has_subjects else "example"
-  text = f"{rule}: {number}, {size} test examples; no {what} is in both training and test"
+  sizes = fold_rules.describe_folds(index, made)
+  text = f"{rule}: {number}; {sizes}; no {what} is in both training and test"
   findings = [Finding("folds", "ok", text)]
   if not has_subjects:
     text = "subjects are unknown: the same person may be in training and test"
     # Scores on a published split are comparable with those of others.
     findings.append(Finding("folds", "note" if rule == "official" else "warning", text))
+  if rule == "official":  # Copies of training images are found in the other splits too.
+    used = {*train_splits, *index.split[made[0].test]}
+    made += [
+      fold_rules.Fold(f"official {name}", made[0].train, np.flatnonzero(index.split == name))
+      for name in dict.fromkeys(index.split)
+      if name not in used
+    ]
   return made, findings
 
 

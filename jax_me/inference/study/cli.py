@@ -63,7 +63,9 @@ def _run(args: argparse.Namespace) -> int:
   participants = Participants()
   if args.participants:
     participants = read_participants(args.participants, args.folder, videos)
-  settings = StudySettings(args.checkpoint, stream_settings(args), args.fps, args.annotate)
+  settings = StudySettings(
+    args.checkpoint, stream_settings(args), args.fps, args.annotate, args.regions
+  )
   predictor = load_predictor(args)
   study = Study(args.folder, args.output, videos, predictor, settings, participants)
   note = model_record(predictor.saved, args.checkpoint)["training_note"]

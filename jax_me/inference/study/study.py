@@ -67,12 +67,14 @@ class StudySettings:
     stream: detection and classification.
     fps: frames per second of all videos; None for the rates of the files.
     annotate: write annotated copies.
+    regions: write the displacement of each facial region to predictions.csv.
   """
 
   checkpoint: str
   stream: FrameStreamSettings
   fps: float | None = None
   annotate: bool = False
+  regions: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -259,7 +261,9 @@ class Study:
         annotated=annotated,
       ),
     )
-    predictions = PredictionsFile(folder, predictor.labels, predictor.saved.affect)
+    predictions = PredictionsFile(
+      folder, predictor.labels, affect=predictor.saved.affect, regions=settings.regions
+    )
     try:
       session.run(predictions)
     finally:
@@ -315,6 +319,7 @@ def _fingerprint(predictor: Predictor, settings: StudySettings) -> dict[str, Any
     "detector": spec.detector,
     "fps": settings.fps,
     "annotate": settings.annotate,
+    **({"regions": True} if settings.regions else {}),
     **stream,
     "spotting": dataclasses.asdict(SpottingSettings()),
   }

@@ -73,6 +73,7 @@ class Detection:
     face: uint8 [S, S, 3] RGB, the face crop.
     distance: distance from the neutral face, of `ExpressionSpotter.push`; None if not measured or
       undefined.
+    displacement: float [regions, 2] of `ExpressionSpotter`; None if not measured.
     pose: pose of the head; None without landmarks.
     origin, hidden: see `FacialMotionEstimator`.
     landmarks: float32 [68, 2], (x, y) in pixels of the frame; None for a model of whole images.
@@ -85,6 +86,7 @@ class Detection:
   motion: np.ndarray | None = None
   face: np.ndarray | None = None
   distance: float | None = None
+  displacement: np.ndarray | None = None
   landmarks: np.ndarray | None = None
   pose: HeadPose | None = None
   origin: int = 0

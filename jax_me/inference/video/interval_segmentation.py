@@ -216,24 +216,23 @@ class NeutralBaseline:
       return False
     return self._positions[-1][0] - self._positions[0][0] >= 2 * self._lag_seconds
 
-  def distances(self, motion: np.ndarray) -> np.ndarray:
-    """Distance of each region from the nearer neutral position.
+  def displacements(self, motion: np.ndarray) -> np.ndarray:
+    """Displacement of each region from the nearer neutral position.
 
     Args:
       motion: float [regions, 2], NaN where undefined.
 
     Returns:
-      float [regions], NaN where undefined; 0 without a baseline.
+      float [regions, 2], NaN where undefined; 0 without a baseline.
     """
     if not self._positions:
-      return 0 * np.linalg.norm(motion, axis=-1)
+      return 0 * motion
     newest = self._positions[-1][0] - self._lag_seconds
     positions = [position for seconds, position in self._positions if seconds <= newest]
     neutral = [positions or [self._positions[0][1]]]
     # Speech or a turn may have moved the position of just now.
     neutral += [[position for _, position in self._samples]] if self._samples else []
-    distances = [np.linalg.norm(motion - _median(some), axis=-1) for some in neutral]
-    return min(distances, key=lambda some: float(np.sum(some[leading_regions(some)])))
+    return min((motion - _median(some) for some in neutral), key=_largest_motion)
 
   def turn(self, pose: HeadPose | None) -> float:
     """Angle in degrees from the poses of the window, the larger of yaw and pitch; 0 if unknown."""
@@ -267,6 +266,11 @@ class NeutralBaseline:
     self._positions.clear()
     self._poses.clear()
     self._samples.clear()
+
+
+def _largest_motion(displacements: np.ndarray) -> float:
+  distances = np.linalg.norm(displacements, axis=-1)
+  return float(np.sum(distances[leading_regions(distances)]))
 
 
 def leading_regions(distances: np.ndarray) -> np.ndarray:

@@ -6,10 +6,13 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from jax_me.csv_files import csv_bytes
 from jax_me.files import write_atomically
 from jax_me.inference.training_note import training_note
 from jax_me.inference.video.expression_summary import summary_columns
+from jax_me.inference.video.facial_motion import REGIONS
 from jax_me.inference.video.frame_stream import Detection, FrameDetections
 from jax_me.inference.video.spotting import ExpressionEvent
 from jax_me.models.affect_head import AFFECT
@@ -23,6 +26,9 @@ COLUMNS = (
   "video", "frame", "file", "seconds", "person", "status", "left", "top", "right", "bottom",
   "label", "motion", "yaw", "pitch", "roll",
 )  # fmt: skip
+REGION_COLUMNS = tuple(
+  f"{region.replace(' ', '_')}_{direction}" for region in REGIONS for direction in ("right", "down")
+)
 
 
 class PredictionsFile:
@@ -31,14 +37,25 @@ class PredictionsFile:
   Args:
     folder: output folder; created if missing.
     labels: class names; each gets a column "score_<label>".
-    affect: whether the model has valence and arousal, which then get the last two columns.
+    affect: also write the columns "valence" and "arousal".
+    regions: also write the displacement of each facial region, in columns "<region>_right" and
+      "<region>_down".
   """
 
-  def __init__(self, folder: str | os.PathLike, labels: Sequence[str], affect: bool = False):
+  def __init__(
+    self,
+    folder: str | os.PathLike,
+    labels: Sequence[str],
+    *,
+    affect: bool = False,
+    regions: bool = False,
+  ):
     self.path = pathlib.Path(folder) / PREDICTIONS_FILE
     self._labels = labels
+    self._regions = regions
     self._affect = AFFECT if affect else ()
     header = [*COLUMNS, *(f"score_{label}" for label in labels), *self._affect]
+    header += REGION_COLUMNS if regions else ()
     write_atomically(self.path, csv_bytes([header]))  # Replaces an existing file atomically.
     self._file = open(self.path, "ab", buffering=0)
 
@@ -54,7 +71,8 @@ class PredictionsFile:
     frame = result.frame
     first = [video, frame.number, frame.file, f"{frame.seconds:.4f}"]
     rows = [[*first, d.person, result.status, *self._cells(d)] for d in result.detections]
-    empty = [""] * (9 + len(self._labels) + len(self._affect))
+    scores = len(self._labels) + len(self._affect)
+    empty = [""] * (9 + scores + len(REGION_COLUMNS) * self._regions)
     data = csv_bytes(rows or [[*first, "", result.status, *empty]])
     while data:
       data = data[self._file.write(data) :]
@@ -73,7 +91,14 @@ class PredictionsFile:
       *([f"{pose.yaw:.1f}", f"{pose.pitch:.1f}", f"{pose.roll:.1f}"] if pose else [""] * 3),
       *(f"{score:.5f}" for score in scores),
       *(f"{value:.5f}" for value in (() if detection.affect is None else detection.affect)),
+      *(_region_cells(detection.displacement) if self._regions else ()),
     ]
+
+
+def _region_cells(displacement: np.ndarray | None) -> list[str]:
+  if displacement is None:
+    return [""] * len(REGION_COLUMNS)
+  return [f"{value:.5f}" if np.isfinite(value) else "" for value in displacement.ravel()]
 
 
 def write_results(

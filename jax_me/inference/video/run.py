@@ -240,6 +240,7 @@ class VideoSession:
       person, scores = detection.person, detection.scores
       spotter = self._spotter(person, frame.seconds)
       detection.distance = spotter.push(detection.cues(frame))
+      detection.displacement = spotter.displacement
       if person in self._series:
         self._series[person].add(
           frame.number, frame.seconds, scores, detection.distance, detection.face

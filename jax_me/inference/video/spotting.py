@@ -122,6 +122,11 @@ class ExpressionSpotter:
     person: number of the person, for the events.
     labels: class names in the order of the scores; () without a model.
     settings: thresholds.
+
+  Attributes:
+    displacement: float [regions, 2], displacement of the regions of the last frame from the neutral
+      position, (right, down) in the image, in units of the distance between the eyes; NaN where it
+      is undefined, None if motion is not measured.
   """
 
   def __init__(
@@ -130,6 +135,7 @@ class ExpressionSpotter:
     labels: Sequence[str] = (),
     settings: SpottingSettings = SpottingSettings(),  # noqa: B008 (frozen)
   ):
+    self.displacement: np.ndarray | None = None
     self._person = person
     self._labels = tuple(labels)
     self._settings = settings
@@ -188,11 +194,14 @@ class ExpressionSpotter:
 
   def _push_motion(self, cues: FrameCues) -> float | None:
     """Adds the motion of a frame; returns its distance from the neutral position."""
+    self.displacement = None
     if cues.motion is None:
       return None
     settings, last = self._settings, self._last_motion
     baseline = self._baseline(cues)
-    distance = self._distance(baseline, cues.motion)
+    displacement = baseline.displacements(cues.motion)
+    self.displacement = np.full_like(displacement, np.nan)
+    distance = self._distance(np.linalg.norm(displacement, axis=-1))
     if distance is None:
       return None
     if last is not None:
@@ -210,7 +219,8 @@ class ExpressionSpotter:
         and distance - last[1] > MAX_SPEED * step
       ):
         baseline.clear()
-        distance = 0.0
+        displacement, distance = 0 * displacement, 0.0
+    self.displacement = displacement
     self._origin = cues.origin
     self._last_motion = cues.seconds, distance
     high = max(settings.motion_open, settings.motion_noise * self._noise.value)
@@ -241,9 +251,8 @@ class ExpressionSpotter:
         del self._baselines[oldest], self._origin_start[oldest]
     return self._baselines[cues.origin]
 
-  def _distance(self, baseline: NeutralBaseline, motion: np.ndarray) -> float | None:
+  def _distance(self, distances: np.ndarray) -> float | None:
     """Mean distance of the two regions that moved most; None if it is undefined."""
-    distances = baseline.distances(motion)
     if np.isfinite(distances).sum() < MIN_REGIONS:
       return None
     order = leading_regions(distances)

@@ -49,14 +49,22 @@ def merge_history(rows: Iterable[Mapping[str, object]]) -> list[HistoryRow]:
   return [merged[key] for key in sorted(merged)]
 
 
-def series(rows: Iterable[Mapping[str, object]], key: str) -> dict[str, NDArray[np.float64]]:
+def series(
+  rows: Iterable[Mapping[str, object]], key: str, axis: str = "step"
+) -> dict[str, NDArray[np.float64]]:
   """Extracts one value as [points, 2] of (step, value) for each fold ("" without folds).
 
-  Rows in which it is missing or not a finite number are skipped.
+  Args:
+    rows: the history; those in which a value is missing or not a finite number are skipped.
+    key: of the value.
+    axis: "step" or "epoch".
+
+  Returns:
+    {fold: points}.
   """
   points: dict[str, list[tuple[float, float]]] = {}
   for row in rows:
-    step, value = _finite_number(row.get("step")), _finite_number(row.get(key))
+    step, value = _finite_number(row.get(axis)), _finite_number(row.get(key))
     if step is not None and value is not None:
       points.setdefault(str(row.get("fold", "")), []).append((step, value))
   return {fold: np.array(values) for fold, values in points.items()}

@@ -17,7 +17,7 @@ def metrics_row(values: Mapping[str, float], epoch: float, rate: float) -> dict[
   Args:
     values: metrics of the step function, without `skipped`.
     epoch: finished epochs, may be fractional.
-    rate: images per second.
+    rate: images per second, of all folds that train together; 0 = unknown, in the first row.
 
   Returns:
     {column: value}.
@@ -28,7 +28,7 @@ def metrics_row(values: Mapping[str, float], epoch: float, rate: float) -> dict[
     "learning_rate": rest.pop("learning_rate"),
     "grad_norm": rest.pop("grad_norm"),
     **{f"train/{key}": value for key, value in rest.items()},
-    "images_per_second": rate,
+    **({"images_per_second": rate} if rate else {}),
   }
 
 

@@ -127,6 +127,7 @@ def test_clips_of_a_motion_model(flow, tmp_path):
   assert entries(tmp_path / "made")[0]["status"] == "ok"
 
 
+@pytest.mark.slow
 def test_invalid_arguments_fail_before_anything_is_written(model, flow, tmp_path, capsys):
   (tmp_path / "film.mp4").write_bytes(b"")
   mae = save(tmp_path / "mae", "mae_vit_tiny_patch16", TINY_MAE)

@@ -51,6 +51,7 @@ def test_weights_are_spatial_means():
   np.testing.assert_allclose(weighted_activation(activation, -gradient), [[[0.0, 0.0]]])
 
 
+@pytest.mark.slow
 def test_convnext_equals_the_class_activation_map():
   with float64():
     model, inputs = tiny("convnextv2_atto", **C, **EXACT), images(96, jnp.float64)

@@ -93,6 +93,7 @@ def test_whole_frames_are_prepared_as_the_model_says():
   assert abs(scores - reference_scores(images)).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_smoothing_is_an_exponential_moving_average():
   images = noise(4)
   settings = FrameStreamSettings(smooth_seconds=0.1, batch=2)

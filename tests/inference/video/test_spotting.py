@@ -212,6 +212,21 @@ def test_displacements_of_different_origins_are_not_compared():
   assert spotter.finish() == []
 
 
+def test_displacements_are_relative_to_the_neutral_position():
+  motion = motion_cue(0.03 * bump(300, 200, 240, 280)) + [0.02, -0.01]
+  spotter = ExpressionSpotter(1)
+  displacements = []
+  for number in range(300):
+    spotter.push(FrameCues(number, number / 100, motion[number], None))
+    displacements.append(spotter.displacement)
+  apex = displacements[240]
+  np.testing.assert_allclose(apex[5], [0.03, 0], atol=0.002)
+  np.testing.assert_allclose(apex[6], [-0.03, 0], atol=0.002)
+  assert np.abs(apex[[0, 1, 2, 3, 4, 7, 8, 9, 10, 11]]).max() < 0.002
+  spotter.push(FrameCues(300, 3.0, np.full((len(REGIONS), 2), np.nan), None))
+  assert np.isnan(spotter.displacement).all()
+
+
 def test_scores_of_a_hidden_face_do_not_count():
   scores = neutral_scores(np.where(np.arange(300) >= 100, 0.9, 0.05))
   spotter = ExpressionSpotter(1, CLASSES)

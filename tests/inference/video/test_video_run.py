@@ -1,5 +1,6 @@
 """Video sessions: streamed detections to result files; bounded memory, low frame rates."""
 
+import csv
 import weakref
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from jax_me.faces.head_pose import HeadPose
 from jax_me.inference.video import run as sessions
+from jax_me.inference.video.facial_motion import REGIONS
 from jax_me.inference.video.frame_stream import Detection, FrameDetections, FrameStreamSettings
 from jax_me.inference.video.result_files import PredictionsFile
 from jax_me.inference.video.run import VideoSession, VideoSessionSettings
@@ -113,6 +115,22 @@ def test_spotters_of_absent_people_are_released_during_the_video(run, monkeypatc
   monkeypatch.setattr(sessions, "ExpressionSpotter", CountedSpotter)
   run([frame(n, 10.0, [detection(1 + n // 50)]) for n in range(4000)], 10.0)
   assert 0 < most <= sessions.FORGET_SECONDS / 5 + 2
+
+
+def test_regions_have_columns_of_their_own(tmp_path):
+  file = PredictionsFile(tmp_path, ["neutral", "happy"], regions=True)
+  two = frame(0, 10, [detection(1), detection(2)])
+  two.detections[0].displacement = np.full((len(REGIONS), 2), np.nan)
+  two.detections[0].displacement[0] = 0.01, -0.02
+  file.write("v.mp4", two)
+  file.write("v.mp4", FrameDetections(Frame(1, 0.1, None), "unreadable", []))
+  file.close()
+  with open(tmp_path / "predictions.csv", newline="") as table:
+    rows = list(csv.DictReader(table, strict=True))
+  assert [len(row) for row in rows] == [len(rows[0])] * 3
+  assert not any(None in row or None in row.values() for row in rows)
+  assert rows[0]["left_brow_right"] == "0.01000" and rows[0]["left_brow_down"] == "-0.02000"
+  assert rows[0]["right_cheek_down"] == "" == rows[1]["left_brow_down"]
 
 
 def test_predictions_file_has_a_row_for_each_person_and_for_each_frame_without_faces(tmp_path):
