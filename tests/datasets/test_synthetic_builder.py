@@ -49,9 +49,9 @@ def test_valence_and_arousal_follow_the_action_units(flows):
   assert (valence[label == "positive"] > 0.1).all() and (valence[label == "negative"] < 0).all()
   assert (arousal[label == "surprise"] > 0.1).all() and np.abs(index.affect).max() < 1
   clip = clip_rendering.demo_clip(0, 0, 0)
-  assert clip.affect(clip.onset) == (0, 0)
+  assert render_examples.affect_of_clip(clip, clip.onset) == (0, 0)
   units = {"AU12": (0.01, 0.03)}
-  assert action_units.affect_of_units(units, 0.02) == (
+  assert action_units.affect_of_units(units, 1 / 0.02) == (
     pytest.approx(np.tanh(0.8), abs=1e-6),
     pytest.approx(np.tanh(0.1), abs=1e-6),
   )

@@ -136,19 +136,19 @@ _AFFECT: dict[str, tuple[float, float]] = {
 }  # fmt: skip
 
 
-def affect_of_units(units: dict[str, tuple[float, float]], strength: float) -> tuple[float, float]:
+def affect_of_units(units: dict[str, tuple[float, float]], scale: float) -> tuple[float, float]:
   """Valence and arousal that the demo defines for a mix of action units.
 
   Args:
     units: name -> (image-left, image-right) strength.
-    strength: the highest, at which a unit changes them by all of its entry in `_AFFECT`.
+    scale: factor of the strengths; a unit of strength 1 / scale changes both by all of its entry.
 
   Returns:
     hyperbolic tangents of the sums over the units, in (-1, 1); (0, 0) for the resting face.
   """
   sums = np.zeros(2)
   for name, sides in units.items():
-    sums += np.mean(sides) / strength * np.array(_AFFECT[name])
+    sums += scale * np.mean(sides) * np.array(_AFFECT[name])
   valence, arousal = np.tanh(sums).round(6)
   return float(valence), float(arousal)
 

@@ -280,15 +280,6 @@ class DemoClip(DemoVideo):
   def label(self) -> str:
     return self.events[0].label
 
-  def affect(self, frame: int) -> tuple[float, float]:
-    """Valence and arousal of the labelled expression in a frame, in (-1, 1)."""
-    expression = self.movements[0]
-    share = expression.activation(frame)
-    units = {
-      name: (share * left, share * right) for name, (left, right) in expression.units.items()
-    }
-    return action_units.affect_of_units(units, INTENSITY[1])
-
 
 def _draw_event(
   rng: np.random.Generator, units_rng: np.random.Generator, onset: int, label: str
