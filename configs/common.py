@@ -135,10 +135,11 @@ SETTINGS = {
     'own splits, "none" trains on all examples',
     choices=("kfold", "step", "loso", "lodo", "holdout", "official", "none"),
   ),
-  "data.train_splits": Setting(
-    ("train",),
-    'the dataset\'s own splits that "official" trains on; it tests on the first of test, '
-    "validation and val that is left",
+  "data.train_splits": Setting(("train",), 'the dataset\'s own splits that "official" trains on'),
+  "data.test_splits": Setting(
+    (),
+    'the splits that "official" tests; empty = the first of test, validation and val that exists '
+    "and is not trained on",
   ),
   "data.folds": Setting(5, 'number of folds of "kfold" and "step"', unit="folds"),
   "data.holdout": Setting(0.25, 'fraction of the subjects that "holdout" tests, in (0, 1)'),

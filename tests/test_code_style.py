@@ -23,6 +23,7 @@ LAYERS = (
     "cache_folder",
   },
   {"manifest", "image_preparation", "compilation_cache"},
+  {"run_folder"},
   {"models", "faces"},
   {"convert"},
   {"data"},

@@ -32,6 +32,10 @@ VARIANTS = [
     for dataset in ("rafdb", "ferplus", "affectnet")
     for model in ("vit_small_patch16", "convnextv2_base", "t2t_vit_14")
   ),
+  *(
+    f"finetune_fer2013.py:{model}"
+    for model in ("shallow_cnn", "vit_tiny_patch16", "t2t_vit_7", "convnextv2_atto")
+  ),
   "finetune_affectnet.py:vit_base_patch16,7",
   "t2t_imagenet_style.py:t2t_vit_19",
   "mae_affectnet.py:demo",
@@ -68,6 +72,7 @@ SMALL = {
   "vit_": dict(patch_size=8, embed_dim=24, depth=1, num_heads=2),
   "t2t_vit_": dict(embed_dim=24, depth=1, num_heads=2, token_dim=8),
   "convnextv2_": dict(depths=(1, 1, 1, 1), dims=(4, 6, 8, 10)),
+  "shallow_": dict(widths=(4, 6), depths=(1, 1)),
   "fcmae_": dict(depths=(1, 1, 1, 1), dims=(4, 6, 8, 10), decoder_embed_dim=12),
 }
 RUN = [

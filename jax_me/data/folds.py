@@ -180,6 +180,7 @@ def make_folds(
   holdout_share: float = 0.25,
   seed: int = 0,
   train: Sequence[str] = ("train",),
+  test: Sequence[str] = (),
 ) -> list[Fold]:
   """Makes the folds of a split rule.
 
@@ -189,7 +190,7 @@ def make_folds(
     folds: number of folds of "kfold" and "step".
     holdout_share: share of the test set of "holdout", in (0, 1).
     seed: seed of "kfold" and "holdout".
-    train: training splits of "official".
+    train, test: training and test splits of "official", see `official_fold`.
 
   Returns:
     the folds.
@@ -205,20 +206,20 @@ def make_folds(
     "loso": lambda: leave_one_subject_out(index),
     "lodo": lambda: leave_one_database_out(index),
     "holdout": lambda: [holdout(index, holdout_share, seed=seed)],
-    "official": lambda: [official_fold(index, train=train)],
+    "official": lambda: [official_fold(index, train=train, test=test)],
   }
   return makers[rule]()
 
 
 def official_fold(
-  index: ExampleIndex, *, train: Sequence[str] = ("train",), test: str | None = None
+  index: ExampleIndex, *, train: Sequence[str] = ("train",), test: Sequence[str] = ()
 ) -> Fold:
   """The train/test split published by the dataset's authors, from the stored splits.
 
   Args:
     index: index of all splits, for example `read_index(builder, "train+test")`.
     train: training splits.
-    test: test split; None takes the first of "test", "validation" and "val" that exists and is
+    test: test splits; empty takes the first of "test", "validation" and "val" that exists and is
       not a training split. Other splits are not used.
 
   Returns:
@@ -229,15 +230,15 @@ def official_fold(
   """
   splits = set(index.split)
   usual = [name for name in ("test", "validation", "val") if name not in train]
-  candidates = [test] if test is not None else usual
-  found = [name for name in candidates if name in splits]
-  if not splits.issuperset(train) or not found:
+  tested = list(test) or [name for name in usual if name in splits][:1]
+  if not tested or not splits.issuperset([*train, *tested]):
+    wanted = " and ".join(test) or " or ".join(usual)
     raise ValueError(
-      f"the official split needs {' and '.join(train)}, and {' or '.join(candidates)}; there "
-      f"are: {', '.join(sorted(splits))}"
+      f"the official split needs {' and '.join(train)}, and {wanted}; there are: "
+      f"{', '.join(sorted(splits))}"
     )
-  trained = np.flatnonzero(np.isin(index.split, list(train)))
-  fold = Fold("official", trained, np.flatnonzero(index.split == found[0]))
+  trained, scored = (np.flatnonzero(np.isin(index.split, list(names))) for names in (train, tested))
+  fold = Fold("official", trained, scored)
   check_disjoint(index, fold)
   return fold
 

@@ -9,7 +9,7 @@ import json
 import pathlib
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -103,9 +103,9 @@ def read_index(builder: "tfds.core.DatasetBuilder", split: str = "train") -> Exa
       followed by those of test, as in TFDS.
 
   Raises:
-    ValueError: the dataset has no such split, or no index beside it.
+    ValueError: the dataset has no such split, or no index beside it, or a damaged one.
   """
-  rows = []
+  rows: list[dict[str, Any]] = []
   for name in split.split("+"):
     path = index_path(str(builder.data_path), name)
     if not path.is_file():
@@ -114,6 +114,26 @@ def read_index(builder: "tfds.core.DatasetBuilder", split: str = "train") -> Exa
         f"{path} is missing: dataset {builder.info.full_name} has no split {name!r} "
         f"(splits: {splits}), or was not built by jax_me.datasets.catalog.prepare"
       )
-    with path.open(encoding="utf-8") as lines:
-      rows += [{**json.loads(line), "split": name} for line in lines]
+    found = _read_rows(path, name)
+    stored = builder.info.splits[name].num_examples
+    if len(found) != stored:
+      raise ValueError(
+        f"{path} has {len(found)} rows, but the split has {stored} records: the dataset is "
+        f"damaged; delete {path.parent} and build it again"
+      )
+    rows += found
   return make_index(builder.info.features["label"].names, rows)
+
+
+def _read_rows(path: pathlib.Path, split: str) -> list[dict[str, Any]]:
+  rows = []
+  with path.open("rb") as lines:
+    for number, line in enumerate(lines, start=1):
+      try:
+        rows.append({**json.loads(line), "split": split})
+      except (ValueError, TypeError) as error:
+        raise ValueError(
+          f"{path}, line {number} is damaged ({error}): delete {path.parent} and build the dataset "
+          "again"
+        ) from error
+  return rows

@@ -9,13 +9,9 @@ from typing import Any
 from jax_me.data.labels import normalize_label
 from jax_me.datasets.catalog import BUILDERS, builder_class, check_name
 from jax_me.datasets.generation.base_builder import FaceDataset
+from jax_me.datasets.generation.checksums import SUMMARY_FILE, DamagedDataset, verify_dataset
 from jax_me.datasets.generation.fingerprint import FINGERPRINT_FILE, config_of_build, make_options
-from jax_me.datasets.generation.generate import SUMMARY_FILE
 from jax_me.datasets.generation.options import stored_options
-
-
-class DamagedDataset(ValueError):
-  """A dataset folder that cannot be read; the message states the remedy."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,6 +114,7 @@ def open_build(build: Build) -> FaceDataset:
     DamagedDataset: the build's files cannot be read.
   """
   cls = builder_class(build.name)
+  verify_dataset(build.folder)
   try:
     record = json.loads((build.folder / FINGERPRINT_FILE).read_text(encoding="utf-8"))
     config = config_of_build(cls, build.variant, record)

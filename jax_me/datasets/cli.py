@@ -16,7 +16,7 @@ from jax_me.datasets.built_datasets import DamagedDataset, find_build, list_buil
 from jax_me.datasets.catalog import BUILDERS, builder_class
 from jax_me.datasets.generation import published_counts
 from jax_me.datasets.generation.build_report import REPORT_FILE
-from jax_me.datasets.generation.generate import SUMMARY_FILE
+from jax_me.datasets.generation.checksums import SUMMARY_FILE
 from jax_me.datasets.generation.prepare import prepare_dataset
 from jax_me.datasets.option_flags import add_option_flags, format_value, given_options
 from jax_me.datasets.quality.check import MAX_IMAGES_FOR_FACES, DatasetCheck, check_dataset

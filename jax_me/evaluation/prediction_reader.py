@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import pathlib
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -13,10 +14,12 @@ import numpy as np
 from jax_me.data.labels import GROUPS, canonical_label, group_mapping
 from jax_me.evaluation.predictions import (
   LABEL_COLUMNS,
+  PREDICTIONS_FILE,
   TEXT_COLUMNS,
   InvalidPredictions,
   Predictions,
 )
+from jax_me.run_folder import verify_result
 
 
 def read_predictions(
@@ -36,8 +39,10 @@ def read_predictions(
   Raises:
     InvalidPredictions: neither format, or two labels are spellings of the same expression; the
       message names file, line and column.
+    RunFolderError: it is a result of a run, and damaged or not finished.
     OSError: the file cannot be read.
   """
+  verify_result(path, required=pathlib.Path(path).name == PREDICTIONS_FILE)
   if _is_megc_log(path):
     return read_megc_log(path, labels=labels or GROUPS)
   predictions = Predictions.load(path, labels=labels, allow_duplicates=True)

@@ -20,6 +20,7 @@ from jax_me.experiment.experiment import Experiment
 from jax_me.experiment.fold_training import FoldTraining, Interrupted, make_initialiser
 from jax_me.models import model_folder
 from jax_me.progress import Progress
+from jax_me.run_folder import is_finished
 from jax_me.training.batches import FoldBatches
 from jax_me.training.fold_chunks import (
   FoldsDoNotFit,
@@ -141,7 +142,7 @@ def pending_folds(experiment: Experiment, folder: pathlib.Path) -> list[Fold]:
   return [
     fold
     for fold in experiment.folds
-    if not (workdirs[fold.name] / PREDICTIONS_FILE).exists()
+    if not is_finished(workdirs[fold.name] / PREDICTIONS_FILE)
     and not model_folder.checkpoints_folder(workdirs[fold.name]).exists()
   ]
 
@@ -237,6 +238,7 @@ def _train_chunk(
 def _save_results(training: FoldTraining, state: State) -> None:
   """Saves the weights, curves and, last, the predictions of a finished fold."""
   workdir = training.workdir
+  training.finish_metrics()
   training.save_model(state)
   # The trackers support one run at a time, so they get the whole log at the end.
   for writer in training.open_trackers():
@@ -244,4 +246,4 @@ def _save_results(training: FoldTraining, state: State) -> None:
       numbers = {k: float(v) for k, v in row.items() if k != "step" and isinstance(v, int | float)}
       writer.write(row["step"], numbers)
     writer.close()
-  training.test(state).save(workdir / PREDICTIONS_FILE)
+  training.save_predictions(training.test(state))

@@ -10,7 +10,7 @@ import numpy as np
 from jax_me.data.folds import Fold
 from jax_me.evaluation.affect import AffectValues
 from jax_me.evaluation.metrics import SCORE_NAMES, confusion_matrix, scores
-from jax_me.evaluation.predictions import Predictions
+from jax_me.evaluation.predictions import PREDICTIONS_FILE, Predictions
 from jax_me.experiment.experiment import Experiment
 from jax_me.experiment.initial_weights import REPORT_FILE, initialise_state
 from jax_me.experiment.model_selection import Selection
@@ -18,12 +18,13 @@ from jax_me.manifest import MANIFEST_FILE
 from jax_me.models import model_folder
 from jax_me.models.weight_files import ORBAX, SAFETENSORS, write_weights
 from jax_me.progress import Progress
+from jax_me.run_folder import start_results, writing_results
 from jax_me.training.batches import ImageBatches
 from jax_me.training.checkpoint import JsonValue
 from jax_me.training.evaluation_step import evaluation_weights
 from jax_me.training.fold_run import FoldRun
 from jax_me.training.graceful_shutdown import StopSignal
-from jax_me.training.logging.metrics_log import Writer
+from jax_me.training.logging.metrics_log import METRICS_FILE, Writer
 from jax_me.training.logging.writers import open_writers
 from jax_me.training.loop import train
 from jax_me.training.processes import fetch, is_writer, wait_for_all
@@ -81,6 +82,7 @@ class FoldTraining:
       iterator.close()
     if result.interrupted:
       raise Interrupted(f"stopped at step {result.step}")
+    self.finish_metrics()
     return result.state
 
   def make_run(self) -> FoldRun:
@@ -88,7 +90,7 @@ class FoldTraining:
     run_parameters = self.experiment.run_parameters(self.fold)
     checkpoint_dir = self.experiment.config.checkpoint_dir
     if is_writer():
-      self.workdir.mkdir(parents=True, exist_ok=True)
+      start_results(self.workdir)
       metadata = self._model_metadata(run_parameters)
       model_folder.write_json(self.workdir / model_folder.MODEL_FILE, metadata)
       if checkpoint_dir:
@@ -171,6 +173,17 @@ class FoldTraining:
     if self.experiment.selects:
       state = Selection(self.workdir).apply(state)
     return self.experiment.predict(self.fold, state)
+
+  def finish_metrics(self) -> None:
+    """Adds the checksum of the metrics when the training has ended."""
+    if is_writer():
+      with writing_results(self.workdir, METRICS_FILE):
+        pass
+
+  def save_predictions(self, predictions: Predictions) -> None:
+    """Writes predictions.csv, which marks the fold as finished."""
+    with writing_results(self.workdir, PREDICTIONS_FILE):
+      predictions.save(self.workdir / PREDICTIONS_FILE)
 
   def test_mean(self, states: Sequence[State]) -> Predictions:
     """Predictions of every test example by the mean of the probabilities of given models."""

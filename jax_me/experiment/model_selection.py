@@ -15,6 +15,7 @@ from collections.abc import Mapping
 
 import orbax.checkpoint as ocp
 
+from jax_me.manifest import write_manifest
 from jax_me.models import model_folder
 from jax_me.models.model_folder import ArrayTree
 from jax_me.training.processes import is_writer, wait_for_all
@@ -33,9 +34,9 @@ class Selected:
 class Selection:
   """Keeps the weights of the best evaluation of a workdir; of equal ones the first.
 
-  A folder is valid when it has a record, which is written last; older folders are removed after
-  that, so a killed run always leaves complete weights. A resumed run repeats evaluations with equal
-  scores, so it selects the same weights.
+  A folder gets its name when it is complete, with a record and checksums; older folders are removed
+  after that, so a killed run always leaves complete weights. A resumed run repeats evaluations with
+  equal scores, so it selects the same weights.
   """
 
   def __init__(self, workdir: pathlib.Path):
@@ -60,15 +61,18 @@ class Selection:
     best = self.best()
     if best is not None and score <= best.score:
       return
-    folder = self._folder / str(step)
+    folder, staging = self._folder / str(step), self._folder / f".{step}.partial"
     wait_for_all("selection read")
-    if is_writer() and folder.exists():
-      shutil.rmtree(folder)  # Of a run that was killed while writing it, or rolled back.
+    if is_writer():
+      for old in (folder, staging):  # Of a run that was killed while writing it, or rolled back.
+        shutil.rmtree(old, ignore_errors=True)
     wait_for_all("selection cleared")
     with ocp.StandardCheckpointer() as checkpointer:
-      checkpointer.save(folder / model_folder.WEIGHTS_FOLDER, dict(weights))
+      checkpointer.save(staging / model_folder.WEIGHTS_FOLDER, dict(weights))
     if is_writer():
-      model_folder.write_json(folder / model_folder.RECORD_FILE, {"step": step, "score": score})
+      model_folder.write_json(staging / model_folder.RECORD_FILE, {"step": step, "score": score})
+      write_manifest(staging)
+      staging.rename(folder)
       for other in self._folder.iterdir():
         if other != folder:
           shutil.rmtree(other)
@@ -87,5 +91,5 @@ class Selection:
       raise model_folder.SavedModelError(
         f"{self._folder} holds no selected weights: the run stopped before its first evaluation"
       )
-    weights = model_folder.read_weights(found.folder, weights)
+    weights = model_folder.read_selected(found.folder, weights)
     return {**state, name: weights["params"], "model_state": weights["model_state"]}

@@ -5,6 +5,7 @@ examples. Vote as in Wu et al., "Unsupervised feature learning via non-parametri
 discrimination" (CVPR 2018), section 3.4: similar neighbours count more.
 """
 
+import contextlib
 import pathlib
 import sys
 from typing import Any
@@ -26,9 +27,10 @@ from jax_me.models.model_folder import merge_model
 from jax_me.reports.run_report import write_report
 from jax_me.reports.saved_report import SavedReport
 from jax_me.reports.score_text import SCORE_TITLES, score_with_interval
+from jax_me.run_folder import writing_results
 from jax_me.training import settings
 from jax_me.training.evaluation_step import class_probabilities, evaluation_weights
-from jax_me.training.processes import is_writer
+from jax_me.training.processes import hold_folder, is_writer
 
 NEIGHBOURS = 20
 TEMPERATURE = 0.07
@@ -45,30 +47,39 @@ def run_neighbours(config: ConfigDict, *, workdir: str) -> int:
   Returns:
     exit code: 0 finished, 2 invalid settings, model or data.
   """
-  try:
-    settings.check(config)
-    if config.task != "classify" or not config.init_from:
-      raise ValueError("--mode knn needs the recipe of a classifier and --checkpoint SOURCE")
-    saved = open_model(config.init_from, config.model.name)
-    if not config.data.mean:
-      with config.unlocked():
-        config.data.mean, config.data.std = tuple(saved.mean), tuple(saved.std)
-    experiment = prepare(config)
-    features = model_features(experiment)
-  except (ValueError, OSError) as error:
-    print(f"knn: {error}", file=sys.stderr, flush=True)
-    return 2
-  predictions = predict_folds(experiment, features)
-  if not is_writer():
-    return 0
   folder = pathlib.Path(workdir)
-  folder.mkdir(parents=True, exist_ok=True)
-  predictions.save(folder / PREDICTIONS_FILE)
+  with contextlib.ExitStack() as resources:
+    try:
+      settings.check(config)
+      if config.task != "classify" or not config.init_from:
+        raise ValueError("--mode knn needs the recipe of a classifier and --checkpoint SOURCE")
+      saved = open_model(config.init_from, config.model.name)
+      if not config.data.mean:
+        with config.unlocked():
+          config.data.mean, config.data.std = tuple(saved.mean), tuple(saved.std)
+      resources.enter_context(hold_folder(folder))
+      experiment = prepare(config)
+      features = model_features(experiment)
+    except (ValueError, OSError) as error:
+      print(f"knn: {error}", file=sys.stderr, flush=True)
+      return 2
+    predictions = predict_folds(experiment, features)
+    if is_writer():
+      _write_results(experiment, folder, predictions, features.shape[1])
+  return 0
+
+
+def _write_results(
+  experiment: Experiment, folder: pathlib.Path, predictions: Predictions, features: int
+) -> None:
+  config = experiment.config
+  with writing_results(folder, PREDICTIONS_FILE):
+    predictions.save(folder / PREDICTIONS_FILE)
   report = SavedReport(
     title=f"{NEIGHBOURS} nearest neighbours on {config.data.name}",
     predictions=predictions,
     details={
-      "features": f"{features.shape[1]} of {config.model.name}, {config.init_from}",
+      "features": f"{features} of {config.model.name}, {config.init_from}",
       "dataset": experiment.training_images.name,
       "split": f"{config.data.split}, {len(experiment.folds)} fold(s)",
     },
@@ -77,7 +88,6 @@ def run_neighbours(config: ConfigDict, *, workdir: str) -> int:
   scores = ", ".join(f"{SCORE_TITLES[k]} {score_with_interval(pooled, k)}" for k in SCORE_NAMES)
   print(f"{NEIGHBOURS} nearest neighbours: {scores}, {len(predictions)} examples", flush=True)
   print(f"report: {write_report(folder, report)}", flush=True)
-  return 0
 
 
 def model_features(experiment: Experiment) -> np.ndarray:

@@ -42,6 +42,7 @@ def split_folds(config: ConfigDict, index: ExampleIndex) -> list[Fold]:
       holdout_share=data.holdout,
       seed=config.seed,
       train=tuple(data.train_splits),
+      test=tuple(data.test_splits),
     )
   folds = [_hold_out(config, index, fold) for fold in folds]
   if data.fold < 0:

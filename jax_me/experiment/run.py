@@ -1,5 +1,6 @@
 """Complete run of a recipe: trains or resumes all folds, pools predictions, writes the report."""
 
+import contextlib
 import pathlib
 import sys
 import time
@@ -30,12 +31,23 @@ from jax_me.reports.run_report import write_report
 from jax_me.reports.sample_sections import choose_samples
 from jax_me.reports.saved_report import SamplePrediction, SavedReport
 from jax_me.reports.score_text import describe_result
+from jax_me.run_folder import (
+  is_finished,
+  start_results,
+  verify_results,
+  writing_results,
+)
 from jax_me.training import settings
 from jax_me.training.checkpoint import changed_settings
 from jax_me.training.logging.history import read_history
 from jax_me.training.logging.metrics_log import METRICS_FILE
 from jax_me.training.loop import TrainingDiverged
-from jax_me.training.processes import broadcast_from_writer, is_writer, wait_for_all
+from jax_me.training.processes import (
+  broadcast_from_writer,
+  hold_folder,
+  is_writer,
+  wait_for_all,
+)
 from jax_me.training.state import State
 
 CONFIG_FILE = "config.json"
@@ -76,10 +88,28 @@ def run_experiment(
     exit code: 0 finished, 1 failed, 2 invalid settings or data, 130 interrupted.
   """
   folder = pathlib.Path(workdir)
+  with contextlib.ExitStack() as resources:
+    try:
+      settings.check(config)
+      _check_ownership(folder, config, mode)
+      resources.enter_context(hold_folder(folder))
+    except (ValueError, OSError) as error:
+      return _report_error(error, code=2)
+    try:
+      return _run_in_folder(config, folder, mode, labels)
+    except Interrupted as stopped:
+      _print_line(f"{stopped}; the same command resumes the run")
+      return INTERRUPTED
+    except (TrainingDiverged, ValueError, OSError) as error:
+      return _report_error(error, code=1)
+
+
+def _run_in_folder(
+  config: ConfigDict, folder: pathlib.Path, mode: str, labels: list[str] | None
+) -> int:
   started = time.monotonic()
   try:
-    settings.check(config)
-    _check_ownership(folder, config, mode)
+    _check_ownership(folder, config, mode)  # Again, as another run may have ended since.
     saved = _given_model(config, folder, labels) if mode == "eval" else None
     if saved is not None:
       use_model(config, saved)
@@ -95,14 +125,7 @@ def run_experiment(
   if (mode == "train" or saved is not None) and is_writer():
     model_folder.write_json(folder / RUN_FILE, provenance(config.to_dict()))
 
-  try:
-    results, state = _finish_folds(experiment, folder, mode, given)
-  except Interrupted as stopped:
-    _print_line(f"{stopped}; the same command resumes the run")
-    return INTERRUPTED
-  except (TrainingDiverged, ValueError, OSError) as error:
-    return _report_error(error, code=1)
-
+  results, state = _finish_folds(experiment, folder, mode, given)
   sheets = None
   if experiment.pretraining:
     assert state is not None
@@ -120,13 +143,7 @@ def run_experiment(
   if mode == "eval":
     return 0
   if config.final == "all":
-    try:
-      _train_final(experiment, folder)
-    except Interrupted as stopped:
-      _print_line(f"final: {stopped}; the same command resumes the run")
-      return INTERRUPTED
-    except (TrainingDiverged, ValueError, OSError) as error:
-      return _report_error(error, code=1)
+    _train_final(experiment, folder)
   if is_writer():
     for line in closing_lines(experiment, folder):
       _print_line(line)
@@ -150,6 +167,8 @@ def _train_final(experiment: Experiment, folder: pathlib.Path) -> None:
   fold = final_fold(experiment.config, experiment.training_images.index)
   training = FoldTraining(experiment, fold, folder / FINAL)
   if broadcast_from_writer(training.has_model):
+    with model_folder.checked_folder(training.workdir):
+      pass
     _print_line("final model: finished earlier")
     return
   held_out = f", {len(fold.validation)} held out to select the weights" * bool(len(fold.validation))
@@ -178,7 +197,8 @@ def _finish_folds(
     training = FoldTraining(experiment, fold, _fold_folder(experiment, folder, fold))
     finished = training.workdir / PREDICTIONS_FILE
     tests = not experiment.pretraining and len(fold.test) > 0
-    if broadcast_from_writer(mode == "train" and tests and finished.exists()):
+    if broadcast_from_writer(mode == "train" and tests and is_finished(finished)):
+      verify_results(training.workdir, PREDICTIONS_FILE, METRICS_FILE)
       results.append(Predictions.load(finished))
       if fold.name not in together:
         _print_line(f"{fold.name}: finished earlier")
@@ -195,8 +215,7 @@ def _finish_folds(
         assert state is not None
         tested = training.test(state)
       if is_writer():
-        finished.parent.mkdir(parents=True, exist_ok=True)
-        tested.save(finished)
+        training.save_predictions(tested)
       results.append(tested)
   if is_writer() and mode == "train" and len(experiment.folds) > 1:
     names = [fold.name for fold in experiment.folds]
@@ -206,7 +225,7 @@ def _finish_folds(
 
 
 def _has_predictions(experiment: Experiment, folder: pathlib.Path, fold: Fold) -> bool:
-  return (_fold_folder(experiment, folder, fold) / PREDICTIONS_FILE).exists()
+  return is_finished(_fold_folder(experiment, folder, fold) / PREDICTIONS_FILE)
 
 
 def _fold_folder(experiment: Experiment, folder: pathlib.Path, fold: Fold) -> pathlib.Path:
@@ -240,7 +259,7 @@ def _check_ownership(folder: pathlib.Path, config: ConfigDict, mode: str) -> Non
 def _lock_settings(folder: pathlib.Path, config: ConfigDict) -> None:
   """Writes the settings into a new workdir, which then accepts only runs with the same ones."""
   if is_writer() and not (folder / CONFIG_FILE).exists():
-    folder.mkdir(parents=True, exist_ok=True)
+    start_results(folder)
     model_folder.write_json(folder / CONFIG_FILE, config.to_dict())
 
 
@@ -275,7 +294,9 @@ def _write_report(
     return write_report(folder, report), None
   predictions = concatenate(results)
   summary = summarize(predictions)
-  predictions.save(folder / PREDICTIONS_FILE)
+  if _fold_folder(experiment, folder, experiment.folds[0]) != folder:
+    with writing_results(folder, PREDICTIONS_FILE):
+      predictions.save(folder / PREDICTIONS_FILE)
   report = SavedReport(
     title=f"{config.model.name} on {config.data.name}",
     predictions=predictions,

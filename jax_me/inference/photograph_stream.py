@@ -17,6 +17,7 @@ from jax_me.inference.video.frame_stream import (
   Detection,
   FrameDetections,
   Status,
+  with_finite_scores,
 )
 from jax_me.inference.video.sources import Frame
 from jax_me.models.affect_head import split_outputs
@@ -40,7 +41,7 @@ def stream_photographs(
 
   Yields:
     each photograph as a frame, in order, its faces numbered from the largest on; status "ok",
-    "no_face" or "unreadable".
+    "no_face", "unreadable" or "not_finite" (the scores of the model).
 
   Raises:
     ValueError: a motion model with `align` other than False.
@@ -56,9 +57,9 @@ def stream_photographs(
     if len(pending) > MAX_PENDING_FRAMES:
       _assign_scores(inference.flush(), saved.affect)
     while pending and all(d.scores is not None for d in pending[0].detections):
-      yield pending.popleft()
+      yield with_finite_scores(pending.popleft())
   _assign_scores(inference.flush(), saved.affect)
-  yield from pending
+  yield from map(with_finite_scores, pending)
 
 
 def _detection(number: int, face: FaceInput) -> Detection:

@@ -36,15 +36,15 @@ class FaceResult:
     scores: {class: probability}; empty without a face.
     box: (left, top, right, bottom) of the face in pixels of the image; None without a face, and
       where the whole image was used.
-    status: "ok"; "no_face"; "unreadable"; in a video also "skipped" and "not_searched", see
-      `FrameDetections`.
+    status: "ok"; "no_face"; "unreadable"; "not_finite"; in a video also "skipped" and
+      "not_searched", see `FrameDetections`.
     frame: index of the frame in a video, from 0; None for a photograph.
     seconds: time of the frame; None for a photograph.
     person: number of the person in the video, of the face in the photograph (largest first), from
       1; None without a face.
     landmarks: float32 [68, 2], (x, y) in pixels of the image, in the iBUG 300-W order; None
       without a box.
-    reason: why the image is unreadable, else "".
+    reason: why the image is unreadable or has no scores, else "".
     file: file name of the image in its folder; "" for a video file and a single photograph.
     motion: in a video, distance of the facial regions from the neutral face in eye distances; None
       where it was not measured.

@@ -149,6 +149,7 @@ class ConvNeXtV2Encoder(nnx.Module):
   Args:
     depths: blocks of each of the four stages.
     dims: channels of each stage.
+    stem_stride: side and stride of the stem's patches, 4 in the original; 2 for small images.
     drop_path_rate: stochastic depth of the last block; rises linearly from 0 at the first.
     kernel_init: initialiser of all kernels except the downsampling layers', which are N(0, .02).
     remat: recompute each block in the backward pass, to save memory.
@@ -163,6 +164,7 @@ class ConvNeXtV2Encoder(nnx.Module):
     *,
     depths: Sequence[int],
     dims: Sequence[int],
+    stem_stride: int = 4,
     drop_path_rate: float = 0.0,
     kernel_init: Callable = NORMAL_INIT,
     remat: bool = False,
@@ -173,13 +175,19 @@ class ConvNeXtV2Encoder(nnx.Module):
   ):
     if len(depths) != 4 or len(dims) != 4:
       raise ValueError(f"ConvNeXt V2 has four stages, got {depths=} and {dims=}")
+    if stem_stride < 1:
+      raise ValueError(f"stem_stride must be at least 1, got {stem_stride}")
     common: dict[str, Any] = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
 
     def conv(inputs: int, outputs: int, size: int, init: Callable) -> nnx.Conv:
       shape: dict[str, Any] = dict(kernel_size=(size, size), strides=(size, size), padding="VALID")
       return nnx.Conv(inputs, outputs, kernel_init=init, **shape, **common)
 
-    stem = [conv(3, dims[0], 4, kernel_init), layer_norm(dims[0], epsilon=EPSILON, **common)]
+    self.stem_stride = stem_stride
+    stem = [
+      conv(3, dims[0], stem_stride, kernel_init),
+      layer_norm(dims[0], epsilon=EPSILON, **common),
+    ]
     downsampling = [
       [layer_norm(narrow, epsilon=EPSILON, **common), conv(narrow, wide, 2, NORMAL_INIT)]
       for narrow, wide in zip(dims[:-1], dims[1:], strict=True)
@@ -211,7 +219,8 @@ class ConvNeXtV2Encoder(nnx.Module):
       key, visible, grn_over_batch: see `ConvNeXtV2Block`.
 
     Yields:
-      The output of each stage: H and W divided by 4, 8, 16 and 32, dims[stage] channels.
+      The output of each stage: H and W divided by 1, 2, 4 and 8 times the stem's stride,
+      dims[stage] channels.
     """
 
     def call(block: Any, x: jax.Array, key: jax.Array | None) -> jax.Array:
@@ -227,12 +236,13 @@ class ConvNeXtV2Encoder(nnx.Module):
 
 
 class ConvNeXtV2(ConvNeXtV2Encoder):
-  """ConvNeXt V2 classifier for images of at least 32 pixels a side.
+  """ConvNeXt V2 classifier for images of at least 8 times the stem's stride (32 pixels) a side.
 
   Initialised as the original code does: weights N(0, .02), biases and GRN zero.
 
   Args:
-    depths, dims, drop_path_rate, remat, scan, dtype, param_dtype, rngs: see `ConvNeXtV2Encoder`.
+    depths, dims, stem_stride, drop_path_rate, remat, scan, dtype, param_dtype, rngs: see
+      `ConvNeXtV2Encoder`.
     image_size: nominal image side in pixels; the computation does not depend on it.
     num_classes: width of the logits.
     head_init_scale: factor on the head's initial weights.
@@ -244,6 +254,7 @@ class ConvNeXtV2(ConvNeXtV2Encoder):
     *,
     depths: Sequence[int],
     dims: Sequence[int],
+    stem_stride: int = 4,
     image_size: int = 224,
     num_classes: int = 1000,
     drop_path_rate: float = 0.0,
@@ -257,7 +268,13 @@ class ConvNeXtV2(ConvNeXtV2Encoder):
   ):
     common: dict[str, Any] = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
     super().__init__(
-      depths=depths, dims=dims, drop_path_rate=drop_path_rate, remat=remat, scan=scan, **common
+      depths=depths,
+      dims=dims,
+      stem_stride=stem_stride,
+      drop_path_rate=drop_path_rate,
+      remat=remat,
+      scan=scan,
+      **common,
     )
     self.image_size = image_size
     self.norm = layer_norm(dims[-1], epsilon=final_norm_epsilon, **common)
@@ -276,8 +293,8 @@ class ConvNeXtV2(ConvNeXtV2Encoder):
     """Mean over sites, then the final norm.
 
     Args:
-      images: [B, H, W, 3] normalised, H and W at least 32; pixels beyond a multiple of 32 at the
-        right and at the bottom are ignored.
+      images: [B, H, W, 3] normalised, H and W at least 8 * stem_stride; pixels beyond a multiple of
+        that at the right and at the bottom are ignored.
       deterministic: False turns stochastic depth on.
       rngs: must have a `dropout` stream; required when not deterministic.
 
@@ -287,8 +304,11 @@ class ConvNeXtV2(ConvNeXtV2Encoder):
     Raises:
       ValueError: wrong image shape, or no rngs when not deterministic.
     """
-    if images.ndim != 4 or images.shape[-1] != 3 or min(images.shape[1:3]) < 32:
-      raise ValueError(f"expected images [B, H, W, 3] of at least 32 pixels, got {images.shape}")
+    smallest = 8 * self.stem_stride
+    if images.ndim != 4 or images.shape[-1] != 3 or min(images.shape[1:3]) < smallest:
+      raise ValueError(
+        f"expected images [B, H, W, 3] of at least {smallest} pixels, got {images.shape}"
+      )
     key = None if deterministic else dropout_key(rngs)
     *_, x = self.run_stages(images.astype(self.dtype), key)
     return self.norm(jnp.mean(x, axis=(1, 2), dtype=at_least_float32(x.dtype)))

@@ -24,6 +24,7 @@ from jax_me.manifest import (
   combined_sha256,
   read_manifest,
   verified_in_background,
+  verify_manifest,
   write_manifest,
 )
 from jax_me.models.model_metadata import (
@@ -56,7 +57,7 @@ from jax_me.models.weight_files import (
 
 CHECKPOINTS_FOLDER = "checkpoints"
 CHECKPOINTS_LOCATION_FILE = "checkpoints.json"  # Their location when outside the workdir.
-# Best evaluation of a run: <step>/weights, and a record once the weights are complete.
+# Best evaluation of a run: <step>/weights, record and checksums; renamed to <step> when complete.
 SELECTED_FOLDER = "selected"
 RECORD_FILE = "record.json"
 
@@ -159,7 +160,11 @@ def selected_folder(workdir: str | os.PathLike) -> pathlib.Path | None:
   """
   scores: dict[pathlib.Path, float] = {}
   for path in (pathlib.Path(workdir) / SELECTED_FOLDER).glob(f"*/{RECORD_FILE}"):
+    if not path.parent.name.isdigit():  # Not finished.
+      continue
     try:
+      if (path.parent / MANIFEST_FILE).exists():
+        verify_manifest(path.parent, RECORD_FILE)
       scores[path.parent] = float(json.loads(path.read_text(encoding="utf-8"))["score"])
     except (OSError, ValueError, KeyError, TypeError) as error:
       raise SavedModelError(f"{path} cannot be read: {error}") from error
@@ -229,12 +234,29 @@ def read_weights(folder: str | os.PathLike, abstract: ArrayTree) -> ArrayTree:
   return read_arrays(weights_path(folder), abstract)
 
 
+def read_selected(folder: pathlib.Path, abstract: ArrayTree) -> ArrayTree:
+  """Reads the weights of a `selected_folder`, and compares them with their checksums.
+
+  Args:
+    folder: of the selection.
+    abstract: nested ShapeDtypeStructs.
+
+  Returns:
+    the arrays.
+
+  Raises:
+    SavedModelError: they are damaged or do not match.
+  """
+  with _checked_weights(epath.Path(folder / WEIGHTS_FOLDER)):
+    return read_weights(folder, abstract)
+
+
 @contextlib.contextmanager
 def checked_folder(folder: str | os.PathLike) -> Iterator[None]:
   """Compares a model folder with its checksums and its reference while the body reads it.
 
-  The checkpoints of an unfinished run have none; folders of version 0.1 have none either, which is
-  said.
+  Of an unfinished run, the weights are compared with the checksums of their checkpoint. Folders of
+  version 0.1 have none, which is said.
 
   Args:
     folder: a model folder, or the workdir of a run.
@@ -249,7 +271,8 @@ def checked_folder(folder: str | os.PathLike) -> Iterator[None]:
   weights = stored_weights(root)
   if not (root / MANIFEST_FILE).exists():
     if weights is None:
-      yield
+      with _checked_weights(weights_path(root)):
+        yield
       return
     if read_model_metadata(root)["format"] == 1:
       logging.getLogger("jax_me").warning(
@@ -271,6 +294,21 @@ def checked_folder(folder: str | os.PathLike) -> Iterator[None]:
   except DamagedFolder as error:
     raise SavedModelError(
       f"{error}. The folder is not what was written: copy or convert the model again"
+    ) from error
+
+
+@contextlib.contextmanager
+def _checked_weights(weights: epath.Path) -> Iterator[None]:
+  """Compares weights inside a checkpoint with its checksums; version 0.1 and buckets have none."""
+  if "://" in str(weights) or not (weights.parent / MANIFEST_FILE).exists():
+    yield
+    return
+  try:
+    with verified_in_background(weights.parent, weights.name):
+      yield
+  except DamagedFolder as error:
+    raise SavedModelError(
+      f"{error}. Remove {weights.parent} to use the checkpoint before it, or resume the run"
     ) from error
 
 

@@ -12,6 +12,8 @@ from flax import nnx
 from jax_me.models.convnext_v2 import CONVNEXTV2_MODELS
 from jax_me.models.fcmae import FCMAE_MODELS
 from jax_me.models.mae import MAE_MODELS
+from jax_me.models.shallow_cnn import SHALLOW_CNN_MODELS
+from jax_me.models.shallow_resnet import SHALLOW_RESNET_MODELS
 from jax_me.models.t2t_vit import T2T_MODELS
 from jax_me.models.vit import VIT_MODELS
 
@@ -21,6 +23,8 @@ MODELS: dict[str, Callable[..., nnx.Module]] = {
   **T2T_MODELS,
   **CONVNEXTV2_MODELS,
   **FCMAE_MODELS,
+  **SHALLOW_CNN_MODELS,
+  **SHALLOW_RESNET_MODELS,
 }
 
 

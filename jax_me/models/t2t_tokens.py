@@ -1,5 +1,6 @@
 """Tokens-to-token module of T2T-ViT (arXiv:2101.11986, section 3.1): soft splits and attention."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -12,9 +13,20 @@ from jax_me.models.transformer import Mlp, attend, layer_norm
 
 NORM_EPSILON = 1e-5
 LINEAR_INIT = nnx.initializers.normal(0.02)
-# (kernel, stride, padding) of the three soft splits; they divide the side by 16 in total.
-SOFT_SPLITS = ((7, 4, 2), (3, 2, 1), (3, 2, 1))
-REDUCTION = 16
+KERNELS = (7, 3, 3)  # Of the three soft splits.
+STRIDES = (4, 2, 2)  # Of the original; they divide the side by 16 in total.
+
+
+def soft_splits(strides: Sequence[int] = STRIDES) -> tuple[tuple[int, int, int], ...]:
+  """(kernel, stride, padding) of the three soft splits; each divides the side by its stride.
+
+  Raises:
+    ValueError: not three strides from 1 to the side of their kernel.
+  """
+  if len(strides) != 3 or not all(1 <= s <= k for s, k in zip(strides, KERNELS, strict=True)):
+    raise ValueError(f"strides must be three, from 1 to {KERNELS}, got {tuple(strides)}")
+  # The smallest padding with which there are as many windows as strides in the image.
+  return tuple((k, s, (k - s + 1) // 2) for k, s in zip(KERNELS, strides, strict=True))
 
 
 def soft_split(x: jax.Array, kernel: int, stride: int, padding: int) -> jax.Array:
@@ -162,6 +174,7 @@ class TokensToToken(nnx.Module):
     tokens_type: "performer" or "transformer", the attention between the splits.
     embed_dim: width of the final tokens.
     token_dim: width of the tokens between the splits.
+    strides: of the three soft splits.
     drop_rate: dropout of the performers (0.1 in the original, independent of the backbone's rate).
     remat: recompute the attentions in the backward pass, to save memory.
   """
@@ -172,6 +185,7 @@ class TokensToToken(nnx.Module):
     tokens_type: str,
     embed_dim: int,
     token_dim: int,
+    strides: Sequence[int],
     drop_rate: float,
     remat: bool,
     dtype: DTypeLike,
@@ -179,7 +193,8 @@ class TokensToToken(nnx.Module):
     rngs: nnx.Rngs,
   ):
     common: dict[str, Any] = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
-    widths = 3 * SOFT_SPLITS[0][0] ** 2, token_dim * SOFT_SPLITS[1][0] ** 2
+    self.splits = soft_splits(strides)
+    widths = 3 * KERNELS[0] ** 2, token_dim * KERNELS[1] ** 2
     self.remat = remat
     self.attention1: TokenPerformer | TokenTransformer
     self.attention2: TokenPerformer | TokenTransformer
@@ -191,17 +206,20 @@ class TokensToToken(nnx.Module):
       self.attention2 = TokenTransformer(widths[1], token_dim, **common)
     else:
       raise ValueError(f"tokens_type must be 'performer' or 'transformer', got {tokens_type!r}")
-    last = token_dim * SOFT_SPLITS[2][0] ** 2
+    last = token_dim * KERNELS[2] ** 2
     self.project = nnx.Linear(last, embed_dim, kernel_init=LINEAR_INIT, **common)
 
   def __call__(self, images: jax.Array, key: jax.Array | None = None) -> jax.Array:
-    """[B, H, W, 3] -> [B, (H / 16) * (W / 16), embed_dim]; `key` None is deterministic."""
+    """[B, H, W, 3] -> [B, N, embed_dim], N = H * W / product of strides ** 2.
+
+    `key` None is deterministic.
+    """
     x = images.astype(self.project.dtype)
     first_key, second_key = split_or_none(key, 2)
     for split, attention, split_key in (
-      (SOFT_SPLITS[0], self.attention1, first_key),
-      (SOFT_SPLITS[1], self.attention2, second_key),
+      (self.splits[0], self.attention1, first_key),
+      (self.splits[1], self.attention2, second_key),
     ):
       apply = jax.checkpoint(attention.__call__) if self.remat else attention
       x = _as_image(apply(soft_split(x, *split), split_key))
-    return self.project(soft_split(x, *SOFT_SPLITS[2]))
+    return self.project(soft_split(x, *self.splits[2]))

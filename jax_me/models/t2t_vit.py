@@ -1,6 +1,7 @@
 """T2T-ViT classifiers (arXiv:2101.11986)."""
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from jax_me.models.layers import FixedTable, at_least_float32, dropout, dropout_
 from jax_me.models.patches import check_images, patch_grid
 from jax_me.models.positions import sinusoid_1d
 from jax_me.models.t2t_backbones import dense_blocks, uniform_blocks
-from jax_me.models.t2t_tokens import LINEAR_INIT, NORM_EPSILON, REDUCTION, TokensToToken
+from jax_me.models.t2t_tokens import LINEAR_INIT, NORM_EPSILON, STRIDES, TokensToToken
 from jax_me.models.transformer import layer_norm, run_blocks
 
 
@@ -27,12 +28,13 @@ class T2TViT(nnx.Module):
     num_heads: attention heads; must divide `embed_dim`.
     mlp_ratio: hidden width of the MLPs over `embed_dim`.
     token_dim: width of the tokens between the soft splits.
+    strides: of the three soft splits; (2, 2, 1) gives 64 tokens for images of 32 pixels.
     backbone: "plain", "se", "ghost" (needs mlp_ratio 3) or "dense".
     block_config: blocks of each stage, dense backbone only.
     growth_rate: channels that each block appends, dense backbone only.
     qkv_bias: bias of the query, key and value projection.
     qk_scale: factor of the attention scores; None is head_dim ** -0.5, as in all released weights.
-    image_size: side of the square input in pixels, a multiple of 16.
+    image_size: side of the square input in pixels, a multiple of the product of `strides`.
     num_classes: width of the logits.
     token_labeling: adds `aux_head`, a classifier of every token (arXiv:2104.10858).
     drop_rate: dropout after the position table and on the outputs of attention and MLP.
@@ -55,6 +57,7 @@ class T2TViT(nnx.Module):
     num_heads: int = 12,
     mlp_ratio: float = 4.0,
     token_dim: int = 64,
+    strides: Sequence[int] = STRIDES,
     backbone: str = "plain",
     block_config: Sequence[int] = (3, 6, 6, 4),
     growth_rate: int = 64,
@@ -73,7 +76,8 @@ class T2TViT(nnx.Module):
     param_dtype: DTypeLike = jnp.float32,
     rngs: nnx.Rngs,
   ):
-    grid = patch_grid(image_size, REDUCTION)
+    self.strides = tuple(strides)
+    grid = patch_grid(image_size, math.prod(strides))
     self.image_size = image_size
     self.drop_rate = drop_rate
     self.remat = remat
@@ -83,6 +87,7 @@ class T2TViT(nnx.Module):
       tokens_type=tokens_type,
       embed_dim=embed_dim,
       token_dim=token_dim,
+      strides=strides,
       drop_rate=token_drop_rate,
       remat=remat,
       **common,

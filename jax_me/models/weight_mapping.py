@@ -19,6 +19,7 @@ _FAMILIES = (
   ("t2t_", "t2t_vit"),
   ("convnextv2_", "convnextv2"),
   ("vit_", "vit"),
+  ("shallow_", "shallow"),
 )
 # (prefixes of parameter paths, reason) for each group of parameters.
 Reasons = tuple[tuple[tuple[str, ...], str], ...]
@@ -81,7 +82,7 @@ _MAPPINGS: dict[tuple[str, str], WeightMapping] = {
 
 
 def family_of(name: str) -> str:
-  """Family of a model's name: "t2t_vit", "vit", "mae", "convnextv2" or "fcmae".
+  """Family of a model's name: "t2t_vit", "vit", "mae", "convnextv2", "fcmae" or "shallow".
 
   Raises:
     TransferError: the name has the prefix of no family.

@@ -46,7 +46,7 @@ def draw_comparison(comparison: Comparison, names: Sequence[ScoreName]) -> bytes
     upper.set_title(SCORE_TITLES[name], loc="left", color=DARK, size=11, weight="bold")
     _draw_rows(lower, [(_pair_name(p), *_difference(p, name)) for p in pairs], VERMILION, "D")
     lower.axvline(0, color=GREY, linewidth=1, linestyle="--")
-    lower.set_xlabel(f"difference of {SCORE_TITLES[name]}", color=GREY, size=9)
+    lower.set_xlabel("difference", color=GREY, size=9)
     if column:
       for axes in (upper, lower):
         axes.set_yticklabels([])
@@ -65,7 +65,7 @@ def _draw_rows(
   axes.grid(axis="y", visible=False)
   axes.set_ylim(len(rows) - 0.4, -0.6)
   axes.set_yticks(
-    range(len(rows)), [shorten(name, 24) for name, _, _ in rows], parse_math=False, color=DARK
+    range(len(rows)), [shorten(name, 29) for name, _, _ in rows], parse_math=False, color=DARK
   )
   axes.tick_params(axis="y", length=0)
   axes.xaxis.set_major_locator(MaxNLocator(4))
@@ -80,4 +80,4 @@ def _difference(pair: PairComparison, name: ScoreName) -> tuple[float, Interval]
 
 
 def _pair_name(pair: PairComparison) -> str:
-  return f"{shorten(pair['second'], 10)} − {shorten(pair['first'], 10)}"
+  return f"{shorten(pair['second'], 13)} − {shorten(pair['first'], 13)}"

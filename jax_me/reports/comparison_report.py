@@ -239,7 +239,10 @@ def _figure(comparison: Comparison) -> Gallery:
   )
   sheet = draw_comparison(comparison, SCORE_NAMES)
   return Gallery(
-    tiles, Figure("comparison.png", sheet, describe(SCORE_NAMES), caption), tile_width=300
+    tiles,
+    Figure("comparison.png", sheet, describe(SCORE_NAMES), caption),
+    tile_width=300,
+    charts=True,
   )
 
 

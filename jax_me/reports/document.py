@@ -42,12 +42,18 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-  """A PNG with a description of its content (`alt`) and a caption."""
+  """A PNG with a description of its content (`alt`) and a caption.
+
+  A dark page shows `dark` if it is given. Otherwise it inverts the brightness of the figure, unless
+  it is a `photograph` or colours have a meaning.
+  """
 
   name: str  # File name in the Markdown format.
   png: bytes
   alt: str
   caption: str = ""
+  dark: bytes | None = None
+  photograph: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,12 +68,16 @@ class Tile:
 
 @dataclass(frozen=True)
 class Gallery:
-  """Tiles in as many columns as fit; Markdown shows the `sheet` instead, if there is one."""
+  """Tiles in as many columns as fit; Markdown shows the `sheet` instead, if there is one.
+
+  The images of `charts` are inverted on dark pages, as those of `Figure`.
+  """
 
   tiles: Sequence[Tile]
   sheet: Figure | None = None
   tile_width: int = 140  # Minimum, in CSS pixels.
   heading: str = ""
+  charts: bool = False
 
 
 @dataclass(frozen=True)
@@ -110,7 +120,8 @@ STYLE = """
 :root{color-scheme:light dark;--page:#fff;--dark:#1c2530;--grey:#566270;--rule:#d5dbe1;
  --bad:#b34700;--warning:#fdf3ec;--link:#005a94}
 @media (prefers-color-scheme:dark){:root{--page:#14191f;--dark:#e4e9ee;--grey:#a3afbb;
- --rule:#37424d;--bad:#f0883e;--warning:#2c2119;--link:#79b8ff}}
+ --rule:#37424d;--bad:#f0883e;--warning:#2c2119;--link:#79b8ff}
+ img.chart{filter:invert(.92) hue-rotate(180deg)}}
 *{box-sizing:border-box}
 body{margin:0 auto;max-width:62rem;padding:1.2rem 1rem 3rem;
  background:var(--page);color:var(--dark);
@@ -137,7 +148,7 @@ tbody th{font-weight:500;min-width:6rem;max-width:18rem;overflow-wrap:break-word
 tr.apart th,tr.apart td{border-top:2px solid var(--grey);font-style:italic;color:var(--grey)}
 summary{cursor:pointer;padding:.3rem 0;color:var(--link)}
 figure{margin:1rem 0;overflow-x:auto}
-figure>img{display:block;width:100%;height:auto}
+figure img{display:block;width:100%;height:auto}
 figure>video{display:block;max-width:100%;max-height:80vh}
 figcaption{color:var(--grey);font-size:.9rem;max-width:44rem}
 ul.gallery{list-style:none;margin:1rem 0;padding:0;display:grid;gap:.8rem}
@@ -149,10 +160,12 @@ ul.gallery .images{display:flex;gap:3px}
 ul.gallery img{display:block;flex:1 1 0;min-width:0;width:100%;height:auto;border-radius:4px}
 ul.gallery strong{display:block;margin-top:.4rem}
 ul.gallery .line{display:block;color:var(--grey)}
-@media (max-width:30rem){table{font-size:.8rem}th,td{padding-right:.55rem}tbody th{min-width:4rem}
+@media (max-width:30rem){table{font-size:.76rem}th,td{padding-right:.4rem}tbody th{min-width:3rem}
  td.number,th.number{white-space:normal}}
 @media print{body{max-width:none}h2{break-after:avoid}figure,li{break-inside:avoid}}
 """
+
+CHART = ' class="chart"'
 
 
 def to_html(document: Document) -> str:
@@ -201,13 +214,18 @@ def _html_block(block: Block) -> str:
     # its text is too small.
     natural = int.from_bytes(block.png[16:20], "big") / 1.5
     width = f' style="max-width:{natural:.0f}px;min-width:{0.65 * natural:.0f}px"'
-    return f"<figure>{_image(block.png, block.alt, width)}{_figcaption(block.caption)}</figure>"
+    width += "" if block.dark or block.photograph else CHART
+    image = _image(block.png, block.alt, width)
+    if block.dark is not None:
+      source = f'media="(prefers-color-scheme:dark)" srcset="{_data_url(block.dark)}"'
+      image = f"<picture><source {source}>{image}</picture>"
+    return f"<figure>{image}{_figcaption(block.caption)}</figure>"
   if isinstance(block, Video):
     data = base64.b64encode(block.data).decode("ascii")
     player = f'<video controls preload="metadata" src="data:{block.mime};base64,{data}"></video>'
     return f"<figure>{player}{_figcaption(block.caption)}</figure>"
   columns = f"repeat(auto-fill,minmax(min({block.tile_width}px,100%),1fr))"
-  tiles = "\n".join(_html_tile(tile) for tile in block.tiles)
+  tiles = "\n".join(_html_tile(tile, CHART if block.charts else "") for tile in block.tiles)
   heading = f"<h3>{_text(block.heading)}</h3>\n" if block.heading else ""
   text = block.sheet.caption if block.sheet is not None else ""
   caption = f"<p>{_text(text)}</p>\n" if text else ""
@@ -244,8 +262,8 @@ def _html_table(table: Table) -> str:
   return f"<details><summary>{_text(table.caption)}</summary>\n{body}\n</details>"
 
 
-def _html_tile(tile: Tile) -> str:
-  images = "".join(_image(png, alt) for png, alt in tile.images)
+def _html_tile(tile: Tile, kind: str) -> str:
+  images = "".join(_image(png, alt, kind) for png, alt in tile.images)
   lines = "".join(f'<span class="line">{_text(line)}</span>' for line in tile.lines)
   heading = f"<strong>{_text(tile.heading)}</strong>" if tile.heading else ""
   marked = ' class="marked"' if tile.marked else ""
@@ -257,9 +275,12 @@ def _figcaption(caption: str) -> str:
 
 
 def _image(image: bytes, alt: str, extra: str = "") -> str:
+  return f'<img src="{_data_url(image)}" alt="{_text(alt)}"{extra}>'
+
+
+def _data_url(image: bytes) -> str:
   kind = "jpeg" if image.startswith(b"\xff\xd8") else "png"
-  data = base64.b64encode(image).decode("ascii")
-  return f'<img src="data:image/{kind};base64,{data}" alt="{_text(alt)}"{extra}>'
+  return f"data:image/{kind};base64,{base64.b64encode(image).decode('ascii')}"
 
 
 def _markdown_block(block: Block, figure_folder: str) -> str:

@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex, to_rgb, to_rgba_array
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
@@ -27,6 +28,16 @@ BLUE, VERMILION, GREEN, PURPLE, SKY, ORANGE = (
   "#56b4e9",
   "#e69f00",
 )
+HIGHLIGHT = "#f3e3b8"  # Shade of intervals.
+# Colours on a dark page, where the others are legible as they are.
+ON_DARK = {
+  "#ffffff": "#14191f",  # The background of `document.STYLE`.
+  DARK: "#e4e9ee",
+  GREY: "#a3afbb",
+  LIGHT_GREY: "#37424d",
+  HIGHLIGHT: "#51451d",
+  BLUE: "#4ba3dc",
+}
 DPI = 150
 
 
@@ -57,11 +68,28 @@ def style_axes(axes: Axes) -> None:
   axes.set_axisbelow(True)
 
 
-def to_png(figure: Figure) -> bytes:
-  """Encodes the figure as PNG with `DPI` pixels per inch."""
+def to_png(figure: Figure, *, dark: bool = False) -> bytes:
+  """Encodes the figure as PNG with `DPI` pixels per inch; `dark` gives it the colours `ON_DARK`."""
+  if dark:
+    _recolour(figure)
   buffer = io.BytesIO()
   figure.savefig(buffer, format="png", dpi=DPI)
   return buffer.getvalue()
+
+
+def _recolour(figure: Figure) -> None:
+  """Replaces the colours of all artists but images."""
+  for artist in figure.findobj():
+    for name in ("color", "facecolor", "edgecolor", "markeredgecolor"):
+      read, write = (getattr(artist, f"{verb}_{name}", None) for verb in ("get", "set"))
+      if read is None or write is None:
+        continue
+      colours = to_rgba_array(read())
+      changed = [
+        (*to_rgb(ON_DARK.get(to_hex(colour), to_hex(colour))), colour[3]) for colour in colours
+      ]
+      if not np.array_equal(colours, changed):
+        write(changed if len(changed) > 1 else changed[0])
 
 
 def thumbnail(image: NDArray[np.uint8], side: int) -> bytes:

@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 from jax_me.evaluation.subject_groups import read_groups
-from jax_me.reports.run_report import DATA_FOLDER, write_report
+from jax_me.reports.run_report import DATA_FOLDER, REPORT_FILES, write_report
 from jax_me.reports.saved_report import SavedReport
+from jax_me.run_folder import lock_run, verify_results
 from jax_me.training.logging.history import read_history
 from jax_me.training.logging.metrics_log import METRICS_FILE
 
@@ -26,19 +27,27 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-  """Returns exit code 0, or 1 if the folder contains no report."""
+  """Returns exit code 0, or 1 if the folder contains no report, or damaged results."""
   try:
-    report = SavedReport.load(args.workdir / DATA_FOLDER)
-    log = args.workdir / METRICS_FILE  # Newer than the saved history if training continued.
-    report = dataclasses.replace(
-      report,
-      title=args.title or report.title,
-      history=read_history(log) if log.exists() else report.history,
-      groups=read_groups(args.groups) if args.groups else report.groups,
-    )
-    path = write_report(args.workdir, report)
+    if not args.workdir.is_dir():
+      raise ValueError(f"{args.workdir} is not the folder of a run")
+    with lock_run(args.workdir):
+      path = _write_again(args)
   except (ValueError, OSError) as error:
     print(f"report: {error}", file=sys.stderr)
     return 1
   print(path)
   return 0
+
+
+def _write_again(args: argparse.Namespace) -> Path:
+  verify_results(args.workdir, METRICS_FILE, *REPORT_FILES)
+  report = SavedReport.load(args.workdir / DATA_FOLDER)
+  log = args.workdir / METRICS_FILE  # Newer than the saved history if training continued.
+  report = dataclasses.replace(
+    report,
+    title=args.title or report.title,
+    history=read_history(log) if log.exists() else report.history,
+    groups=read_groups(args.groups) if args.groups else report.groups,
+  )
+  return write_report(args.workdir, report)

@@ -35,10 +35,13 @@ from jax_me.reports.learning_curves import (
 from jax_me.reports.sample_sections import reconstructions_section, samples_section
 from jax_me.reports.saved_report import GROUPS_FILE, SavedReport
 from jax_me.reports.score_sections import headline, score_sections
+from jax_me.run_folder import writing_results
 from jax_me.training.logging.history import HistoryRow, count_non_finite
 
 DATA_FOLDER = "report"
 SCORES_FILE = "scores.json"
+PAGE_FILE, TEXT_FILE = "report.html", "report.md"
+REPORT_FILES = (PAGE_FILE, TEXT_FILE, DATA_FOLDER)  # All that `write_report` writes.
 
 
 def write_report(
@@ -65,19 +68,20 @@ def write_report(
 
   folder = Path(folder)
   data_folder = folder / DATA_FOLDER
-  report.save(data_folder)
-  files = {figure.name: figure.png for figure in document.figures}
-  if predictions is not None and summary is not None:
-    files[SCORES_FILE] = (json.dumps(summary, indent=2) + "\n").encode()
-    files |= result_tables(summary, predictions.labels)
-  for name, content in files.items():
-    write_atomically(data_folder / name, content)
-  old = {data_folder / SCORES_FILE, *data_folder.glob("*.png"), *data_folder.glob("*.csv")}
-  for path in old - {data_folder / name for name in (*files, PREDICTIONS_FILE, GROUPS_FILE)}:
-    path.unlink(missing_ok=True)
-  write_atomically(folder / "report.md", text)
-  write_atomically(folder / "report.html", page)
-  return folder / "report.html"
+  with writing_results(folder, *REPORT_FILES):
+    report.save(data_folder)
+    files = {figure.name: figure.png for figure in document.figures}
+    if predictions is not None and summary is not None:
+      files[SCORES_FILE] = (json.dumps(summary, indent=2) + "\n").encode()
+      files |= result_tables(summary, predictions.labels)
+    for name, content in files.items():
+      write_atomically(data_folder / name, content)
+    old = {data_folder / SCORES_FILE, *data_folder.glob("*.png"), *data_folder.glob("*.csv")}
+    for path in old - {data_folder / name for name in (*files, PREDICTIONS_FILE, GROUPS_FILE)}:
+      path.unlink(missing_ok=True)
+    write_atomically(folder / TEXT_FILE, text)
+    write_atomically(folder / PAGE_FILE, page)
+  return folder / PAGE_FILE
 
 
 def compose(report: SavedReport, summary: ScoreSummary | None) -> Document:
@@ -115,7 +119,7 @@ def _curves_section(rows: Sequence[HistoryRow], panels: Sequence[Panel]) -> Sect
   ]
   alt = f"Learning curves, {'; '.join(texts)}."
   sheet = Figure("learning_curves.png", draw_curves(rows, panels), alt, caption.strip())
-  return Section("Learning curves", [Gallery(tiles, sheet, tile_width=400)])
+  return Section("Learning curves", [Gallery(tiles, sheet, tile_width=400, charts=True)])
 
 
 def _format_value(value: object) -> str:

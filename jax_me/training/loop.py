@@ -101,13 +101,13 @@ def train(
   checkpoints = Checkpoints(folder, keep=keep_checkpoints)
   with contextlib.ExitStack() as resources:
     resources.callback(checkpoints.close)
-    step = checkpoints.latest_step() or 0
     diverged = frozenset[str]()
     if checkpoints.latest_step() is None:
       state = program.initial_state(runs[0].run_parameters.seed, initialise)
     else:
       state, position = checkpoints.restore(program.abstract_state())
       diverged = batches.go_to(position)
+    step = checkpoints.latest_step() or 0
     folds = [_Fold(run, _open_tracker(run, step), run.name in diverged) for run in runs]
     for fold in folds:
       resources.callback(fold.tracker.close)

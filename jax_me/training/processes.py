@@ -1,7 +1,9 @@
 """Multi-process runs: start-up, agreement between processes, and the process that writes files."""
 
+import contextlib
 import functools
-from collections.abc import Callable
+import pathlib
+from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
@@ -9,6 +11,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from jax_me.models.model_folder import ArrayTree
+from jax_me.run_folder import RunFolderError, lock_run
 from jax_me.training.sharding import replicated
 
 ADDRESS_HELP = (
@@ -70,6 +73,32 @@ def broadcast_from_writer(value: bool) -> bool:
   if jax.process_count() == 1:
     return value
   return bool(multihost_utils.broadcast_one_to_all(np.asarray(value)))
+
+
+@contextlib.contextmanager
+def hold_folder(folder: pathlib.Path) -> Iterator[None]:
+  """Holds the folder of a run for all its processes; the one that writes locks it.
+
+  Args:
+    folder: of the run.
+
+  Yields:
+    nothing.
+
+  Raises:
+    RunFolderError: another process than those of the run holds it.
+    OSError: the folder cannot be written.
+  """
+  problem: Exception | None = None
+  with contextlib.ExitStack() as resources:
+    if is_writer():
+      try:
+        resources.enter_context(lock_run(folder))
+      except (ValueError, OSError) as error:
+        problem = error
+    if not broadcast_from_writer(problem is None):
+      raise problem or RunFolderError(f"{folder} cannot be used")
+    yield
 
 
 def wait_for_all(name: str) -> None:

@@ -153,11 +153,10 @@ def make_program(
   check_batch(config, mesh.size)
   check_class_weights(config, classes)
   # These change how the step is computed, not its result, so they are not model metadata.
-  computation = {
-    "dtype": jnp.dtype(config.precision),
-    "remat": config.remat,
-    "scan": config.scan_layers,
-  }
+  # The shallow models have no blocks to recompute or to loop over.
+  computation: dict[str, Any] = {"dtype": jnp.dtype(config.precision)}
+  computation |= {"remat": True} if config.remat else {}
+  computation |= {"scan": True} if config.scan_layers else {}
   arguments = {**computation, **model_arguments(config, classes)}
 
   def make_model(rngs: nnx.Rngs) -> nnx.Module:

@@ -11,7 +11,7 @@ from jax_me.data.augment.augmentation import BatchTransform, row_keys
 from jax_me.data.augment.mixup import mix_targets
 from jax_me.models.affect_head import split_outputs
 from jax_me.models.layers import normalise
-from jax_me.models.model_folder import merge_model
+from jax_me.models.model_folder import ArrayTree, merge_model, split_model
 from jax_me.training.losses import (
   as_distributions,
   concordance_loss,
@@ -24,8 +24,8 @@ from jax_me.training.state import State, training_key
 
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
-# (params, model_state, run_parameters, batch, key) -> (loss, metrics)
-LossFunction = Callable[..., tuple[jax.Array, Metrics]]
+# (params, model_state, run_parameters, batch, key) -> (loss, (metrics, new model_state))
+LossFunction = Callable[..., tuple[jax.Array, tuple[Metrics, ArrayTree]]]
 # (normalised images [B, S, S, 3], keys [B]) -> (mixed images, weight of each row's own target [B])
 Mixing = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 
@@ -99,12 +99,12 @@ def classification_loss(
     loss = masked_mean(losses, batch["mask"])
     correct = (jnp.argmax(logits, -1) == jnp.argmax(targets, -1)).astype(losses.dtype)
     metrics = {"loss": loss, "accuracy": masked_mean(correct, batch["mask"])}
-    if affect is None:
-      return loss, metrics
-    values = batch["affect"] if mix is None else mix_targets(batch["affect"], kept)
-    affect_loss = concordance_loss(jnp.tanh(affect), values, batch["mask"])
-    loss = loss + affect_weight * affect_loss
-    return loss, {**metrics, "loss": loss, "affect_loss": affect_loss}
+    if affect is not None:
+      values = batch["affect"] if mix is None else mix_targets(batch["affect"], kept)
+      affect_loss = concordance_loss(jnp.tanh(affect), values, batch["mask"])
+      loss = loss + affect_weight * affect_loss
+      metrics |= {"loss": loss, "affect_loss": affect_loss}
+    return loss, (metrics, split_model(model)[2])
 
   return loss_function
 
@@ -137,7 +137,7 @@ def masked_autoencoder_loss(
       deterministic=False,
       rngs=nnx.Rngs(model_key),
     )
-    return output.loss, {"loss": output.loss}
+    return output.loss, ({"loss": output.loss}, split_model(model)[2])
 
   return loss_function
 
@@ -166,13 +166,15 @@ def make_train_step(
   """One optimiser step.
 
   A step whose loss or gradient is not finite only increments the step number: parameters,
-  optimiser state and moving average do not change, and the metric `skipped` is 1.
+  running statistics, optimiser state and moving average do not change, and the metric `skipped` is
+  1.
 
   Args:
     loss_function: see `classification_loss`, `masked_autoencoder_loss`.
     optimizer: update direction for a learning rate of 1 (`make_optimizer`).
     accum_steps: number of equal microbatches, whose gradients are averaged. Rows are augmented as
-      in the whole batch; masks, dropout and mixing partners are drawn per microbatch.
+      in the whole batch; masks, dropout and mixing partners are drawn per microbatch, and batch
+      norms take the statistics of each microbatch.
     ema_decay: of the exponential moving average of the parameters; 0 means none.
     schedule: learning rate from step and run parameters; None is warm-up and cosine.
 
@@ -193,22 +195,27 @@ def make_train_step(
     gradient = jax.grad(loss_function, has_aux=True)
 
     if accum_steps == 1:
-      grads, metrics = gradient(params, model_state, run_parameters, batch, key)
+      grads, (metrics, new_model_state) = gradient(params, model_state, run_parameters, batch, key)
     else:
 
-      def add_gradient(total, microbatch):
+      def add_gradient(carried, microbatch):
+        total, model_state = carried
         index, rows = microbatch
-        new = gradient(params, model_state, run_parameters, rows, jax.random.fold_in(key, index))
-        return jax.tree.map(jnp.add, total, new), None
+        grads, (metrics, model_state) = gradient(
+          params, model_state, run_parameters, rows, jax.random.fold_in(key, index)
+        )
+        return (jax.tree.map(jnp.add, total, (grads, metrics)), model_state), None
 
       keys = _augmentation_keys(key, len(batch["image"]))
       parts = _microbatches({**batch, "key": keys}, accum_steps)
       # The sum starts from zeros, not from the first microbatch, to compile the model only once.
-      shapes = jax.eval_shape(
+      grads, (metrics, _) = jax.eval_shape(
         gradient, params, model_state, run_parameters, jax.tree.map(lambda x: x[0], parts), key
       )
-      zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
-      total, _ = jax.lax.scan(add_gradient, zeros, (jnp.arange(accum_steps), parts))
+      zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), (grads, metrics))
+      (total, new_model_state), _ = jax.lax.scan(
+        add_gradient, (zeros, model_state), (jnp.arange(accum_steps), parts)
+      )
       grads, metrics = jax.tree.map(lambda x: x / accum_steps, total)
 
     rate = schedule(state["step"], run_parameters)
@@ -216,7 +223,7 @@ def make_train_step(
     with jax.numpy_dtype_promotion("standard"):
       updates, opt_state = optimizer.update(grads, state["opt_state"], params)
     new_params = jax.tree.map(lambda p, u: p - (rate * u).astype(p.dtype), params, updates)
-    changed = {"params": new_params, "opt_state": opt_state}
+    changed = {"params": new_params, "model_state": new_model_state, "opt_state": opt_state}
     if ema_decay:
       changed["ema"] = jax.tree.map(
         lambda old, new: ema_decay * old + (1.0 - ema_decay) * new, state["ema"], new_params

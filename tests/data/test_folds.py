@@ -148,7 +148,7 @@ def test_official_split_is_used_and_checked():
   rows = [{"split": name} for name in ("train", "test", "train", "validation")]
   fold = folds.official_fold(make(rows))
   assert (fold.train.tolist(), fold.test.tolist()) == ([0, 2], [1])
-  assert folds.official_fold(make(rows), test="validation").test.tolist() == [3]
+  assert folds.official_fold(make(rows), test=("validation",)).test.tolist() == [3]
   with pytest.raises(ValueError, match="ann"):
     folds.official_fold(make([{"split": name, "subject": "ann"} for name in ("train", "test")]))
 

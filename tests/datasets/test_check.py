@@ -10,6 +10,7 @@ import pytest
 from jax_me.data import folds
 from jax_me.datasets.built_datasets import DamagedDataset
 from jax_me.datasets.quality import check
+from jax_me.manifest import write_manifest
 from tests.helpers.drawn_folder import build_folder
 
 # Face descriptors are slow, and generated images have no faces.
@@ -130,6 +131,7 @@ def test_published_counts(tmp_path):
   known = {"split": "train", "class": "calm", "expected": 4, "found": 3, "stored": 3}
   summary["known_counts"] = [known, {**known, "class": "glad", "expected": 3}]
   path.write_text(json.dumps(summary))
+  write_manifest(path.parent)
   result = check_dataset(builder)
   assert result.valid and result.counts[0] == known
   assert texts(result, "warning", "counts") == [
@@ -142,13 +144,14 @@ def test_records_that_differ_from_the_index(tmp_path):
   path = pathlib.Path(builder.data_path) / "index-train.jsonl"
   lines = path.read_text().splitlines()
   path.write_text("\n".join([*lines[1::-1], *lines[2:]]) + "\n")
+  write_manifest(path.parent)
   result = check_dataset(builder)
   assert not result.valid
   (error,) = texts(result, "error")
   assert "2 records differ from the index" in error and "label, file" in error
 
 
-@pytest.mark.parametrize("damage", ["shard", "index", "row", "summary"])
+@pytest.mark.parametrize("damage", ["shard", "record", "index", "row", "summary", "manifest"])
 def test_damage_is_reported_in_one_line(tmp_path, damage):
   builder = build_folder(tmp_path, rows(), SUBJECTS)
   folder = pathlib.Path(builder.data_path)
@@ -156,15 +159,29 @@ def test_damage_is_reported_in_one_line(tmp_path, damage):
   index = folder / "index-train.jsonl"
   if damage == "shard":
     shard.write_bytes(shard.read_bytes()[:1000])
+  elif damage == "record":  # The size is the same.
+    shard.write_bytes(shard.read_bytes()[:-1] + b"x")
+  elif damage == "manifest":
+    (folder / "manifest.json").unlink()
   elif damage == "index":
     index.unlink()
   elif damage == "row":
     index.write_text("\n".join(index.read_text().splitlines()[:-1]) + "\n")
   else:
     (folder / "summary.json").write_text("{")
-  with pytest.raises(DamagedDataset, match="delete that folder and build it again") as caught:
+  with pytest.raises(DamagedDataset, match="delete .* and build it again") as caught:
     check_dataset(builder)
   assert str(folder) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_an_index_shorter_than_its_shards_is_found_without_checksums(tmp_path):
+  builder = build_folder(tmp_path, rows(), SUBJECTS)
+  folder = pathlib.Path(builder.data_path)
+  index = folder / "index-train.jsonl"
+  index.write_text("\n".join(index.read_text().splitlines()[:-1]) + "\n")
+  write_manifest(folder)
+  with pytest.raises(DamagedDataset, match=r"index-train.jsonl has \d+ rows, but the split has"):
+    check_dataset(builder)
 
 
 def test_faces_are_compared_unless_there_are_many_images(tmp_path, monkeypatch):

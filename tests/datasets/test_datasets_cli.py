@@ -10,6 +10,7 @@ from jax_me.__main__ import main
 from jax_me.datasets import built_datasets
 from jax_me.datasets.catalog import BUILDERS, builder_class, describe
 from jax_me.datasets.option_flags import add_option_flags, attribute_docs, given_options
+from jax_me.manifest import write_manifest
 from tests.helpers.drawn_folder import build_folder, write_folder
 
 COLUMNS = "file,label,subject"
@@ -53,6 +54,7 @@ def test_published_counts_are_a_table(tmp_path, source, capsys):
   row = {"split": "train", "class": "calm", "expected": 1200, "found": 1200, "stored": 2}
   summary["known_counts"] = [row, {**row, "class": "glad", "stored": 1200}]
   path.write_text(json.dumps(summary))
+  write_manifest(path.parent)
   capsys.readouterr()
   assert build(tmp_path, source) == 0
   lines = [line.split() for line in capsys.readouterr().out.splitlines()]

@@ -126,3 +126,44 @@ def test_faces_are_aligned_on_request(tmp_path, london_faces):
   assert labels(builder) == {"row00000": "happiness"}
   assert builder.as_data_source("train")[0]["image"].shape == (64, 64, 3)
   assert ("row00001", "no_face") in problems(builder)
+
+
+def write_class_folders(folder) -> None:
+  for number, usage in enumerate(USAGES):
+    name = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")[number % 7]
+    path = folder / "images" / name / f"{usage}_{number}.jpg"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), pixels(number))
+
+
+def test_class_folders_of_images_named_by_their_split(tmp_path):
+  write_class_folders(tmp_path / "source")
+  other = tmp_path / "source" / "images" / "blank"
+  other.mkdir()
+  cv2.imwrite(str(other / "Training_99.jpg"), pixels(99))
+  cv2.imwrite(str(other / "photo.jpg"), pixels(98))
+  builder = build("fer2013", tmp_path)
+  assert list(labels(builder).items())[:2] == [
+    ("images/angry/Training_0.jpg", "anger"),
+    ("images/disgust/Training_1.jpg", "disgust"),
+  ]
+  assert len(labels(builder)) == 7
+  assert labels(builder, "validation") == {
+    "images/angry/PublicTest_7.jpg": "anger",
+    "images/disgust/PublicTest_8.jpg": "disgust",
+  }
+  assert labels(builder, "test") == {"images/fear/PrivateTest_9.jpg": "fear"}
+  assert problems(builder) == [("images/blank/Training_99.jpg", "bad_row")]
+
+
+@pytest.mark.parametrize("write", [write_csv, write_class_folders])
+def test_calibration_images_are_held_out_from_training(tmp_path, write):
+  write(tmp_path / "source")
+  builder = build("fer2013", tmp_path, calibration=3)
+  assert list(labels(builder, "calibration").values()) == ["fear", "surprise"]
+  assert list(labels(builder).values()) == [
+    "anger", "disgust", "happiness", "sadness", "neutral"
+  ]  # fmt: skip
+  assert len(labels(builder, "validation")) == 2
+  with pytest.raises(ValueError, match="calibration must be 0 or at least 2"):
+    build("fer2013", tmp_path, calibration=1)

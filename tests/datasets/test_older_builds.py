@@ -40,6 +40,10 @@ def as_version_0_1(folder: pathlib.Path, variant: str) -> pathlib.Path:
   edit_json(
     folder / "dataset_info.json", moduleName=MODULES[folder.parents[1].name], configName=variant
   )
+  (folder / "manifest.json").unlink()
+  summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+  del summary["checksums"]
+  (folder / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
   target = folder.parents[1] / variant
   folder.parent.rename(target)
   return target / folder.name

@@ -1,7 +1,7 @@
 """A small training run for tests: a one-block ViT on random images."""
 
 import functools
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 import jax
 import jax.monitoring
@@ -63,9 +63,22 @@ def make_model(rngs: nnx.Rngs, drop_path_rate: float = 0.1, qkv_bias: bool = Tru
   )
 
 
+def make_batch_norm_model(rngs: nnx.Rngs) -> nnx.Module:
+  return create_model(
+    "shallow_resnet",
+    image_size=SIZE,
+    widths=(4, 6),
+    depths=(1, 1),
+    num_classes=CLASSES,
+    drop_rate=0.1,
+    rngs=rngs,
+  )
+
+
 def make_program(
   mesh: Mesh,
   *,
+  model: Callable[[nnx.Rngs], nnx.Module] | None = None,
   accum_steps: int = 1,
   ema: float = 0.0,
   augment: Augmentation | None = None,
@@ -74,7 +87,7 @@ def make_program(
   qkv_bias: bool = True,
   freeze_backbone: bool = False,
 ) -> Program:
-  make = functools.partial(make_model, drop_path_rate=drop_path_rate, qkv_bias=qkv_bias)
+  make = model or functools.partial(make_model, drop_path_rate=drop_path_rate, qkv_bias=qkv_bias)
   graphdef, params, _ = split_model(nnx.eval_shape(lambda: make(nnx.Rngs(0))))
   optimizer = make_optimizer(params, freeze_backbone=freeze_backbone)
   settings = augment or Augmentation(crop_scale=(0.5, 1.0), flip=0.5, brightness=0.2)

@@ -75,6 +75,16 @@ def test_motion_image_needs_no_alignment(tmp_path):
   assert result.status == "ok" and result.box is None
 
 
+def test_scores_that_are_not_finite_are_a_status(tmp_path):
+  predictor = jax_me.load(save(tmp_path / "m", align=False))
+  bias = predictor.saved.model.head.bias
+  bias.set_value(bias.get_value() * np.nan)
+  image = np.zeros((40, 40, 3), np.uint8)
+  (result,) = predictor.predict(image)
+  assert (result.status, result.label, result.scores) == ("not_finite", None, {})
+  assert "not finite" in result.reason
+
+
 @pytest.mark.slow
 def test_pretraining_model_only_explains(tmp_path):
   with pytest.raises(ValueError, match="no class labels"):

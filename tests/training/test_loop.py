@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import time
 
@@ -10,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 
+from jax_me.manifest import write_manifest
 from jax_me.progress import Progress
 from jax_me.training import loop
 from jax_me.training.batches import ImageBatches
@@ -153,13 +155,52 @@ def test_incomplete_metrics_line_is_ignored(program, tmp_path):
     json.loads(line)
 
 
-def test_message_of_a_damaged_checkpoint_has_a_remedy(program, tmp_path):
-  train(program, tmp_path, total=4)
-  for file in (tmp_path / "checkpoints/4/weights").rglob("*"):
+def flip(file):
+  data = bytearray(file.read_bytes())
+  data[len(data) // 2] ^= 1
+  file.write_bytes(data)
+
+
+@pytest.mark.parametrize("item", ["weights", "training", "position"])
+def test_a_damaged_checkpoint_is_passed_over(program, tmp_path, item, caplog):
+  whole = train(program, tmp_path)
+  for file in (tmp_path / "checkpoints/8" / item).rglob("*"):
     if file.is_file():
-      file.write_bytes(b"")
-  with pytest.raises(CheckpointError, match="checkpoints/4 cannot be read"):
+      flip(file)
+  resumed = train(program, tmp_path)
+  assert_bit_identical(whole.state["params"], resumed.state["params"])
+  (line,) = [record.getMessage() for record in caplog.records if "jax_me" in record.name]
+  assert f"checkpoints/8/{item}" in line and "going on from the one before, of step 4" in line
+  assert Checkpoints(tmp_path, read_only=True).latest_step() == 8  # It was written again.
+
+
+def test_damage_of_all_checkpoints_is_one_error_with_a_remedy(program, tmp_path):
+  train(program, tmp_path, total=4)
+  flip(tmp_path / "checkpoints/4/position/metadata")
+  with pytest.raises(CheckpointError, match="position/metadata .* Start anew with another"):
     train(program, tmp_path)
+  assert (tmp_path / "checkpoints/4").is_dir()
+
+
+def test_parts_of_two_checkpoints_are_refused(program, tmp_path):
+  train(program, tmp_path)
+  position = tmp_path / "checkpoints/8/position"
+  shutil.rmtree(position)
+  shutil.copytree(tmp_path / "checkpoints/4/position", position)
+  write_manifest(tmp_path / "checkpoints/8", "weights", "training", "position")
+  with pytest.raises(CheckpointError, match=r"of different steps \(\[4, 8\]\)"):
+    train(program, tmp_path)
+
+
+def test_checkpoints_without_checksums(program, tmp_path, caplog):
+  train(program, tmp_path, total=4)
+  (tmp_path / "checkpoints/4/manifest.json").unlink()
+  with pytest.raises(CheckpointError, match=r"manifest.json is missing"):
+    train(program, tmp_path)
+  position = tmp_path / "checkpoints/4/position/metadata"
+  position.write_text(json.dumps({"iterator": json.loads(position.read_text())["iterator"]}))
+  assert train(program, tmp_path).step == 8  # As version 0.1 wrote it.
+  assert "of an earlier version, which wrote no checksums" in caplog.text
 
 
 def wait_until_unchanged(folder):

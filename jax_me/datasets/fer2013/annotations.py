@@ -29,7 +29,9 @@ COLUMNS = ("emotion", "pixels", "usage")
 ROWS_PER_TASK = 256
 INSTRUCTIONS = """
 FER2013 is available at https://www.kaggle.com/c/challenges-in-representation-learning-facial-expression-recognition-challenge/data
-(fer2013.tar.gz). Unpack it and pass the folder with fer2013.csv, or with icml_face_data.csv."""  # noqa: E501
+(fer2013.tar.gz). Unpack it and pass the folder with fer2013.csv, or with icml_face_data.csv, or a
+folder of class folders (angry, disgust, ...) with images named Training_*, PublicTest_* and
+PrivateTest_*."""  # noqa: E501
 
 
 class CsvRowLocation(NamedTuple):

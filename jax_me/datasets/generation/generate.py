@@ -24,16 +24,17 @@ import tensorflow_datasets as tfds
 from jax_me.data.index import index_path
 from jax_me.datasets.generation.base_builder import FaceDataset
 from jax_me.datasets.generation.build_report import BuildReport, report_record
+from jax_me.datasets.generation.checksums import CHECKSUMS, SUMMARY_FILE
 from jax_me.datasets.generation.fingerprint import FINGERPRINT_FILE, build_fingerprint
 from jax_me.datasets.generation.published_counts import compare_counts, log_counts
 from jax_me.datasets.generation.shard_writer import SHARDS_FOLDER, SplitWriter, explain_full_disk
 from jax_me.datasets.generation.tasks import ReportRow, Split
+from jax_me.manifest import MANIFEST_FILE, write_manifest
 from jax_me.progress import Progress
 from jax_me.worker_pool import map_in_processes
 
 logger = logging.getLogger(__name__)
 
-SUMMARY_FILE = "summary.json"
 # What is being built, in the folder of the shards: shards of another build cannot be used.
 PLAN_FILE = "plan.json"
 # Increase it whenever the shards of older versions cannot be used.
@@ -178,11 +179,13 @@ def _finish(dataset: FaceDataset, writers: list[SplitWriter], folder: pathlib.Pa
       "files": report.statuses,
       "same_content": report.same_content,
       "known_counts": known,
+      CHECKSUMS: MANIFEST_FILE,
     },
   )
   dataset.info.set_splits(tfds.core.splits.SplitDict(infos))
   dataset.info.download_size = 0
   dataset.info.write_to_directory(folder)
+  write_manifest(folder, *(path.name for path in folder.iterdir() if path.is_file()))
   if problems := report.problems():
     logger.warning("dataset %s: %s", dataset.name, problems)
   for split, pairs in report.same_content.items():

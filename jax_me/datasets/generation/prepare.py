@@ -4,9 +4,16 @@ import logging
 import os
 import pathlib
 
+from google.protobuf import json_format
+
 from jax_me.cpu_cores import available_cores
 from jax_me.data.labels import normalize_label
 from jax_me.datasets.generation.base_builder import FaceDataset, FaceDatasetConfig, OptionsT
+from jax_me.datasets.generation.checksums import (
+  DamagedDataset,
+  damage_remedy,
+  verify_dataset,
+)
 from jax_me.datasets.generation.fingerprint import find_builds, fingerprint_hash, make_options
 from jax_me.datasets.generation.generate import generate
 from jax_me.files import exclusive_lock
@@ -35,7 +42,7 @@ def prepare_dataset(
     The builder of a complete dataset.
 
   Raises:
-    ValueError: unknown option, unusable manual_dir, or no usable image.
+    ValueError: unknown option, unusable manual_dir, no usable image, or a damaged dataset.
     OSError: data_dir cannot be written, or the disk is full.
   """
   folder = pathlib.Path(data_dir).expanduser()
@@ -44,7 +51,7 @@ def prepare_dataset(
   if manual_dir is not None and not needs_files:
     raise ValueError(f"dataset {cls.name} reads no files of yours; leave out manual_dir")
   if needs_files and manual_dir is None:
-    return cls(data_dir=folder, config=_only_build(cls, folder, checked, "detector" not in options))
+    return _open(cls, folder, _only_build(cls, folder, checked, "detector" not in options))
   source = None
   if manual_dir is not None:
     source = pathlib.Path(manual_dir).expanduser()
@@ -64,21 +71,38 @@ def prepare_dataset(
     workers=available_cores() if workers is None else workers,
   )
   config.name = f"{checked.title}-{fingerprint_hash(cls, config)}"
-  builder = cls(data_dir=folder, config=config)
-  if not _is_complete(builder):
+  target = _folder(cls, folder, config)
+  if not _is_complete(target):
     for other in _find_builds(cls, folder, checked, "detector" not in options):
       if other.fingerprint == config.fingerprint and _same_labels(other, config):
-        return cls(data_dir=folder, config=other)
+        return _open(cls, folder, other)
     lock = folder / cls.name / f".{config.name}.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
     with exclusive_lock(lock, lambda: logger.info(BUSY, lock)):
       # Another process may have generated it in the meantime.
-      if not _is_complete(builder):
-        logger.info("generating dataset %s in %s", cls.name, builder.data_path)
-        generate(builder)
-        logger.info("dataset %s is ready in %s", cls.name, builder.data_path)
-    builder = cls(data_dir=folder, config=config)
-  return builder
+      if not _is_complete(target):
+        logger.info("generating dataset %s in %s", cls.name, target)
+        generate(cls(data_dir=folder, config=config))
+        logger.info("dataset %s is ready in %s", cls.name, target)
+  return _open(cls, folder, config)
+
+
+def _folder(
+  cls: type[FaceDataset], data_dir: pathlib.Path, config: FaceDatasetConfig
+) -> pathlib.Path:
+  return data_dir / cls.name / str(config.name) / str(cls.VERSION)
+
+
+def _open(
+  cls: type[FaceDataset[OptionsT]], data_dir: pathlib.Path, config: FaceDatasetConfig
+) -> FaceDataset[OptionsT]:
+  """Opens a complete dataset after a comparison with its checksums."""
+  folder = _folder(cls, data_dir, config)
+  verify_dataset(folder)
+  try:
+    return cls(data_dir=data_dir, config=config)
+  except (OSError, ValueError, KeyError, TypeError, json_format.Error) as error:
+    raise DamagedDataset(f"{folder} cannot be read ({error}). {damage_remedy(folder)}") from error
 
 
 def _only_build(
@@ -126,9 +150,8 @@ def _same_labels(one: FaceDatasetConfig, other: FaceDatasetConfig) -> bool:
   return sorted(map(normalize_label, one.labels)) == sorted(map(normalize_label, other.labels))
 
 
-def _is_complete(builder: FaceDataset) -> bool:
+def _is_complete(folder: pathlib.Path) -> bool:
   """Whether the dataset exists; its folder gets its final name when everything is written."""
-  folder = pathlib.Path(builder.data_path)
   if not folder.exists():
     return False
   if not (folder / "dataset_info.json").is_file():

@@ -17,10 +17,9 @@ import numpy as np
 from jax_me.data import folds as fold_rules
 from jax_me.data.clip_inputs.inputs import MOTION_INPUTS
 from jax_me.data.index import ExampleIndex, read_index
-from jax_me.datasets.built_datasets import DamagedDataset
 from jax_me.datasets.generation.base_builder import FaceDataset
 from jax_me.datasets.generation.build_report import REPORT_FILE
-from jax_me.datasets.generation.generate import SUMMARY_FILE
+from jax_me.datasets.generation.checksums import SUMMARY_FILE, DamagedDataset, verify_dataset
 from jax_me.datasets.quality.near_duplicates import FacePair, near_duplicates
 from jax_me.datasets.quality.record_check import RecordCheck, check_records
 
@@ -37,7 +36,7 @@ class Finding:
   """Result of one check.
 
   Attributes:
-    topic: "records", "counts", "classes", "duplicates", "folds" or "faces".
+    topic: "files", "records", "counts", "classes", "duplicates", "folds" or "faces".
     level: "error" invalidates scores, "warning" must be reported with scores, "note" is
       information, "ok" is a passed check.
     text: one sentence.
@@ -47,6 +46,9 @@ class Finding:
   level: Level
   text: str
 
+
+WITH_CHECKSUMS = Finding("files", "ok", "all files are those that the build wrote")
+WITHOUT_CHECKSUMS = Finding("files", "note", "built by version 0.1, without checksums")
 
 ClassRow = TypedDict(
   "ClassRow", {"split": str, "class": str, "examples": int, "subjects": int | None}
@@ -117,6 +119,7 @@ def check_dataset(
     raise ValueError(f"the split rule must be one of {', '.join(fold_rules.RULES)}: {rule!r}")
   folder = pathlib.Path(builder.data_path)
   split = "+".join(sorted(builder.info.splits))
+  has_checksums = verify_dataset(folder, records=True)
   try:
     index = read_index(builder, split)
     summary = json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8"))
@@ -140,6 +143,7 @@ def check_dataset(
       builder, made_folds or None, split=split, workers=workers, limit=MAX_FACE_ROWS
     )
   findings = [
+    WITH_CHECKSUMS if has_checksums else WITHOUT_CHECKSUMS,
     *_record_findings(records, index),
     *_count_findings(counts),
     *_class_findings(index),

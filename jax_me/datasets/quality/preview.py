@@ -9,10 +9,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from jax_me.data.clip_inputs.inputs import MOTION_INPUTS
 from jax_me.data.image_store import ImageStore
 from jax_me.data.index import ExampleIndex
 from jax_me.datasets.built_datasets import DamagedDataset
 from jax_me.datasets.generation.base_builder import FaceDataset
+from jax_me.datasets.generation.options import ImageOptions
 from jax_me.datasets.option_flags import format_value
 from jax_me.datasets.quality.check import count_subjects
 from jax_me.datasets.quality.preview_figures import (
@@ -88,6 +90,8 @@ def make_preview(builder: FaceDataset, seed: int = 0) -> tuple[Document, bytes]:
   store = ImageStore(builder, split, image_size=MEAN_SIDE, cache_bytes=0)
   index = store.index
   clip_input = getattr(builder.options, "input", "")
+  if isinstance(builder.options, ImageOptions) and clip_input not in MOTION_INPUTS:
+    clip_input = ""  # Photographs were not chosen from clips.
   chosen = [
     sample_examples(index, np.flatnonzero(index.label == code), IMAGES_PER_CLASS, seed)
     for code in range(len(index.label_names))
@@ -179,7 +183,9 @@ def _input_legend(clip_input: str) -> list[Block]:
     blocks.append(Text(INPUT_DESCRIPTIONS[clip_input]))
   if clip_input == "flow":
     alt = "Colour code of flow: red increases to the right, green downwards; strain adds blue."
-    blocks.append(Figure("flow_colours.png", draw_flow_legend(), alt, "Colour code."))
+    blocks.append(
+      Figure("flow_colours.png", draw_flow_legend(), alt, "Colour code.", photograph=True)
+    )
   return blocks
 
 
@@ -266,7 +272,7 @@ def _durations(index: ExampleIndex) -> list[Block]:
   text = "Durations are differences of frame numbers, not seconds."
   if incomplete:
     text += f" {incomplete} of {len(clips)} clips lack an onset, apex or offset."
-  return [Text(text), Gallery(tiles, tile_width=280)]
+  return [Text(text), Gallery(tiles, tile_width=280, charts=True)]
 
 
 def _clips(index: ExampleIndex) -> dict[tuple[str, str, str], tuple[int, int, int]]:

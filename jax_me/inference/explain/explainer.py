@@ -14,12 +14,11 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jax_me.inference.explain.attention_rollout import attention_rollout
-from jax_me.inference.explain.grad_cam import grad_cam
+from jax_me.inference.explain.grad_cam import CONVOLUTIONAL, grad_cam
 from jax_me.inference.explain.heat_map import FeatureGrid
 from jax_me.inference.model_input import FaceInput
 from jax_me.models.affect_head import split_outputs
 from jax_me.models.classifier import classify
-from jax_me.models.convnext_v2 import ConvNeXtV2
 from jax_me.models.ensemble import Ensemble, architecture
 from jax_me.models.fcmae import FCMAE
 from jax_me.models.mae import MaskedAutoencoder
@@ -34,7 +33,7 @@ METHODS = ("rollout", "gradcam", "reconstruction")
 _METHODS_BY_FAMILY: dict[type, tuple[str, ...]] = {
   VisionTransformer: ("rollout", "gradcam"),
   T2TViT: ("rollout", "gradcam"),
-  ConvNeXtV2: ("gradcam",),
+  **{family: ("gradcam",) for family in CONVOLUTIONAL},
   MaskedAutoencoder: ("reconstruction",),
   FCMAE: ("reconstruction",),
 }

@@ -15,8 +15,12 @@ from jax_me.inference.explain.activation_hooks import (
 from jax_me.models.affect_head import split_outputs
 from jax_me.models.convnext_v2 import ConvNeXtV2
 from jax_me.models.layers import at_least_float32
+from jax_me.models.shallow_cnn import ShallowCNN, STSTNet
+from jax_me.models.shallow_resnet import ShallowResNet
 from jax_me.models.t2t_vit import T2TViT
 from jax_me.models.vit import VisionTransformer
+
+CONVOLUTIONAL = (ConvNeXtV2, ShallowResNet, ShallowCNN, STSTNet)
 
 
 def weighted_activation(activation: jax.Array, gradient: jax.Array) -> jax.Array:
@@ -39,14 +43,16 @@ def grad_cam(
 ) -> tuple[jax.Array, jax.Array]:
   """Grad-CAM of the score (the logit, before the softmax) of one class per image.
 
-  The feature maps are those that the model pools: the last stage of ConvNeXt V2, or the patch
-  tokens of the last ViT block with `global_pool`. A class token does not depend on the other
+  The feature maps are those that the model pools: the last stage of ConvNeXt V2 or of the residual
+  CNN, the streams of STSTNet, the last convolution of the two-layer CNN, or the patch tokens of the
+  last ViT block with `global_pool`. Of a model that averages mirrored views, the map is the mean of
+  both. A class token does not depend on the other
   output tokens of the last block; in that case the feature maps are the patch tokens that enter
   its attention (the output of its first norm). Gradients are taken with respect to the activation
   only; the parameters are constants.
 
   Args:
-    model: a ConvNeXt V2, ViT or T2T-ViT classifier.
+    model: a ViT, T2T-ViT, ConvNeXt V2 or shallow classifier.
     images: [B, S, S, 3] normalised.
     classes: int32 [B], index of the logit; -1 selects the largest one.
     affect: whether valence and arousal follow the logits.
@@ -59,8 +65,7 @@ def grad_cam(
     ValueError: the model is not one of these classifiers.
   """
   tokens = isinstance(model, VisionTransformer | T2TViT)
-  pooled = not tokens or pools_patch_tokens(model)  # type: ignore[arg-type]
-  if not tokens and not isinstance(model, ConvNeXtV2):
+  if not tokens and not isinstance(model, CONVOLUTIONAL):
     raise ValueError(f"Grad-CAM needs a classifier of jax_me, got a {type(model).__name__}")
   # Merged inside the differentiated function: nnx modules may only be modified in the trace that
   # created them.
@@ -68,12 +73,7 @@ def grad_cam(
 
   def hooked_forward(shift: jax.Array | None) -> tuple[ActivationHook, jax.Array]:
     copy: Any = nnx.merge(graphdef, state)
-    layers = copy.blocks if tokens else copy.stages[-1]
-    if pooled:
-      hook = hook_layer(layers, len(layers) - 1, shift)
-    else:
-      hook = hook_layer(layers[-1], "norm1", shift)
-    return hook, copy(images)
+    return _hook_feature_maps(copy, shift), copy(images)
 
   def score(shift: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     hook, logits = hooked_forward(shift)
@@ -92,4 +92,22 @@ def grad_cam(
     activation, gradient = (
       x[:, 1:].reshape(-1, side, side, x.shape[-1]) for x in (activation, gradient)
     )
-  return weighted_activation(activation, gradient), logits
+  maps = weighted_activation(activation, gradient)
+  if getattr(model, "mirrored", False):
+    views = maps.reshape(2, -1, *maps.shape[1:])
+    maps = (views[0] + views[1][..., ::-1]) / 2
+  return maps, logits
+
+
+def _hook_feature_maps(model: Any, shift: jax.Array | None) -> ActivationHook:
+  """Hooks the layer whose output or, for class tokens, whose first norm has the feature maps."""
+  if isinstance(model, STSTNet):
+    return hook_layer(model, "streams", shift)
+  layers: Any
+  if isinstance(model, ShallowCNN):
+    layers = model.convs
+  else:
+    layers = model.blocks if isinstance(model, VisionTransformer | T2TViT) else model.stages[-1]
+  if isinstance(model, VisionTransformer | T2TViT) and not pools_patch_tokens(model):
+    return hook_layer(layers[-1], "norm1", shift)
+  return hook_layer(layers, len(layers) - 1, shift)

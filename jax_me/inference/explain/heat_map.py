@@ -9,6 +9,9 @@ import numpy as np
 from flax import nnx
 
 from jax_me.models.convnext_v2 import ConvNeXtV2
+from jax_me.models.shallow_cnn import ShallowCNN, STSTNet
+from jax_me.models.shallow_resnet import ShallowResNet
+from jax_me.models.t2t_tokens import soft_splits
 from jax_me.models.t2t_vit import T2TViT
 from jax_me.models.vit import VisionTransformer
 
@@ -37,15 +40,29 @@ class FeatureGrid:
 
   @classmethod
   def from_model(cls, model: nnx.Module) -> "FeatureGrid":
-    """Grid of the patch tokens of a transformer, or of the last stage of ConvNeXt V2."""
+    """Grid of the patch tokens of a transformer, or of the feature maps that `grad_cam` takes."""
     if isinstance(model, VisionTransformer):
       return cls((model.patch_size - 1) / 2, model.patch_size)
     if isinstance(model, T2TViT):
-      # Three windows of 7, 3 and 3 with strides 4, 2 and 2 and padding 2, 1 and 1: token k is
-      # centred at 4 * 2 * 2 * k + 1, half a token away from the centre of a 16-pixel patch.
-      return cls(1.0, 16.0)
+      # With the original strides, token k is centred at 4 * 2 * 2 * k + 1, half a token away from
+      # the centre of a 16-pixel patch.
+      offset, stride = 0.0, 1.0
+      for kernel, step, padding in soft_splits(model.strides):
+        offset += stride * ((kernel - 1) / 2 - padding)
+        stride *= step
+      return cls(offset, stride)
     if isinstance(model, ConvNeXtV2):
-      return cls(15.5, 32.0)
+      stride = 8.0 * model.stem_stride
+      return cls((stride - 1) / 2, stride)
+    if isinstance(model, ShallowResNet):
+      # The stem is centred at every second pixel; mean pooling keeps the centre of its window.
+      pooled = 2.0 ** (len(model.stages) - 1)
+      return cls(pooled - 1, 2 * pooled)
+    if isinstance(model, ShallowCNN):
+      pooled = 2.0 ** (len(model.convs) - 1)
+      return cls((pooled - 1) / 2, pooled)
+    if isinstance(model, STSTNet):
+      return cls(0.0, 3.0)
     raise ValueError(f"there is no feature grid for a {type(model).__name__}")
 
   def to_pixels(self, values: np.ndarray, side: int) -> np.ndarray:

@@ -23,7 +23,7 @@ from jax_me.inference.video.sources import Frame, VideoSource
 from jax_me.models.affect_head import split_outputs
 from jax_me.models.model_folder import SavedModel
 
-Status = Literal["ok", "no_face", "not_searched", "unreadable", "skipped"]
+Status = Literal["ok", "no_face", "not_searched", "unreadable", "skipped", "not_finite"]
 
 # The input history of a person is reset after a longer absence (and ABSENCE_FRAMES).
 ABSENCE_SECONDS = 0.25
@@ -108,13 +108,21 @@ class FrameDetections:
     frame: index, time and image. The image is None if it is unreadable.
     status: "ok" (at least one detection); "no_face"; "not_searched": the whole image was not
       searched, and the faces of the frames before and after are not in it; "unreadable"; "skipped"
-      (see `every`).
+      (see `every`); "not_finite": the model gave no finite scores for a face, so there is no label.
     detections: one per person, ordered by number; empty unless "ok".
   """
 
   frame: Frame
   status: Status
   detections: list[Detection]
+
+
+def with_finite_scores(result: FrameDetections) -> FrameDetections:
+  """The frame; with the status "not_finite" and no detections if scores are not finite."""
+  if all(d.scores is None or np.isfinite(d.scores).all() for d in result.detections):
+    return result
+  frame = dataclasses.replace(result.frame, reason="the scores of the model are not finite numbers")
+  return FrameDetections(frame, "not_finite", [])
 
 
 @dataclasses.dataclass
@@ -302,14 +310,14 @@ class _FrameStream:
       if self._settings.smooth_seconds and state.scores is not None:
         weight = 1 - np.exp(-(seconds - state.scores_seconds) / self._settings.smooth_seconds)
         scores = state.scores + weight * (scores - state.scores)
-      state.scores = scores
       detection.scores, detection.affect = split_outputs(scores, self._saved.affect)
-      state.scores_seconds = seconds
+      if np.isfinite(scores).all():
+        state.scores, state.scores_seconds = scores, seconds
 
   def _complete_frames(self) -> list[FrameDetections]:
     complete = []
     while self._pending and all(d.scores is not None for d in self._pending[0].detections):
-      complete.append(self._pending.popleft())
+      complete.append(with_finite_scores(self._pending.popleft()))
     return complete
 
 

@@ -123,19 +123,18 @@ class VideoSession:
     events = self.events = sorted(self.events, key=lambda event: (event.onset, event.person))
     if self._copy:
       self._copy.close()
-    self.timeline = draw_timeline(
-      Timeline(
-        title=pathlib.PurePath(self._source.name).name,
-        seconds=self._end,
-        labels=self._predictor.labels,
-        people=self._series,
-        omitted=self._people - len(self._series),
-        events=events,
-        no_face=self._gaps["no_face"],
-        unreadable=self._gaps["unreadable"],
-        scores_at_rest=self._scores_at_rest,
-      )
+    timeline = Timeline(
+      title=pathlib.PurePath(self._source.name).name,
+      seconds=self._end,
+      labels=self._predictor.labels,
+      people=self._series,
+      omitted=self._people - len(self._series),
+      events=events,
+      no_face=self._gaps["no_face"],
+      unreadable=self._gaps["unreadable"],
+      scores_at_rest=self._scores_at_rest,
     )
+    self.timeline = draw_timeline(timeline)
     path = self._settings.timeline
     if path is not None:
       write_atomically(path, self.timeline)
@@ -154,7 +153,8 @@ class VideoSession:
       "summary": self._summary.rows(events),
     }
     if self._settings.report:
-      self._write_report(self._settings.report, record)
+      dark = draw_timeline(timeline, dark=True)
+      self._write_report(self._settings.report, record, dark)
     return record
 
   def _annotated_copy(self) -> AnnotatedVideoWriter | None:
@@ -182,11 +182,12 @@ class VideoSession:
       frame = draw_detections(result, self._predictor.labels, size)
       self._frames.add(result.frame.seconds, frame)
 
-  def _write_report(self, path: pathlib.Path, record: dict[str, Any]) -> None:
+  def _write_report(self, path: pathlib.Path, record: dict[str, Any], dark_timeline: bytes) -> None:
     assert self._faces is not None
     copy = self._settings.annotated
     images = ReportImages(
       timeline=self.timeline,
+      dark_timeline=dark_timeline,
       frames=self._frames.frames(FRAMES),
       faces=self._faces,
       video=copy if copy is not None and copy.exists() else None,

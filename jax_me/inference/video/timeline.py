@@ -18,6 +18,7 @@ from jax_me.reports.figures import (
   DARK,
   GREEN,
   GREY,
+  HIGHLIGHT,
   LIGHT_GREY,
   ORANGE,
   PURPLE,
@@ -38,7 +39,6 @@ LINE_STYLES = [
   (BLUE, "-"), (VERMILION, "-"), (GREEN, "-"), (PURPLE, "-"),
   (SKY, "--"), (ORANGE, "--"), (DARK, "--"), (GREY, ":"),
 ]  # fmt: skip
-SHADE = "#f3e3b8"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,8 +68,8 @@ class Timeline:
   omitted: int = 0
 
 
-def draw_timeline(timeline: Timeline) -> bytes:
-  """Draws the figure; returns PNG bytes."""
+def draw_timeline(timeline: Timeline, *, dark: bool = False) -> bytes:
+  """Draws the figure, also for a dark page; returns PNG bytes."""
   numbers = sorted(timeline.people, key=lambda n: (-len(timeline.people[n]), n))
   drawn = sorted(numbers[:MAX_PEOPLE])
   heights = [1.0, 1.9, 0.9] * len(drawn)
@@ -92,11 +92,11 @@ def draw_timeline(timeline: Timeline) -> bytes:
     axes.set_yticks([])
     axes.text(0.5, 0.5, "no faces detected", transform=axes.transAxes, ha="center", color=GREY)
     _shade_gaps(axes, timeline)
-    return to_png(figure)
+    return to_png(figure, dark=dark)
   for index, number in enumerate(drawn):
     rows = [figure.add_subplot(grid[3 * index + row]) for row in range(3)]
     _draw_person(figure, rows, timeline, number, last=index == len(drawn) - 1)
-  return to_png(figure)
+  return to_png(figure, dark=dark)
 
 
 def _draw_person(
@@ -110,7 +110,7 @@ def _draw_person(
   for axes in (scores, motion):
     _shade_gaps(axes, timeline)
     for event in events:
-      axes.axvspan(event.onset_seconds, event.offset_seconds, color=SHADE, linewidth=0)
+      axes.axvspan(event.onset_seconds, event.offset_seconds, color=HIGHLIGHT, linewidth=0)
       axes.axvline(event.apex_seconds, color=ORANGE, linewidth=0.8)
   alpha = 1.0 if timeline.scores_at_rest else 0.22
   mean = np.nanmean(points.scores, axis=0) if len(points.scores) else np.zeros(0)

@@ -35,12 +35,14 @@ class ReportImages:
 
   Attributes:
     timeline: the figure, PNG.
+    dark_timeline: the same for dark pages.
     frames: (seconds, JPEG) of annotated frames.
     faces: face crops of the people.
     video: path of the annotated copy; None without a copy.
   """
 
   timeline: bytes
+  dark_timeline: bytes
   frames: Sequence[tuple[float, bytes]]
   faces: FaceThumbnails
   video: pathlib.Path | None = None
@@ -84,6 +86,7 @@ def video_report(
     "timeline.png",
     images.timeline,
     "Time series of faces, scores and facial motion, with the expressions as shaded intervals.",
+    dark=images.dark_timeline,
   )
   sections = [
     Section("Video", _player_and_frames(images)),

@@ -14,6 +14,7 @@ from tests.helpers.small_models import call
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 C = dict(depths=(1, 1, 1, 2), dims=(4, 6, 8, 10), num_classes=3, image_size=96)
+R = dict(widths=(4, 6), depths=(1, 2), num_classes=3, image_size=16)
 EXACT = dict(dtype=jnp.float64, param_dtype=jnp.float64)
 
 
@@ -120,6 +121,10 @@ def test_class_token_equals_central_differences():
     ("t2t_vit_7", dict(T, token_labeling=True, scan=True, remat=True), 4),
     ("t2t_vit_dense", dict(T, block_config=(1, 1), growth_rate=8), 4),
     ("convnextv2_atto", dict(C, scan=True, remat=True), 3),
+    ("convnextv2_atto", dict(C, stem_stride=2, image_size=48), 3),
+    ("shallow_cnn", dict(image_size=28, num_classes=3), 14),
+    ("shallow_ststnet", dict(image_size=28, num_classes=3), 10),
+    ("shallow_resnet", dict(R, mirrored=True), 4),
   ],
 )
 def test_every_family(name, arguments, side):
@@ -152,6 +157,15 @@ def test_convnext_highlights_the_only_bright_region():
   model.head.kernel[...] = jnp.stack([(light - dark)[1, 2]] * 3, 1)
   found, _ = run_grad_cam(model, jnp.asarray(inputs), [0, 0])
   assert np.unravel_index(found[1].argmax(), (3, 3)) == (1, 2)
+
+
+def test_mirrored_views_share_one_map():
+  model, inputs = tiny("shallow_resnet", **R, mirrored=True), images(16)
+  found, logits = run_grad_cam(model, inputs, [0, 1])
+  mirrored, same = run_grad_cam(model, inputs[:, :, ::-1], [0, 1])
+  assert found.max() > 0
+  np.testing.assert_allclose(mirrored[..., ::-1], found, atol=1e-5)
+  np.testing.assert_allclose(same, logits, atol=1e-5)
 
 
 def test_masked_autoencoders_have_no_class():

@@ -1,12 +1,14 @@
 """Heat maps: upsampling, statistics by region, overlay."""
 
+import math
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jax_me.inference.explain import heat_map
 from jax_me.inference.explain.heat_map import FeatureGrid
-from jax_me.models.t2t_tokens import SOFT_SPLITS, soft_split
+from jax_me.models.t2t_tokens import soft_split, soft_splits
 from tests.helpers.inference_models import T, V, tiny
 
 
@@ -23,25 +25,49 @@ def test_patch_grid_of_a_vit():
   assert FeatureGrid(0.0, 2.0).to_pixels(np.diag([1.0, 3.0]), 3)[1, 1] == pytest.approx(1.0)
 
 
-def test_t2t_tokens_are_centred_in_their_windows():
-  grid = FeatureGrid.from_model(tiny("t2t_vit_7", **T))
+@pytest.mark.parametrize("strides", [(4, 2, 2), (2, 2, 1)])
+def test_t2t_tokens_are_centred_in_their_windows(strides):
+  grid = FeatureGrid.from_model(tiny("t2t_vit_7", **T, strides=strides))
   rows, columns = np.mgrid[:112, :112].astype(np.float32)
   x = jnp.asarray(np.stack([rows, columns], -1)[None])
-  for split in SOFT_SPLITS:
+  for split in soft_splits(strides):
     x = soft_split(x, *split)
     side = round(x.shape[1] ** 0.5)
     x = x.reshape(1, side, side, 2, -1).mean(-1)
   inner = np.asarray(x)[0, 2:-2, 2:-2]  # whose windows do not reach the padding
-  centres = grid.offset + grid.stride * np.arange(2, 5)
-  np.testing.assert_allclose(inner[..., 0], np.broadcast_to(centres[:, None], (3, 3)), atol=1e-4)
-  np.testing.assert_allclose(inner[..., 1], np.broadcast_to(centres, (3, 3)), atol=1e-4)
+  count = 112 // math.prod(strides) - 4
+  centres = grid.offset + grid.stride * np.arange(2, 2 + count)
+  shape = (count, count)
+  np.testing.assert_allclose(inner[..., 0], np.broadcast_to(centres[:, None], shape), atol=1e-4)
+  np.testing.assert_allclose(inner[..., 1], np.broadcast_to(centres, shape), atol=1e-4)
 
 
 def test_grid_of_a_convolutional_network():
   model = tiny("convnextv2_atto", depths=(1, 1, 1, 1), dims=(4, 4, 4, 4), num_classes=2)
   assert FeatureGrid.from_model(model) == FeatureGrid(15.5, 32.0)
+  small = tiny(
+    "convnextv2_atto", depths=(1, 1, 1, 1), dims=(4, 4, 4, 4), num_classes=2, stem_stride=2
+  )
+  assert FeatureGrid.from_model(small) == FeatureGrid(7.5, 16.0)
   with pytest.raises(ValueError, match="no feature grid for a MaskedAutoencoder"):
     FeatureGrid.from_model(tiny("mae_vit_tiny_patch16", image_size=32, embed_dim=24, num_heads=2))
+
+
+@pytest.mark.parametrize(
+  ("name", "arguments"),
+  [("shallow_resnet", dict(widths=(4, 6, 8), depths=(1, 1, 1))), ("shallow_cnn", {})],
+)
+def test_grids_of_small_networks_lie_symmetrically(name, arguments):
+  """A linear model that is blind to mirroring sees the centre of its grid in the centre."""
+  grid = FeatureGrid.from_model(tiny(name, **arguments, image_size=32))
+  count = round(32 / grid.stride)
+  centre = grid.offset + grid.stride * (count - 1) / 2
+  # The residual CNN's stem is centred at even pixels, half a pixel before the middle of a pair.
+  assert centre == pytest.approx(15.0 if name == "shallow_resnet" else 15.5)
+
+
+def test_streams_are_centred_at_every_third_pixel():
+  assert FeatureGrid.from_model(tiny("shallow_ststnet")) == FeatureGrid(0.0, 3.0)
 
 
 def test_centre_of_mass():

@@ -78,6 +78,19 @@ def test_timeline_with_any_number_of_people(people):
   assert width == 1800 and 200 < height < 5000
 
 
+def test_timeline_of_a_dark_page_differs_in_all_but_the_faces():
+  timeline = Timeline("v.mp4", 10.0, ["a", "b"], {1: filled_series(300)}, [event(30, 36, 45)])
+  light, dark = (
+    np.asarray(Image.open(io.BytesIO(draw_timeline(timeline, dark=dark))).convert("RGB"))
+    for dark in (False, True)
+  )
+  assert light.shape == dark.shape
+  assert (light[0] == 255).all() and (dark[0] == (0x14, 0x19, 0x1F)).all()
+  assert (light < 200).any() and not (dark == 255).all(axis=-1).mean() > 0.2
+  strip = slice(140, 220), slice(160, 1500)
+  assert (light[strip] == dark[strip]).mean() > 0.5
+
+
 def test_timeline_without_motion_or_length():
   series = DecimatedSeries(2)
   series.add(0, 0.0, np.array([0.2, 0.8]), None, None)

@@ -1,5 +1,6 @@
 """Reports of videos and their images; names of output files."""
 
+import dataclasses
 import html.parser
 import io
 
@@ -84,7 +85,7 @@ class Structure(html.parser.HTMLParser):
     attributes = dict(attrs)
     if "src" in attributes:
       self.sources.append((tag, attributes["src"]))
-    if tag not in ("meta", "img"):
+    if tag not in ("meta", "img", "source"):
       self.open.append(tag)
 
   def handle_endtag(self, tag):
@@ -100,13 +101,13 @@ def images():
   for number in range(20):
     faces.add(1, number, face(10 * number), None)
   frames = [(0.0, encode_jpeg(face(9), 32)), (0.4, encode_jpeg(face(8), 32))]
-  return ReportImages(thumbnail(face(1), 8), frames, faces)
+  return ReportImages(thumbnail(face(1), 8), thumbnail(face(2), 8), frames, faces)
 
 
 def test_a_page_that_needs_nothing_else(images, tmp_path):
   copy = tmp_path / "annotated.webm"
   copy.write_bytes(b"a video")
-  images = ReportImages(images.timeline, images.frames, images.faces, copy)
+  images = dataclasses.replace(images, video=copy)
   page = Structure(to_html(video_report.video_report(RECORD, MODEL, images)))
   kinds = [(tag, source.partition(";")[0]) for tag, source in page.sources]
   assert kinds == [
@@ -127,7 +128,7 @@ def test_a_video_without_faces_and_a_copy_that_is_too_large(images, tmp_path, mo
   copy.write_bytes(bytes(100))
   monkeypatch.setattr(video_report, "MAX_VIDEO_BYTES", 99)
   empty = {**RECORD, "events": [], "summary": [], "people": 0}
-  images = ReportImages(images.timeline, [], images.faces, copy)
+  images = dataclasses.replace(images, frames=[], video=copy)
   page = Structure(to_html(video_report.video_report(empty, MODEL, images)))
   assert [tag for tag, _ in page.sources] == ["img"]
   for text in ("see annotated.mp4", "No expression was found", "Nobody was found", "No frame"):

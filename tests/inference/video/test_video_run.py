@@ -48,7 +48,9 @@ def run(tmp_path, monkeypatch):
     )
     timelines = []
     monkeypatch.setattr(sessions, "stream_detections", lambda *_: iter(results))
-    monkeypatch.setattr(sessions, "draw_timeline", lambda t: timelines.append(t) or b"png")
+    monkeypatch.setattr(
+      sessions, "draw_timeline", lambda t, dark=False: timelines.append(t) or b"png"
+    )
     session, predictions = VideoSession(source, FakePredictor(), settings), FakePredictionsFile()
     session.run(predictions)
     return predictions.rows, session.finish(), timelines[-1]
