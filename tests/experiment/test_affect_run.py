@@ -11,6 +11,7 @@ import jax_me
 from jax_me.data.index import read_index
 from jax_me.datasets.catalog import prepare
 from jax_me.evaluation.affect import concordance
+from jax_me.evaluation.predictions import Predictions
 from jax_me.experiment.run import run_experiment
 from jax_me.training import recipes, settings
 from tests.helpers.drawn_folder import write_folder
@@ -18,7 +19,7 @@ from tests.helpers.tiny_runs import tiny_run
 
 SETTINGS = {
   "affect_weight": 1.0,
-  "epochs": 30.0,
+  "epochs": 80.0,
   "batch_size": 32,
   "trackers": (),
   "model.image_size": 32,
@@ -77,8 +78,12 @@ def test_folds_in_one_program_and_evaluation(repository, tmp_path, capsys):
   assert "CCC of valence" in capsys.readouterr().out
   alone = {**changes, "folds__parallel": "off"}
   assert tiny_run(repository, source, tmp_path / "alone", **alone) == 0
-  first, second = ((tmp_path / name / "predictions.csv").read_bytes() for name in ("run", "alone"))
-  assert first == second
+  first, second = (
+    Predictions.load(tmp_path / name / "predictions.csv").affect for name in ("run", "alone")
+  )
+  # With one fold per device the last bit may differ (`jax_me.training.fold_program`).
+  np.testing.assert_allclose(first.prediction, second.prediction, rtol=0, atol=1e-6)
+  np.testing.assert_array_equal(first.truth, second.truth)
   (face,) = jax_me.load(tmp_path / "run").predict(np.zeros((16, 16, 3), np.uint8))
   assert -1 < face.valence < 1
 

@@ -14,7 +14,8 @@ from jax_me.faces.image_files import encode_image
 from jax_me.models.affect_head import activate, deactivate
 from jax_me.models.ensemble import make_ensemble
 from jax_me.models.layers import normalise
-from jax_me.models.model_folder import SavedModelError, load_model, save_model
+from jax_me.models.model_folder import load_model, save_model
+from jax_me.models.model_metadata import SavedModelError, read_model_metadata
 from jax_me.models.registry import create_model
 from tests.helpers.inference_models import LABELS, SAVED, save
 
@@ -99,4 +100,4 @@ def test_a_wrong_number_of_outputs_is_refused(model, tmp_path):
   document = json.loads((model / "model.json").read_text())
   (tmp_path / "model.json").write_text(json.dumps({**document, "affect": False}))
   with pytest.raises(SavedModelError, match="2 labels for 4 classes"):
-    load_model(tmp_path)
+    read_model_metadata(tmp_path)
