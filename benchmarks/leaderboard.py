@@ -2,6 +2,7 @@
 
   python benchmarks/leaderboard.py --manual_dir FOLDER            # trains what is missing
   python benchmarks/leaderboard.py --manual_dir FOLDER --rows t2t_vit --seeds 0 --minutes 30
+  python benchmarks/leaderboard.py --manual_dir FOLDER --folds 5 --rows t2t_vit,mixup
   python benchmarks/leaderboard.py --table                        # docs/leaderboard.md again
 
 FOLDER is for `configs/loso_images.py:flow`: the images of MEGC 2019's databases, labels.csv with
@@ -12,6 +13,9 @@ stored is not trained again, so that the command can be stopped and repeated.
 Columns: the published score; the score of the test epoch that is best for each person, which
 published code often reports (the test labels choose the epoch); and the score of the last epoch.
 "inner folds" selects the epoch on training people who are held out (`select=train`).
+
+With --folds people are split into a few folds, for a quick comparison of settings (rows and
+CANDIDATES); the scores are stored and printed, but are not in the table.
 """
 
 import argparse
@@ -71,29 +75,50 @@ class Row:
 
 
 INNER = ("select=train",)
-ROWS = {
-  "torch_cnn": Row("two-layer CNN in torch, 40 epochs", TORCH),
+MODELS = {
+  "shallow_cnn": Row("two-layer CNN", "shallow_cnn"),
+  "ststnet": Row("STSTNet's form", "shallow_ststnet"),
+  "shallow_resnet": Row("residual CNN", "shallow_resnet"),
   "t2t_vit": Row("T2T-ViT", "t2t_vit_7"),
   "vit": Row("ViT", "vit_tiny_patch16"),
   "convnextv2": Row("ConvNeXt V2", "convnextv2_atto"),
-  "t2t_vit_inner": Row("T2T-ViT, inner folds", "t2t_vit_7", INNER),
-  "vit_inner": Row("ViT, inner folds", "vit_tiny_patch16", INNER),
-  "convnextv2_inner": Row("ConvNeXt V2, inner folds", "convnextv2_atto", INNER),
+}
+ROWS = {
+  "torch_cnn": Row("two-layer CNN in torch, flips only", TORCH),
+  **MODELS,
+  **{
+    f"{name}_inner": Row(f"{row.title}, inner folds", row.model, INNER)
+    for name, row in MODELS.items()
+  },
   "balanced_weights": Row("recipe, balanced class weights", "", ("class_weights=balanced",)),
-  "conservative": Row("recipe, conservative class weights", "", ("class_weights=conservative",)),
   "balanced_sampling": Row("recipe, balanced sampling", "", ("data.balanced=True",)),
+}
+# Changes of the default recipe, to compare with it by --folds.
+CANDIDATES = {
+  "no_shift": Row("no shifts", "", ("augment.translate=0.0",)),
+  "mixup": Row("mixup", "", ("mixing.mixup_alpha=0.2",)),
+  "smoothing": Row("label smoothing", "", ("label_smoothing=0.1",)),
+  "average": Row("moving average of the weights", "", ("ema_decay=0.98",)),
+  "more_decay": Row("weight decay 0.3", "", ("optimizer.weight_decay=0.3",)),
+  "dropout": Row("dropout", "", ("model.arguments.drop_rate=0.2",)),
+  "long": Row("80 epochs", "", ("epochs=80.0",)),
+  "erasing": Row("random erasing", "", ("augment.erase_prob=0.5", "augment.erase_mode=zero")),
 }
 
 
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument("--manual_dir", help="folder with the images and labels.csv")
-  parser.add_argument("--rows", default=",".join(ROWS), help="of: " + ", ".join(ROWS))
+  known = ROWS | CANDIDATES
+  parser.add_argument("--rows", default=",".join(ROWS), help="of: " + ", ".join(known))
+  parser.add_argument("--folds", type=int, default=0, help="folds by people instead of LOSO")
   parser.add_argument("--seeds", default=",".join(map(str, SEEDS)))
   parser.add_argument("--minutes", type=float, default=np.inf, help="start no unit after these")
   parser.add_argument("--workdir", type=pathlib.Path, default=pathlib.Path("runs/leaderboard"))
   parser.add_argument("--table", action="store_true", help="only write the table")
   args = parser.parse_args()
+  if unknown := set(args.rows.split(",")) - set(known):
+    parser.error(f"there is no row {', '.join(sorted(unknown))}")
   result = json.loads(RESULT.read_text()) if RESULT.exists() else {"people": [], "units": {}}
   if not args.table:
     if not args.manual_dir:
@@ -107,14 +132,16 @@ def train_missing(args: argparse.Namespace, result: dict) -> None:
   started = time.monotonic()
   for seed in map(int, args.seeds.split(",")):
     for name in args.rows.split(","):
-      unit = f"{name}/{seed}"
+      unit = f"{name}/{seed}" + f"/{args.folds} folds" * bool(args.folds)
       if unit in result["units"]:
         continue
       if time.monotonic() - started > 60 * args.minutes:
         return
       print(f"{unit} ...", flush=True)
-      row, folder, begun = ROWS[name], args.workdir / unit, time.monotonic()
+      row, folder, begun = (ROWS | CANDIDATES)[name], args.workdir / unit, time.monotonic()
       config = recipe(row, seed, args.manual_dir, str(args.workdir / "data"))
+      if args.folds:
+        config.data.split, config.data.folds = "kfold", args.folds
       experiment = prepare(config)
       in_torch = row.model == TORCH
       last, best = train_torch(experiment, seed) if in_torch else train(experiment, folder)
@@ -263,12 +290,17 @@ def pooled(tables: Sequence[Sequence[int]]) -> Mapping:
 
 def interval(units: Sequence[Sequence[Sequence[int]]]) -> tuple[float, float]:
   """95% interval over people of the mean UF1 of several seeds, by the bootstrap."""
-  counts = np.array(units)  # [seeds, people, cells]
+  counts = np.array(units, float)  # [seeds, people, cells]
+  seeds, people, cells = counts.shape
   random = np.random.default_rng(0)
-  values = [
-    np.mean([pooled(counts[seed, drawn])["uf1"] for seed in range(len(counts))])
-    for drawn in random.integers(0, counts.shape[1], (REPEATS, counts.shape[1]))
-  ]
+  drawn = random.integers(0, people, (REPEATS, people))
+  times = np.apply_along_axis(np.bincount, 1, drawn, minlength=people)
+  side = round(cells**0.5)
+  totals = np.einsum("rp,spc->rsc", times, counts).reshape(REPEATS, seeds, side, side)
+  correct = np.diagonal(totals, axis1=2, axis2=3)
+  with np.errstate(invalid="ignore"):  # A class without examples and predictions has no F1.
+    f1 = 2 * correct / (totals.sum(2) + totals.sum(3))
+  values = np.nanmean(f1, axis=(1, 2))
   low, high = np.percentile(values, [2.5, 97.5])
   return float(low), float(high)
 

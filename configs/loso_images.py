@@ -24,7 +24,7 @@ INPUTS = ("flow", "rgb")
 SMALL: dict[str, tuple[int, float, dict[str, Any]]] = {
   "t2t_vit_": (64, 40.0, dict(embed_dim=96, depth=2, num_heads=3, token_dim=32)),
   "vit_": (28, 60.0, dict(patch_size=7, embed_dim=96, depth=2, num_heads=3)),
-  "convnextv2_": (64, 40.0, dict(depths=(1, 1, 1, 1), dims=(32, 48, 64, 96))),
+  "convnextv2_": (32, 40.0, dict(stem_stride=2, depths=(1, 1, 1, 1), dims=(32, 48, 64, 96))),
 }
 OTHERS: tuple[int, float, dict[str, Any]] = (28, 40.0, {})
 

@@ -10,6 +10,7 @@ import sys
 from typing import Any
 
 import jax_me
+from jax_me.bundled import PACKAGED, expression_model
 from jax_me.cache_folder import cache_folder
 from jax_me.files import exclusive_lock
 from jax_me.models.ensemble import load_folder
@@ -32,7 +33,8 @@ def open_model(
   Args:
     source: a folder with `model.json`; a run with folds, whose final model is taken, or else the
       mean of its folds; a torch or safetensors file, or a folder of timm or transformers, which is
-      converted in memory; or a name of weights, whose converted model is kept in the cache folder.
+      converted in memory; or a name of weights, whose converted model is kept in the cache folder;
+      "packaged" is the expression model that comes with jax_me.
     name: the model to prefer where the arrays of a file match several.
     verify: also compare the output with the reference check of the folder.
     **overrides: constructor keywords that do not change the parameters (`dtype`, ...).
@@ -43,6 +45,8 @@ def open_model(
   Raises:
     ValueError: there is no such model, or it is damaged (`SavedModelError`, `ConversionError`).
   """
+  if source == PACKAGED:
+    source = expression_model()
   weights = parse_weight_name(source)
   if weights is not None:
     return _open_by_name(weights, verify=verify, **overrides)

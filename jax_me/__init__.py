@@ -3,13 +3,17 @@
 import os
 from typing import TYPE_CHECKING
 
+from jax_me.bundled import PACKAGED
+
 if TYPE_CHECKING:
   from jax_me.inference.predictor import Predictor
 
 __version__ = "0.2.0.dev0"
 
 
-def load(folder: str | os.PathLike, *, verify: bool = False, **overrides: object) -> "Predictor":
+def load(
+  folder: str | os.PathLike = PACKAGED, *, verify: bool = False, **overrides: object
+) -> "Predictor":
   """Loads a model folder, a run, a checkpoint, or weights by name.
 
   Args:

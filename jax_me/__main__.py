@@ -54,7 +54,9 @@ COMMANDS = {
     "show which parts of a face a prediction depends on: heat maps, reconstructions",
   ),
   "export": Command(
-    "convert.flax_to_torch", "write a model folder as a PyTorch checkpoint", "convert"
+    "convert.flax_to_torch",
+    "write a model as a PyTorch checkpoint, or as a StableHLO or ONNX program",
+    "convert",
   ),
   "faces": Command("jax_me.faces.cli", "find and align the faces of a folder of images or clips"),
   "models": Command("jax_me.models.cli", "list the models: size, work, input, released weights"),

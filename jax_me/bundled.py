@@ -1,4 +1,7 @@
-"""The packages `configs` and `convert`: beside `jax_me` in a checkout, inside it in a wheel."""
+"""The packages `configs` and `convert`, and the expression model, which come with jax_me.
+
+The packages are beside `jax_me` in a checkout and inside it in a wheel.
+"""
 
 import importlib
 import importlib.util
@@ -7,6 +10,19 @@ import sys
 import types
 
 PACKAGE = pathlib.Path(__file__).resolve().parent
+EXPRESSION_MODEL = PACKAGE / "expression_model"
+PACKAGED = "packaged"  # The name of the expression model, wherever a model can be given.
+
+
+def expression_model() -> pathlib.Path:
+  """The model folder of the expression model that comes with jax_me.
+
+  Raises:
+    ValueError: this version has none.
+  """
+  if not (EXPRESSION_MODEL / "model.json").is_file():
+    raise ValueError("no expression model comes with this version of jax_me: give a model")
+  return EXPRESSION_MODEL
 
 
 def bundled_folder(name: str) -> pathlib.Path:

@@ -44,7 +44,8 @@ VARIANTS = [
   "loso_casme2.py:,pair",
   "loso_demo.py:t2t_vit_7,flow",
   "loso_images.py:rgb,convnextv2_atto",
-  "loso_images.py:flow,t2t_vit_7",
+  "loso_images.py:flow,vit_tiny_patch16",
+  "loso_images.py:flow,shallow_cnn",
 ]
 
 

@@ -209,7 +209,7 @@ def align_runs(
       else "they have none in common"
     )
     raise DifferentExamples(
-      f"the runs were tested on different examples: not in all runs are {', '.join(sentences)}; "
+      f"the runs were tested on different examples: {', '.join(sentences)} are not in all runs; "
       f"{remedy}"
     )
   notes = []

@@ -53,6 +53,24 @@ class FaceChip:
     rect = details.rect
     return cls(rect.left(), rect.top(), rect.right(), rect.bottom(), details.angle, size)
 
+  def adjusted(self, scale: float, down: float, *, upright: bool) -> "FaceChip":
+    """The square as other datasets crop faces, relative to this one.
+
+    Args:
+      scale: factor of the side.
+      down: shift of the centre from forehead to chin, in sides of this chip.
+      upright: no rotation, as where a face detector's box was cut out.
+
+    Returns:
+      the chip, of the same size in pixels.
+    """
+    width = self.right - self.left
+    x = (self.left + self.right) / 2 - np.sin(self.angle) * down * width
+    y = (self.top + self.bottom) / 2 + np.cos(self.angle) * down * width
+    half = scale * width / 2
+    angle = 0.0 if upright else self.angle
+    return FaceChip(x - half, y - half, x + half, y + half, angle, self.size)
+
   def matrix(self) -> np.ndarray:
     """float64 [2, 3]: chip (x, y) = matrix @ source (x, y, 1), pixel centres at whole numbers."""
     # dlib maps the corners of the rotated square to the chip's corner pixels.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import cv2
 
-from jax_me.bundled import import_bundled
+from jax_me.bundled import PACKAGED, import_bundled
 from jax_me.faces.detector import DETECTORS
 from jax_me.faces.license_notice import print_license_notice
 from jax_me.inference.model_input import with_detector
@@ -47,9 +47,10 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
   """Adds the options for the model that `predict` and `study` share."""
   parser.add_argument(
     "--checkpoint",
-    required=True,
+    default=PACKAGED,
     metavar="SOURCE",
-    help="model folder, run, checkpoint file, or name of weights (hf://OWNER/NAME)",
+    help="model folder, run, checkpoint file, or name of weights (hf://OWNER/NAME); default: the "
+    "expression model that comes with jax_me",
   )
   parser.add_argument("--offline", action="store_true", help="download no weights")
 

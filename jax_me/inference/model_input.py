@@ -15,6 +15,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Protocol
 
+import cv2
 import numpy as np
 
 from jax_me.data.clip_inputs import inputs
@@ -44,6 +45,9 @@ class InputSpec:
     crop_size: side of the face crops in pixels.
     image_size: side of the model input in pixels.
     detector: one of `detector.DETECTORS`, as in training.
+    scale, down, upright: how the training images crop a face, relative to its face chip: see
+      `FaceChip.adjusted`.
+    grey: whether the training images are grey.
   """
 
   input: str
@@ -51,6 +55,10 @@ class InputSpec:
   crop_size: int
   image_size: int
   detector: str = EARLIER_DETECTOR
+  scale: float = 1.0
+  down: float = 0.0
+  upright: bool = False
+  grey: bool = False
 
   @classmethod
   def from_model(cls, saved: SavedModel, *, align: bool | None = None) -> "InputSpec":
@@ -72,7 +80,22 @@ class InputSpec:
     crop_size = alignment["size"] or saved.image_size
     align = alignment["align"] if align is None else align
     check_detector(alignment["detector"])
-    return cls(name, align, crop_size, saved.image_size, alignment["detector"])
+    crop = {setting: alignment[setting] for setting in ("scale", "down", "upright", "grey")}
+    return cls(name, align, crop_size, saved.image_size, alignment["detector"], **crop)
+
+  def crop_of(self, chip: FaceChip) -> FaceChip:
+    """The square that a training image would show of a face with this chip."""
+    sized = dataclasses.replace(chip, size=self.crop_size)
+    if (self.scale, self.down, self.upright) == (1.0, 0.0, False):
+      return sized
+    return sized.adjusted(self.scale, self.down, upright=self.upright)
+
+  def model_image(self, image: np.ndarray) -> np.ndarray:
+    """uint8 [H, W, 3] RGB, a crop or a whole image -> uint8 [image_size, image_size, 3]."""
+    image = resize_image(image, self.image_size)
+    if self.grey:
+      image = np.repeat(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
+    return image
 
   @property
   def is_motion(self) -> bool:
@@ -129,13 +152,14 @@ def face_inputs(
       "and clips, not single images"
     )
   if not spec.align:
-    return [FaceInput(saved.prepare(image))]
+    return [FaceInput(spec.model_image(saved.prepare(image)))]
   faces = []
   for face in find_faces(image, spec.detector):
-    chip = FaceChip.of_face(face, spec.crop_size)
+    chip = spec.crop_of(FaceChip.of_face(face, spec.crop_size))
     landmarks = _input_landmarks(face.landmarks, chip.matrix(), spec)
-    crop = resize_image(chip.extract(image), spec.image_size)
-    faces.append(FaceInput(crop, face.box, landmarks, face.landmarks))
+    faces.append(
+      FaceInput(spec.model_image(chip.extract(image)), face.box, landmarks, face.landmarks)
+    )
   return faces
 
 
@@ -240,9 +264,9 @@ class InputBuilder:
       uint8 [image_size, image_size, 3].
     """
     spec, history = self._spec, self._history
-    chip = dataclasses.replace(chip, size=spec.crop_size)
+    chip = spec.crop_of(chip)
     if not spec.is_motion:
-      return resize_image(image.crop(chip), spec.image_size)
+      return spec.model_image(image.crop(chip))
     history.append((seconds, image, chip))
     # Keeps the last frame that is at least one window old, and all later ones.
     while len(history) > 1 and seconds - history[1][0] >= WINDOW_SECONDS[spec.input] - 1e-6:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jax_me.bundled import import_bundled
+from jax_me.bundled import PACKAGED, import_bundled
 from jax_me.faces.detector import Box
 from jax_me.inference.batched_inference import DEFAULT_BATCH
 from jax_me.inference.model_input import face_inputs
@@ -250,7 +250,9 @@ def _frames(results: Results[Any]) -> Iterator[FrameResult]:
       yield result
 
 
-def load(folder: str | os.PathLike, *, verify: bool = False, **overrides: object) -> Predictor:
+def load(
+  folder: str | os.PathLike = PACKAGED, *, verify: bool = False, **overrides: object
+) -> Predictor:
   """Loads a model folder, a run, a checkpoint, or weights by name.
 
   Args:

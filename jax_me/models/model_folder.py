@@ -73,6 +73,7 @@ def save_model(
   *,
   documents: Mapping[str, object] | None = None,
   weights_format: str = ORBAX,
+  half: bool = False,
   reference: Reference | None = None,
   **fields: Unpack[ModelFields],
 ) -> None:
@@ -83,6 +84,7 @@ def save_model(
     model: the module with its weights.
     documents: {file name: content} of other JSON files of the folder.
     weights_format: one of `weight_files.WEIGHT_FORMATS`.
+    half: store the parameters in float16; they are loaded in the dtype of the model.
     reference: of the model, if its output is known; else it is computed.
     **fields: name, arguments, labels, image_size, mean, std, source and, unless they follow from
       `source`, input, alignment, preparation, licence: see `SavedModel`.
@@ -101,6 +103,8 @@ def save_model(
     for name, content in (documents or {}).items():
       write_json(staging / name, content)
     _, params, model_state = split_model(model)
+    if half:
+      params = jax.tree.map(lambda value: np.asarray(value, np.float16), params)
     weights = {"params": params, "model_state": model_state}
     write_weights(staging, weights, weights_format)
     finish_model_folder(staging, weights, also=tuple(documents or ()), reference=reference)

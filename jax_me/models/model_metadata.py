@@ -19,7 +19,16 @@ MODEL_FILE = "model.json"
 FORMAT = 3
 CHANNELS = "RGB"
 # Settings of the alignment of the training images, with the values of folders that lack them.
-ALIGNMENT_DEFAULTS: dict[str, Any] = {"align": True, "size": 0, "detector": "hog"}
+# The others adapt dlib's face chip to images that were cropped in another way: see `InputSpec`.
+ALIGNMENT_DEFAULTS: dict[str, Any] = {
+  "align": True,
+  "size": 0,
+  "detector": "hog",
+  "scale": 1.0,
+  "down": 0.0,
+  "upright": False,
+  "grey": False,
+}
 
 _MAX_BYTES = 64 * 2**20
 _MAX_SIZES = {
@@ -293,6 +302,11 @@ def _check_alignment(alignment: Any) -> None:
     if type(value) is not type(default):
       raise ValueError(f"{name} of alignment must be like {default!r}, got {_shown(value)}")
   _check_number("size of alignment", alignment.get("size", 0), MAX_SIDE)
+  scale, down = alignment.get("scale", 1.0), alignment.get("down", 0.0)
+  if not 0.1 <= scale <= 10 or not -10 <= down <= 10:
+    raise ValueError(
+      f"scale of alignment must be in [0.1, 10] and down in [-10, 10], got {scale} and {down}"
+    )
 
 
 def _shown(value: Any) -> str:

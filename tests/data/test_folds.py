@@ -162,3 +162,28 @@ def test_check_names_the_subjects_in_both_sets():
     folds.check_disjoint(index, folds.Fold("same", np.array([0, 1]), np.array([1])))
   with pytest.raises(ValueError, match="test set is empty"):
     folds.check_disjoint(index, folds.Fold("half", np.array([0]), np.array([], int)))
+
+
+def test_description_of_folds():
+  index = make([{"subject": f"s{number % 5}"} for number in range(14)])
+  text = folds.describe_folds(index, folds.leave_one_subject_out(index))
+  assert text == "each fold trains on 11 to 12 examples and tests 2 to 3; 14 are tested in all"
+  one = folds.Fold("holdout", np.arange(10), np.arange(10, 14))
+  assert folds.describe_folds(index, [one]) == "trains on 10 examples, tests 4"
+  chosen = folds.with_validation(index, one, 0.3)
+  assert "trains on 6 examples, selects weights on 4, tests 4" == folds.describe_folds(
+    index, [chosen]
+  )
+  none = folds.Fold("all", np.arange(14), np.empty(0, np.int64))
+  assert folds.describe_folds(index, [none]) == "trains on 14 examples, tests none"
+
+
+def test_description_of_official_splits():
+  splits = ["train"] * 6 + ["validation"] * 3 + ["test"] * 2
+  index = make([{"subject": str(i), "split": split} for i, split in enumerate(splits)])
+  text = folds.describe_folds(index, folds.make_folds(index, "official"))
+  assert text == "trains on 6 examples (train), tests 2 (test); validation (3) is not used"
+  made = folds.make_folds(index, "official", train=("train", "test"))
+  assert folds.describe_folds(index, made) == (
+    "trains on 8 examples (train + test), tests 3 (validation)"
+  )

@@ -11,6 +11,7 @@ from jax_me.faces.alignment import FaceChip
 from jax_me.faces.image_files import read_image
 from jax_me.inference.model_input import InputBuilder, InputSpec, face_inputs, with_detector
 from jax_me.models.model_folder import SavedModel
+from jax_me.models.model_metadata import ALIGNMENT_DEFAULTS
 
 PORTRAIT = pathlib.Path(skimage.__file__).parent / "data" / "astronaut.png"
 CHIP = FaceChip(0, 0, 63, 63, 0.0, 64)
@@ -53,6 +54,29 @@ def test_spec_of_a_saved_model():
     spec_of({"detector": "haar"}, 64)
   with pytest.raises(ValueError, match="'smell'"):
     spec_of({"input": "smell"}, 64)
+
+
+def test_the_crop_of_the_training_images_is_taken_from_the_chip():
+  options = {"scale": 1.5, "down": 0.1, "upright": True, "grey": True}
+  saved = SavedModel(
+    None, "", {}, [], 32, [], [], {}, alignment=ALIGNMENT_DEFAULTS | options | {"size": 96}
+  )
+  spec = InputSpec.from_model(saved)
+  chip = FaceChip(10, 20, 110, 120, 0.0, 10)
+  assert spec.crop_of(chip) == FaceChip(-15, 5, 135, 155, 0.0, 96)
+  quarter = FaceChip(10, 20, 110, 120, np.pi / 2, 10)  # the chin is on the left
+  turned = spec.crop_of(quarter)
+  assert turned.angle == 0 and (turned.left + turned.right) / 2 == pytest.approx(50)
+  assert (turned.top + turned.bottom) / 2 == pytest.approx(70)
+  colours = np.zeros((96, 96, 3), np.uint8) + np.array([200, 100, 0], np.uint8)
+  image = spec.model_image(colours)
+  assert image.shape == (32, 32, 3)
+  np.testing.assert_array_equal(image, 119)  # 0.299 * 200 + 0.587 * 100
+  builder = InputBuilder(spec)
+  frame = FakeRegion(0)
+  frame.image = colours
+  np.testing.assert_array_equal(builder.build(frame, chip, 0.0), image)
+  assert frame.chips == [spec.crop_of(chip)]
 
 
 def test_faces_are_found_with_the_detector_of_the_model():

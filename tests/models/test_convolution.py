@@ -27,7 +27,8 @@ def arrays(shape, size=3, outputs=4, dtype=np.float64):
 # Batches with and without a divisor that fits the cache, an image smaller than the kernel.
 @pytest.mark.slow
 @pytest.mark.parametrize(
-  ("shape", "size"), [((6, 24, 24, 3), 3), ((7, 20, 11, 2), 3), ((3, 2, 1, 5), 5)]
+  ("shape", "size"),
+  [((6, 24, 24, 3), 3), ((7, 40, 11, 2), 3), ((2, 20, 20, 2), 5), ((3, 2, 1, 5), 5)],
 )
 def test_output_and_gradients_equal_the_library(shape, size):
   with float64():
@@ -40,7 +41,7 @@ def test_output_and_gradients_equal_the_library(shape, size):
 
 
 def test_lowering_selects_the_implementation_of_the_platform():
-  x, kernel, gradient = arrays((2, 8, 8, 2), dtype=np.float32)
+  x, kernel, gradient = arrays((2, 24, 24, 2), dtype=np.float32)
 
   def step(x, kernel):
     output, pullback = jax.vjp(convolution, x, kernel)
@@ -55,12 +56,12 @@ def test_lowering_selects_the_implementation_of_the_platform():
 
 
 def test_vmap_over_kernels_equals_a_loop():
-  x, kernel, gradient = (np.stack([a, 2 * a, -a]) for a in arrays((2, 8, 8, 3), dtype=np.float32))
+  x, kernel, gradient = (np.stack([a, 2 * a, -a]) for a in arrays((2, 20, 20, 3), dtype=np.float32))
   grad = jax.jit(jax.grad(lambda x, kernel, g: jnp.sum(convolution(x, kernel) * g), (0, 1)))
   mapped = jax.vmap(grad)(x, kernel, gradient)
   for fold in range(3):
     for actual, wanted in zip(mapped, grad(x[fold], kernel[fold], gradient[fold]), strict=True):
-      np.testing.assert_allclose(actual[fold], wanted, rtol=1e-5, atol=1e-4)
+      np.testing.assert_allclose(actual[fold], wanted, rtol=1e-4, atol=1e-3)
 
 
 def test_layer_equals_that_of_flax():

@@ -15,7 +15,7 @@ from flax import nnx
 from jax_me.image_preparation import ImagePreparation
 from jax_me.manifest import DamagedFolder, verify_manifest, write_manifest
 from jax_me.models.model_folder import SavedModelError, load_model, save_model
-from jax_me.models.model_metadata import metadata_document, read_model_metadata
+from jax_me.models.model_metadata import ALIGNMENT_DEFAULTS, metadata_document, read_model_metadata
 from jax_me.models.registry import create_model
 from jax_me.models.weight_files import WEIGHT_FORMATS
 from tests.helpers.inference_models import SAVED
@@ -37,9 +37,9 @@ def folder(request, tmp_path_factory):
   return save_as(tmp_path_factory.mktemp("saved") / "model", request.param)
 
 
-def save_as(folder, weights_format="orbax", **fields):
+def save_as(folder, weights_format="orbax", *, half=False, **fields):
   model = create_model("vit_tiny_patch16", rngs=nnx.Rngs(0), **SAVED)
-  save_model(folder, model, weights_format=weights_format, **FIELDS | fields)
+  save_model(folder, model, weights_format=weights_format, half=half, **FIELDS | fields)
   return folder
 
 
@@ -125,7 +125,8 @@ def test_a_folder_of_format_2_loads_and_is_compared_with_its_checksums(copy):
   older(copy, source={"options": {"align": True, "size": 48, "input": "flow"}})
   write_manifest(copy)
   saved = load_model(copy)
-  assert saved.alignment == {"align": True, "size": 48, "detector": "hog"} and saved.input == "flow"
+  given = {"align": True, "size": 48, "detector": "hog"}
+  assert saved.alignment == ALIGNMENT_DEFAULTS | given and saved.input == "flow"
   assert saved.preparation == ImagePreparation(32)
   with pytest.raises(SavedModelError, match="no reference check"):
     load_model(copy, verify=True)
@@ -183,11 +184,31 @@ def test_settings_that_are_missing_are_named(tmp_path):
 
 def test_preprocessing_survives(tmp_path):
   preparation = ImagePreparation(32, "shortest_edge", 37, 32 / 37, "bicubic", "down")
-  alignment = {"align": True, "size": 40, "detector": "yunet"}
+  alignment = ALIGNMENT_DEFAULTS | {"size": 40, "detector": "yunet", "down": 0.25, "grey": True}
   save_as(tmp_path / "m", preparation=preparation, alignment=alignment, licence="mit", input="apex")
   saved = load_model(tmp_path / "m")
   assert (saved.preparation, saved.alignment) == (preparation, alignment)
   assert (saved.licence, saved.input) == ("mit", "apex")
+
+
+def test_crops_outside_reason_are_refused(tmp_path):
+  for wrong in ({"scale": 0.0}, {"scale": 1}, {"down": 11.0}, {"grey": 1}):
+    with pytest.raises(SavedModelError, match="scale|down|grey"):
+      save_as(tmp_path / "m", alignment=ALIGNMENT_DEFAULTS | wrong)
+
+
+def test_parameters_are_stored_in_half_and_loaded_as_the_model_computes(tmp_path):
+  sizes = {}
+  for half in (False, True):
+    folder = save_as(tmp_path / str(half), "safetensors", half=half)
+    sizes[half] = (folder / "weights.safetensors").stat().st_size
+  assert sizes[True] < 0.6 * sizes[False]
+  saved, exact = (load_model(tmp_path / name, verify=True) for name in ("True", "False"))
+  for value, wanted in zip(
+    jax.tree.leaves(saved.split()[1]), jax.tree.leaves(exact.split()[1]), strict=True
+  ):
+    assert value.dtype == wanted.dtype == jnp.float32
+    np.testing.assert_allclose(value, wanted, rtol=1e-3, atol=1e-6)
 
 
 def test_weights_of_another_model_are_refused_when_saved(tmp_path):

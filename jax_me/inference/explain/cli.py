@@ -4,7 +4,7 @@ import argparse
 import pathlib
 import sys
 
-from jax_me.bundled import import_bundled
+from jax_me.bundled import PACKAGED, import_bundled
 from jax_me.faces.license_notice import print_license_notice
 
 
@@ -26,9 +26,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     "--checkpoint",
     "--model",
     dest="checkpoint",
-    required=True,
+    default=PACKAGED,
     metavar="SOURCE",
-    help="model folder, run, checkpoint file, or name of weights (hf://OWNER/NAME)",
+    help="model folder, run, checkpoint file, or name of weights (hf://OWNER/NAME); default: the "
+    "expression model that comes with jax_me",
   )
   parser.add_argument("--offline", action="store_true", help="download no weights")
   parser.add_argument("--output", required=True, type=pathlib.Path, help="output folder")
