@@ -2,12 +2,14 @@
 
 import dataclasses
 import pathlib
+import shutil
 from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
 
 from jax_me.data.folds import Fold
+from jax_me.evaluation.affect import AffectValues
 from jax_me.evaluation.metrics import SCORE_NAMES, confusion_matrix, scores
 from jax_me.evaluation.predictions import PREDICTIONS_FILE, Predictions
 from jax_me.experiment.experiment import Experiment
@@ -19,8 +21,9 @@ from jax_me.models.weight_files import ORBAX, SAFETENSORS, write_weights
 from jax_me.progress import Progress
 from jax_me.run_folder import start_results, writing_results
 from jax_me.training.batches import ImageBatches
-from jax_me.training.checkpoint import JsonValue
+from jax_me.training.checkpoint import Checkpoints, JsonValue
 from jax_me.training.evaluation_step import evaluation_weights
+from jax_me.training.fold_chunks import CHECKPOINT_BYTES, state_bytes
 from jax_me.training.fold_run import FoldRun
 from jax_me.training.graceful_shutdown import StopSignal
 from jax_me.training.logging.metrics_log import METRICS_FILE, Writer
@@ -120,6 +123,7 @@ class FoldTraining:
       image_size=config.model.image_size,
       mean=list(run_parameters.mean),
       std=list(run_parameters.std),
+      affect=config.affect_weight > 0,
       preparation=experiment.preparation,
       source={
         "trained_on": experiment.training_images.name,
@@ -173,6 +177,52 @@ class FoldTraining:
       state = Selection(self.workdir).apply(state)
     return self.experiment.predict(self.fold, state)
 
+  @property
+  def _is_one_of_several(self) -> bool:
+    """Whether the fold is tested beside others of the same run."""
+    experiment = self.experiment
+    several = len(experiment.folds) > 1 or experiment.config.data.fold >= 0
+    return several and not experiment.pretraining and len(self.fold.test) > 0
+
+  @property
+  def keeps_checkpoint(self) -> bool:
+    """Whether the last checkpoint stays when the fold is finished, so that it can be extended."""
+    experiment, choice = self.experiment, self.experiment.config.folds.checkpoints
+    every = len(experiment.folds) * state_bytes(experiment.program)
+    return choice == "on" or (choice == "auto" and every <= CHECKPOINT_BYTES)
+
+  def save_checkpoint(self, state: State) -> None:
+    """Saves the state of the last step as if the fold had been trained alone.
+
+    Raises:
+      CheckpointError: it cannot be written.
+    """
+    batches = self.experiment.training_batches(self.fold)
+    batches.examples_seen = int(jax.device_get(state["step"])) * batches.batch_size
+    checkpoints = Checkpoints(self.workdir, keep=1)
+    checkpoints.save(state, batches.get_state())
+    checkpoints.wait()
+    checkpoints.close()
+
+  def remove_checkpoints(self) -> None:
+    """Removes the checkpoints that a fold of several no longer needs when it is finished."""
+    if not is_writer() or not self._is_one_of_several:
+      return
+    folder = model_folder.checkpoints_folder(self.workdir)
+    if self.keeps_checkpoint:
+      for step in model_folder.checkpoint_steps(self.workdir)[:-1]:
+        (folder / str(step)).rmtree()
+      return
+    removed = folder.parent / f".{folder.name}.removed"
+    if removed.is_dir():  # Of a run that was killed during the removal.
+      removed.rmtree()
+    if folder.is_dir():
+      # In one step: a part of a checkpoint would be taken for one to go on from.
+      folder.rename(removed)
+      removed.rmtree()
+    if self.has_model:  # With a copy of the selected weights.
+      shutil.rmtree(self.workdir / model_folder.SELECTED_FOLDER, ignore_errors=True)
+
   def finish_metrics(self) -> None:
     """Adds the checksum of the metrics when the training has ended."""
     if is_writer():
@@ -190,7 +240,14 @@ class FoldTraining:
     if len(predictions) == 1:
       return predictions[0]
     scores = np.mean([np.asarray(each.scores) for each in predictions], axis=0)
-    return dataclasses.replace(predictions[0], scores=scores, prediction=scores.argmax(1))
+    values = [each.affect for each in predictions if each.affect is not None]
+    affect = None
+    if values:
+      mean = np.mean([each.prediction for each in values], axis=0)
+      affect = AffectValues(values[0].truth, mean)
+    return dataclasses.replace(
+      predictions[0], scores=scores, prediction=scores.argmax(1), affect=affect
+    )
 
   @property
   def has_model(self) -> bool:
@@ -268,4 +325,7 @@ def logged_scores(predictions: Predictions, side: str) -> dict[str, float]:
   """Scores of an evaluation with their names in the log, such as "test/uf1"."""
   confusion = confusion_matrix(predictions.truth, predictions.prediction, len(predictions.labels))
   result = scores(confusion, predictions.labels)
-  return {f"{side}/{name}": float(result[name]) for name in SCORE_NAMES}
+  logged = {f"{side}/{name}": float(result[name]) for name in SCORE_NAMES}
+  if predictions.affect is not None:
+    logged |= {f"{side}/ccc_{name}": ccc for name, ccc in predictions.affect.concordance().items()}
+  return logged

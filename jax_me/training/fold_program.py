@@ -41,7 +41,8 @@ class FoldProgram(Program):
     rows: length of the fold axis, a multiple of the number of devices.
     memory_bytes: memory of each device that a step needs, according to the compiler; 0 if unknown.
     images: uint8 [N, S, S, 3] of all folds, on every device.
-    columns: likewise "label" [N] and, for datasets with soft labels, "targets" [N, C].
+    columns: likewise "label" [N] and, where the loss takes them, "targets" [N, C] and "affect"
+      [N, 2].
     advance_folds: (state, images, columns, indices [rows, BLOCK, B], steps [rows]) -> (state,
       metrics [rows, BLOCK] each). Fold f trains on its first steps[f] batches; its state does not
       change after that. Donates the state.
@@ -78,9 +79,18 @@ class FoldProgram(Program):
     """Trains on the next batches of every fold (`FoldBatches`); donates the state."""
     return self.advance_folds(state, self.images, self.columns, *batches)
 
-  def fold_state(self, state: State, number: int) -> State:
-    """The state of one fold without the optimiser's, replicated on every device."""
-    rest = {name: part for name, part in state.items() if name != "opt_state"}
+  def fold_state(self, state: State, number: int, *, optimizer: bool = False) -> State:
+    """The state of one fold, replicated on every device.
+
+    Args:
+      state: of all folds.
+      number: of the fold.
+      optimizer: with the state of the optimiser, which only a checkpoint needs.
+
+    Returns:
+      the state, with the run parameters.
+    """
+    rest = {name: part for name, part in state.items() if optimizer or name != "opt_state"}
     return _take_row(self.mesh)(rest, number)
 
 
@@ -102,7 +112,7 @@ def compile_folds(
     mode: how the folds of a device run, one of MODES.
     batch_size: examples per step and fold.
     images: uint8 [N, S, S, 3] of all folds, on every device.
-    columns: likewise "label" [N] and, for datasets with soft labels, "targets" [N, C].
+    columns: as in `FoldProgram`.
     run_parameters: of any fold, for their shapes.
 
   Returns:
