@@ -124,6 +124,9 @@ SETTINGS = {
   ),
   "data.name": Setting("demo_clips", "name of the dataset; `jax-me data list` lists them"),
   "data.manual_dir": Setting("", "folder with your copy of the dataset, if it needs one"),
+  "data.follow_links": Setting(
+    False, "whether links in data.manual_dir that leave it are followed; else they are left out"
+  ),
   "data.data_dir": Setting("data", "folder of built datasets"),
   "data.options": Setting(
     {},

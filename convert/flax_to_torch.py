@@ -9,11 +9,12 @@ import argparse
 import os
 import pathlib
 import sys
-import tempfile
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from jax_me.files import staging_folder
 
 from .errors import ConversionError
 from .file_formats import import_torch
@@ -91,9 +92,8 @@ def write_torch_checkpoint(
     content = {"epoch": -1, "train_loss": float("inf"), "model_state_dict": state}
   else:
     content = {FAMILIES[family_of(name)].container: state}
-  target.parent.mkdir(parents=True, exist_ok=True)
-  with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as staging:
-    written = pathlib.Path(staging) / target.name
+  with staging_folder(target) as staging:
+    written = staging / target.name
     torch.save(content, written)
     os.replace(written, target)
   return len(state)

@@ -8,6 +8,7 @@ import sys
 import types
 
 from jax_me.bundled import import_bundled
+from jax_me.command_errors import install_interrupts, run_command
 from jax_me.compilation_cache import use_compilation_cache
 
 
@@ -93,7 +94,14 @@ def main(arguments: list[str] | None = None) -> int:
   Returns:
     the exit code.
   """
-  arguments = sys.argv[1:] if arguments is None else arguments
+  if arguments is None:
+    install_interrupts()
+    arguments = sys.argv[1:]
+  name = next((word for word in arguments if not word.startswith("-")), "")
+  return run_command(_dispatch, arguments, f"{_program()} {name}".strip())
+
+
+def _dispatch(arguments: list[str]) -> int:
   name = arguments[0] if arguments else ""
   use_compilation_cache()
   try:

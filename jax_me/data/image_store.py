@@ -99,8 +99,11 @@ class ImageStore:
 
   def encoded(self, position: int) -> bytes:
     """The stored JPEG or PNG bytes of image `position`."""
-    record = self._records[position]
-    return tf_example_pb2.Example.FromString(record).features.feature["image"].bytes_list.value[0]
+    try:
+      record = tf_example_pb2.Example.FromString(self._records[position])
+      return record.features.feature["image"].bytes_list.value[0]
+    except Exception as error:  # The reader's exceptions are undocumented.
+      raise ValueError(f"{self._describe(position)} cannot be read: {self._damage}") from error
 
   def image(self, position: int) -> np.ndarray:
     """Image `position`, uint8 [image_size, image_size, 3].
@@ -196,7 +199,12 @@ class ImageStore:
       if image is not None:
         out[:] = self._prepare(image)
     if not decoded:
-      raise ValueError(
-        f"image {position} ({self.index.file[position]}) of {self.name} cannot be decoded: the "
-        f"dataset is damaged; delete {self._records.dataset_info.data_dir} and build it again"
-      )
+      raise ValueError(f"{self._describe(position)} cannot be decoded: {self._damage}")
+
+  def _describe(self, position: int) -> str:
+    return f"image {position} ({self.index.file[position]}) of {self.name}"
+
+  @property
+  def _damage(self) -> str:
+    folder = self._records.dataset_info.data_dir
+    return f"the dataset is damaged; delete {folder} and build it again"

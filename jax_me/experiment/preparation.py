@@ -90,6 +90,7 @@ def prepare(config: ConfigDict, saved: SavedModel | None = None) -> Experiment:
     config.data.name,
     data_dir=config.data.data_dir,
     manual_dir=config.data.manual_dir or None,
+    follow_links=config.data.follow_links,
     **config.data.options.to_dict(),
   )
   split = "+".join(sorted(builder.info.splits)) if config.data.split == "official" else "train"
