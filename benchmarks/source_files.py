@@ -47,7 +47,7 @@ SETTINGS = [
 # Functions whose callees are counted separately: (file, qualified name) -> where they run.
 CONTEXTS = {
   ("jax_me/training/steps.py", "classification_loss.<locals>.loss_function"): "device",
-  ("jax_me/models/classifier.py", "make_classifier.<locals>.classifier"): "device",
+  ("jax_me/models/classifier.py", "_jitted_classifier.<locals>.classifier"): "device",
   ("jax_me/reports/run_report.py", "write_report"): "report",
 }
 WHERE = ("host", *dict.fromkeys(CONTEXTS.values()))

@@ -95,6 +95,11 @@ SETTINGS = {
     "at most 3 times that of the most frequent class; empty = 1",
     any_type=True,
   ),
+  "affect_weight": Setting(
+    0.0,
+    "weight of the loss of valence and arousal (1 - CCC), two outputs beside the classes; 0 = none",
+    interval="[0, inf)",
+  ),
   "ema_decay": Setting(
     0.0,
     "moving average of the weights, e.g. 0.9999, used for evaluation; 0 = none",

@@ -14,6 +14,8 @@ classes: ViT-Base 66.09 and 62.42 % (63.81 % with more augmentation), ViT-Small 
 ViT-Tiny 64.25 and 61.45 %. These are of the best epoch on the validation set; this recipe evaluates
 the last epoch.
 
+`--config.affect_weight=1` also trains valence and arousal, as two outputs beside the classes.
+
 Differences from the originals (main_finetune_affectnet.py is not published; what the command does
 not give is MAE's default): bfloat16 instead of float16; mixup and CutMix are drawn per image, in
 timm per batch of 16; one batch of 32 instead of 2 x 16 accumulated; crops are drawn on the device,

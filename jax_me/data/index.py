@@ -36,6 +36,8 @@ class ExampleIndex:
     onset, apex, offset: int32 frame numbers of the expression in its clip, -1 unknown.
     targets: float32 [N, C], probability of every class, where the dataset has vote shares for all
       examples; None otherwise.
+    affect: float32 [N, 2], valence and arousal in [-1, 1], NaN where unknown; None where they are
+      unknown for all examples.
   """
 
   label_names: tuple[str, ...]
@@ -50,6 +52,7 @@ class ExampleIndex:
   apex: np.ndarray
   offset: np.ndarray
   targets: np.ndarray | None = None
+  affect: np.ndarray | None = None
 
   def __len__(self) -> int:
     return len(self.label)
@@ -58,7 +61,8 @@ class ExampleIndex:
     """The index of a subset of examples; row i then describes example indices[i]."""
     columns = {name: getattr(self, name)[indices] for name in TEXT_FIELDS + NUMBER_FIELDS}
     targets = None if self.targets is None else self.targets[indices]
-    return ExampleIndex(label_names=self.label_names, targets=targets, **columns)
+    affect = None if self.affect is None else self.affect[indices]
+    return ExampleIndex(label_names=self.label_names, targets=targets, affect=affect, **columns)
 
   def class_counts(self) -> dict[str, int]:
     """Number of examples of each class, including classes without examples."""
@@ -78,7 +82,11 @@ def make_index(label_names: Sequence[str], rows: Sequence[Mapping[str, object]])
     columns[name] = np.array([row.get(name, -1) for row in rows], np.int32).reshape(len(rows))
   shares = [row.get("targets") for row in rows]
   targets = np.array(shares, np.float32) if shares and all(shares) else None
-  return ExampleIndex(label_names=tuple(label_names), targets=targets, **columns)
+  affect = None
+  if any("affect" in row for row in rows):
+    unknown = (np.nan, np.nan)
+    affect = np.array([row.get("affect", unknown) for row in rows], np.float32)
+  return ExampleIndex(label_names=tuple(label_names), targets=targets, affect=affect, **columns)
 
 
 def index_path(folder: str | pathlib.Path, split: str) -> pathlib.Path:

@@ -1,9 +1,10 @@
 """Batches for training and evaluation: Grain over a TFDS dataset's array_record files.
 
 A batch is {"image": uint8 [B, H, W, 3], "label": int32 [B], "mask": bool [B], "index": int32 [B]}
-and, where the dataset has vote shares, "targets": float32 [B, C]. `index` is the example's
-position in its split and gives its file, subject and clip in the ExampleIndex. Each of several
-processes gets its own rows of the same global batches.
+and, where the dataset has vote shares, "targets": float32 [B, C], and where it has valence and
+arousal, "affect": float32 [B, 2], NaN where unknown. `index` is the example's position in its split
+and gives its file, subject and clip in the ExampleIndex. Each of several processes gets its own
+rows of the same global batches.
 """
 
 import hashlib
@@ -315,6 +316,8 @@ class _BatchSource:
     }
     if self._store.index.targets is not None:
       batch["targets"] = np.where(mask[:, None], self._store.index.targets[index], 0)
+    if self._store.index.affect is not None:
+      batch["affect"] = self._store.index.affect[index]
     return batch
 
   def _images(self, index: np.ndarray, number: int) -> Any:

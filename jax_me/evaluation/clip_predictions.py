@@ -48,5 +48,6 @@ def aggregate_clips(predictions: Predictions) -> Predictions | None:
     truth=predictions.truth[first],
     prediction=means.argmax(axis=1),
     scores=None if predictions.scores is None else means.astype(np.float32),
+    affect=None,  # The scores of a clip are those of its class.
     **columns,
   )

@@ -260,6 +260,7 @@ def _take(table: Predictions, rows: Sequence[int]) -> Predictions:
     truth=table.truth[rows],
     prediction=table.prediction[rows],
     scores=None if table.scores is None else table.scores[rows],
+    affect=None if table.affect is None else table.affect.take(rows),
     **columns,
   )
 

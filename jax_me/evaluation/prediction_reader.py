@@ -156,6 +156,7 @@ def to_three_classes(predictions: Predictions) -> tuple[Predictions, str]:
     truth=truth[kept],
     prediction=prediction,
     scores=scores,
+    affect=None if predictions.affect is None else predictions.affect.take(kept),
     **columns,
   )
   excluded = len(predictions) - len(kept)

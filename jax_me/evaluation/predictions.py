@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from jax_me.csv_files import CsvRow, TableError, csv_bytes, read_rows
+from jax_me.evaluation.affect import AFFECT_COLUMNS, AffectValues, concatenate_affect
 from jax_me.evaluation.metrics import confusion_matrix
 from jax_me.files import write_atomically
 
@@ -38,6 +39,7 @@ class Predictions:
     database, subject, clip, file, fold: [N] texts, "" where unknown. The first four identify an
       example and must be unique (rows in which all four are unknown are not compared).
     allow_duplicates: accepts duplicate examples, as tables of other programs may contain them.
+    affect: true and predicted valence and arousal; None if the table has none.
 
   Raises:
     InvalidPredictions: inconsistent lengths, labels out of range, or a duplicate example.
@@ -53,6 +55,7 @@ class Predictions:
   file: Sequence[str] = field(default=())
   fold: Sequence[str] = field(default=())
   allow_duplicates: bool = False
+  affect: AffectValues | None = None
 
   def __post_init__(self) -> None:
     put = object.__setattr__
@@ -80,6 +83,8 @@ class Predictions:
       if not np.isfinite(self.scores).all():
         row = int(np.argmin(np.isfinite(self.scores).all(axis=1)))
         raise InvalidPredictions(f"the scores of {self.describe_row(row)} are not finite numbers")
+    if self.affect is not None and len(self.affect) != rows:
+      raise InvalidPredictions(f"valence and arousal have {len(self.affect)} rows, not {rows}")
     if self.duplicate_rows and not self.allow_duplicates:
       raise InvalidPredictions(
         f"{self.describe_row(self.duplicate_rows[0])} occurs twice; "
@@ -166,15 +171,20 @@ class Predictions:
     """Writes the table as CSV, atomically; `load` returns an equal table.
 
     Columns: database, subject, clip, file, fold, truth, prediction (label names) and, with
-    scores, one `score_<label>` per label in order.
+    scores, one `score_<label>` per label in order; with valence and arousal, their predicted and
+    true values (empty where unknown).
     """
     score_columns = [] if self.scores is None else [SCORE_PREFIX + label for label in self.labels]
-    rows: list[list[str]] = [[*TEXT_COLUMNS, *LABEL_COLUMNS, *score_columns]]
+    affect_columns = () if self.affect is None else AFFECT_COLUMNS
+    rows: list[list[str]] = [[*TEXT_COLUMNS, *LABEL_COLUMNS, *score_columns, *affect_columns]]
     for row in range(len(self)):
       cells = [getattr(self, name)[row] for name in TEXT_COLUMNS]
       cells += [self.labels[self.truth[row]], self.labels[self.prediction[row]]]
       # str() of a float32 is the shortest text that parses to the same number.
       cells += [] if self.scores is None else [str(score) for score in self.scores[row]]
+      if self.affect is not None:
+        values = (*self.affect.prediction[row], *self.affect.truth[row])
+        cells += ["" if np.isnan(value) else str(value) for value in values]
       rows.append(cells)
     write_atomically(path, csv_bytes(rows))
 
@@ -232,21 +242,32 @@ class Predictions:
       problem = f"{text!r} is none of the labels {', '.join(names)}" if text else "it is empty"
       raise InvalidPredictions(f"{path}, line {row.line}, column {column}: {problem}")
 
-    def score(row: CsvRow, label: str) -> float:
-      text = row.cells[SCORE_PREFIX + label]
+    def finite(row: CsvRow, column: str) -> float:
+      text = row.cells[column]
       try:
         value = float(text)
       except ValueError:
         value = np.nan
       if not np.isfinite(value):
         raise InvalidPredictions(
-          f"{path}, line {row.line}, column {SCORE_PREFIX + label}: {text!r} is not a finite number"
+          f"{path}, line {row.line}, column {column}: {text!r} is not a finite number"
         )
       return value
 
+    def true_value(row: CsvRow, column: str) -> float:
+      return finite(row, column) if row.cells[column].strip() else np.nan
+
     truth = np.array([code(row, "truth") for row in rows])
     prediction = np.array([code(row, "prediction") for row in rows])
-    scores = [[score(row, label) for label in names] for row in rows] if scored else None
+    scores = None
+    if scored:
+      scores = [[finite(row, SCORE_PREFIX + label) for label in names] for row in rows]
+    affect = None
+    if set(AFFECT_COLUMNS) <= set(header):
+      affect = AffectValues(
+        np.array([[true_value(row, name) for name in AFFECT_COLUMNS[2:]] for row in rows]),
+        np.array([[finite(row, name) for name in AFFECT_COLUMNS[:2]] for row in rows]),
+      )
     texts = {name: [row.cells[name] for row in rows] for name in TEXT_COLUMNS if name in header}
     try:
       return cls(
@@ -256,6 +277,7 @@ class Predictions:
         None if scores is None else np.array(scores, np.float32),
         **texts,
         allow_duplicates=allow_duplicates,
+        affect=affect,
       )
     except ValueError as error:
       raise InvalidPredictions(f"{path}: {error}") from error
@@ -291,6 +313,7 @@ def concatenate(tables: Sequence[Predictions], *, expected: int | None = None) -
   if expected is not None and count != expected:
     raise InvalidPredictions(f"the folds contain {count} predictions for {expected} examples")
   scores = [table.scores for table in tables if table.scores is not None]
+  values = [table.affect for table in tables if table.affect is not None]
   return Predictions(
     first.labels,
     np.concatenate([table.truth for table in tables]),
@@ -298,6 +321,7 @@ def concatenate(tables: Sequence[Predictions], *, expected: int | None = None) -
     np.concatenate(scores) if scores else None,
     **{name: [v for table in tables for v in getattr(table, name)] for name in TEXT_COLUMNS},
     allow_duplicates=any(table.allow_duplicates for table in tables),
+    affect=concatenate_affect(values) if len(values) == len(tables) else None,
   )
 
 

@@ -8,6 +8,7 @@ from typing import TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
+from jax_me.evaluation.affect import AffectScore, affect_scores
 from jax_me.evaluation.calibration import (
   Calibration,
   are_probabilities,
@@ -89,6 +90,7 @@ class ScoreSummary(TypedDict):
     subjects: by name, empty unless there are several.
     mean_over_subjects: None without subjects.
     groups: attribute -> group -> scores, empty without `SubjectGroups`.
+    affect: scores of valence and arousal, None without.
   """
 
   pooled: IntervalScores
@@ -104,6 +106,7 @@ class ScoreSummary(TypedDict):
   subjects: dict[str, SubjectScores]
   mean_over_subjects: MainScores | None
   groups: dict[str, dict[str, GroupScores]]
+  affect: dict[str, AffectScore] | None
 
 
 def summarize(
@@ -188,6 +191,9 @@ def summarize(
     }
     if groups
     else {},
+    "affect": None
+    if predictions.affect is None
+    else affect_scores(predictions.affect, units, repeats=repeats, seed=seed, level=LEVEL),
   }
 
 

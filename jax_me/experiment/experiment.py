@@ -22,8 +22,10 @@ from jax_me.data.pipeline import (
   train_batches,
 )
 from jax_me.data.random_crop import RandomCrop
+from jax_me.evaluation.affect import AffectValues
 from jax_me.evaluation.predictions import Predictions
 from jax_me.image_preparation import ImagePreparation
+from jax_me.models.affect_head import split_outputs
 from jax_me.models.classifier import Classifier, make_classifier
 from jax_me.training.checkpoint import JsonValue
 from jax_me.training.duration import DurationWarning, shortening_settings
@@ -94,7 +96,7 @@ class Experiment:
   @functools.cached_property
   def classifier(self) -> Classifier:
     """Jitted class probabilities."""
-    return make_classifier(self.graphdef)
+    return make_classifier(self.graphdef, self.config.affect_weight > 0)
 
   @functools.cached_property
   def reconstructor(self) -> Reconstructor:
@@ -195,7 +197,7 @@ class Experiment:
       process_index=jax.process_index(),
       process_count=jax.process_count(),
     )
-    found, probabilities = class_probabilities(
+    found, outputs = class_probabilities(
       self.classifier,
       evaluation_weights(state),
       state["run_parameters"],
@@ -203,6 +205,7 @@ class Experiment:
       self.program.mesh,
     )
     index = self.evaluation_images.index
+    probabilities, affect = split_outputs(outputs, self.config.affect_weight > 0)
     return Predictions(
       labels=index.label_names,
       truth=index.label[found],
@@ -213,6 +216,9 @@ class Experiment:
       clip=index.clip[found],
       file=index.file[found],
       fold=[fold.name] * len(found),
+      affect=None
+      if affect is None or index.affect is None
+      else AffectValues(index.affect[found], affect),
     )
 
   def reconstruct(self, fold: Fold, state: State) -> dict[str, np.ndarray]:

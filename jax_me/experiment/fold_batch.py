@@ -7,6 +7,7 @@ written last and marks the fold as finished. Only the current chunk has checkpoi
 
 import pathlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -173,9 +174,11 @@ def _compile_program(experiment: Experiment, mode: str, count: int, *, rows: int
   if not isinstance(source, DeviceImages):
     source = DeviceImages(experiment.training_images, batch_sharding(mesh))
   index = experiment.training_images.index
-  columns = {"label": index.label.astype(np.int32)}
+  columns: dict[str, Any] = {"label": index.label.astype(np.int32)}
   if index.targets is not None:
     columns["targets"] = index.targets
+  if config.affect_weight:
+    columns["affect"] = index.affect
   columns = jax.device_put(columns, replicated(mesh))
 
   def compile_rows(rows: int) -> FoldProgram:

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from jax_me.data.folds import Fold
+from jax_me.evaluation.affect import AffectValues
 from jax_me.evaluation.metrics import SCORE_NAMES, confusion_matrix, scores
 from jax_me.evaluation.predictions import PREDICTIONS_FILE, Predictions
 from jax_me.experiment.experiment import Experiment
@@ -122,6 +123,7 @@ class FoldTraining:
       image_size=config.model.image_size,
       mean=list(run_parameters.mean),
       std=list(run_parameters.std),
+      affect=config.affect_weight > 0,
       preparation=experiment.preparation,
       source={
         "trained_on": experiment.training_images.name,
@@ -238,7 +240,14 @@ class FoldTraining:
     if len(predictions) == 1:
       return predictions[0]
     scores = np.mean([np.asarray(each.scores) for each in predictions], axis=0)
-    return dataclasses.replace(predictions[0], scores=scores, prediction=scores.argmax(1))
+    values = [each.affect for each in predictions if each.affect is not None]
+    affect = None
+    if values:
+      mean = np.mean([each.prediction for each in values], axis=0)
+      affect = AffectValues(values[0].truth, mean)
+    return dataclasses.replace(
+      predictions[0], scores=scores, prediction=scores.argmax(1), affect=affect
+    )
 
   @property
   def has_model(self) -> bool:
@@ -316,4 +325,7 @@ def logged_scores(predictions: Predictions, side: str) -> dict[str, float]:
   """Scores of an evaluation with their names in the log, such as "test/uf1"."""
   confusion = confusion_matrix(predictions.truth, predictions.prediction, len(predictions.labels))
   result = scores(confusion, predictions.labels)
-  return {f"{side}/{name}": float(result[name]) for name in SCORE_NAMES}
+  logged = {f"{side}/{name}": float(result[name]) for name in SCORE_NAMES}
+  if predictions.affect is not None:
+    logged |= {f"{side}/ccc_{name}": ccc for name, ccc in predictions.affect.concordance().items()}
+  return logged

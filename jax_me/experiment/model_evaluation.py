@@ -6,6 +6,7 @@ from ml_collections import ConfigDict
 
 from jax_me.experiment.experiment import Experiment
 from jax_me.experiment.initial_weights import normalize_labels, put_like
+from jax_me.models.affect_head import AFFECT
 from jax_me.models.classifier import check_head
 from jax_me.models.ensemble import members_of
 from jax_me.models.model_folder import SavedModel
@@ -46,6 +47,7 @@ def use_model(config: ConfigDict, saved: SavedModel) -> None:
     config.model.arguments = {k: v for k, v in saved.arguments.items() if k not in given}
     config.data.mean = tuple(saved.mean)
     config.data.std = tuple(saved.std)
+    config.affect_weight = float(saved.affect)
 
 
 def states_for(experiment: Experiment, saved: SavedModel) -> list[State]:
@@ -63,6 +65,8 @@ def states_for(experiment: Experiment, saved: SavedModel) -> list[State]:
   """
   assert saved.labels is not None
   order = label_order(experiment.labels, saved.labels)
+  if saved.affect:  # They stay behind the classes.
+    order += range(len(order), len(order) + len(AFFECT))
   abstract = experiment.program.abstract_state()
   run_parameters = experiment.run_parameters(experiment.folds[0])
   states = []

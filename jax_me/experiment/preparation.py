@@ -141,6 +141,14 @@ def prepare(config: ConfigDict, saved: SavedModel | None = None) -> Experiment:
   if config.augment.flow and config.data.name == "labeled_images":
     _check_flow(training_images)
 
+  # A given model is evaluated on its classes where the dataset has no such values.
+  if config.affect_weight and training_images.index.affect is None and saved is None:
+    raise ValueError(
+      f"affect_weight={config.affect_weight:g}, but {training_images.name} has no valence and "
+      "arousal: add these columns to labels.csv; of AffectNet, a dataset built by an older version "
+      f"has none: delete {builder.data_path} to build it again"
+    )
+
   mesh = sharding.make_mesh(config.mesh.fsdp)
   program, graphdef = make_program(config, mesh, classes=len(training_images.index.label_names))
   return Experiment(

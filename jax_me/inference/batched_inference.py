@@ -1,4 +1,4 @@
-"""Batched inference: class probabilities of faces, in batches of a fixed size."""
+"""Batched inference: class probabilities, valence and arousal of faces, in fixed batches."""
 
 import collections
 from typing import Generic, TypeVar
@@ -31,7 +31,7 @@ class BatchedInference(Generic[Key]):
     if batch < 1:
       raise ValueError(f"a batch must hold at least one face, got {batch}")
     graphdef, self._weights, self._normalisation = saved.split()
-    self._classifier = make_classifier(graphdef)
+    self._classifier = make_classifier(graphdef, saved.affect)
     self._batch = batch
     self._pending: list[tuple[np.ndarray, Key]] = []
     self._running: collections.deque[tuple[list[Key], jax.Array]] = collections.deque()
@@ -44,7 +44,8 @@ class BatchedInference(Generic[Key]):
       key: returned with the scores of this face.
 
     Returns:
-      (key, float32 [classes]) of all faces whose scores are ready, in order of submission.
+      (key, float32 [classes]) of all faces whose scores are ready, in order of submission; with
+      valence and arousal after the classes if the model has them.
     """
     self._pending.append((face, key))
     if len(self._pending) < self._batch:

@@ -20,6 +20,7 @@ from jax_me.inference.video.frame_stream import (
   with_finite_scores,
 )
 from jax_me.inference.video.sources import Frame
+from jax_me.models.affect_head import split_outputs
 from jax_me.models.model_folder import SavedModel
 
 
@@ -52,12 +53,12 @@ def stream_photographs(
     status: Status = "unreadable" if frame.image is None else "ok" if faces else "no_face"
     pending.append(FrameDetections(frame, status, detections))
     for face, detection in zip(faces, detections, strict=True):
-      _assign_scores(inference.submit(face.image, detection))
+      _assign_scores(inference.submit(face.image, detection), saved.affect)
     if len(pending) > MAX_PENDING_FRAMES:
-      _assign_scores(inference.flush())
+      _assign_scores(inference.flush(), saved.affect)
     while pending and all(d.scores is not None for d in pending[0].detections):
       yield with_finite_scores(pending.popleft())
-  _assign_scores(inference.flush())
+  _assign_scores(inference.flush(), saved.affect)
   yield from map(with_finite_scores, pending)
 
 
@@ -67,9 +68,9 @@ def _detection(number: int, face: FaceInput) -> Detection:
   return Detection(number, face.box, landmarks=landmarks, pose=pose)
 
 
-def _assign_scores(ready: Iterable[tuple[Detection, np.ndarray]]) -> None:
-  for detection, scores in ready:
-    detection.scores = scores
+def _assign_scores(ready: Iterable[tuple[Detection, np.ndarray]], affect: bool) -> None:
+  for detection, outputs in ready:
+    detection.scores, detection.affect = split_outputs(outputs, affect)
 
 
 def _detect_in_threads(

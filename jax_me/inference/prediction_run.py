@@ -90,7 +90,9 @@ def write_predictions(
   files.remove_outdated()
   records: list[dict[str, Any]] = []
   groups = _PhotographGroups(predictor.labels)
-  predictions = PredictionsFile(output, predictor.labels, regions=regions)
+  predictions = PredictionsFile(
+    output, predictor.labels, affect=predictor.saved.affect, regions=regions
+  )
   write_results(output, model, records)  # replaces those of an earlier run
   interrupted = False
   try:

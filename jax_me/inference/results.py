@@ -49,6 +49,7 @@ class FaceResult:
     motion: in a video, distance of the facial regions from the neutral face in eye distances; None
       where it was not measured.
     pose: yaw, pitch and roll of the head in degrees; None without landmarks.
+    valence, arousal: in (-1, 1); None of models without these outputs.
   """
 
   label: str | None
@@ -63,9 +64,14 @@ class FaceResult:
   file: str = ""
   motion: float | None = None
   pose: HeadPose | None = None
+  valence: float | None = None
+  arousal: float | None = None
 
   def to_record(self, name: str) -> dict[str, Any]:
-    """{column: value} of `COLUMNS`, and score_<label>; `name` is that of the image or video."""
+    """{column: value} of `COLUMNS` and score_<label>; `name` is that of the image or video.
+
+    Models with valence and arousal add these two columns.
+    """
     left, top, right, bottom = self.box or (None,) * 4
     yaw, pitch, roll = dataclasses.astuple(self.pose) if self.pose else (None,) * 3
     values = (
@@ -73,13 +79,17 @@ class FaceResult:
       bottom, self.label, self.motion, yaw, pitch, roll, self.reason,
     )  # fmt: skip
     scores = {f"score_{label}": score for label, score in self.scores.items()}
-    return dict(zip(COLUMNS, values, strict=True)) | scores
+    affect = {} if self.valence is None else {"valence": self.valence, "arousal": self.arousal}
+    return dict(zip(COLUMNS, values, strict=True)) | scores | affect
 
   def __str__(self) -> str:
     if self.label is None:
       return f"{self.status}: {self.reason}" if self.reason else self.status
     box = "" if self.box is None else f", box {self.box}"
-    return f"{self.label} {self.scores[self.label]:.3f}{box}"
+    affect = ""
+    if self.valence is not None:
+      affect = f", valence {self.valence:+.2f}, arousal {self.arousal:+.2f}"
+    return f"{self.label} {self.scores[self.label]:.3f}{affect}{box}"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -185,6 +185,7 @@ def _make_results(
     assert detection.scores is not None
     scores = {name: float(x) for name, x in zip(labels, detection.scores, strict=True)}
     label = labels[int(detection.scores.argmax())]
+    valence, arousal = (None, None) if detection.affect is None else map(float, detection.affect)
     results.append(
       kind(
         label,
@@ -195,6 +196,8 @@ def _make_results(
         landmarks=detection.landmarks,
         motion=detection.distance,
         pose=detection.pose,
+        valence=valence,
+        arousal=arousal,
         **common,
       )
     )

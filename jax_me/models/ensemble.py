@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jax_me.manifest import MANIFEST_FILE
+from jax_me.models.affect_head import activate, deactivate
 from jax_me.models.layers import normalise
 from jax_me.models.model_folder import load_model, write_json
 from jax_me.models.model_metadata import MODEL_FILE, SavedModelError
@@ -29,6 +30,7 @@ class Ensemble(nnx.Module):
   Attributes:
     member: their module; every array has a leading axis over the classifiers.
     mean, std: float32 [M, 3], per RGB channel of images in [0, 1].
+    affect: whether valence and arousal follow the logits.
   """
 
   def __init__(self, members: Sequence[SavedModel]):
@@ -40,6 +42,7 @@ class Ensemble(nnx.Module):
     self.member = merge_model(graphdef, weights["params"], weights["model_state"])
     self.mean = nnx.Variable(normalisation["mean"])
     self.std = nnx.Variable(normalisation["std"])
+    self.affect = members[0].affect
 
   def __len__(self) -> int:
     """Number of classifiers."""
@@ -58,20 +61,19 @@ class Ensemble(nnx.Module):
     )
 
   def __call__(self, images: jax.Array) -> jax.Array:
-    """Logarithms of the mean class probabilities, whose softmax are these probabilities.
+    """Outputs of which `affect_head.activate` makes the mean class probabilities and values.
 
     Args:
       images: float [B, S, S, 3] in [0, 1], not normalised.
 
     Returns:
-      float32 [B, C].
+      float32 [B, C], the logarithms of the probabilities; [B, C + 2] with valence and arousal.
     """
 
     def probabilities(model: Any, normalisation: dict[str, jax.Array]) -> jax.Array:
-      logits = model(normalise(images, normalisation))
-      return jax.nn.softmax(logits.astype(jnp.float32), axis=-1)
+      return activate(model(normalise(images, normalisation)), self.affect)
 
-    return jnp.log(self.map_members(probabilities).mean(axis=0))
+    return deactivate(self.map_members(probabilities).mean(axis=0), self.affect)
 
 
 def architecture(model: nnx.Module) -> nnx.Module:
@@ -119,7 +121,16 @@ def make_ensemble(members: Sequence[SavedModel]) -> SavedModel:
   """
   first = members[0]
   for member in members[1:]:
-    for name in ("name", "arguments", "labels", "image_size", "input", "alignment", "preparation"):
+    for name in (
+      "name",
+      "arguments",
+      "labels",
+      "image_size",
+      "input",
+      "alignment",
+      "preparation",
+      "affect",
+    ):
       if getattr(member, name) != getattr(first, name):
         folds = f"{first.source['fold']} and {member.source['fold']}"
         raise SavedModelError(f"the models of {folds} differ in {name}: they are of two runs")

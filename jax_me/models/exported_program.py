@@ -23,6 +23,7 @@ from jax import export
 
 import jax_me
 from jax_me.models import program_loader
+from jax_me.models.affect_head import split_outputs
 from jax_me.models.classifier import check_head, classify
 from jax_me.models.model_metadata import SavedModelError
 from jax_me.models.portable_operations import portable_operations
@@ -92,12 +93,16 @@ def write_program(saved: SavedModel, folder: str | os.PathLike, form: Form) -> p
 
 
 def _program(saved: SavedModel) -> Callable[[jax.Array], jax.Array]:
-  """Images [B, S, S, 3] of 0 to 255 -> probabilities; the weights are constants."""
+  """Images [B, S, S, 3] of 0 to 255 -> probabilities; the weights are constants.
+
+  Valence and arousal are left out: the programs are classifiers.
+  """
   graphdef, weights, normalisation = saved.split()
 
   def program(images):
     model = merge_model(graphdef, weights["params"], weights["model_state"])
-    return classify(model, images, normalisation)  # type: ignore[arg-type]
+    outputs = classify(model, images, normalisation, saved.affect)  # type: ignore[arg-type]
+    return split_outputs(outputs, saved.affect)[0]
 
   return program
 

@@ -12,6 +12,7 @@ from typing import Any, NotRequired, TypedDict, Unpack
 import numpy as np
 
 from jax_me.image_preparation import MAX_SIDE, ImagePreparation
+from jax_me.models.affect_head import AFFECT
 from jax_me.models.registry import MODELS, create_abstract_model, default_arguments
 
 MODEL_FILE = "model.json"
@@ -60,6 +61,7 @@ class ModelFields(TypedDict):
   alignment: NotRequired[dict[str, Any]]
   preparation: NotRequired[ImagePreparation]
   licence: NotRequired[str]
+  affect: NotRequired[bool]
 
 
 class ModelMetadata(ModelFields):
@@ -86,6 +88,7 @@ def complete_fields(fields: ModelFields) -> ModelFields:
     "alignment": ALIGNMENT_DEFAULTS | alignment,
     "preparation": fields.get("preparation") or ImagePreparation(size),
     "licence": fields.get("licence", ""),
+    "affect": fields.get("affect", False),
   }
 
 
@@ -112,6 +115,8 @@ def metadata_document(**fields: Unpack[ModelFields]) -> dict[str, Any]:
     "preprocessing": preprocessing_block(fields),
     "source": fields["source"],
     "licence": fields.get("licence", ""),
+    # Absent from all other models, whose folders do not change.
+    **({"affect": True} if fields.get("affect") else {}),
   }
 
 
@@ -172,15 +177,19 @@ def _parse(document: Mapping[str, Any]) -> ModelMetadata:
     "alignment": block["alignment"],
     "preparation": ImagePreparation(**{name: block[name] for name in settings}),
     "licence": document["licence"],
+    "affect": document.get("affect", False),
   }
+  if not isinstance(fields["affect"], bool):
+    raise ValueError("affect must be true or false")
   for name in ("input", "licence"):
     if not isinstance(fields[name], str):  # type: ignore[literal-required]
       raise ValueError(f"{name} must be text")
   _check_alignment(fields["alignment"])
   _check(fields)
   classes = (default_arguments(fields["name"]) | fields["arguments"]).get("num_classes")
-  if fields["labels"] is not None and len(fields["labels"]) != classes:
-    raise ValueError(f"{len(fields['labels'])} labels for {classes or 'no'} classes")
+  outputs = len(fields["labels"] or ()) + (len(AFFECT) if fields["affect"] else 0)
+  if fields["labels"] is not None and outputs != classes:
+    raise ValueError(f"{outputs} labels for {classes or 'no'} classes")
   return {"format": document["format"], **complete_fields(fields)}
 
 

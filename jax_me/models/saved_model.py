@@ -33,6 +33,7 @@ class SavedModel:
       whole images), "size" (side of the face chips in pixels) and "detector".
     preparation: resize and crop of whole images; face chips are resized with `resize_image`.
     licence: of the weights, "" if unknown.
+    affect: whether valence and arousal follow the logits (`jax_me.models.affect_head`).
   """
 
   model: nnx.Module
@@ -48,6 +49,7 @@ class SavedModel:
   alignment: dict[str, Any] = dataclasses.field(default=None)  # type: ignore[arg-type]
   preparation: ImagePreparation = dataclasses.field(default=None)  # type: ignore[assignment]
   licence: str = ""
+  affect: bool = False
 
   def __post_init__(self):
     complete = complete_fields(self._fields())

@@ -296,6 +296,7 @@ def _abstract_batch(config: ConfigDict, mesh: Mesh) -> dict[str, jax.ShapeDtypeS
     "label": ((size,), jnp.int32),
     "mask": ((size,), jnp.bool_),
     "index": ((size,), jnp.int32),
+    **({"affect": ((size, 2), jnp.float32)} if config.affect_weight else {}),
   }
   return {
     key: jax.ShapeDtypeStruct(shape, dtype, sharding=batch_sharding)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from jax_me.evaluation.affect import AffectScore
 from jax_me.evaluation.calibration import Calibration
 from jax_me.evaluation.metrics import SCORE_NAMES, ClassScores, MainScores, Scores
 from jax_me.evaluation.predictions import Predictions
@@ -14,8 +15,10 @@ from jax_me.reports.csv_tables import file_names
 from jax_me.reports.document import Block, Figure, KeyFigures, Section, Table, Text
 from jax_me.reports.plots import draw_confusion, draw_reliability
 from jax_me.reports.score_text import (
+  AFFECT_HEADER,
   CLASS_HEADER,
   SCORE_TITLES,
+  affect_rows,
   class_rows,
   confusion_table,
   describe_baseline,
@@ -86,6 +89,8 @@ def score_sections(predictions: Predictions, summary: ScoreSummary) -> list[Sect
       ],
     ),
   ]
+  if summary["affect"]:
+    sections.append(_affect_section(summary["affect"]))
   if summary["databases"]:
     sections.append(_database_section(summary, labels))
   folds, mean = summary["folds"], summary["mean_over_folds"]
@@ -99,6 +104,18 @@ def score_sections(predictions: Predictions, summary: ScoreSummary) -> list[Sect
   if summary["groups"]:
     sections.append(Section("Groups of subjects", _group_blocks(summary["groups"])))
   return sections
+
+
+def _affect_section(scores: Mapping[str, AffectScore]) -> Section:
+  text = (
+    "Both are in [-1, 1]. CCC is the concordance correlation coefficient (Lin 1989): 1 for equal "
+    "values, and unlike Pearson's correlation lowered by another mean or spread. RMSE is the root "
+    "mean square error. Only examples whose true values are known are counted."
+  )
+  caption = "Scores of valence and arousal, with 95% confidence intervals of the CCC"
+  return Section(
+    "Valence and arousal", [Text(text), Table(caption, AFFECT_HEADER, affect_rows(scores))]
+  )
 
 
 def _database_section(summary: ScoreSummary, labels: Sequence[str]) -> Section:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from jax_me.evaluation.affect import AffectScore
 from jax_me.evaluation.calibration import Calibration
 from jax_me.evaluation.metrics import SCORE_NAMES, MainScores, ScoreName, Scores
 from jax_me.evaluation.summary import IntervalScores, ScoreSummary
 
 SCORE_TITLES: dict[ScoreName, str] = {"uf1": "UF1", "uar": "UAR", "accuracy": "Accuracy"}
 SCORE_HEADER = ("UF1", "UAR", "accuracy", "examples")
+AFFECT_HEADER = ("", "CCC", "RMSE", "examples")
 CLASS_HEADER = ("class", "precision", "recall", "F1", "examples", "predicted")
 
 
@@ -47,6 +49,16 @@ def class_rows(scores: Scores) -> list[list[str]]:
   ]
 
 
+def affect_rows(scores: Mapping[str, AffectScore]) -> list[list[str]]:
+  """The scores of valence and arousal, in the order of `AFFECT_HEADER`."""
+  rows = []
+  for name, score in scores.items():
+    interval = interval_text(score["ccc_interval"])
+    ccc = score_text(score["ccc"]) + (f" ({interval})" if interval else "")
+    rows.append([name, ccc, score_text(score["rmse"]), str(score["examples"])])
+  return rows
+
+
 def confusion_table(
   confusion: Sequence[Sequence[int]], labels: Sequence[str]
 ) -> tuple[list[str], list[list[str]]]:
@@ -64,6 +76,8 @@ def describe_result(summary: ScoreSummary) -> str:
   folds = f" pooled over {len(summary['folds'])} folds" if summary["folds"] else ""
   level = f"{100 * bootstrap['level']:g}% intervals over {bootstrap['over']}"
   about = level if pooled["intervals"] else f"no intervals: only {bootstrap['over']}"
+  if summary["affect"]:
+    scores += "".join(f", CCC of {row[0]} {row[1]}" for row in affect_rows(summary["affect"]))
   return f"{scores}; {pooled['examples']} examples{folds}, {about}"
 
 
@@ -171,6 +185,8 @@ def format_scores(summary: ScoreSummary, labels: Sequence[str]) -> str:
       for name, part in groups.items()
     ]
     blocks.append(format_table((attribute, *SCORE_HEADER, "subjects"), rows))
+  if summary["affect"]:
+    blocks.append(format_table(AFFECT_HEADER, affect_rows(summary["affect"])))
   if summary["calibration"]:
     blocks.append(describe_calibration(summary["calibration"]))
   if clips := describe_clip_scores(summary):

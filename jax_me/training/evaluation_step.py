@@ -1,4 +1,4 @@
-"""Evaluation pass: class probabilities of every example once, without the padding."""
+"""Evaluation pass: outputs of the classifier for every example once, without the padding."""
 
 from collections.abc import Iterable
 
@@ -35,8 +35,8 @@ def class_probabilities(
     mesh: devices; the global B must be a multiple of their number.
 
   Returns:
-    indices [N] of the examples and probabilities [N, C], in the order of the batches. Every process
-    gets the results of all processes.
+    indices [N] of the examples and outputs [N, C] of the classifier, in the order of the batches.
+    Every process gets the results of all processes.
 
   Raises:
     ValueError: an example occurs twice, or there are none.

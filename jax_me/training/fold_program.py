@@ -41,7 +41,8 @@ class FoldProgram(Program):
     rows: length of the fold axis, a multiple of the number of devices.
     memory_bytes: memory of each device that a step needs, according to the compiler; 0 if unknown.
     images: uint8 [N, S, S, 3] of all folds, on every device.
-    columns: likewise "label" [N] and, for datasets with soft labels, "targets" [N, C].
+    columns: likewise "label" [N] and, where the loss takes them, "targets" [N, C] and "affect"
+      [N, 2].
     advance_folds: (state, images, columns, indices [rows, BLOCK, B], steps [rows]) -> (state,
       metrics [rows, BLOCK] each). Fold f trains on its first steps[f] batches; its state does not
       change after that. Donates the state.
@@ -111,7 +112,7 @@ def compile_folds(
     mode: how the folds of a device run, one of MODES.
     batch_size: examples per step and fold.
     images: uint8 [N, S, S, 3] of all folds, on every device.
-    columns: likewise "label" [N] and, for datasets with soft labels, "targets" [N, C].
+    columns: as in `FoldProgram`.
     run_parameters: of any fold, for their shapes.
 
   Returns:

@@ -57,6 +57,34 @@ def softmax_cross_entropy(
   return -jnp.sum(targets * jax.nn.log_softmax(logits), -1)
 
 
+def concordance_loss(prediction: jax.Array, truth: jax.Array, mask: jax.Array) -> jax.Array:
+  """1 - CCC over the batch, averaged over valence and arousal (Kollias et al., arXiv:1804.10938).
+
+  The CCC of a batch is 2 cov / (var + var + (difference of means)^2), `evaluation.affect`. With few
+  examples it is far from that of all: use batches of at least 32.
+
+  Args:
+    prediction: [B, 2].
+    truth: [B, 2]; NaN where unknown.
+    mask: [B] bool, False on padding.
+
+  Returns:
+    [] in [0, 2]; 1 without known values.
+  """
+  prediction = prediction.astype(at_least_float32(prediction.dtype))
+  known = (mask[:, None] & ~jnp.isnan(truth)).astype(prediction.dtype)
+  truth = jnp.where(known > 0, truth, 0).astype(prediction.dtype)
+  count = jnp.maximum(known.sum(0, keepdims=True), 1)
+
+  def mean(values: jax.Array) -> jax.Array:
+    return jnp.sum(known * values, 0, keepdims=True) / count
+
+  shift = mean(prediction) - mean(truth)
+  x, y = prediction - mean(prediction), truth - mean(truth)
+  spread = mean(x * x) + mean(y * y) + shift**2
+  return 1.0 - jnp.mean(2 * mean(x * y) / (spread + 1e-6))
+
+
 # Largest "conservative" weight over that of the most frequent class, as MAE-SFER's sampler.
 CONSERVATIVE_LIMIT = 3.0
 WEIGHT_RULES = {"balanced": np.inf, "conservative": CONSERVATIVE_LIMIT}

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from jax_me.data.augment.augmentation import Augmentation, make_augmentation, make_erasing
 from jax_me.data.augment.mixup import MixupSettings, make_mixup
 from jax_me.models import model_folder
+from jax_me.models.affect_head import AFFECT
 from jax_me.models.registry import create_model
 from jax_me.training.checkpoint import JsonValue
 from jax_me.training.optim import make_optimizer
@@ -133,7 +134,7 @@ def model_arguments(config: ConfigDict, classes: int) -> dict[str, JsonValue]:
   """Constructor keywords of the recipe's model, as JSON values."""
   arguments = {"image_size": config.model.image_size, **config.model.arguments.to_dict()}
   if config.task == "classify":
-    arguments["num_classes"] = classes
+    arguments["num_classes"] = classes + (len(AFFECT) if config.affect_weight else 0)
   return arguments
 
 
@@ -197,6 +198,7 @@ def make_program(
       mix=make_mixup(MixupSettings(**config.mixing.to_dict())),
       label_smoothing=config.label_smoothing,
       freeze_backbone=freeze_backbone,
+      affect_weight=config.affect_weight,
     )
   )
   build = state_builder(make_model, optimizer, ema=config.ema_decay > 0)

@@ -9,9 +9,15 @@ from flax import nnx
 
 from jax_me.data.augment.augmentation import BatchTransform, row_keys
 from jax_me.data.augment.mixup import mix_targets
+from jax_me.models.affect_head import split_outputs
 from jax_me.models.layers import normalise
 from jax_me.models.model_folder import ArrayTree, merge_model, split_model
-from jax_me.training.losses import as_distributions, masked_mean, softmax_cross_entropy
+from jax_me.training.losses import (
+  as_distributions,
+  concordance_loss,
+  masked_mean,
+  softmax_cross_entropy,
+)
 from jax_me.training.param_groups import in_head, map_paths
 from jax_me.training.schedule import Schedule, make_schedule
 from jax_me.training.state import State, training_key
@@ -42,6 +48,7 @@ def classification_loss(
   mix: Mixing | None = None,
   label_smoothing: float = 0.0,
   freeze_backbone: bool = False,
+  affect_weight: float = 0.0,
 ) -> LossFunction:
   """Cross-entropy of an augmented batch; metrics `loss` and `accuracy`.
 
@@ -58,6 +65,9 @@ def classification_loss(
     label_smoothing: see `softmax_cross_entropy`.
     freeze_backbone: only the head has a gradient; dropout and stochastic depth are off, so that the
       features of an image do not change.
+    affect_weight: factor of `concordance_loss`; > 0 if the model's last two outputs are valence and
+      arousal. The batch then has their values `affect` [B, 2], and the metrics `affect_loss`. A
+      mixed image has the values of its parts, weighted, where those of both are known.
 
   Returns:
     the loss function.
@@ -74,7 +84,8 @@ def classification_loss(
     if freeze_backbone:  # XLA then leaves out the backward pass of the backbone.
       params = map_paths(lambda path, x: x if in_head(path) else jax.lax.stop_gradient(x), params)
     model = merge_model(graphdef, params, model_state)
-    logits = model(images, deterministic=freeze_backbone, rngs=nnx.Rngs(model_key))
+    outputs = model(images, deterministic=freeze_backbone, rngs=nnx.Rngs(model_key))
+    logits, affect = split_outputs(outputs, affect_weight > 0)
     labels = batch["targets"] if "targets" in batch else batch["label"]
     targets = as_distributions(labels, logits.shape[-1])
     if mix is not None:
@@ -88,6 +99,11 @@ def classification_loss(
     loss = masked_mean(losses, batch["mask"])
     correct = (jnp.argmax(logits, -1) == jnp.argmax(targets, -1)).astype(losses.dtype)
     metrics = {"loss": loss, "accuracy": masked_mean(correct, batch["mask"])}
+    if affect is not None:
+      values = batch["affect"] if mix is None else mix_targets(batch["affect"], kept)
+      affect_loss = concordance_loss(jnp.tanh(affect), values, batch["mask"])
+      loss = loss + affect_weight * affect_loss
+      metrics |= {"loss": loss, "affect_loss": affect_loss}
     return loss, (metrics, split_model(model)[2])
 
   return loss_function

@@ -3,11 +3,13 @@
 import json
 import pathlib
 
+import numpy as np
 import pytest
 
 from jax_me.data.index import read_index
 from jax_me.data.labels import EMOTIONS
 from jax_me.datasets.affectnet import builder as affectnet
+from jax_me.datasets.affectnet import process_faces
 from tests.helpers import affectnet_files
 from tests.helpers.affectnet_files import CORRUPT, HEADER, annotate, build, row
 from tests.helpers.built_datasets import draw, labels, problems, report, stored
@@ -83,6 +85,22 @@ def test_faces_without_an_expression_are_counted_and_left_out(tmp_path):
   seven = build(tmp_path, classes=7)
   assert seven.labels == EMOTIONS[:7] and labels(seven, "train") == {"1/0.jpg#2": "neutral"}
   assert ("1/0.jpg", "other_label") in problems(seven)
+
+
+def test_valence_and_arousal(tmp_path):
+  draw(tmp_path / "source" / "Manually_Annotated_Images" / "1" / "a.jpg", 0)
+  rows = row("1/a.jpg", 0) + row("1/a.jpg", 1, (0, 0, 9, 9)).replace("-0.1,0.2", "-2,-2")
+  (tmp_path / "source" / "training.csv").write_text(HEADER + rows)
+  affect = read_index(build(tmp_path), "train").affect
+  np.testing.assert_array_equal(affect, np.float32([[-0.1, 0.2], [np.nan, np.nan]]))
+
+  annotate(tmp_path / "npy", 7, 3, val=b"0.5", aro=np.array(["-0.25"]))
+  annotate(tmp_path / "npy", 8, 3)  # arousal -2: unknown
+  affects = [process_faces.read_npy_affect(tmp_path / f"npy/{i}_exp.npy") for i in (7, 8, 9)]
+  assert affects == [(0.5, -0.25), (), ()]
+  path = tmp_path / "7.json"
+  path.write_text('{"human-label": 3, "Valence": 0.25, "arousal": "-1"}')
+  assert process_faces.read_json_label(path) == (3, (0.25, -1.0))
 
 
 def test_npy_release(npy_release):

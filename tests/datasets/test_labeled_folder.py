@@ -101,6 +101,17 @@ def test_files_are_found_in_images_in_another_case_and_with_backslashes(tmp_path
   assert index.file.tolist() == ["c.png", "images/A.JPG", "images/sub/b.png"]
 
 
+def test_valence_and_arousal_of_the_table(tmp_path):
+  for number in range(4):
+    draw(tmp_path / f"{number}.png")
+  rows = "0.png,x,0.5,-1\n1.png,x,,\n2.png,x,0.5,\n3.png,x,0,1.5\n"
+  (tmp_path / "labels.csv").write_text("file,label,Valence,arousal\n" + rows)
+  builder = build(tmp_path)
+  index = read_index(builder)
+  np.testing.assert_array_equal(index.affect, [[0.5, -1], [np.nan, np.nan]])
+  assert index.take([1]).affect.shape == (1, 2)
+
+
 @pytest.mark.parametrize(
   ("text", "message"),
   [

@@ -7,7 +7,7 @@ import pytest
 
 from jax_me.data.index import read_index
 from jax_me.datasets.catalog import prepare
-from jax_me.datasets.synthetic import action_units, render_examples
+from jax_me.datasets.synthetic import action_units, clip_rendering, render_examples
 
 
 def build(folder, **options):
@@ -40,6 +40,21 @@ def test_flow_examples(flows):
     assert (
       1 < np.abs(motion).max() and np.mean(np.abs(motion) > 127) < 0.05
     )  # Visible, not saturated.
+
+
+def test_valence_and_arousal_follow_the_action_units(flows):
+  index = read_index(flows)
+  label = np.array(index.label_names)[index.label]
+  valence, arousal = index.affect.T
+  assert (valence[label == "positive"] > 0.1).all() and (valence[label == "negative"] < 0).all()
+  assert (arousal[label == "surprise"] > 0.1).all() and np.abs(index.affect).max() < 1
+  clip = clip_rendering.demo_clip(0, 0, 0)
+  assert render_examples.affect_of_clip(clip, clip.onset) == (0, 0)
+  units = {"AU12": (0.01, 0.03)}
+  assert action_units.affect_of_units(units, 1 / 0.02) == (
+    pytest.approx(np.tanh(0.8), abs=1e-6),
+    pytest.approx(np.tanh(0.1), abs=1e-6),
+  )
 
 
 def test_face_of_a_flow_example(flows, folder):

@@ -7,10 +7,12 @@ import pytest
 from flax import nnx
 
 from jax_me.data.augment.augmentation import Augmentation, make_augmentation
+from jax_me.evaluation.affect import concordance
 from jax_me.models import model_folder
 from jax_me.training.losses import (
   as_distributions,
   balanced_class_weights,
+  concordance_loss,
   masked_mean,
   softmax_cross_entropy,
 )
@@ -110,3 +112,16 @@ def tiny_loss():
   logits = np.asarray(network(jnp.asarray(images, jnp.float32), deterministic=True))
   run = jax.jit(lambda b, c: loss(params, model_state, c, b, jax.random.key(0)))
   return run, logits, batch
+
+
+def test_concordance_loss_counts_known_values_only():
+  rng = np.random.default_rng(2)
+  prediction, truth = rng.uniform(-1, 1, (2, 40, 2)).astype(np.float32)
+  truth[3:6], mask = np.nan, np.arange(40) < 30
+  kept = mask & ~np.isnan(truth[:, 0])
+  ccc = [concordance(truth[kept, c], prediction[kept, c]) for c in range(2)]
+  loss, gradient = jax.value_and_grad(concordance_loss)(prediction, truth, mask)
+  np.testing.assert_allclose(loss, 1 - np.mean(ccc), atol=1e-5)
+  assert np.isfinite(gradient).all() and not gradient[~kept].any() and gradient[kept].all()
+  assert concordance_loss(truth[kept], truth[kept], mask[kept]) < 1e-5
+  assert concordance_loss(prediction, np.full_like(truth, np.nan), mask) == 1

@@ -140,7 +140,17 @@ def _parse_row(row: dict[str, str]) -> AnnotatedFace:
   image = re.sub(r"^(\./)+", "", row["subdirectory_filepath"].strip().replace("\\", "/"))
   if image.startswith("/") or ".." in image.split("/"):
     raise ValueError(f"{image} is not a path inside the image folder")
-  return AnnotatedFace(image, "", image, code=code, box=(left, top, width, height))
+  affect = affect_values(row.get("valence", ""), row.get("arousal", ""))
+  return AnnotatedFace(image, "", image, code=code, box=(left, top, width, height), affect=affect)
+
+
+def affect_values(valence: object, arousal: object) -> tuple[float, ...]:
+  """Valence and arousal; empty where AffectNet has none (-2) or they are no values in [-1, 1]."""
+  try:
+    values = tuple(float(str(value)) for value in (valence, arousal))
+  except ValueError:
+    return ()
+  return values if all(-1 <= value <= 1 for value in values) else ()
 
 
 def _parse_number(column: str, text: str) -> int:

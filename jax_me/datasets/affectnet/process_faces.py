@@ -16,13 +16,14 @@ import cv2
 import numpy as np
 
 from jax_me.bounded_reading import read_file
-from jax_me.datasets.affectnet.annotations import AnnotatedFace, Box
+from jax_me.datasets.affectnet.annotations import AnnotatedFace, Box, affect_values
 from jax_me.datasets.affectnet.layout import RELEASES
 from jax_me.datasets.generation.options import ImageOptions, option
 from jax_me.datasets.generation.process_images import ImageProcessor
 from jax_me.datasets.generation.tasks import Skipped
 from jax_me.faces.alignment import align_image
 from jax_me.faces.image_files import ENCODINGS, encode_image
+from jax_me.models.affect_head import AFFECT
 
 # Codes that are not expressions, in every release.
 NO_EXPRESSION = {8: "none", 9: "uncertain", 10: "non face"}
@@ -86,11 +87,14 @@ class FaceProcessor(ImageProcessor[AnnotatedFace, AffectNetOptions]):
 
   def annotate(self, image: AnnotatedFace) -> AnnotatedFace:
     """Adds the label of the expression code; raises Skipped if its class is not kept."""
-    code = image.code
+    code, affect = image.code, image.affect
     if image.annotation:
       path = pathlib.Path(self.folder, image.annotation)
       try:
-        code = read_npy_label(path) if path.suffix.lower() == ".npy" else read_json_label(path)
+        if path.suffix.lower() == ".npy":
+          code, affect = read_npy_label(path), read_npy_affect(path)
+        else:
+          code, affect = read_json_label(path)
       except (OSError, ValueError) as error:
         raise Skipped("bad_annotation", f"{image.annotation}: {error}") from error
     if code in NO_EXPRESSION:
@@ -99,7 +103,7 @@ class FaceProcessor(ImageProcessor[AnnotatedFace, AffectNetOptions]):
       raise Skipped("bad_annotation", f"expression {code} is not one of the codes 0 to 10")
     if code >= len(self.labels):
       raise Skipped("other_label", "contempt")
-    return dataclasses.replace(image, label=self.labels[code])
+    return dataclasses.replace(image, label=self.labels[code], affect=affect)
 
   def read(self, image: AnnotatedFace) -> bytes:
     """Returns the image file's content, from the first folder that has it."""
@@ -155,6 +159,28 @@ def read_npy_label(path: pathlib.Path) -> int:
     ValueError: the file holds anything else.
     OSError: the file cannot be read.
   """
+  return _parse_code(_read_npy_value(path))
+
+
+def read_npy_affect(path: pathlib.Path) -> tuple[float, ...]:
+  """Valence and arousal in the `_val.npy` and `_aro.npy` beside an `_exp.npy`; empty if unknown."""
+  start = path.name[: -len("exp.npy")]
+  try:
+    values = [_read_npy_value(path.with_name(f"{start}{kind}.npy")) for kind in ("val", "aro")]
+  except (OSError, ValueError):
+    return ()
+  return affect_values(
+    *(v.decode("ascii", "replace") if isinstance(v, bytes) else v for v in values)
+  )
+
+
+def _read_npy_value(path: pathlib.Path) -> object:
+  """The scalar or one element of a file.
+
+  Raises:
+    ValueError: the file holds anything else.
+    OSError: the file cannot be read.
+  """
   with path.open("rb") as file:
     try:
       array = np.load(file, allow_pickle=False)
@@ -162,11 +188,13 @@ def read_npy_label(path: pathlib.Path) -> int:
       raise ValueError("the file is empty or damaged") from error
   if not isinstance(array, np.ndarray) or array.size != 1:
     raise ValueError("not a single value")
-  return _parse_code(array.item())
+  return array.item()
 
 
-def read_json_label(path: pathlib.Path) -> int:
-  """The human label in an annotation file of AffectNet+; several spellings of its key occur.
+def read_json_label(path: pathlib.Path) -> tuple[int, tuple[float, ...]]:
+  """The human label, valence and arousal in an annotation file of AffectNet+.
+
+  Several spellings of the keys occur; valence and arousal are empty if unknown.
 
   Raises:
     ValueError: the key is missing, or its value is not a number.
@@ -178,7 +206,8 @@ def read_json_label(path: pathlib.Path) -> int:
   normalized = {"".join(c for c in key.lower() if c not in "-_ "): key for key in content}
   if "humanlabel" not in normalized:
     raise ValueError(f"no human-label; its keys are {', '.join(content) or 'none'}")
-  return _parse_code(content[normalized["humanlabel"]])
+  values = [content.get(normalized.get(name, "")) for name in AFFECT]
+  return _parse_code(content[normalized["humanlabel"]]), affect_values(*values)
 
 
 def _parse_code(value: object) -> int:

@@ -38,7 +38,7 @@ class SourceImage:
     file: its name, unique in the split.
     label: class name.
     path: path below the processor's folder; "" if it equals `file`.
-    subject, clip, frame, onset, apex, offset, database, targets: as in `Example`.
+    subject, clip, frame, onset, apex, offset, database, targets, affect: as in `Example`.
     details: for the report row; None for none.
   """
 
@@ -53,6 +53,7 @@ class SourceImage:
   offset: int = -1
   database: str = ""
   targets: tuple[float, ...] = ()
+  affect: tuple[float, ...] = ()
   details: Mapping[str, object] | None = dataclasses.field(default=None, hash=False)
 
   def example(self, image: bytes) -> Example:

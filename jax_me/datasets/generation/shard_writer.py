@@ -125,8 +125,8 @@ class SplitWriter:
     """Stores the result of the next task.
 
     Raises:
-      ValueError: unknown label, duplicate name, neither JPEG nor PNG, or a number of targets other
-        than the number of classes.
+      ValueError: unknown label, duplicate name, neither JPEG nor PNG, targets that are not one
+        per class, or valence or arousal outside [-1, 1].
     """
     shard = self._open
     shard.report += [report_record(row, self.name) for row in result.rows]
@@ -180,9 +180,12 @@ class SplitWriter:
       raise ValueError(f"{file}: the image is neither JPEG nor PNG")
     if len(example.targets) not in (0, len(self._labels)):
       raise ValueError(f"{file}: {len(example.targets)} targets for {len(self._labels)} classes")
+    if len(example.affect) not in (0, 2) or any(not -1 <= value <= 1 for value in example.affect):
+      raise ValueError(f"{file}: valence and arousal must be in [-1, 1], got {example.affect}")
     self._seen.add(file)
     row = dict(vars(example))
-    image, targets = io.BytesIO(row.pop("image")), row.pop("targets")
+    image = io.BytesIO(row.pop("image"))
+    in_index = {name: row.pop(name) for name in ("targets", "affect")}
     stored = {**row, "image": image}
     record = self._serializer.get_tf_example(self._features.encode_example(stored))
     # Otherwise the order of the fields would differ between processes.
@@ -193,7 +196,8 @@ class SplitWriter:
     self._writer.write(data)
     self._open.num_bytes += len(data)
     row["label"] = self._labels.index(example.label)
-    self._open.index.append({**row, "targets": targets} if targets else row)
+    row |= {name: values for name, values in in_index.items() if values}
+    self._open.index.append(row)
 
   def _count(self, shard: Shard) -> None:
     self._seen.update(row["file"] for row in shard.index)

@@ -25,6 +25,7 @@ class Example:
     database: source dataset, "" when there is only one.
     targets: probability of every class where the dataset has vote distributions, else empty.
       Stored in the index only.
+    affect: valence and arousal in [-1, 1], empty where unknown. Stored in the index only.
   """
 
   image: bytes
@@ -38,6 +39,7 @@ class Example:
   offset: int = -1
   database: str = ""
   targets: tuple[float, ...] = ()
+  affect: tuple[float, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,6 +16,7 @@ from jax_me.datasets.generation.source_files import numeric_key, walk_files
 from jax_me.datasets.generation.tasks import ReportRow, problem
 from jax_me.faces.image_files import is_image_name
 from jax_me.faces.input_files import frame_number
+from jax_me.models.affect_head import AFFECT
 
 LABELS_FILE = "labels.csv"
 # Images may be in this folder beside labels.csv.
@@ -40,6 +41,7 @@ COLUMNS = {
   "offset": ("offset",),
   "database": ("database",),
   "split": ("split",),
+  **{name: (name,) for name in AFFECT},
 }
 NUMBERS = ("frame", "onset", "apex", "offset")
 UNLABELED = "unlabeled"  # Class of the images of a folder without labels.
@@ -271,8 +273,23 @@ def _from_row(file: str, row: dict[str, str]) -> FolderImage:
     clip=row.get("clip", ""),
     database=row.get("database", ""),
     split=SPLITS[split],
+    affect=_affect(row),
     **numbers,
   )
+
+
+def _affect(row: dict[str, str]) -> tuple[float, ...]:
+  """Valence and arousal of a row; empty where neither is given."""
+  texts = [row.get(name, "") for name in AFFECT]
+  if not any(texts):
+    return ()
+  try:
+    values = tuple(map(float, texts))
+  except ValueError:
+    values = ()
+  if not values or not all(-1 <= value <= 1 for value in values):
+    raise ValueError(f"valence and arousal must both be in [-1, 1], got {', '.join(texts)}")
+  return values
 
 
 def _number(field: str, text: str) -> int:

@@ -124,6 +124,35 @@ def displacement(units: dict[str, tuple[float, float]]) -> np.ndarray:
   return moved
 
 
+# Change of (valence, arousal) by a unit at its highest strength. The signs follow the expressions
+# that the units belong to and their places in the circumplex of Russell (1980): joy pleasant, fear
+# and anger unpleasant and excited, sadness unpleasant and calm, surprise excited. The sizes are
+# ours: the values are known exactly, and are not those that people would annotate.
+_AFFECT: dict[str, tuple[float, float]] = {
+  "AU1": (0.0, 0.4), "AU2": (0.1, 0.5), "AU4": (-0.6, 0.2), "AU5": (0.0, 0.5), "AU6": (0.4, 0.1),
+  "AU7": (-0.1, 0.2), "AU9": (-0.6, 0.1), "AU10": (-0.4, 0.1), "AU12": (0.8, 0.1),
+  "AU14": (-0.2, -0.1), "AU15": (-0.7, -0.5), "AU17": (-0.2, -0.2), "AU20": (-0.5, 0.4),
+  "AU25": (0.0, 0.2), "AU26": (0.0, 0.5),
+}  # fmt: skip
+
+
+def affect_of_units(units: dict[str, tuple[float, float]], scale: float) -> tuple[float, float]:
+  """Valence and arousal that the demo defines for a mix of action units.
+
+  Args:
+    units: name -> (image-left, image-right) strength.
+    scale: factor of the strengths; a unit of strength 1 / scale changes both by all of its entry.
+
+  Returns:
+    hyperbolic tangents of the sums over the units, in (-1, 1); (0, 0) for the resting face.
+  """
+  sums = np.zeros(2)
+  for name, sides in units.items():
+    sums += scale * np.mean(sides) * np.array(_AFFECT[name])
+  valence, arousal = np.tanh(sums).round(6)
+  return float(valence), float(arousal)
+
+
 def furrows(name: str, points: np.ndarray, scale: float) -> list[tuple[int, np.ndarray]]:
   """Returns the furrows of a unit on a face.
 

@@ -12,6 +12,7 @@ from jax_me.datasets.generation.options import BuilderOptions, detector_option, 
 from jax_me.datasets.generation.tasks import Example, ReportRow, TaskResult
 from jax_me.datasets.micro.clip_options import takes_no_frames
 from jax_me.datasets.synthetic import clip_rendering
+from jax_me.datasets.synthetic.action_units import affect_of_units
 from jax_me.faces.alignment import align_clip
 from jax_me.faces.image_files import encode_image
 
@@ -99,9 +100,17 @@ class DemoProcessor:
             onset=clip.onset,
             apex=clip.apex,
             offset=clip.offset,
+            affect=affect_of_clip(clip, number),
           )
         )
     return TaskResult(tuple(examples), tuple(rows))
+
+
+def affect_of_clip(clip: clip_rendering.DemoClip, frame: int) -> tuple[float, float]:
+  """Valence and arousal of the labelled expression in a frame, in (-1, 1)."""
+  expression = clip.movements[0]
+  scale = expression.activation(frame) / clip_rendering.INTENSITY[1]
+  return affect_of_units(expression.units, scale)
 
 
 def aligned_frames(

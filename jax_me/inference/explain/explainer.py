@@ -5,7 +5,7 @@ is the same for every class; Grad-CAM is class-specific.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import jax
@@ -17,6 +17,7 @@ from jax_me.inference.explain.attention_rollout import attention_rollout
 from jax_me.inference.explain.grad_cam import CONVOLUTIONAL, grad_cam
 from jax_me.inference.explain.heat_map import FeatureGrid
 from jax_me.inference.model_input import FaceInput
+from jax_me.models.affect_head import split_outputs
 from jax_me.models.classifier import classify
 from jax_me.models.ensemble import Ensemble, architecture
 from jax_me.models.fcmae import FCMAE
@@ -152,6 +153,7 @@ class Explainer:
     self.panels = ("model input", *self.methods)
     self._labels = saved.labels
     self._image_size = saved.image_size
+    self._affect = saved.affect
     self._grid = FeatureGrid.from_model(architecture(saved.model))
     graphdef, self._weights, self._normalisation = saved.split()
 
@@ -159,7 +161,7 @@ class Explainer:
       model: Any = merge_model(graphdef, weights["params"], weights["model_state"])
       if not isinstance(model, Ensemble):
         return self._scores_and_maps(model, normalisation, image, class_index)
-      scores = classify(model, image[None], normalisation)[0]
+      scores = self._probabilities(model, image, normalisation)
       chosen = jnp.where(class_index < 0, scores.argmax().astype(class_index.dtype), class_index)
       maps = model.map_members(
         lambda member, own: self._scores_and_maps(member, own, image, chosen)[1]
@@ -179,11 +181,18 @@ class Explainer:
         maps["rollout"] = attention_rollout(model, images)[0]
       if "gradcam" not in self.methods:
         return model(images)
-      cam, logits = grad_cam(model, images, class_index[None])
+      cam, logits = grad_cam(model, images, class_index[None], self._affect)
       maps["gradcam"] = cam[0]
       return logits
 
-    return classify(forward, image[None], normalisation)[0], maps
+    return self._probabilities(forward, image, normalisation), maps
+
+  def _probabilities(
+    self, model: Callable[[jax.Array], jax.Array], image: jax.Array, normalisation: Any
+  ) -> jax.Array:
+    """Class probabilities [C]."""
+    outputs = classify(model, image[None], normalisation, self._affect)[0]
+    return split_outputs(outputs, self._affect)[0]
 
   def explain(self, face: FaceInput, label: str | None = None) -> Explanation:
     """Computes scores and heat maps of one face for `label` (None: the predicted class).

@@ -12,6 +12,7 @@ from jax_me.inference.explain.activation_hooks import (
   pools_patch_tokens,
   unrolled_copy,
 )
+from jax_me.models.affect_head import split_outputs
 from jax_me.models.convnext_v2 import ConvNeXtV2
 from jax_me.models.layers import at_least_float32
 from jax_me.models.shallow_cnn import ShallowCNN, STSTNet
@@ -38,7 +39,7 @@ def weighted_activation(activation: jax.Array, gradient: jax.Array) -> jax.Array
 
 
 def grad_cam(
-  model: nnx.Module, images: jax.Array, classes: jax.Array
+  model: nnx.Module, images: jax.Array, classes: jax.Array, affect: bool = False
 ) -> tuple[jax.Array, jax.Array]:
   """Grad-CAM of the score (the logit, before the softmax) of one class per image.
 
@@ -54,9 +55,11 @@ def grad_cam(
     model: a ViT, T2T-ViT, ConvNeXt V2 or shallow classifier.
     images: [B, S, S, 3] normalised.
     classes: int32 [B], index of the logit; -1 selects the largest one.
+    affect: whether valence and arousal follow the logits.
 
   Returns:
-    maps [B, h, w], non-negative, in units of the logits; logits [B, classes]. At least float32.
+    maps [B, h, w], non-negative, in units of the logits; outputs of the model [B, C]. At least
+    float32.
 
   Raises:
     ValueError: the model is not one of these classifiers.
@@ -74,7 +77,8 @@ def grad_cam(
 
   def score(shift: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     hook, logits = hooked_forward(shift)
-    chosen = jnp.where(classes < 0, logits.argmax(axis=-1), classes)
+    largest = split_outputs(logits, affect)[0].argmax(axis=-1)
+    chosen = jnp.where(classes < 0, largest, classes)
     picked = jnp.take_along_axis(logits, chosen[:, None], axis=-1)
     # Images are independent, so the gradient of the sum holds the gradient of each image.
     return picked.sum(), (hook.output, logits)  # type: ignore[return-value]

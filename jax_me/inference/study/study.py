@@ -261,7 +261,9 @@ class Study:
         annotated=annotated,
       ),
     )
-    predictions = PredictionsFile(folder, predictor.labels, regions=settings.regions)
+    predictions = PredictionsFile(
+      folder, predictor.labels, affect=predictor.saved.affect, regions=settings.regions
+    )
     try:
       session.run(predictions)
     finally:

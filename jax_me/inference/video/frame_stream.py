@@ -20,6 +20,7 @@ from jax_me.inference.video.face_tracker import ABSENCE_FRAMES, FaceTracker, Tra
 from jax_me.inference.video.facial_motion import CROP_SIZE, FacialMotionEstimator
 from jax_me.inference.video.interval_segmentation import FrameCues
 from jax_me.inference.video.sources import Frame, VideoSource
+from jax_me.models.affect_head import split_outputs
 from jax_me.models.model_folder import SavedModel
 
 Status = Literal["ok", "no_face", "not_searched", "unreadable", "skipped", "not_finite"]
@@ -76,6 +77,7 @@ class Detection:
     pose: pose of the head; None without landmarks.
     origin, hidden: see `FacialMotionEstimator`.
     landmarks: float32 [68, 2], (x, y) in pixels of the frame; None for a model of whole images.
+    affect: float32 [2], valence and arousal; None for a model without these outputs.
   """
 
   person: int
@@ -89,6 +91,7 @@ class Detection:
   pose: HeadPose | None = None
   origin: int = 0
   hidden: bool = False
+  affect: np.ndarray | None = None
 
   def cues(self, frame: Frame) -> FrameCues:
     """What expressions are spotted from, in the frame of this detection."""
@@ -307,7 +310,7 @@ class _FrameStream:
       if self._settings.smooth_seconds and state.scores is not None:
         weight = 1 - np.exp(-(seconds - state.scores_seconds) / self._settings.smooth_seconds)
         scores = state.scores + weight * (scores - state.scores)
-      detection.scores = scores
+      detection.scores, detection.affect = split_outputs(scores, self._saved.affect)
       if np.isfinite(scores).all():
         state.scores, state.scores_seconds = scores, seconds
 

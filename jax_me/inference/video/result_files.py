@@ -15,6 +15,7 @@ from jax_me.inference.video.expression_summary import summary_columns
 from jax_me.inference.video.facial_motion import REGIONS
 from jax_me.inference.video.frame_stream import Detection, FrameDetections
 from jax_me.inference.video.spotting import ExpressionEvent
+from jax_me.models.affect_head import AFFECT
 from jax_me.models.model_folder import SavedModel, write_json
 
 PREDICTIONS_FILE = "predictions.csv"
@@ -36,15 +37,24 @@ class PredictionsFile:
   Args:
     folder: output folder; created if missing.
     labels: class names; each gets a column "score_<label>".
+    affect: also write the columns "valence" and "arousal".
     regions: also write the displacement of each facial region, in columns "<region>_right" and
       "<region>_down".
   """
 
-  def __init__(self, folder: str | os.PathLike, labels: Sequence[str], *, regions: bool = False):
+  def __init__(
+    self,
+    folder: str | os.PathLike,
+    labels: Sequence[str],
+    *,
+    affect: bool = False,
+    regions: bool = False,
+  ):
     self.path = pathlib.Path(folder) / PREDICTIONS_FILE
     self._labels = labels
     self._regions = regions
-    header = [*COLUMNS, *(f"score_{label}" for label in labels)]
+    self._affect = AFFECT if affect else ()
+    header = [*COLUMNS, *(f"score_{label}" for label in labels), *self._affect]
     header += REGION_COLUMNS if regions else ()
     write_atomically(self.path, csv_bytes([header]))  # Replaces an existing file atomically.
     self._file = open(self.path, "ab", buffering=0)
@@ -61,7 +71,8 @@ class PredictionsFile:
     frame = result.frame
     first = [video, frame.number, frame.file, f"{frame.seconds:.4f}"]
     rows = [[*first, d.person, result.status, *self._cells(d)] for d in result.detections]
-    empty = [""] * (9 + len(self._labels) + len(REGION_COLUMNS) * self._regions)
+    scores = len(self._labels) + len(self._affect)
+    empty = [""] * (9 + scores + len(REGION_COLUMNS) * self._regions)
     data = csv_bytes(rows or [[*first, "", result.status, *empty]])
     while data:
       data = data[self._file.write(data) :]
@@ -70,7 +81,7 @@ class PredictionsFile:
     self._file.close()
 
   def _cells(self, detection: Detection) -> list[Any]:
-    """Box, label, motion, pose and scores."""
+    """Box, label, motion, pose, scores, valence and arousal."""
     scores, distance, pose = detection.scores, detection.distance, detection.pose
     assert scores is not None
     return [
@@ -79,6 +90,7 @@ class PredictionsFile:
       "" if distance is None else f"{distance:.5f}",
       *([f"{pose.yaw:.1f}", f"{pose.pitch:.1f}", f"{pose.roll:.1f}"] if pose else [""] * 3),
       *(f"{score:.5f}" for score in scores),
+      *(f"{value:.5f}" for value in (() if detection.affect is None else detection.affect)),
       *(_region_cells(detection.displacement) if self._regions else ()),
     ]
 
