@@ -1,4 +1,4 @@
-"""Development sessions: `nox -s test`, `test-quick`, `lint`, `bench`.
+"""Development sessions: `nox -s test`, `test-quick`, `faults`, `lint`, `bench`.
 
 The sessions run in the active environment, prepared with `pip install -r requirements.txt`, and
 install nothing. Arguments after `--` are passed on.
@@ -23,6 +23,12 @@ def test(session: nox.Session) -> None:
 def test_quick(session: nox.Session) -> None:
   """Tests without the marker `slow`."""
   session.run("pytest", "-n", "auto", "-m", "not slow", *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def faults(session: nox.Session) -> None:
+  """The whole fault suite, with its table; without this session a tenth of it is tried."""
+  session.run("pytest", "-n", "0", "tests/faults", *session.posargs, env={"JAX_ME_FAULTS": "1"})
 
 
 @nox.session(venv_backend="none")

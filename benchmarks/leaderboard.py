@@ -100,8 +100,16 @@ CANDIDATES = {
   "smoothing": Row("label smoothing", "", ("label_smoothing=0.1",)),
   "average": Row("moving average of the weights", "", ("ema_decay=0.98",)),
   "more_decay": Row("weight decay 0.3", "", ("optimizer.weight_decay=0.3",)),
-  "dropout": Row("dropout", "", ("model.arguments.drop_rate=0.2",)),
+  "less_dropout": Row("dropout 0.2", "", ("model.arguments.drop_rate=0.2",)),
   "long": Row("80 epochs", "", ("epochs=80.0",)),
+  "t2t_smoothing": Row("T2T-ViT, label smoothing", "t2t_vit_7", ("label_smoothing=0.1",)),
+  "t2t_long": Row("T2T-ViT, 80 epochs", "t2t_vit_7", ("epochs=80.0",)),
+  "t2t_32": Row(
+    "T2T-ViT, 32 pixels, 16 tokens",
+    "t2t_vit_7",
+    ("model.image_size=32", "model.arguments.strides=(4,2,1)"),
+  ),
+  "vit_4": Row("ViT, patches of 4 pixels", "vit_tiny_patch16", ("model.arguments.patch_size=4",)),
   "erasing": Row("random erasing", "", ("augment.erase_prob=0.5", "augment.erase_mode=zero")),
 }
 

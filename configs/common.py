@@ -15,6 +15,7 @@ SECTIONS = {
   "data": "Data",
   "folds": "Training of several folds; does not change their results",
   "augment": "Random augmentation of training images, on the device",
+  "eval": "Resize and crop of whole images in evaluation; aligned faces are only resized",
   "mixing": "Mixing of each training image with the previous one in the batch",
   "optimizer": "Optimiser and learning rate",
   "mae": "Pre-training",
@@ -71,8 +72,14 @@ SETTINGS = {
   ),
   "freeze": Setting(
     "",
-    '"backbone" trains only the head, on fixed features without dropout: linear probing',
-    choices=("", "backbone"),
+    '"backbone" trains only the head, on fixed features without dropout: linear probing; '
+    '"token_and_norm" keeps the class token and the last norm',
+    choices=("", "backbone", "token_and_norm"),
+  ),
+  "head_init": Setting(
+    "",
+    "with init_from: weights of a new head, if head_std is 0; empty = those of the model",
+    choices=("", "xavier_uniform"),
   ),
   "label_smoothing": Setting(
     0.0, "fraction of the target distributed over all classes", interval="[0, 1)"
@@ -117,6 +124,9 @@ SETTINGS = {
   ),
   "data.name": Setting("demo_clips", "name of the dataset; `jax-me data list` lists them"),
   "data.manual_dir": Setting("", "folder with your copy of the dataset, if it needs one"),
+  "data.follow_links": Setting(
+    False, "whether links in data.manual_dir that leave it are followed; else they are left out"
+  ),
   "data.data_dir": Setting("data", "folder of built datasets"),
   "data.options": Setting(
     {},
@@ -153,6 +163,11 @@ SETTINGS = {
   "data.workers": Setting(0, "processes that decode images; 0 = in this process"),
   "data.mean": Setting((), "per RGB channel, in [0, 1]; empty = measured on the training examples"),
   "data.std": Setting((), "likewise"),
+  "data.std_of": Setting(
+    "pixels",
+    'measured data.std: of all "pixels", or the mean of the standard deviations of the "images"',
+    choices=("pixels", "images"),
+  ),
   "folds.parallel": Setting(
     "auto",
     'all folds in one program: "vmap" = in parallel, "map" = one after the other, bit-identical to '
@@ -175,7 +190,28 @@ SETTINGS = {
     (1.0, 1.0), "area of the random crop as a fraction of the image: least, most"
   ),
   "augment.crop_ratio": Setting((1.0, 1.0), "width / height of the crop: least, most"),
+  "augment.crop_source": Setting(
+    "read",
+    'image that the random crop is drawn from: "read" = resized to data.read_size, on the device; '
+    '"stored" = with the resolution and aspect ratio of the dataset, while images are decoded',
+    choices=("read", "stored"),
+  ),
+  "augment.crop_interpolation": Setting(
+    "bicubic",
+    'of the crop\'s resize; with crop_source "stored" also "random": bilinear or bicubic',
+    choices=("bicubic", "random"),
+  ),
   "augment.flip": Setting(0.0, "probability of a horizontal flip"),
+  "augment.rand_augment": Setting(
+    "",
+    'RandAugment of timm (arXiv:1909.13719), e.g. "rand-m9-mstd0.5-inc1": two of 15 operations, '
+    "each with probability 0.5, after crop and flip; empty = none",
+  ),
+  "augment.rand_interpolation": Setting(
+    "bicubic",
+    'of the geometric operations of RandAugment; "random" = bilinear or bicubic',
+    choices=("bicubic", "random"),
+  ),
   "augment.jitter_prob": Setting(1.0, "probability of all colour and affine changes together"),
   "augment.brightness": Setting(0.0, "maximum change of the factor, in [0, 1]"),
   "augment.contrast": Setting(0.0, "likewise"),
@@ -193,12 +229,30 @@ SETTINGS = {
   "augment.erase_mode": Setting(
     "pixel",
     'fill of the box: "pixel" = normal noise, "colour" = one random colour per box, "zero" = the '
-    "mean colour",
+    'mean colour, "red" = one random level of red per box, without green and blue',
   ),
   "augment.cutout": Setting(
     0.0, "side of a square hole as a fraction of the image's side; 0 = none"
   ),
   "augment.flow": Setting(False, "images are optical flow (u, v, strain), not RGB"),
+  "eval.resize": Setting(
+    "stretch",
+    '"stretch" to the model\'s input, or "shortest_edge", which keeps the aspect ratio, before the '
+    "central crop",
+    choices=("stretch", "shortest_edge"),
+  ),
+  "eval.crop": Setting(
+    1.0,
+    'of "shortest_edge": side of the central crop, which is the model\'s input, as a fraction of '
+    "the resized shorter side; 0.875 resizes to 256 pixels for an input of 224",
+    interval="(0, 1]",
+  ),
+  "eval.interpolation": Setting(
+    "area",
+    'of the resize: "bilinear" and "bicubic" are Pillow\'s, with antialiasing; "area" stretches '
+    "like training images (area average, bilinear near the same size)",
+    choices=("area", "bilinear", "bicubic"),
+  ),
   "mixing.mixup_alpha": Setting(0.0, "of mixup's Beta distribution, e.g. 0.8; 0 = no mixup"),
   "mixing.cutmix_alpha": Setting(0.0, "of cutmix's, e.g. 1.0; 0 = no cutmix"),
   "mixing.prob": Setting(1.0, "probability that an image is mixed"),
@@ -215,15 +269,28 @@ SETTINGS = {
   "optimizer.cosine_epochs": Setting(
     0.0, "epoch at which the cosine ends; 0 = at the end of the run", unit="epochs"
   ),
+  "optimizer.cosine_start": Setting(
+    "warmup",
+    'start of the cosine: "warmup" = at the end of the warm-up, "run" = at step 0, so that it has '
+    "decreased when the warm-up ends (timm)",
+    choices=("warmup", "run"),
+  ),
+  "optimizer.interval": Setting(
+    "step",
+    'the learning rate changes at every "step", or at the start of every "epoch"',
+    choices=("step", "epoch"),
+  ),
   "optimizer.milestones": Setting(
     (), 'of "step": epochs at which the rate is multiplied by optimizer.gamma', unit="epochs"
   ),
   "optimizer.gamma": Setting(0.1, 'of "step": factor of the learning rate at a milestone'),
-  "optimizer.warmup_epochs": Setting(
-    5.0, "linear warm-up from 0; at most a quarter of the run", unit="epochs"
-  ),
+  "optimizer.warmup_epochs": Setting(5.0, "linear warm-up", unit="epochs", interval="[0, inf)"),
+  "optimizer.warmup_learning_rate": Setting(0.0, "at the start of the warm-up"),
   "optimizer.weight_decay": Setting(
     0.05, "decay of the weights, not of biases; decoupled in adamw, else added to the gradient"
+  ),
+  "optimizer.decay_all": Setting(
+    False, "weight decay also of biases, norms, tokens and tables, as torch's optimisers do"
   ),
   "optimizer.b1": Setting(0.9, "of AdamW and Adam: decay of the mean gradient"),
   "optimizer.b2": Setting(0.999, "of AdamW and Adam: decay of the mean squared gradient"),
@@ -238,6 +305,11 @@ SETTINGS = {
     '"vit" also for T2T-ViT; "single" and "group" for ConvNeXt V2; "backbone" = one factor for all '
     "layers but the head",
     choices=("vit", "single", "group", "backbone"),
+  ),
+  "optimizer.scale_minimum": Setting(
+    True,
+    "layers with a lower peak also have a lower minimum; False: all have the same, as in torch's "
+    "CosineAnnealingLR",
   ),
   "mae.mask_ratio": Setting(0.75, "fraction of patches removed in pre-training", interval="(0, 1)"),
   "mesh.fsdp": Setting(1, "devices over which parameters are split; divides their number"),

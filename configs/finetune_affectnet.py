@@ -14,9 +14,12 @@ classes: ViT-Base 66.09 and 62.42 % (63.81 % with more augmentation), ViT-Small 
 ViT-Tiny 64.25 and 61.45 %. These are of the best epoch on the validation set; this recipe evaluates
 the last epoch.
 
-Differences from the originals: bfloat16 instead of float16; colour jitter instead of RandAugment;
-mixup and CutMix are drawn per image, in timm per batch. ConvNeXt V2 and T2T-ViT have no published
-recipe for AffectNet; they use those of RAF-DB with 10 epochs.
+Differences from the originals (main_finetune_affectnet.py is not published; what the command does
+not give is MAE's default): bfloat16 instead of float16; mixup and CutMix are drawn per image, in
+timm per batch of 16; one batch of 32 instead of 2 x 16 accumulated; crops are drawn on the device,
+since the images of the 2021 release have 224 pixels (`--config.augment.crop_source=stored` for
+larger ones). ConvNeXt V2 and T2T-ViT have no published recipe for AffectNet; they use those of
+RAF-DB with 10 epochs. The warm-up of 5 epochs is half of the run, as in the original.
 """
 
 from configs import families
@@ -34,10 +37,10 @@ def get_config(variant: str = "vit_base_patch16"):
   else:
     if model.startswith("convnextv2_"):
       families.convnextv2(c)
+      c.optimizer.warmup_epochs = 1.0
     else:
       families.t2t_transfer(c)
     c.epochs = 10.0
-    c.optimizer.warmup_epochs = 1.0
   c.checkpoint_steps = 2000
   c.log_steps = 50
   return c

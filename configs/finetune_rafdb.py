@@ -13,9 +13,14 @@ Expected accuracy (MAE-SFER's README, weights pre-trained on AffectNet for 300 e
 91.07 % (91.79 % with these augmentations), ViT-Small 90.03 %, ViT-Tiny 88.72 %, ConvNeXt V2-Base
 89.52 %. These are of the best epoch on the test set; this recipe tests the last epoch.
 
+ViT-Small has 16 x 16 patches here (`:vit_small_patch16`). MAE-SFER's models/vit.py builds it with
+patches of 32, but its pre-trained file has patches of 16, and its loader then replaces the patch
+embedding and the position table by untrained ones (the table by zeros, without training it); the
+21.9 M parameters that it publishes are those of 16. `:vit_small_patch32` builds the other one.
+
 Differences from the originals: bfloat16 instead of float16; mixup and CutMix are drawn per image,
-in timm per batch; colour jitter instead of RandAugment for ConvNeXt V2; mean and std of ImageNet
-for all models, in the originals those of the timm model.
+in timm per batch. For ViT, images are resized to 224 pixels before colour jitter and shifts, not
+after, and the colour changes have a fixed order. For T2T-ViT, shifts are not whole pixels.
 """
 
 from configs import families

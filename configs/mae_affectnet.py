@@ -19,9 +19,13 @@ ViT, for a CPU.
 
 Expected after fine-tuning (MAE-SFER's README): RAF-DB 91.07 %, AffectNet-7 66.09 % for ViT-Base.
 
-Differences from MAE-SFER: bfloat16 instead of float16 (AMP); random crops on the device.
+The images of AffectNet's 2021 release have 224 pixels, so crops are drawn on the device. With
+larger images, `--config.augment.crop_source=stored` crops from their resolution.
+
+Differences from MAE-SFER: bfloat16 instead of float16 (AMP); crops have sub-pixel edges.
 """
 
+from configs import families
 from configs.common import common
 
 SIZES = ("tiny", "small", "base", "large")
@@ -43,13 +47,10 @@ def get_config(variant: str = "base"):
     c.model.arguments.norm_pix_loss = False
   c.data.name = "affectnet"
   c.data.split = "none"
-  c.data.read_size = 224
   # Those of ImageNet, as in the original; measuring 287,651 images would take long.
-  c.data.mean = (0.485, 0.456, 0.406)
-  c.data.std = (0.229, 0.224, 0.225)
-  c.augment.crop_scale = (0.2, 1.0)
-  c.augment.crop_ratio = (3 / 4, 4 / 3)
-  c.augment.flip = 0.5
+  c.data.mean = families.IMAGENET_MEAN
+  c.data.std = families.IMAGENET_STD
+  families.random_resized_crop(c, 0.2)
   c.mae.mask_ratio = 0.75
   c.optimizer.base_learning_rate = 1.5e-4
   c.optimizer.weight_decay = 0.05
@@ -78,7 +79,6 @@ def _shrink_to_demo(c) -> None:
   c.data.name = "demo_clips"
   with c.data.options.unlocked():
     c.data.options.input = "apex"
-  c.data.read_size = 64
   c.optimizer.base_learning_rate = 4e-3  # Higher than the original's, because there are few steps.
   c.optimizer.warmup_epochs = 2.0
   c.log_steps = 10

@@ -3,8 +3,9 @@
 import dataclasses
 import os
 import pathlib
-import tempfile
 from typing import TYPE_CHECKING, Any
+
+from jax_me.files import staging_folder
 
 from .errors import ConversionError
 
@@ -84,9 +85,8 @@ def save_conversion(
   check_output(target, force)
   fields = metadata_of(conversion, labels=labels, mean=mean, std=std, align=align)
   reference = reference_of(conversion, SavedModel(conversion.model, **fields))
-  target.parent.mkdir(parents=True, exist_ok=True)
-  with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as staging:
-    written = pathlib.Path(staging) / "model"
+  with staging_folder(target) as staging:
+    written = staging / "model"
     documents = {REPORT_FILE: conversion.report.as_dict()}
     save_model(
       written,
@@ -97,7 +97,7 @@ def save_conversion(
       **fields,
     )
     if target.exists():
-      os.replace(target, pathlib.Path(staging) / "old")
+      os.replace(target, staging / "old")
     os.replace(written, target)
 
 

@@ -1,18 +1,20 @@
-"""Export of a model folder as a torch checkpoint that the original code loads strictly.
+"""Export of a model folder as a torch checkpoint that the original code loads, or as a program.
 
 python -m convert.flax_to_torch --checkpoint checkpoints/t2t14 --output t2t14.pth
 python -m convert.flax_to_torch --checkpoint runs/rafdb/test --for mae-sfer --output vit.pth
+jax-me export --checkpoint runs/rafdb --format stablehlo --output program
 """
 
 import argparse
 import os
 import pathlib
 import sys
-import tempfile
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from jax_me.files import staging_folder
 
 from .errors import ConversionError
 from .file_formats import import_torch
@@ -90,9 +92,8 @@ def write_torch_checkpoint(
     content = {"epoch": -1, "train_loss": float("inf"), "model_state_dict": state}
   else:
     content = {FAMILIES[family_of(name)].container: state}
-  target.parent.mkdir(parents=True, exist_ok=True)
-  with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as staging:
-    written = pathlib.Path(staging) / target.name
+  with staging_folder(target) as staging:
+    written = staging / target.name
     torch.save(content, written)
     os.replace(written, target)
   return len(state)
@@ -124,9 +125,21 @@ def _check_for_mae_sfer(keys: Collection[str], name: str) -> None:
 
 def configure(parser: argparse.ArgumentParser) -> None:
   """Adds the command's description and options."""
-  parser.description = "Writes a model folder as a torch checkpoint of the original project."
+  parser.description = (
+    "Writes a model folder as a torch checkpoint of the original project, or as a program."
+  )
   parser.add_argument("--checkpoint", required=True, metavar="DIR", help="model folder or workdir")
-  parser.add_argument("--output", required=True, metavar="FILE", help="torch file to write")
+  parser.add_argument(
+    "--output", required=True, metavar="PATH", help="torch file to write, or folder of a program"
+  )
+  parser.add_argument(
+    "--format",
+    dest="form",
+    choices=("torch", "stablehlo", "onnx"),
+    default="torch",
+    help="torch checkpoint, or a program that turns images into class probabilities: stablehlo for "
+    "jax on CPU, CUDA and TPU, or onnx (default torch)",
+  )
   parser.add_argument(
     "--for",
     dest="reader",
@@ -147,6 +160,11 @@ def run(args: argparse.Namespace) -> int:
 
   try:
     saved = only_model(open_model(args.checkpoint), args.checkpoint)
+    if args.form != "torch":
+      from jax_me.models.exported_program import write_program
+
+      print(f"{saved.name}: {write_program(saved, args.output, args.form)}")
+      return 0
     count = write_torch_checkpoint(
       saved.model, saved.name, args.output, reader=args.reader, force=args.force
     )

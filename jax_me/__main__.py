@@ -8,6 +8,7 @@ import sys
 import types
 
 from jax_me.bundled import import_bundled
+from jax_me.command_errors import install_interrupts, run_command
 from jax_me.compilation_cache import use_compilation_cache
 
 
@@ -54,7 +55,9 @@ COMMANDS = {
     "show which parts of a face a prediction depends on: heat maps, reconstructions",
   ),
   "export": Command(
-    "convert.flax_to_torch", "write a model folder as a PyTorch checkpoint", "convert"
+    "convert.flax_to_torch",
+    "write a model as a PyTorch checkpoint, or as a StableHLO or ONNX program",
+    "convert",
   ),
   "faces": Command("jax_me.faces.cli", "find and align the faces of a folder of images or clips"),
   "models": Command("jax_me.models.cli", "list the models: size, work, input, released weights"),
@@ -91,7 +94,14 @@ def main(arguments: list[str] | None = None) -> int:
   Returns:
     the exit code.
   """
-  arguments = sys.argv[1:] if arguments is None else arguments
+  if arguments is None:
+    install_interrupts()
+    arguments = sys.argv[1:]
+  name = next((word for word in arguments if not word.startswith("-")), "")
+  return run_command(_dispatch, arguments, f"{_program()} {name}".strip())
+
+
+def _dispatch(arguments: list[str]) -> int:
   name = arguments[0] if arguments else ""
   use_compilation_cache()
   try:

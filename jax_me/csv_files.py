@@ -1,4 +1,8 @@
-"""CSV files: a reader for tables from any program, and a writer."""
+"""CSV files: a reader for tables from any program, and a writer.
+
+A spreadsheet runs a cell like "=1+1" as a formula. Such text is written with an apostrophe before
+it, which the reader removes; numbers are written as they are.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,11 @@ import csv
 import difflib
 import io
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
+
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
 
 
 class TableError(ValueError):
@@ -77,7 +84,7 @@ def csv_rows(
   try:
     for cells in reader:
       if any(cell.strip() for cell in cells):
-        yield reader.line_num, cells
+        yield reader.line_num, [_unescape(cell) for cell in cells]
   except csv.Error as error:
     raise TableError(f"{path}, line {reader.line_num}: {error}") from error
 
@@ -108,5 +115,23 @@ def csv_bytes(rows: Iterable[Iterable[object]]) -> bytes:
   are written as these bytes.
   """
   text = io.StringIO()
-  csv.writer(text, lineterminator="\n").writerows(rows)
+  csv.writer(text, lineterminator="\n").writerows(map(_escape, row) for row in rows)
   return text.getvalue().encode("utf-8", "surrogateescape")
+
+
+def _escape(cell: object) -> object:
+  if not isinstance(cell, str) or not _FORMULA.match(cell) or _is_number(cell):
+    return cell
+  return f"'{cell}"
+
+
+def _unescape(cell: str) -> str:
+  return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
+
+
+def _is_number(text: str) -> bool:
+  try:
+    float(text)
+  except ValueError:
+    return False
+  return not text.startswith(("\t", "\r"))

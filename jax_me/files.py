@@ -1,10 +1,14 @@
-"""Atomic file writes and exclusive locks, also between processes that may be killed."""
+"""Atomic writes of files and folders, and exclusive locks, between processes that may be killed."""
 
 import contextlib
+import glob
 import os
 import pathlib
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+
+_STAGING_SUFFIX = ".staging"
 
 
 def write_atomically(
@@ -81,3 +85,34 @@ def exclusive_lock(path: str | os.PathLike[str], when_busy: Callable[[], None]) 
     yield
   finally:
     os.close(handle)
+
+
+@contextlib.contextmanager
+def staging_folder(target: pathlib.Path) -> Iterator[pathlib.Path]:
+  """A folder beside `target` in which it is written, to be renamed; it is removed at the end.
+
+  Those that killed processes left for this target are removed.
+
+  Args:
+    target: the folder or file to write; missing parent folders are created.
+
+  Yields:
+    the folder.
+
+  Raises:
+    OSError: no permission, or the disk is full.
+  """
+  target.parent.mkdir(parents=True, exist_ok=True)
+  for old in target.parent.glob(f".{glob.escape(target.name)}.*{_STAGING_SUFFIX}"):
+    with contextlib.suppress(OSError), exclusive_lock(old, _refuse):
+      shutil.rmtree(old, ignore_errors=True)
+  staging = tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=_STAGING_SUFFIX)
+  try:
+    with exclusive_lock(staging, _refuse):
+      yield pathlib.Path(staging)
+  finally:
+    shutil.rmtree(staging, ignore_errors=True)
+
+
+def _refuse() -> None:
+  raise BlockingIOError

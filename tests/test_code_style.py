@@ -21,6 +21,8 @@ LAYERS = (
     "bundled",
     "worker_pool",
     "cache_folder",
+    "bounded_reading",
+    "command_errors",
   },
   {"manifest", "image_preparation", "compilation_cache"},
   {"run_folder"},

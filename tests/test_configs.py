@@ -45,7 +45,7 @@ VARIANTS = [
   "loso_demo.py:t2t_vit_7,flow",
   "loso_images.py:rgb,convnextv2_atto",
   "loso_images.py:flow,vit_tiny_patch16",
-  "loso_images.py:flow,shallow_cnn",
+  "loso_images.py:flow,t2t_vit_7",
 ]
 
 
@@ -73,7 +73,8 @@ SMALL = {
   "vit_": dict(patch_size=8, embed_dim=24, depth=1, num_heads=2),
   "t2t_vit_": dict(embed_dim=24, depth=1, num_heads=2, token_dim=8),
   "convnextv2_": dict(depths=(1, 1, 1, 1), dims=(4, 6, 8, 10)),
-  "shallow_": dict(widths=(4, 6), depths=(1, 1)),
+  "shallow_resnet": dict(widths=(4, 6), depths=(1, 1)),
+  "shallow_": dict(widths=(4, 6)),
   "fcmae_": dict(depths=(1, 1, 1, 1), dims=(4, 6, 8, 10), decoder_embed_dim=12),
 }
 RUN = [

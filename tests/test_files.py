@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from jax_me.files import exclusive_lock, write_atomically
+from jax_me.files import exclusive_lock, staging_folder, write_atomically
 
 
 @pytest.mark.parametrize("use_scratch", [False, True])
@@ -54,3 +54,13 @@ def test_a_lock_is_held_by_one(tmp_path, name):
       exclusive_lock(path, refuse),
     ):
       pytest.fail("two have it")
+
+
+def test_staging_folders_of_killed_processes_are_removed(tmp_path):
+  target = tmp_path / "out"
+  with staging_folder(target) as held, staging_folder(target) as other:
+    assert held.is_dir() and other.is_dir() and held != other  # One is not taken for a remnant.
+  assert not os.listdir(tmp_path)
+  (tmp_path / ".out.x1.staging").mkdir()
+  with staging_folder(target) as staging:
+    assert os.listdir(tmp_path) == [staging.name]

@@ -44,14 +44,18 @@ def decode_whole(encoded: bytes) -> np.ndarray | None:
 def _decode_flag(encoded: bytes, image_size: int) -> int:
   """OpenCV flag of the strongest reduction that keeps image_size pixels on both sides."""
   size = jpeg_size(encoded)
-  if size is not None:
-    factor = min(size) // image_size
-    if factor >= 8:
-      return cv2.IMREAD_REDUCED_COLOR_8
-    if factor >= 4:
-      return cv2.IMREAD_REDUCED_COLOR_4
-    if factor >= 2:
-      return cv2.IMREAD_REDUCED_COLOR_2
+  return cv2.IMREAD_COLOR if size is None else reduced_color_flag(min(size), image_size)
+
+
+def reduced_color_flag(side: int, target: int) -> int:
+  """OpenCV flag of the strongest reduction of a JPEG that makes `side` not less than `target`."""
+  factor = side // target
+  if factor >= 8:
+    return cv2.IMREAD_REDUCED_COLOR_8
+  if factor >= 4:
+    return cv2.IMREAD_REDUCED_COLOR_4
+  if factor >= 2:
+    return cv2.IMREAD_REDUCED_COLOR_2
   return cv2.IMREAD_COLOR
 
 

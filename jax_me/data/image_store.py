@@ -11,6 +11,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 from jax_me.cpu_cores import available_cores
 from jax_me.data.decoding import decode_into, decode_whole
 from jax_me.data.index import read_index
+from jax_me.data.random_crop import RandomCrop
 
 DEFAULT_CACHE_BYTES = 2**30
 MAX_THREADS = 8
@@ -98,8 +99,11 @@ class ImageStore:
 
   def encoded(self, position: int) -> bytes:
     """The stored JPEG or PNG bytes of image `position`."""
-    record = self._records[position]
-    return tf_example_pb2.Example.FromString(record).features.feature["image"].bytes_list.value[0]
+    try:
+      record = tf_example_pb2.Example.FromString(self._records[position])
+      return record.features.feature["image"].bytes_list.value[0]
+    except Exception as error:  # The reader's exceptions are undocumented.
+      raise ValueError(f"{self._describe(position)} cannot be read: {self._damage}") from error
 
   def image(self, position: int) -> np.ndarray:
     """Image `position`, uint8 [image_size, image_size, 3].
@@ -151,12 +155,30 @@ class ImageStore:
     padded[real] = images
     return padded
 
-  def _decode_all(self, positions: np.ndarray) -> np.ndarray:
+  def crops(self, positions: np.ndarray, crop: RandomCrop, first: int) -> np.ndarray:
+    """Random crops of stored images; they are not cached.
+
+    Args:
+      positions: of the images, [n].
+      crop: draws the crops.
+      first: position of the first image in the sampling stream; the others follow.
+
+    Returns:
+      uint8 [n, image_size, image_size, 3].
+
+    Raises:
+      ValueError: stored bytes cannot be decoded (the dataset is damaged).
+    """
+    return self._decode_all(positions, crop, first)
+
+  def _decode_all(
+    self, positions: np.ndarray, crop: RandomCrop | None = None, first: int = 0
+  ) -> np.ndarray:
     out = np.empty((len(positions), self.image_size, self.image_size, 3), np.uint8)
 
     def decode_rows(rows: range) -> None:
       for row in rows:
-        self._decode(int(positions[row]), out[row])
+        self._decode(int(positions[row]), out[row], crop, first + row)
 
     # OpenCV releases the GIL, so threads decode in parallel. The pool is used even for one thread:
     # several callers share it, which limits the number of decoding threads.
@@ -165,9 +187,11 @@ class ImageStore:
       assert result is None
     return out
 
-  def _decode(self, position: int, out: np.ndarray) -> None:
+  def _decode(self, position: int, out: np.ndarray, crop: RandomCrop | None, number: int) -> None:
     encoded = self.encoded(position)
-    if self._prepare is None:
+    if crop is not None:
+      decoded = crop.decode_into(out, encoded, number)
+    elif self._prepare is None:
       decoded = decode_into(out, encoded)
     else:
       image = decode_whole(encoded)
@@ -175,7 +199,12 @@ class ImageStore:
       if image is not None:
         out[:] = self._prepare(image)
     if not decoded:
-      raise ValueError(
-        f"image {position} ({self.index.file[position]}) of {self.name} cannot be decoded: the "
-        f"dataset is damaged; delete {self._records.dataset_info.data_dir} and build it again"
-      )
+      raise ValueError(f"{self._describe(position)} cannot be decoded: {self._damage}")
+
+  def _describe(self, position: int) -> str:
+    return f"image {position} ({self.index.file[position]}) of {self.name}"
+
+  @property
+  def _damage(self) -> str:
+    folder = self._records.dataset_info.data_dir
+    return f"the dataset is damaged; delete {folder} and build it again"

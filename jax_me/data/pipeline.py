@@ -18,6 +18,7 @@ from absl import flags
 
 from jax_me.data.device_images import DeviceImages
 from jax_me.data.image_store import ImageStore
+from jax_me.data.random_crop import RandomCrop
 from jax_me.data.sampling import BalancedSampler, ShuffledSampler, validate_indices
 
 ImageSource = ImageStore | DeviceImages
@@ -34,6 +35,7 @@ def train_batches(
   seed: int,
   indices: Sequence[int] | np.ndarray | None = None,
   balanced: bool = False,
+  crop: RandomCrop | None = None,
   workers: int = 0,
   process_index: int = 0,
   process_count: int = 1,
@@ -51,8 +53,10 @@ def train_batches(
     seed: non-negative seed of the sampling order.
     indices: examples to use, for example a fold's training set; None takes all.
     balanced: draw every class equally often (an epoch then repeats rare classes).
+    crop: random crop of the stored images; None gives whole images. The store must be in host
+      memory.
     workers: decoding processes; 0 decodes in threads of this process, which is enough unless
-      cores are idle. Ignored when the store caches decoded images.
+      cores are idle. Ignored when the batches are cached images.
     process_index: this process among process_count (`jax.process_index()`).
     process_count: processes that share each global batch (`jax.process_count()`).
 
@@ -64,7 +68,7 @@ def train_batches(
   """
   sampler = make_sampler(store, seed=seed, indices=indices, balanced=balanced)
   rows = _process_rows(batch_size, process_index, process_count)
-  return TrainBatches(store, sampler, batch_size, rows, workers)
+  return TrainBatches(store, sampler, batch_size, rows, workers, crop)
 
 
 def make_sampler(
@@ -104,8 +108,15 @@ class TrainBatches(Iterator[Batch]):
   """
 
   def __init__(
-    self, store: ImageSource, sampler: ShuffledSampler, batch_size: int, rows: slice, workers: int
+    self,
+    store: ImageSource,
+    sampler: ShuffledSampler,
+    batch_size: int,
+    rows: slice,
+    workers: int,
+    crop: RandomCrop | None = None,
   ):
+    assert crop is None or not store.on_device
     if workers < 0:
       raise ValueError(f"workers must be 0 or more, got {workers}")
     self.batch_size = batch_size
@@ -114,13 +125,15 @@ class TrainBatches(Iterator[Batch]):
     self._store = store
     self._sampler = sampler
     self._rows = rows
-    self._workers = 0 if store.cached else workers
+    self._crop = crop
+    self._workers = 0 if store.cached and crop is None else workers
     self._iterator: Any = None
 
   def __next__(self) -> Batch:
     if self._iterator is None:
       batch_indices = _TrainIndices(self._sampler, self.examples_seen, self.batch_size, self._rows)
-      self._iterator = _make_iterator(_BatchSource(self._store, batch_indices), self._workers)
+      source = _BatchSource(self._store, batch_indices, self._crop)
+      self._iterator = _make_iterator(source, self._workers)
     batch = next(self._iterator)
     if self._workers:
       # Workers return views of shared memory, which would stay open as long as the batch exists.
@@ -207,7 +220,10 @@ class EvalBatches:
 
 
 def channel_statistics(
-  store: ImageStore, indices: Sequence[int] | np.ndarray | None = None
+  store: ImageStore,
+  indices: Sequence[int] | np.ndarray | None = None,
+  *,
+  per_image: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
   """Mean and standard deviation of each colour channel over all pixels of some images.
 
@@ -216,6 +232,8 @@ def channel_statistics(
   Args:
     store: the images, at the store's size.
     indices: examples to use; None takes all.
+    per_image: the mean of the standard deviations (with N - 1) of the images, instead of that of
+      all pixels.
 
   Returns:
     (mean, std), float32 [3] each, RGB, for pixel values scaled to [0, 1].
@@ -224,10 +242,13 @@ def channel_statistics(
     ValueError: no examples, or an index outside the split.
   """
   chosen = _select_indices(store, indices)
-  total, squares = store.channel_sums(chosen).sum(0)
-  pixels = len(chosen) * store.image_size**2
-  mean = total / pixels
-  std = np.sqrt(np.maximum(squares / pixels - mean**2, 0.0))
+  sums, pixels = store.channel_sums(chosen), store.image_size**2
+  mean, squares = sums.sum(0) / (len(chosen) * pixels)
+  std = np.sqrt(np.maximum(squares - mean**2, 0.0))
+  if per_image:
+    means, squares = np.moveaxis(sums, 1, 0) / pixels
+    variances = np.maximum(squares - means**2, 0.0) * pixels / max(pixels - 1, 1)
+    std = np.sqrt(variances).mean(0)
   return (mean / 255).astype(np.float32), (std / 255).astype(np.float32)
 
 
@@ -247,8 +268,11 @@ class _TrainIndices:
     return sys.maxsize // 2  # endless, but Grain needs a length
 
   def __call__(self, number: int) -> np.ndarray:
-    first = self._start + number * self._batch_size + self._rows.start
-    return self._sampler.at(first, self._rows.stop - self._rows.start)
+    return self._sampler.at(self.first(number), self._rows.stop - self._rows.start)
+
+  def first(self, number: int) -> int:
+    """Position of the first example of batch `number` in the sampling stream."""
+    return self._start + number * self._batch_size + self._rows.start
 
 
 class _EvalIndices:
@@ -267,9 +291,12 @@ class _EvalIndices:
 class _BatchSource:
   """Random-access data source for Grain: element n is batch n."""
 
-  def __init__(self, store: ImageSource, batch_indices: _BatchIndices):
+  def __init__(
+    self, store: ImageSource, batch_indices: _BatchIndices, crop: RandomCrop | None = None
+  ):
     self._store = store
     self._batch_indices = batch_indices
+    self._crop = crop
     self.on_device = store.on_device
 
   def __len__(self) -> int:
@@ -281,7 +308,7 @@ class _BatchSource:
     label = np.zeros(len(index), np.int32)
     label[mask] = self._store.index.label[index[mask]]
     batch = {
-      "image": self._store.batch(index),
+      "image": self._images(index, int(number)),
       "label": label,
       "mask": mask,
       "index": index.astype(np.int32),
@@ -289,6 +316,12 @@ class _BatchSource:
     if self._store.index.targets is not None:
       batch["targets"] = np.where(mask[:, None], self._store.index.targets[index], 0)
     return batch
+
+  def _images(self, index: np.ndarray, number: int) -> Any:
+    if self._crop is None:
+      return self._store.batch(index)
+    assert isinstance(self._batch_indices, _TrainIndices) and isinstance(self._store, ImageStore)
+    return self._store.crops(index, self._crop, self._batch_indices.first(number))
 
 
 def _make_iterator(source: _BatchSource, workers: int) -> Any:

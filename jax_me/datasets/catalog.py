@@ -118,6 +118,7 @@ def prepare(
   data_dir: str,
   manual_dir: str | None = None,
   workers: int | None = None,
+  follow_links: bool = False,
   **options: Any,
 ) -> "FaceDataset":
   """Returns a dataset that is ready to read, and builds it first if necessary.
@@ -133,6 +134,7 @@ def prepare(
       with these options under data_dir, if there is exactly one.
     workers: processes that read and align images; None uses one per core. The content does not
       depend on it.
+    follow_links: whether links below manual_dir that leave it are followed.
     **options: fields of the builder's `Options`, for example `align=False`.
 
   Returns:
@@ -145,5 +147,10 @@ def prepare(
   from jax_me.datasets.generation.prepare import prepare_dataset
 
   return prepare_dataset(
-    builder_class(name), data_dir=data_dir, manual_dir=manual_dir, workers=workers, **options
+    builder_class(name),
+    data_dir=data_dir,
+    manual_dir=manual_dir,
+    workers=workers,
+    follow_links=follow_links,
+    **options,
   )

@@ -99,6 +99,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
   build = add_command("build", "build a dataset, from your own files if needed", BUILD_EPILOG)
   build.add_argument("--manual-dir", metavar="DIR", help="folder with your copy of the dataset")
+  build.add_argument(
+    "--follow-links",
+    action="store_true",
+    help="follow links in this folder that leave it (default: they are left out and reported)",
+  )
   add_command("list", "list available and built datasets", LIST_EPILOG)
   check = add_command("check", "check that a built dataset is valid for evaluation", CHECK_EPILOG)
   check.add_argument(
@@ -193,6 +198,7 @@ def _build(args: argparse.Namespace) -> int:
     data_dir=args.data_dir,
     manual_dir=args.manual_dir,
     workers=args.workers,
+    follow_links=args.follow_links,
     **given_options(args),
   )
   folder = pathlib.Path(builder.data_path)

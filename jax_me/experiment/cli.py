@@ -22,6 +22,7 @@ from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
 
 from jax_me.bundled import import_bundled
+from jax_me.command_errors import run_command
 from jax_me.compilation_cache import use_compilation_cache
 from jax_me.training import recipes, settings
 from jax_me.training.setting_list import format_settings, list_settings, print_list
@@ -81,7 +82,11 @@ def main(arguments: list[str]) -> None:
     arguments: the command line, program name first.
   """
   use_compilation_cache()
-  app.run(_run, argv=arguments, flags_parser=_parse)
+
+  def run(words: list[str]) -> None:
+    app.run(_run, argv=words, flags_parser=_parse)
+
+  sys.exit(run_command(run, arguments, pathlib.Path(arguments[0]).name))
 
 
 def _parse(arguments: list[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import logging
 import math
 import typing
 
@@ -10,6 +11,7 @@ import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
 
+from jax_me.data.augment.augmentation import Augmentation
 from jax_me.data.folds import Fold
 from jax_me.data.image_store import ImageStore
 from jax_me.data.pipeline import (
@@ -19,7 +21,9 @@ from jax_me.data.pipeline import (
   eval_batches,
   train_batches,
 )
+from jax_me.data.random_crop import RandomCrop
 from jax_me.evaluation.predictions import Predictions
+from jax_me.image_preparation import ImagePreparation
 from jax_me.models.classifier import Classifier, make_classifier
 from jax_me.training.checkpoint import JsonValue
 from jax_me.training.duration import DurationWarning, shortening_settings
@@ -34,7 +38,14 @@ from jax_me.training.state import RunParameters, State
 if typing.TYPE_CHECKING:
   from jax_me.datasets.generation.base_builder import FaceDataset
 
+logger = logging.getLogger(__name__)
+
 RECONSTRUCTED = 8  # Number of faces in a sheet of reconstructions.
+
+
+def crops_stored(config: ConfigDict) -> bool:
+  """Whether random crops of the stored images are drawn while these are decoded."""
+  return Augmentation(**config.augment.to_dict()).crops_stored
 
 
 @dataclasses.dataclass
@@ -46,6 +57,7 @@ class Experiment:
     builder: of the dataset.
     training_images: at `data.read_size`.
     evaluation_images: at the model's input size.
+    preparation: resize and crop of the evaluation images, and of those of the trained model.
     training_source: `training_images`, on the devices if they fit.
     folds: splits to run.
     program: jitted initialisation and training step.
@@ -57,6 +69,7 @@ class Experiment:
   builder: "FaceDataset"
   training_images: ImageStore
   evaluation_images: ImageStore
+  preparation: ImagePreparation
   training_source: ImageSource
   folds: list[Fold]
   program: Program
@@ -99,21 +112,32 @@ class Experiment:
     config = self.config
     mean, std = config.data.mean, config.data.std
     if not mean:
-      mean, std = channel_statistics(self.training_images, fold.train)
-    cadence = self.cadence(fold)
-    warmup = min(config.optimizer.warmup_epochs * cadence.epoch, cadence.total / 4)
+      mean, std = channel_statistics(
+        self.training_images, fold.train, per_image=config.data.std_of == "images"
+      )
+    cadence, schedule = self.cadence(fold), config.optimizer
+    warmup = round(schedule.warmup_epochs * cadence.epoch)
+    if warmup >= cadence.total and schedule.schedule != "constant":
+      logger.warning(
+        "%s: the warm-up of %d steps does not end before the last of %d: the learning rate never "
+        "reaches its peak; lower optimizer.warmup_epochs (%s) or train longer",
+        *(fold.name, warmup, cadence.total, schedule.warmup_epochs),
+      )
     peak = peak_learning_rate(
-      config.optimizer.learning_rate, config.optimizer.base_learning_rate, config.batch_size
+      schedule.learning_rate, schedule.base_learning_rate, config.batch_size
     )
     return RunParameters(
       seed=config.seed,
       mean=tuple(float(m) for m in mean),
       std=tuple(max(float(s), 1e-3) for s in std),
       peak=peak,
-      minimum=config.optimizer.min_learning_rate,
-      warmup_steps=round(warmup),
-      total_steps=round(config.optimizer.cosine_epochs * cadence.epoch) or cadence.total,
-      milestones=tuple(round(m * cadence.epoch) for m in config.optimizer.milestones),
+      minimum=schedule.min_learning_rate,
+      warmup_steps=warmup,
+      total_steps=round(schedule.cosine_epochs * cadence.epoch) or cadence.total,
+      milestones=tuple(round(m * cadence.epoch) for m in schedule.milestones),
+      warmup_start=schedule.warmup_learning_rate or None,
+      cosine_start=0 if schedule.cosine_start == "run" else None,
+      epoch_steps=cadence.epoch if schedule.interval == "epoch" else None,
       class_weights=self._class_weights(fold),
     )
 
@@ -205,12 +229,21 @@ class Experiment:
 
   def training_batches(self, fold: Fold) -> TrainBatches:
     """The endless training batches of a fold, from the first."""
+    augment, crop = self.config.augment, None
+    if crops_stored(self.config):
+      crop = RandomCrop(
+        self.config.seed,
+        tuple(augment.crop_scale),
+        tuple(augment.crop_ratio),
+        augment.crop_interpolation,
+      )
     return train_batches(
       self.training_source,
       batch_size=self.config.batch_size,
       seed=self.config.seed,
       indices=fold.train,
       balanced=self.config.data.balanced,
+      crop=crop,
       workers=self.config.data.workers,
       process_index=jax.process_index(),
       process_count=jax.process_count(),

@@ -15,7 +15,7 @@ from jax_me.data.device_images import HOST_PLATFORMS, DeviceImages
 from jax_me.data.folds import Fold
 from jax_me.data.pipeline import make_sampler
 from jax_me.evaluation.predictions import PREDICTIONS_FILE
-from jax_me.experiment.experiment import Experiment
+from jax_me.experiment.experiment import Experiment, crops_stored
 from jax_me.experiment.fold_training import FoldTraining, Interrupted, make_initialiser
 from jax_me.models import model_folder
 from jax_me.progress import Progress
@@ -122,6 +122,8 @@ def choose_mode(experiment: Experiment, pending: int) -> str:
     problem = "it works in one process only"
   elif config.mesh.fsdp > 1:
     problem = f"each device keeps whole folds, so mesh.fsdp must be 1, not {config.mesh.fsdp}"
+  elif crops_stored(config):
+    problem = "its images are resized, so augment.crop_source must be read, not stored"
   elif mebibytes > config.data.resident_mib:
     problem = (
       f"the images need {mebibytes:.0f} MiB of each device, data.resident_mib is "

@@ -120,6 +120,7 @@ class FoldTraining:
       image_size=config.model.image_size,
       mean=list(run_parameters.mean),
       std=list(run_parameters.std),
+      preparation=experiment.preparation,
       source={
         "trained_on": experiment.training_images.name,
         "options": dataclasses.asdict(experiment.builder.options),
@@ -253,6 +254,7 @@ def make_initialiser(
       target_name=config.model.name,
       labels=None if experiment.pretraining else experiment.labels,
       head_std=config.head_std,
+      head_init=config.head_init,
       seed=config.seed,
     )
     if is_writer():

@@ -30,6 +30,7 @@ def initialise_state(
   target_name: str,
   labels: Sequence[str] | None,
   head_std: float = 0.0,
+  head_init: str = "",
   seed: int = 0,
 ) -> tuple[State, dict[str, JsonValue]]:
   """Puts the weights of a saved model into a fresh state.
@@ -42,6 +43,7 @@ def initialise_state(
       the same.
     head_std: standard deviation of the weights of a head that is not loaded; 0 keeps the model's
       initialisation. MAE and ConvNeXt V2 fine-tune with 2e-5, nearly uniform probabilities.
+    head_init: "xavier_uniform" for such weights instead, if head_std is 0.
     seed: of the head's weights.
 
   Returns:
@@ -63,10 +65,14 @@ def initialise_state(
     source_labels=None if source.labels is None else normalize_labels(source.labels),
   )
   weights = transfer.params
-  if head_std and any(row["path"] == "head.kernel" for row in transfer.report["fresh"]):
+  fresh = any(row["path"] == "head.kernel" for row in transfer.report["fresh"])
+  if fresh and (head_std or head_init):
     old = weights["head"]["kernel"]
     key = jax.random.fold_in(initial_key(seed), 1)
-    kernel = head_std * jax.random.truncated_normal(key, -2.0, 2.0, old.shape)
+    if head_std:
+      kernel = head_std * jax.random.truncated_normal(key, -2.0, 2.0, old.shape)
+    else:
+      kernel = jax.nn.initializers.xavier_uniform()(key, old.shape)
     weights = {**weights, "head": {**weights["head"], "kernel": np.asarray(kernel, old.dtype)}}
   initialised = {
     **state,

@@ -1,7 +1,10 @@
 """Preparation of an experiment: dataset, folds, model and training step of a recipe."""
 
+import dataclasses
 import functools
 import logging
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -12,8 +15,8 @@ from jax_me.data.folds import Fold, make_folds, with_validation
 from jax_me.data.image_store import ImageStore
 from jax_me.data.index import ExampleIndex
 from jax_me.datasets import catalog
-from jax_me.experiment.experiment import Experiment
-from jax_me.image_preparation import ImagePreparation
+from jax_me.experiment.experiment import Experiment, crops_stored
+from jax_me.image_preparation import AREA, ImagePreparation
 from jax_me.models.input_size import check_input_size
 from jax_me.models.model_folder import SavedModel
 from jax_me.models.saved_model import ALL, FINAL
@@ -87,17 +90,20 @@ def prepare(config: ConfigDict, saved: SavedModel | None = None) -> Experiment:
     config.data.name,
     data_dir=config.data.data_dir,
     manual_dir=config.data.manual_dir or None,
+    follow_links=config.data.follow_links,
     **config.data.options.to_dict(),
   )
   split = "+".join(sorted(builder.info.splits)) if config.data.split == "official" else "train"
   size = config.model.image_size
   training_images = ImageStore(builder, split, image_size=config.data.read_size or size)
-  own = saved is not None and saved.preparation != ImagePreparation(size)
+  preparation = _whole_image_preparation(config, dataclasses.asdict(builder.options))
+  mean = tuple(config.data.mean)
+  if saved is not None:
+    preparation, mean = saved.preparation, tuple(saved.mean)
   evaluation_images = training_images
+  own = preparation != ImagePreparation(size)
   if own or training_images.image_size != size:
-    prepare_image = None
-    if saved is not None and own:
-      prepare_image = functools.partial(saved.preparation.apply, mean=tuple(saved.mean))
+    prepare_image = functools.partial(preparation.apply, mean=mean) if own else None
     evaluation_images = ImageStore(builder, split, image_size=size, prepare=prepare_image)
 
   if config.augment.flow and config.data.name == "labeled_images":
@@ -110,16 +116,35 @@ def prepare(config: ConfigDict, saved: SavedModel | None = None) -> Experiment:
     builder=builder,
     training_images=training_images,
     evaluation_images=evaluation_images,
+    preparation=preparation,
     training_source=place_images(
       training_images,
       sharding.batch_sharding(mesh),
-      choice=config.data.resident,
+      choice="off" if crops_stored(config) else config.data.resident,
       budget=config.data.resident_mib * 2**20,
     ),
     folds=split_folds(config, training_images.index),
     program=program,
     graphdef=graphdef,
   )
+
+
+def _whole_image_preparation(config: ConfigDict, options: Mapping[str, Any]) -> ImagePreparation:
+  """The resize and crop of `eval`; that of face chips if the images are aligned faces."""
+  size, wanted = config.model.image_size, config.eval
+  preparation = ImagePreparation(size)
+  if wanted.interpolation != AREA:
+    edge = int(size / wanted.crop)
+    preparation = ImagePreparation(size, wanted.resize, edge, wanted.crop, wanted.interpolation)
+  # A dataset without the option holds clips, whose images are made of aligned faces.
+  if options.get("align", True) and preparation != ImagePreparation(size):
+    logger.warning(
+      "the images of %s are aligned faces, which are only resized: eval.resize, eval.crop and "
+      "eval.interpolation are not used",
+      config.data.name,
+    )
+    return ImagePreparation(size)
+  return preparation
 
 
 def _check_flow(images: ImageStore) -> None:

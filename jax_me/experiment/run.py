@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from jax_me.command_errors import INTERRUPTED, describe_error
 from jax_me.data.folds import Fold, describe_folds
 from jax_me.evaluation.predictions import PREDICTIONS_FILE, Predictions, concatenate
 from jax_me.evaluation.summary import ScoreSummary, summarize
@@ -57,6 +58,7 @@ FREE_SETTINGS = (
   "final",
   "data.data_dir",
   "data.manual_dir",
+  "data.follow_links",
   "data.workers",
   "data.fold",
   "folds.parallel",
@@ -69,7 +71,6 @@ NO_SCORES = (
   "There are no scores: the model was trained on all examples (data.split=none), so none are left "
   "to test it on. To know how good it is on unseen people, train it with a split too."
 )
-INTERRUPTED = 130  # Exit code of a run stopped by a signal, as in shells.
 
 
 def run_experiment(
@@ -391,5 +392,5 @@ def _print_line(line: str) -> None:
 
 def _report_error(error: Exception, code: int) -> int:
   process = f" (process {jax.process_index()})" if jax.process_count() > 1 else ""
-  print(f"run.py{process}: {error}", file=sys.stderr, flush=True)
+  print(f"run.py{process}: {describe_error(error)}", file=sys.stderr, flush=True)
   return code

@@ -38,6 +38,7 @@ def align_folder(
   clips: bool = False,
   image_format: str = "png",
   detector: str | None = None,
+  follow_links: bool = False,
   quiet: bool = False,
 ) -> Summary:
   """Aligns all images below a folder into a mirrored output folder, with a report row per file.
@@ -49,7 +50,8 @@ def align_folder(
   are deleted.
 
   A report row has: file; status ("ok", "several_faces", "no_face", "centered", "unreadable",
-  "failed", "size_mismatch", "not_an_image"); output (relative to the output folder, or None);
+  "failed", "size_mismatch", "not_an_image", "outside_link"); output (relative to the output
+  folder, or None);
   reason (of a failure, or None); faces, box, landmarks, transform and in clips reference (see
   `alignment.AlignedFace`); bytes and modified (ns) of the source file; and where there is an
   output its pixels, pixel_sum and pixel_square_sum per RGB channel (see
@@ -66,6 +68,7 @@ def align_folder(
     image_format: "png" (lossless) or "jpg".
     detector: one of `detector.DETECTORS`; None takes that of the earlier run in this output folder,
       or else the default.
+    follow_links: whether links that leave `input` are read; else their status is "outside_link".
     quiet: show no progress.
 
   Returns:
@@ -88,7 +91,7 @@ def align_folder(
   face_detector.landmark_model_path()
   source, target = _resolve_folders(pathlib.Path(input), pathlib.Path(output))
   try:
-    files = input_files.list_files(source, without=target)
+    files = input_files.list_files(source, without=target, follow_links=follow_links)
   except OSError as error:
     raise ValueError(f"cannot list {error.filename}: {error.strerror}") from error
   if not files:
@@ -150,7 +153,8 @@ def _align_files(
     progress = Progress("faces", total, done=done, quiet=quiet)
     for file in files:
       if not file.is_image and file.name not in report:
-        row = alignment_task.make_empty_row(file.name, "not_an_image")
+        status = "outside_link" if file.leaves else "not_an_image"
+        row = alignment_task.make_empty_row(file.name, status)
         report.append(_add_source(row, file))
     results = map_in_processes(
       functools.partial(alignment_task.run_task, settings=settings),

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from jax_me import files
+from jax_me.bounded_reading import FileTooSlow, time_limit
 from jax_me.faces import alignment, image_files, input_files
 from jax_me.faces.alignment_report import ReportRow
 
@@ -91,13 +92,16 @@ def run_task(task: input_files.AlignmentTask, settings: AlignmentSettings) -> li
       raise
     except image_files.UnreadableImage as error:
       rows.append(make_empty_row(name, "unreadable", error.reason))
+    except FileTooSlow as error:
+      rows.append(make_empty_row(name, "unreadable", error.strerror))
     except Exception as error:
       rows.append(make_empty_row(name, "failed", f"{type(error).__name__}: {error}"))
   return rows
 
 
 def _read_image(name: str, settings: AlignmentSettings) -> np.ndarray:
-  return image_files.read_image(os.path.join(settings.input, name))
+  with time_limit():
+    return image_files.read_image(os.path.join(settings.input, name))
 
 
 def failed_rows(task: input_files.AlignmentTask, reason: str) -> list[ReportRow]:

@@ -53,6 +53,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     help="png is lossless; jpg takes a fifth of the space (default png)",
   )
   add(
+    "--follow-links",
+    action="store_true",
+    help="follow links in INPUT that leave it (default: they are reported and not read)",
+  )
+  add(
     "--detector",
     choices=detector.DETECTORS,
     help="hog: dlib's detector, as in version 0.1; yunet: also finds small, turned, masked and "
@@ -74,6 +79,7 @@ def main(args: argparse.Namespace) -> int:
       clips=args.clips,
       image_format=args.format,
       detector=args.detector,
+      follow_links=args.follow_links,
     )
   except KeyboardInterrupt:
     print("\nstopped; run the same command again to resume", file=sys.stderr)

@@ -2,12 +2,13 @@
 
 import io
 import os
-import pathlib
 import warnings
 
 import cv2
 import numpy as np
 from PIL import ExifTags, Image
+
+from jax_me.bounded_reading import FileTooSlow, read_file
 
 # Suffixes of image files; every other file is "not_an_image".
 IMAGE_SUFFIXES = frozenset(
@@ -16,8 +17,8 @@ IMAGE_SUFFIXES = frozenset(
 # Image formats that Pillow cannot decode: reported as unreadable, with advice, not skipped.
 UNSUPPORTED_SUFFIXES = frozenset(".heic .heif .cr2 .cr3 .nef .arw .dng .raf .orf .rw2".split())
 
-# Twice Pillow's own limit (537 MB of RGB): guards against decompression bombs.
-MAX_PIXELS = 178_956_970
+# 8192 x 8192, some 500 MB while decoding: guards against decompression bombs.
+MAX_PIXELS = 2**26
 
 # Encodings of `encode_image`: lossless, or a fifth of the size.
 ENCODINGS = ("png", "jpg")
@@ -66,14 +67,15 @@ def read_image(source: str | os.PathLike | bytes) -> np.ndarray:
     uint8 [H, W, 3], RGB, contiguous.
 
   Raises:
-    UnreadableImage: missing, empty, truncated, not an image, or more than MAX_PIXELS pixels.
+    UnreadableImage: missing, empty, truncated, not an image, more than MAX_PIXELS pixels, a pipe
+      or device, or larger than MAX_FILE_BYTES.
   """
   if isinstance(source, bytes):
     name, data = f"({len(source)} bytes)", source
   else:
     name = os.fspath(source)
     try:
-      data = pathlib.Path(source).read_bytes()
+      data = read_file(source)
     except OSError as error:
       raise UnreadableImage(name, error.strerror or str(error)) from error
   if not data:
@@ -86,7 +88,7 @@ def read_image(source: str | os.PathLike | bytes) -> np.ndarray:
         if pixels > MAX_PIXELS:
           raise UnreadableImage(name, _too_large(image.width, image.height))
         return pillow_to_rgb(image, name)
-  except UnreadableImage:
+  except (UnreadableImage, FileTooSlow):
     raise
   except Image.DecompressionBombError as error:
     raise UnreadableImage(name, f"more than the {MAX_PIXELS} pixels allowed") from error

@@ -8,6 +8,7 @@ import re
 import stat
 from collections.abc import Iterable
 
+from jax_me.bounded_reading import leaves_folder
 from jax_me.faces import image_files
 
 _DIGITS = re.compile(r"\d+")
@@ -24,12 +25,14 @@ class SourceFile:
     is_image: whether it should be an image (a regular file with an image suffix).
     bytes: file size.
     modified: time of the last change, in nanoseconds since the epoch.
+    leaves: whether it is a link to a place outside the input folder, which is not followed.
   """
 
   name: str
   is_image: bool
   bytes: int
   modified: int
+  leaves: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,12 +50,18 @@ class AlignmentTask:
   is_clip: bool
 
 
-def list_files(folder: pathlib.Path, *, without: pathlib.Path) -> list[SourceFile]:
+def list_files(
+  folder: pathlib.Path, *, without: pathlib.Path, follow_links: bool = False
+) -> list[SourceFile]:
   """Lists all files below a folder, sorted by name; follows symbolic links but not loops.
 
   Args:
     folder: the input folder.
     without: a folder to skip with all its content (the output folder).
+    follow_links: whether links that leave the folder are followed; else they are no images.
+
+  Returns:
+    the files.
 
   Raises:
     OSError: a folder cannot be read.
@@ -69,10 +78,11 @@ def list_files(folder: pathlib.Path, *, without: pathlib.Path) -> list[SourceFil
       folders.clear()
       continue
     seen.add(real)
-    folders.sort()
+    links = [] if follow_links else [n for n in folders if leaves_folder(f"{parent}/{n}", folder)]
+    folders[:] = sorted(set(folders) - set(links))
     above = os.path.relpath(parent, folder).replace(os.sep, "/")
     prefix = "" if above == "." else f"{above}/"
-    for name in names:
+    for name in names + links:
       path = os.path.join(parent, name)
       try:
         status = os.stat(path)
@@ -80,8 +90,9 @@ def list_files(folder: pathlib.Path, *, without: pathlib.Path) -> list[SourceFil
         status = os.lstat(path)
       # Pipes and devices are never opened: reading them could block forever.
       readable = stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode)
-      is_image = readable and image_files.is_image_name(name)
-      files.append(SourceFile(prefix + name, is_image, status.st_size, status.st_mtime_ns))
+      leaves = not follow_links and leaves_folder(path, folder)
+      is_image = readable and not leaves and image_files.is_image_name(name)
+      files.append(SourceFile(prefix + name, is_image, status.st_size, status.st_mtime_ns, leaves))
   return sorted(files, key=lambda file: file.name)
 
 

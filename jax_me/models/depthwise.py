@@ -10,11 +10,14 @@ that is compiled on one machine for another (an export, a pod's training step) g
 - GPU and TPU: `lax.conv_general_dilated` and its own gradients. Nothing else was measured there.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from jax_me.models.layers import at_least_float32
+from jax_me.models.portable_operations import is_portable
 
 # Products accumulated before the kernel gradient's sums are written back (4 to 16 are as fast).
 _TERMS = 8
@@ -43,11 +46,13 @@ def depthwise_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
       "depthwise_conv requires a kernel of shape [k, k, 1, C] with odd k, got "
       f"{kernel.shape} for images of shape {x.shape}"
     )
-  return _forward(x, kernel)
+  return _forward(x, kernel, is_portable())
 
 
-@jax.jit
-def _forward(x, kernel):
+@functools.partial(jax.jit, static_argnums=2)
+def _forward(x, kernel, portable):
+  if portable:
+    return _convolution(x, kernel)
   return lax.platform_dependent(x, kernel, cpu=_shifted_products, default=_convolution)
 
 

@@ -188,6 +188,8 @@ def model_folders(folder: str | os.PathLike) -> list[pathlib.Path]:
     names = [pathlib.PurePath(fold) for fold in document["folds"]]
     if document["format"] != FORMAT or not names:
       raise ValueError("it lists no folds")
+    if len(set(names)) < len(names):
+      raise ValueError("it lists a fold twice")
     # The file may come from elsewhere, and is not to point to other folders than those of the run.
     if any(name.is_absolute() or ".." in name.parts for name in names):
       raise ValueError("it lists folders outside the run")

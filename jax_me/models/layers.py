@@ -7,6 +7,8 @@ import jax.numpy as jnp
 from flax import nnx, struct
 from jax.typing import DTypeLike
 
+from jax_me.models.portable_operations import is_portable
+
 
 class FixedTable(nnx.Variable):
   """An array that belongs to the model but is never trained (position tables, random features)."""
@@ -71,7 +73,7 @@ def stop_fusion(x: jax.Array) -> jax.Array:
   def divide(x: jax.Array) -> jax.Array:
     return x / jax.lax.optimization_barrier(jnp.ones((), x.dtype))
 
-  return jax.lax.platform_dependent(x, cpu=divide, default=lambda x: x)
+  return x if is_portable() else jax.lax.platform_dependent(x, cpu=divide, default=lambda x: x)
 
 
 def drop_path(x: jax.Array, rate: float | jax.Array, key: jax.Array | None) -> jax.Array:

@@ -6,8 +6,6 @@ import json
 import logging
 import os
 import pathlib
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from typing import Any, Unpack, cast
 
@@ -17,7 +15,7 @@ import numpy as np
 from etils import epath
 from flax import nnx
 
-from jax_me.files import write_atomically
+from jax_me.files import staging_folder, write_atomically
 from jax_me.manifest import (
   MANIFEST_FILE,
   DamagedFolder,
@@ -96,9 +94,7 @@ def save_model(
   target = pathlib.Path(folder).absolute()
   if target.exists() and any(target.iterdir()):
     raise FileExistsError(f"{target} is not empty; choose another folder or remove it first")
-  target.parent.mkdir(parents=True, exist_ok=True)
-  staging = pathlib.Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-  try:
+  with staging_folder(target) as staging:
     write_json(staging / MODEL_FILE, metadata_document(**fields))
     for name, content in (documents or {}).items():
       write_json(staging / name, content)
@@ -112,9 +108,6 @@ def save_model(
     if target.exists():
       target.rmdir()
     os.replace(staging, target)
-  except BaseException:
-    shutil.rmtree(staging, ignore_errors=True)
-    raise
 
 
 def finish_model_folder(
@@ -275,6 +268,7 @@ def checked_folder(folder: str | os.PathLike) -> Iterator[None]:
   weights = stored_weights(root)
   if not (root / MANIFEST_FILE).exists():
     if weights is None:
+      read_model_metadata(root)  # Without a model there are no weights to look for.
       with _checked_weights(weights_path(root)):
         yield
       return

@@ -1,5 +1,6 @@
 """Schema of `model.json`: architecture, labels, preprocessing and provenance of a model folder."""
 
+import collections
 import dataclasses
 import json
 import math
@@ -268,6 +269,8 @@ def _check_labels(labels: Any) -> None:
   wrong = [label for label in labels if not isinstance(label, str) or len(label) > 1000]
   if wrong:
     raise ValueError(f"labels must be names, got {_shown(wrong[0])}")
+  if twice := [label for label, count in collections.Counter(labels).items() if count > 1]:
+    raise ValueError(f"labels must differ, but {_shown(twice[0])} occurs twice")
 
 
 def _check_normalisation(mean: Any, std: Any) -> None:

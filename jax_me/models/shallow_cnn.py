@@ -91,7 +91,7 @@ class ShallowCNN(nnx.Module):
     x = images.astype(self.dtype)
     for conv in self.convs:
       x = jax.nn.relu(max_pool(conv(x), 2))  # Equal to pooling after ReLU, and faster.
-    flat = x.reshape(len(x), -1).astype(at_least_float32(self.dtype))
+    flat = x.reshape(x.shape[0], -1).astype(at_least_float32(self.dtype))
     return dropout(flat, self.drop_rate, key)
 
   def __call__(
@@ -177,7 +177,7 @@ class STSTNet(nnx.Module):
     check_images(images, self.image_size)
     key = None if deterministic else dropout_key(rngs)
     x = self.streams(images.astype(self.dtype))
-    flat = mean_pool(x, 2).reshape(len(x), -1).astype(at_least_float32(self.dtype))
+    flat = mean_pool(x, 2).reshape(x.shape[0], -1).astype(at_least_float32(self.dtype))
     return dropout(flat, self.drop_rate, key)
 
   def __call__(

@@ -154,19 +154,20 @@ class ShallowResNet(nnx.Module):
       raise ValueError(f"expected images [B, H, W, 3], got {list(images.shape)}")
     check_side(min(images.shape[1:3]), 2 ** len(self.stages))
     key = None if deterministic else dropout_key(rngs)
-    mirrored = self.mirrored and deterministic
-    if mirrored:
-      images = jnp.concatenate([images, images[:, :, ::-1]])
+    pooled = self._pooled(images, deterministic)
+    if self.mirrored and deterministic:
+      pooled = 0.5 * (pooled + self._pooled(images[:, :, ::-1], deterministic))
+    return dropout(pooled, self.drop_rate, key)
+
+  def _pooled(self, images: jax.Array, deterministic: bool) -> jax.Array:
+    """Means of the last stage over the image: [B, H, W, 3] -> [B, widths[-1]]."""
     x = self.stem(images.astype(self.dtype))
     x = jax.nn.relu(self.stem_bn.normalise(x, deterministic))
     for number, stage in enumerate(self.stages):
       x = mean_pool(x, 2) if number else x
       for block in stage:
         x = block(x, deterministic)
-    pooled = jnp.mean(x, axis=(1, 2), dtype=at_least_float32(x.dtype))
-    if mirrored:
-      pooled = pooled.reshape(2, -1, pooled.shape[-1]).mean(axis=0)
-    return dropout(pooled, self.drop_rate, key)
+    return jnp.mean(x, axis=(1, 2), dtype=at_least_float32(x.dtype))
 
   def __call__(
     self, images: jax.Array, *, deterministic: bool = True, rngs: nnx.Rngs | None = None

@@ -243,10 +243,19 @@ def changed_settings(
 
   Returns:
     {dotted key: (stored, now)} for every key that differs; empty for a new workdir.
+
+  Raises:
+    ValueError: the file is damaged.
   """
   if not path.exists():
     return {}
-  stored = flatten_dict(json.loads(path.read_text(encoding="utf-8")), sep=".")
+  try:
+    stored = flatten_dict(json.loads(path.read_text(encoding="utf-8")), sep=".")
+  except (OSError, ValueError, TypeError, AttributeError, AssertionError) as error:
+    raise ValueError(
+      f"{path} is damaged ({error}); copy it from the run's run.json (the entry config), or use "
+      "another --workdir"
+    ) from error
   now = flatten_dict(json.loads(json.dumps(settings)), sep=".")
   return {
     key: (stored.get(key), now.get(key))

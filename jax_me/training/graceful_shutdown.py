@@ -4,9 +4,11 @@ import signal
 import types
 from typing import Any
 
+from jax_me.command_errors import interrupt_again
+
 
 class StopSignal:
-  """Context manager that records the first signal; a second one raises KeyboardInterrupt.
+  """Context manager that records the first signal; a second one ends the command at once.
 
   Clusters send SIGTERM before they reclaim a machine; Ctrl-C sends SIGINT.
 
@@ -28,7 +30,7 @@ class StopSignal:
 
   def _handle(self, number: int, _frame: types.FrameType | None) -> None:
     if self.received is not None:
-      raise KeyboardInterrupt  # The user does not want to wait.
+      interrupt_again()  # The user does not want to wait.
     self.received = number
 
   def __exit__(self, *_: Any) -> None:

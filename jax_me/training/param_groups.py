@@ -17,6 +17,9 @@ NO_DECAY = {
   "finetune": frozenset({"bias", "scale", "gamma", "beta", "cls_token", "pos_embed"}),
 }
 
+# `freeze` -> modules that are not updated; "backbone" is treated apart.
+FROZEN_MODULES = {"": (), "backbone": (), "token_and_norm": ("cls_token", "norm")}
+
 LAYER_DECAY_TYPES = ("vit", "single", "group", "backbone")
 
 

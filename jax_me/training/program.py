@@ -16,6 +16,7 @@ from jax_me.models import model_folder
 from jax_me.models.registry import create_model
 from jax_me.training.checkpoint import JsonValue
 from jax_me.training.optim import make_optimizer
+from jax_me.training.param_groups import FROZEN_MODULES, learning_rate_scales
 from jax_me.training.schedule import make_schedule
 from jax_me.training.sharding import replicated, state_sharding
 from jax_me.training.state import RunParameters, State, initial_key, state_builder
@@ -33,7 +34,10 @@ SCHEDULE_KEYS = (
   "base_learning_rate",
   "min_learning_rate",
   "warmup_epochs",
+  "warmup_learning_rate",
   "cosine_epochs",
+  "cosine_start",
+  "interval",
   "milestones",
 )
 
@@ -167,11 +171,22 @@ def make_program(
   schedule = make_schedule(settings.pop("schedule"), gamma=settings.pop("gamma"))
   for key in SCHEDULE_KEYS:
     settings.pop(key)
-  freeze = config.freeze == "backbone"
+  factors = None
+  if not settings.pop("scale_minimum"):
+    factors = learning_rate_scales(
+      params, settings.pop("layer_decay"), settings["layer_decay_type"]
+    )
   phase = "pretrain" if pretraining else "finetune"
-  optimizer = make_optimizer(params, phase=phase, freeze_backbone=freeze, **settings)
+  freeze_backbone = config.freeze == "backbone"
+  optimizer = make_optimizer(
+    params,
+    phase=phase,
+    freeze_backbone=freeze_backbone,
+    frozen_modules=FROZEN_MODULES[config.freeze],
+    **settings,
+  )
   augmentation = Augmentation(**config.augment.to_dict())
-  augment = make_augmentation(augmentation, size=config.model.image_size)
+  augment = make_augmentation(augmentation, config.model.image_size, tuple(config.data.mean))
   loss = (
     masked_autoencoder_loss(graphdef, augment, mask_ratio=config.mae.mask_ratio)
     if pretraining
@@ -181,7 +196,7 @@ def make_program(
       erase=make_erasing(augmentation),
       mix=make_mixup(MixupSettings(**config.mixing.to_dict())),
       label_smoothing=config.label_smoothing,
-      freeze_backbone=freeze,
+      freeze_backbone=freeze_backbone,
     )
   )
   build = state_builder(make_model, optimizer, ema=config.ema_decay > 0)
@@ -191,6 +206,7 @@ def make_program(
     accum_steps=config.accum_steps,
     ema_decay=config.ema_decay,
     schedule=schedule,
+    peak_factors=factors,
   )
   return Program.compile(build, step, mesh), graphdef
 

@@ -178,6 +178,12 @@ def check(config: ConfigDict) -> None:
     problems.append(
       f"model.name: unknown model {config.model.name!r}{suggestion(config.model.name, MODELS)}"
     )
+  if config.eval.resize == "stretch" and config.eval.crop != 1.0:
+    problems.append('eval.crop belongs to eval.resize="shortest_edge"')
+  if config.eval.resize == "shortest_edge" and config.eval.interpolation == "area":
+    problems.append(
+      "eval.interpolation must be bilinear or bicubic when eval.resize keeps the ratio"
+    )
   problems += _selection_problems(config) + _augmentation_problems(config)
   if problems:
     raise SettingsError("; ".join(problems))
@@ -217,8 +223,13 @@ def _augmentation_problems(config: ConfigDict) -> list[str]:
   problems = []
   supervised = []  # Settings that need labels or images without holes.
   try:
-    erasing = Augmentation(**config.augment).has_erasing
-    supervised += ["augment.erase_prob and augment.cutout"] * erasing
+    augmentation = Augmentation(**config.augment)
+    supervised += ["augment.erase_prob and augment.cutout"] * augmentation.has_erasing
+    if augmentation.crops_stored and (config.data.resident == "on" or config.data.read_size):
+      problems.append(
+        "augment.crop_source=stored crops images while they are decoded: data.resident must not be "
+        "on, and data.read_size must be 0"
+      )
   except (ValueError, TypeError) as error:
     problems.append(str(error))
   try:

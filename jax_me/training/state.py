@@ -27,6 +27,9 @@ class RunParameters:
     warmup_steps, total_steps: lengths in optimiser steps; the cosine ends at `total_steps`.
     milestones: steps at which the schedule "step" lowers the rate.
     class_weights: factor of each class in the loss; empty means 1.
+    warmup_start: learning rate at the start of the warm-up; None is 0.
+    cosine_start: step at which the cosine starts; None is the end of the warm-up.
+    epoch_steps: steps of an epoch, at whose start the learning rate changes; None is every step.
   """
 
   seed: int
@@ -38,12 +41,16 @@ class RunParameters:
   total_steps: int
   milestones: tuple[int, ...] = ()
   class_weights: tuple[float, ...] = ()
+  warmup_start: float | None = None
+  cosine_start: int | None = None
+  epoch_steps: float | None = None
 
   def arrays(self) -> dict[str, jax.Array]:
-    """One array per attribute, without `class_weights` when it is empty."""
+    """One array per attribute, without `class_weights` when it is empty and without None."""
     arrays = {
       field.name: jnp.asarray(getattr(self, field.name), float)
       for field in dataclasses.fields(self)
+      if getattr(self, field.name) is not None
     }
     arrays["seed"] = jnp.asarray(self.seed, jnp.int32)
     if not self.class_weights:

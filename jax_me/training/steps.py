@@ -1,6 +1,6 @@
 """Loss functions and the training step: pure functions, jitted once with donation."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -146,6 +146,7 @@ def make_train_step(
   accum_steps: int = 1,
   ema_decay: float = 0.0,
   schedule: Schedule | None = None,
+  peak_factors: Mapping[str, float] | None = None,
 ) -> Callable[[State, Batch], tuple[State, Metrics]]:
   """One optimiser step.
 
@@ -161,12 +162,25 @@ def make_train_step(
       norms take the statistics of each microbatch.
     ema_decay: of the exponential moving average of the parameters; 0 means none.
     schedule: learning rate from step and run parameters; None is warm-up and cosine.
+    peak_factors: factor of the peak learning rate by the dotted path of a parameter; the minimum is
+      the same for all. None is 1 (layer-wise decay of the whole rate is part of the optimiser).
 
   Returns:
     step(state, batch) -> (state, metrics). The metrics are those of the loss function, averaged
     over the microbatches, and `grad_norm` (before clipping), `learning_rate` and `skipped`.
   """
   schedule = schedule or make_schedule("cosine")
+
+  def rates_of(state: State, params: ArrayTree, rate: jax.Array) -> ArrayTree:
+    """The learning rate of each parameter."""
+    if peak_factors is None:
+      return jax.tree.map(lambda _: rate, params)
+    run_parameters = state["run_parameters"]
+    rates = {
+      factor: schedule(state["step"], {**run_parameters, "peak": factor * run_parameters["peak"]})
+      for factor in set(peak_factors.values())
+    }
+    return map_paths(lambda path, _: rates[peak_factors[path]], params)
 
   def step(state: State, batch: Batch) -> tuple[State, Metrics]:
     run_parameters, params, model_state = (
@@ -206,7 +220,9 @@ def make_train_step(
     # Optax combines float and integer arrays, which strict dtype promotion (as in tests) rejects.
     with jax.numpy_dtype_promotion("standard"):
       updates, opt_state = optimizer.update(grads, state["opt_state"], params)
-    new_params = jax.tree.map(lambda p, u: p - (rate * u).astype(p.dtype), params, updates)
+    new_params = jax.tree.map(
+      lambda p, u, r: p - (r * u).astype(p.dtype), params, updates, rates_of(state, params, rate)
+    )
     changed = {"params": new_params, "model_state": new_model_state, "opt_state": opt_state}
     if ema_decay:
       changed["ema"] = jax.tree.map(

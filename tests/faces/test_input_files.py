@@ -35,6 +35,8 @@ def test_links_loops_and_pipes(tmp_path):
   os.symlink("nowhere", tmp_path / "in" / "broken.jpg")
   os.mkfifo(tmp_path / "in" / "pipe.jpg")
   files = input_files.list_files(tmp_path / "in", without=tmp_path / "out")
+  assert [f.name for f in files if f.leaves] == ["linked"]
+  files = input_files.list_files(tmp_path / "in", without=tmp_path / "out", follow_links=True)
   assert [(f.name, f.is_image) for f in files] == [
     ("broken.jpg", True),
     ("linked/1.png", True),

@@ -2,13 +2,14 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jax_me.data.augment.colour import draw_colour, jitter_colour
-from jax_me.data.augment.erase import MODES, draw_cutout, draw_erasing, fill_box
+from jax_me.data.augment.erase import MODES, Box, draw_cutout, draw_erasing, fill_box
 from jax_me.data.augment.geometry import (
   apply_affine,
   crop_and_resize,
@@ -17,12 +18,22 @@ from jax_me.data.augment.geometry import (
   flip_horizontal,
   rotate_flow,
 )
+from jax_me.data.augment.rand_augment import (
+  DEFAULT_FILL,
+  INTERPOLATIONS,
+  parse_rand_augment,
+  rand_augment,
+)
 
 # (images, one PRNG key per row) -> images
 BatchTransform = Callable[[jax.Array, jax.Array], jax.Array]
 
-# Folded into a row's key for erasing, since the transforms before normalisation split that key.
+# Folded into a row's key, since the other transforms before normalisation split that key.
 _ERASING_DATA = 0x45524153
+_RAND_AUGMENT_DATA = 0x52414E44
+
+CROP_SOURCES = ("read", "stored")
+RED = np.array([1.0, 0.0, 0.0], np.float32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +44,12 @@ class Augmentation:
     crop_scale: area of the random crop as a share of the image, (smallest, largest) in (0, 1],
       drawn uniformly; the crop is resized (bicubic, antialiased) to the model's size.
     crop_ratio: width / height of the crop, drawn log-uniformly.
+    crop_source: "read" crops the images of the batch; "stored" says that they are crops already,
+      see `random_crop.RandomCrop`.
+    crop_interpolation: "bicubic"; with "stored" also "random".
     flip: probability of a horizontal flip.
+    rand_augment: description of a RandAugment, see `rand_augment.parse_rand_augment`; "" for none.
+    rand_interpolation: of its geometric operations, "bicubic" or "random".
     jitter_prob: probability of the colour and affine transforms of an image: all of them or none.
     brightness, contrast, saturation: largest change of the factor, e.g. 0.25 for [0.75, 1.25].
     hue: largest shift of the hue, in [0, 0.5] of the colour circle.
@@ -45,7 +61,8 @@ class Augmentation:
     erase_area: area of the box as a share of the image, uniform.
     erase_ratio: height / width of the box, log-uniform.
     erase_mode: "pixel" fills with standard normal noise, "colour" with one such colour per box,
-      "zero" with the mean colour (timm's "pixel", "rand" and "const").
+      "zero" with the mean colour (timm's "pixel", "rand" and "const"). "red" erases before
+      normalisation, with one level of red per box and no green and blue.
     cutout: side of a square as a share of the image side; its centre is any pixel, it is clipped
       at the border and filled with the mean colour (arXiv:1708.04552). 0 = none.
     flow: the channels are optical flow (u, v, strain; 0.5 = no motion) instead of RGB: a flip
@@ -55,7 +72,11 @@ class Augmentation:
 
   crop_scale: tuple[float, float] = (1.0, 1.0)
   crop_ratio: tuple[float, float] = (1.0, 1.0)
+  crop_source: str = "read"
+  crop_interpolation: str = "bicubic"
   flip: float = 0.0
+  rand_augment: str = ""
+  rand_interpolation: str = "bicubic"
   jitter_prob: float = 1.0
   brightness: float = 0.0
   contrast: float = 0.0
@@ -101,10 +122,26 @@ class Augmentation:
         raise ValueError(f"augment.{name} must be in [0, {largest:g}], got {getattr(self, name)}")
     if self.erase_mode not in MODES:
       raise ValueError(f"augment.erase_mode must be one of {MODES}, got {self.erase_mode!r}")
+    if self.crop_source not in CROP_SOURCES:
+      raise ValueError(f"augment.crop_source must be one of {CROP_SOURCES}")
+    for name in ("crop_interpolation", "rand_interpolation"):
+      if getattr(self, name) not in INTERPOLATIONS:
+        raise ValueError(f"augment.{name} must be one of {INTERPOLATIONS}")
+    if self.crop_interpolation != "bicubic" and self.crop_source == "read":
+      raise ValueError("augment.crop_interpolation=random needs augment.crop_source=stored")
+    if self.rand_augment:
+      parse_rand_augment(self.rand_augment)
+      if self.flow:
+        raise ValueError("augment.rand_augment changes colours: it is not for augment.flow")
 
   @property
   def has_crop(self) -> bool:
     return self.crop_scale != (1.0, 1.0) or self.crop_ratio != (1.0, 1.0)
+
+  @property
+  def crops_stored(self) -> bool:
+    """Whether crops are drawn while images are decoded."""
+    return self.has_crop and self.crop_source == "stored"
 
   @property
   def has_colour(self) -> bool:
@@ -113,6 +150,11 @@ class Augmentation:
   @property
   def has_affine(self) -> bool:
     return bool(self.rotation or self.translate) or self.zoom != (1.0, 1.0)
+
+  @property
+  def erases_red(self) -> bool:
+    """Whether boxes are erased before normalisation."""
+    return self.erase_prob > 0 and self.erase_mode == "red"
 
   @property
   def has_erasing(self) -> bool:
@@ -127,22 +169,45 @@ def row_keys(key: jax.Array, rows: int) -> jax.Array:
   return jax.vmap(lambda row: jax.random.fold_in(key, row))(jnp.arange(rows))
 
 
-def make_augmentation(settings: Augmentation, size: int) -> BatchTransform:
+def make_augmentation(
+  settings: Augmentation, size: int, mean: Sequence[float] = ()
+) -> BatchTransform:
   """Makes the transform (uint8 [B, H, W, 3], keys [B]) -> float32 [B, size, size, 3] in [0, 1].
 
-  It covers the steps before normalisation: crop, flip, colour, affine. For the rest see
-  `make_erasing`; the keys may be the same.
+  It covers the steps before normalisation: crop, flip, RandAugment, colour, affine. For the rest
+  see `make_erasing`; the keys may be the same.
+
+  Args:
+    settings: ranges of the transforms.
+    size: side of the result, pixels.
+    mean: of the images, per channel in [0, 1], which RandAugment fills in; empty if unknown.
+
+  Returns:
+    the transform.
   """
+  operations = parse_rand_augment(settings.rand_augment) if settings.rand_augment else None
+  fill = np.rint(255 * np.asarray(mean)) if len(mean) else np.full(3, DEFAULT_FILL)
+  fill = np.minimum(fill, 255).astype(np.float32)
 
   def augment_image(image, key):
     crop_key, flip_key, colour_key, affine_key, jitter_key = jax.random.split(key, 5)
     height, width, _ = image.shape
-    if settings.has_crop or (height, width) != (size, size):
+    cropped = settings.crops_stored and (height, width) == (size, size)
+    if (settings.has_crop and not cropped) or (height, width) != (size, size):
       box = draw_crop(crop_key, height, width, settings.crop_scale, settings.crop_ratio)
       image = crop_and_resize(image, box, size)
     if settings.flip:
       flipped = jax.random.bernoulli(flip_key, settings.flip)
       image = jnp.where(flipped, flip_horizontal(image, flow=settings.flow), image)
+    if operations is not None:
+      image = rand_augment(
+        255.0 * image,
+        jax.random.fold_in(key, _RAND_AUGMENT_DATA),
+        operations,
+        jnp.asarray(fill),
+        interpolation=settings.rand_interpolation,
+      )
+      image = image / 255.0
     jitters = jnp.asarray(True)
     if settings.jitter_prob < 1:
       jitters = jax.random.bernoulli(jitter_key, settings.jitter_prob)
@@ -159,12 +224,36 @@ def make_augmentation(settings: Augmentation, size: int) -> BatchTransform:
       image = apply_affine(image, affine, outside, rotates=settings.rotation > 0)
       if settings.flow and settings.rotation:
         image = rotate_flow(image, affine.angle)
+    if settings.erases_red:
+      box_key, red_key, _ = _erasing_keys(key)
+      red = jax.random.randint(red_key, (), 0, 256).astype(image.dtype) / 255.0
+      image = fill_box(image, _draw_box(settings, box_key, *image.shape[:2]), red * RED)
     return image
 
   def augment(images: jax.Array, keys: jax.Array) -> jax.Array:
     return jax.vmap(augment_image)(images.astype(jnp.float32) / 255.0, keys)
 
   return augment
+
+
+def _erasing_keys(key: jax.Array) -> jax.Array:
+  return jax.random.split(jax.random.fold_in(key, _ERASING_DATA), 3)
+
+
+def _draw_box(settings: Augmentation, key: jax.Array, height: int, width: int) -> Box:
+  """Draws the box that is erased.
+
+  Args:
+    settings: probability, area and ratio.
+    key: PRNG key of this image.
+    height, width: of the image, pixels.
+
+  Returns:
+    the box, empty when nothing is erased.
+  """
+  return draw_erasing(
+    key, height, width, settings.erase_prob, settings.erase_area, settings.erase_ratio
+  )
 
 
 def make_erasing(settings: Augmentation) -> BatchTransform | None:
@@ -177,16 +266,9 @@ def make_erasing(settings: Augmentation) -> BatchTransform | None:
 
   def erase_image(image, key):
     height, width, _ = image.shape
-    erase_key, noise_key, cutout_key = jax.random.split(jax.random.fold_in(key, _ERASING_DATA), 3)
-    if settings.erase_prob:
-      box = draw_erasing(
-        erase_key,
-        height,
-        width,
-        settings.erase_prob,
-        settings.erase_area,
-        settings.erase_ratio,
-      )
+    erase_key, noise_key, cutout_key = _erasing_keys(key)
+    if settings.erase_prob and not settings.erases_red:
+      box = _draw_box(settings, erase_key, height, width)
       shapes = {"pixel": image.shape, "colour": image.shape[-1:]}
       filling = jnp.zeros((), image.dtype)
       if settings.erase_mode in shapes:

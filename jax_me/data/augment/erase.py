@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-MODES = ("pixel", "colour", "zero")
+MODES = ("pixel", "colour", "zero", "red")
 
 # Tries until a box fits, as in timm and torchvision; drawn at once because shapes must be static.
 ATTEMPTS = 10

@@ -15,6 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from jax_me.bounded_reading import read_file
 from jax_me.datasets.affectnet.annotations import AnnotatedFace, Box
 from jax_me.datasets.affectnet.layout import RELEASES
 from jax_me.datasets.generation.options import ImageOptions, option
@@ -106,7 +107,7 @@ class FaceProcessor(ImageProcessor[AnnotatedFace, AffectNetOptions]):
       raise Skipped("no_box", "the width or height of the face is not positive")
     for path in _candidate_paths(self.images, image.path):
       try:
-        return path.read_bytes()
+        return read_file(path)
       except FileNotFoundError:
         continue
       except OSError as error:

@@ -28,6 +28,7 @@ from jax_me.datasets.generation.checksums import CHECKSUMS, SUMMARY_FILE
 from jax_me.datasets.generation.fingerprint import FINGERPRINT_FILE, build_fingerprint
 from jax_me.datasets.generation.published_counts import compare_counts, log_counts
 from jax_me.datasets.generation.shard_writer import SHARDS_FOLDER, SplitWriter, explain_full_disk
+from jax_me.datasets.generation.source_files import ignored_links
 from jax_me.datasets.generation.tasks import ReportRow, Split
 from jax_me.manifest import MANIFEST_FILE, write_manifest
 from jax_me.progress import Progress
@@ -53,6 +54,7 @@ def generate(dataset: FaceDataset) -> None:
   """
   target = pathlib.Path(dataset.data_path)
   folder = target.parent / f"incomplete.{target.name}"
+  _report_links(dataset)
   splits = dataset.splits()
   target.parent.mkdir(parents=True, exist_ok=True)
   try:
@@ -70,6 +72,21 @@ def generate(dataset: FaceDataset) -> None:
     else:
       logger.warning("dataset %s: stopped; the same command resumes the build", dataset.name)
     raise
+
+
+def _report_links(dataset: FaceDataset) -> None:
+  """Adds a report row for each link that is not followed."""
+  if (folder := dataset.config.manual_dir) is None:
+    return
+  links = ignored_links(folder)
+  for name in links:
+    dataset.report(name, "outside_link", "it leaves the folder; --follow-links follows it")
+  if links:
+    logger.warning(
+      "dataset %s: %d links in %s leave the folder (first: %s) and are not followed; give "
+      "--follow-links (data.follow_links=True in a recipe) if you trust them",
+      *(dataset.name, len(links), folder, links[0]),
+    )
 
 
 def _open_build(

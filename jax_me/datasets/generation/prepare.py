@@ -16,6 +16,7 @@ from jax_me.datasets.generation.checksums import (
 )
 from jax_me.datasets.generation.fingerprint import find_builds, fingerprint_hash, make_options
 from jax_me.datasets.generation.generate import generate
+from jax_me.datasets.generation.source_files import following_links
 from jax_me.files import exclusive_lock
 
 logger = logging.getLogger(__name__)
@@ -29,13 +30,14 @@ def prepare_dataset(
   data_dir: str | os.PathLike[str],
   manual_dir: str | os.PathLike[str] | None = None,
   workers: int | None = None,
+  follow_links: bool = False,
   **options: object,
 ) -> FaceDataset:
   """Implements `jax_me.datasets.catalog.prepare` for a builder class.
 
   Args:
     cls: the builder.
-    data_dir, manual_dir, workers: as in `catalog.prepare`.
+    data_dir, manual_dir, workers, follow_links: as in `catalog.prepare`.
     **options: fields of `cls.Options`.
 
   Returns:
@@ -45,7 +47,17 @@ def prepare_dataset(
     ValueError: unknown option, unusable manual_dir, no usable image, or a damaged dataset.
     OSError: data_dir cannot be written, or the disk is full.
   """
-  folder = pathlib.Path(data_dir).expanduser()
+  with following_links(follow_links):
+    return _prepare(cls, pathlib.Path(data_dir).expanduser(), manual_dir, workers, options)
+
+
+def _prepare(
+  cls: type[FaceDataset],
+  folder: pathlib.Path,
+  manual_dir: str | os.PathLike[str] | None,
+  workers: int | None,
+  options: dict[str, object],
+) -> FaceDataset:
   checked = make_options(cls, options)
   needs_files = cls.MANUAL_DOWNLOAD_INSTRUCTIONS is not None
   if manual_dir is not None and not needs_files:

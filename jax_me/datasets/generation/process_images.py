@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from PIL import Image
 
+from jax_me.bounded_reading import FileTooSlow, read_file, time_limit
 from jax_me.datasets.generation.options import ImageOptions
 from jax_me.datasets.generation.tasks import (
   Example,
@@ -89,12 +90,16 @@ class ImageProcessor(Generic[ImageT, OptionsT]):
       image, digest = listed, ""
       stored: bytes | None = None
       try:
-        image = self.annotate(listed)
-        data = self.read(image)
-        digest = hashlib.sha256(data).hexdigest()
-        stored, record = self._crop(image, data, self.decode(image, data))
+        with time_limit():
+          image = self.annotate(listed)
+          data = self.read(image)
+          digest = hashlib.sha256(data).hexdigest()
+          pixels = self.decode(image, data)
+        stored, record = self._crop(image, data, pixels)
       except Skipped as skipped:
         record = {"status": skipped.status, "detail": skipped.detail}
+      except FileTooSlow as error:
+        record = {"status": "unreadable", "detail": str(error.strerror)}
       except NoFaceError as error:
         raise ValueError(f"{image.file}: {error}") from error
       status = record.pop("status")
@@ -130,7 +135,7 @@ class ImageProcessor(Generic[ImageT, OptionsT]):
   def read(self, image: ImageT) -> bytes:
     """Returns the content of the image's file; raises Skipped if there is none."""
     try:
-      return pathlib.Path(self.folder, image.path or image.file).read_bytes()
+      return read_file(pathlib.Path(self.folder, image.path or image.file))
     except OSError as error:
       status = "missing" if isinstance(error, FileNotFoundError) else "unreadable"
       raise Skipped(status, error.strerror or str(error)) from error

@@ -1,13 +1,47 @@
 """Search for a release's files below the user's folder, and fingerprints of these files."""
 
+import contextlib
+import contextvars
 import hashlib
 import os
 import pathlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from jax_me.bounded_reading import leaves_folder
+
+# Whether links to places outside the folder are followed; see `following_links`.
+_FOLLOW_LINKS = contextvars.ContextVar("follow_links", default=False)
+
 ARCHIVES = (".zip", ".rar", ".7z", ".tar", ".tgz", ".gz", ".bz2", ".xz")
 _MAX_LISTED_NAMES = 5
+
+
+@contextlib.contextmanager
+def following_links(follow: bool) -> Iterator[None]:
+  """Sets whether the walks in the body follow links that leave the folder."""
+  token = _FOLLOW_LINKS.set(follow)
+  try:
+    yield
+  finally:
+    _FOLLOW_LINKS.reset(token)
+
+
+def ignored_links(folder: pathlib.Path) -> list[str]:
+  """Relative names of the links below a folder that leave it and are not followed."""
+  if _FOLLOW_LINKS.get():
+    return []
+  return [
+    os.path.relpath(os.path.join(parent, name), folder).replace(os.sep, "/")
+    for parent, folders, names in os.walk(folder)
+    for name in sorted(folders + names)
+    if not name.startswith(".") and leaves_folder(os.path.join(parent, name), folder)
+  ]
+
+
+def _is_walked(path: str | os.PathLike[str], top: pathlib.Path) -> bool:
+  """Whether a walk from `top` visits a path, which may be a link."""
+  return _FOLLOW_LINKS.get() or not leaves_folder(path, top)
 
 
 def walk_folders(
@@ -37,8 +71,8 @@ def walk_folders(
       try:
         with os.scandir(current) as entries:
           for entry in entries:
-            if not entry.name.startswith("."):
-              (folders if entry.is_dir() else files).append(entry.name)
+            if not entry.name.startswith(".") and _is_walked(entry.path, folder):
+              (folders if os.path.isdir(entry.path) else files).append(entry.name)
       except OSError:  # no permission: the release cannot be in there
         continue
       yield current, sorted(files), sorted(folders)
@@ -160,8 +194,8 @@ def _join_names(names: list[str]) -> str:
 def walk_files(folder: pathlib.Path) -> Iterator[str]:
   """Yields the relative names, with forward slashes, of all files below a folder in a fixed order.
 
-  Hidden files and folders (names starting with a dot) are skipped; links are followed, but no
-  folder is visited twice.
+  Hidden files and folders (names starting with a dot) are skipped, and links that leave the folder
+  unless `following_links`; other links are followed, but no folder is visited twice.
   """
   seen = set()
   for parent, folders, names in os.walk(folder, followlinks=True):
@@ -170,9 +204,13 @@ def walk_files(folder: pathlib.Path) -> Iterator[str]:
       folders.clear()
       continue
     seen.add(real)
-    folders[:] = sorted(name for name in folders if not name.startswith("."))
+    folders[:] = sorted(
+      name
+      for name in folders
+      if not name.startswith(".") and _is_walked(os.path.join(parent, name), folder)
+    )
     for name in sorted(names):
-      if not name.startswith("."):
+      if not name.startswith(".") and _is_walked(os.path.join(parent, name), folder):
         yield os.path.relpath(os.path.join(parent, name), folder).replace(os.sep, "/")
 
 
@@ -193,7 +231,7 @@ def fingerprint_folder(
       continue
     try:
       status = (folder / name).stat()
-    except FileNotFoundError:  # a broken link: only its name is included
+    except OSError:  # a broken link, or a loop of links: only its name is included
       line = f"{name}\0gone\n"
     else:
       line = f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n"

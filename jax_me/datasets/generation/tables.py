@@ -14,6 +14,7 @@ import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from jax_me.bounded_reading import read_file
 from jax_me.csv_files import TableError, csv_rows
 
 ROW = "row"
@@ -126,7 +127,7 @@ def _read_tables(path: pathlib.Path) -> Iterator[tuple[str, Iterator[tuple[int, 
     size = path.stat().st_size
     if size > MAX_BYTES:
       raise TableError(_size_message(path, f"{size} bytes"))
-    data = path.read_bytes()
+    data = read_file(path, MAX_BYTES)
   except OSError as error:
     raise TableError(f"{path} cannot be read: {error.strerror or error}") from error
   if data.startswith(_COMPOUND) or path.suffix.lower() == ".xls":

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from jax_me.bounded_reading import read_file
 from jax_me.csv_files import csv_rows
 from jax_me.data.labels import normalize_label
 from jax_me.datasets.generation.process_images import SourceImage
@@ -187,6 +188,11 @@ def _from_table(table: pathlib.Path, files: list[str]) -> FolderListing:
       problems.append(problem(name, "bad_row", detail))
       continue
     row = {field: values[position].strip() for field, position in columns.items()}
+    if broken := [field for field, text in row.items() if len(text.splitlines()) > 1]:
+      raise ValueError(
+        f"{table}, line {number}: the {broken[0]} contains a line break; is a quotation mark "
+        "missing?"
+      )
     file = finder.find(row["file"])
     if file is None:
       problems.append(problem(row["file"] or name, "missing", f"listed in line {number}"))
@@ -215,7 +221,7 @@ def _from_table(table: pathlib.Path, files: list[str]) -> FolderListing:
 def _read_table(table: pathlib.Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
   """Returns the header, and (line number, values) of every row that is not blank."""
   try:
-    text = table.read_text(encoding="utf-8-sig")
+    text = read_file(table).decode("utf-8-sig")
   except UnicodeDecodeError as error:
     raise ValueError(f"{table} is not UTF-8 text ({error.reason}); save it as UTF-8") from error
   first = text.lstrip().partition("\n")[0]

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from jax_me.bounded_reading import read_file, time_limit
 from jax_me.data.clip_inputs.inputs import frames_needed, make_clip_images
 from jax_me.datasets.generation.process_images import is_portable_image
 from jax_me.datasets.generation.tasks import Example, ReportRow, Skipped, TaskResult
@@ -100,8 +101,9 @@ class _FrameReader:
     """Returns uint8 [H, W, 3] RGB; None if unreadable, which removes it from `available`."""
     if number not in self.images:
       try:
-        data = (self._folder / self._paths[number]).read_bytes()
-        self.images[number] = read_image(data)
+        with time_limit():
+          data = read_file(self._folder / self._paths[number])
+          self.images[number] = read_image(data)
       except (OSError, UnreadableImage) as error:
         reason = error.reason if isinstance(error, UnreadableImage) else error.strerror
         self.unreadable[self.name(number)] = reason or str(error)

@@ -1,0 +1,71 @@
+"""Errors of commands are one line, and ctrl-C ends them with 130."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from jax_me.__main__ import main
+from jax_me.command_errors import describe_error, run_command
+
+SLOW = """
+import time
+from jax_me.command_errors import install_interrupts, run_command
+install_interrupts()
+def command(arguments):
+  print("started", flush=True)
+  try:
+    time.sleep(60)
+  finally:
+    time.sleep(float(arguments[0]))
+raise SystemExit(run_command(command, ["{ending}"], "slow"))
+"""
+
+
+@pytest.mark.parametrize(
+  ("error", "text"),
+  [
+    (ValueError("a.csv, line 3:\n bad"), "p: a.csv, line 3: bad\n"),
+    (OSError(errno.ENOSPC, "No space left on device", "run.json"), "free some space and run"),
+    (MemoryError(), "use smaller batches or fewer workers"),
+    (TypeError("bug"), "p: unexpected TypeError: bug. The same command with --debug"),
+  ],
+)
+def test_an_error_is_one_line(capsys, error, text):
+  def command(arguments):
+    raise error
+
+  assert run_command(command, ["x"], "p") == 1
+  (line,) = capsys.readouterr().err.splitlines(keepends=True)
+  assert text in line
+  with pytest.raises(type(error)):
+    run_command(command, ["--debug", "x"], "p")
+
+
+def test_the_debug_flag_is_no_argument_of_the_command(tmp_path, capsys):
+  assert main(["score", str(tmp_path / "nothing.csv"), "--debug"]) == 1
+  assert "nothing.csv" in capsys.readouterr().err
+  assert describe_error(ValueError()) == "ValueError"
+
+
+@pytest.mark.parametrize(("times", "ending"), [(1, 0), (2, 60)])
+def test_ctrl_c_once_and_twice(repository, times, ending):
+  process = subprocess.Popen(
+    [sys.executable, "-c", SLOW.format(ending=ending)],
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+    env={**os.environ, "PYTHONPATH": str(repository)},
+  )
+  assert process.stdout.readline() == "started\n"
+  start = time.monotonic()
+  for _ in range(times):
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+  _, messages = process.communicate(timeout=50)
+  assert process.returncode == 130 and time.monotonic() - start < 50
+  assert "Traceback" not in messages
