@@ -98,7 +98,7 @@ def prepare(config: ConfigDict, saved: SavedModel | None = None) -> Experiment:
 
   Args:
     config: the checked recipe.
-    saved: a model to evaluate, which brings its own resize and crop of images.
+    saved: a model to evaluate, with its own resize and crop of images if it declares them.
 
   Returns:
     the experiment.
@@ -122,7 +122,10 @@ def prepare(config: ConfigDict, saved: SavedModel | None = None) -> Experiment:
   preparation = _whole_image_preparation(config, dataclasses.asdict(builder.options))
   mean = tuple(config.data.mean)
   if saved is not None:
-    preparation, mean = saved.preparation, tuple(saved.mean)
+    mean = tuple(saved.mean)
+    # Without options, the model was converted: its evaluation is known only if it is declared.
+    if "options" in saved.source or saved.preparation != ImagePreparation(size):
+      preparation = saved.preparation
   evaluation_images = training_images
   own = preparation != ImagePreparation(size)
   if own or training_images.image_size != size:
