@@ -38,13 +38,16 @@ SETTINGS = {
   "epochs": Setting(30.0, "passes over the training examples", unit="epochs"),
   "steps": Setting(0, "optimiser steps; when > 0, instead of epochs", unit="steps"),
   "accum_steps": Setting(
-    1, "gradient accumulation: microbatches per step; divides batch_size", interval="(0, inf)"
+    1,
+    "gradient accumulation: microbatches per step; divides batch_size",
+    interval="(0, inf)",
+    free=True,
   ),
   "precision": Setting(
     "float32", "compute type; parameters stay float32", choices=("float32", "bfloat16")
   ),
   "remat": Setting(
-    False, "recompute each block in the backward pass: less memory, about a third slower"
+    False, "recompute each block in the backward pass: less memory, about a third slower", free=True
   ),
   "scan_layers": Setting(
     False, "blocks as one loop: faster compilation, more memory; for deep models"
@@ -62,6 +65,7 @@ SETTINGS = {
     "none",
     'model after the folds: "all" trains one on everybody, with their settings, in final/',
     choices=("none", "all"),
+    free=True,
   ),
   "init_from": Setting(
     "",
@@ -104,22 +108,26 @@ SETTINGS = {
   "trackers": Setting(
     ("tensorboard",),
     'any of "tensorboard", "wandb", "trackio"; metrics.jsonl is always written',
+    free=True,
   ),
   "log_steps": Setting(
-    10, "interval between rows of metrics.jsonl", unit="steps", interval="(0, inf)"
+    10, "interval between rows of metrics.jsonl", unit="steps", interval="(0, inf)", free=True
   ),
   "evaluate_epochs": Setting(
     5.0,
     "interval between evaluations (pre-training: sheets of faces); 0 = at the end only",
     unit="epochs",
+    free=True,
   ),
   "checkpoint_steps": Setting(
-    200, "interval between checkpoints", unit="steps", interval="(0, inf)"
+    200, "interval between checkpoints", unit="steps", interval="(0, inf)", free=True
   ),
   "checkpoint_dir": Setting(
     "", "location of checkpoints, e.g. gs://bucket/run; empty = the workdir"
   ),
-  "keep_checkpoints": Setting(2, "number of newest checkpoints to keep", interval="[1, inf)"),
+  "keep_checkpoints": Setting(
+    2, "number of newest checkpoints to keep", interval="[1, inf)", free=True
+  ),
   "model.name": Setting("vit_tiny_patch16", "name of the model; `jax-me models` lists them"),
   "model.image_size": Setting(224, "side of the model's input", unit="pixels"),
   "model.arguments": Setting(
@@ -128,15 +136,24 @@ SETTINGS = {
     "`jax-me models NAME` lists them",
   ),
   "data.name": Setting("demo_clips", "name of the dataset; `jax-me data list` lists them"),
-  "data.manual_dir": Setting("", "folder with your copy of the dataset, if it needs one"),
-  "data.follow_links": Setting(
-    False, "whether links in data.manual_dir that leave it are followed; else they are left out"
+  "data.manual_dir": Setting(
+    "", "folder with your copy of the dataset, if it needs one", free=True
   ),
-  "data.data_dir": Setting("data", "folder of built datasets"),
+  "data.follow_links": Setting(
+    False,
+    "whether links in data.manual_dir that leave it are followed; else they are left out",
+    free=True,
+  ),
+  "data.data_dir": Setting("data", "folder of built datasets", free=True),
   "data.options": Setting(
     {},
     "options of the dataset's builder, e.g. data.options.size=224; `jax-me data build NAME --help` "
     "lists them",
+  ),
+  "data.allow_rare_labels": Setting(
+    False,
+    "of your own images: keep a label that occurs once beside a similar one (hapy, happy)",
+    free=True,
   ),
   "data.split": Setting(
     "holdout",
@@ -153,7 +170,7 @@ SETTINGS = {
   ),
   "data.folds": Setting(5, 'number of folds of "kfold" and "step"', unit="folds"),
   "data.holdout": Setting(0.25, 'fraction of the subjects that "holdout" tests, in (0, 1)'),
-  "data.fold": Setting(-1, "index of the only fold to run, from 0; -1 = all folds"),
+  "data.fold": Setting(-1, "index of the only fold to run, from 0; -1 = all folds", free=True),
   "data.read_size": Setting(
     0, "side of training images before cropping; 0 = model.image_size", unit="pixels"
   ),
@@ -163,9 +180,10 @@ SETTINGS = {
     'decoded images in device memory for the whole run; "auto": on for GPU and TPU, if all images '
     "fit, in a single process",
     choices=("auto", "on", "off"),
+    free=True,
   ),
-  "data.resident_mib": Setting(2048, "memory of each device for them", unit="MiB"),
-  "data.workers": Setting(0, "processes that decode images; 0 = in this process"),
+  "data.resident_mib": Setting(2048, "memory of each device for them", unit="MiB", free=True),
+  "data.workers": Setting(0, "processes that decode images; 0 = in this process", free=True),
   "data.mean": Setting((), "per RGB channel, in [0, 1]; empty = measured on the training examples"),
   "data.std": Setting((), "likewise"),
   "data.std_of": Setting(
@@ -179,17 +197,28 @@ SETTINGS = {
     'single runs; "off" = single runs. "auto": vmap on GPU and TPU, map on CPU, off if the images '
     "do not fit into device memory (data.resident_mib), with several processes, and with mesh.fsdp",
     choices=("auto", "vmap", "map", "off"),
+    free=True,
   ),
   "folds.chunk": Setting(
     0,
-    "maximum number of folds in one program; 0 = as many as fit into memory",
+    "maximum number of folds in one program; 0 = as many as fit into memory, and with "
+    'folds.parallel="map" as many as have a checkpoint of at most 256 MiB',
     unit="folds",
     interval="[0, inf)",
+    free=True,
+  ),
+  "folds.checkpoints": Setting(
+    "auto",
+    "keep the last checkpoint of every finished fold, with the optimiser state, from which more "
+    'epochs extend the run: "on", "off", or "auto": if those of all folds take at most 256 MiB',
+    choices=("auto", "on", "off"),
+    free=True,
   ),
   "folds.weights": Setting(
     True,
     "save the tested weights of every fold as a model folder, for jax_me.load and --mode=eval. "
     "Otherwise folds of one program have only predictions; 68 folds of a ViT-Base take 23 GB",
+    free=True,
   ),
   "augment.crop_scale": Setting(
     (1.0, 1.0), "area of the random crop as a fraction of the image: least, most"

@@ -27,6 +27,8 @@ VARIANTS = [
   "mae_images.py:fcmae_convnextv2_atto",
   "mae_affectnet.py:tiny",
   "fcmae_affectnet.py:atto",
+  "fcmae_affectnet.py:base,1600",
+  "finetune_ferplus.py:vit_base_patch16,layer_decay",
   *(
     f"finetune_{dataset}.py:{model}"
     for dataset in ("rafdb", "ferplus", "affectnet")

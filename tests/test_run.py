@@ -184,7 +184,8 @@ def test_eval_mode_gives_the_same_predictions(repository, image_folder, folds):
     (["--config.task=segment"], 2, "task must be one of"),
     (["--mode=eval"], 2, "holds no run to evaluate"),
     (["--checkpoint=model"], 1, "--checkpoint needs --mode eval"),
-    (["--labels=a,b"], 1, "--labels needs --mode eval"),
+    (["--config.data.name=demo_clips", "--labels=a,b"], 1, "--labels needs --mode eval"),
+    (["--labels=dark"], 2, "has one class only (dark)"),
   ],
 )
 def test_invalid_command_gives_a_one_line_message(

@@ -8,7 +8,10 @@
                                features of the model of --checkpoint, without training
 --checkpoint SOURCE            with --mode eval or knn: a model folder, a run, a checkpoint file, or
                                a name (hf://OWNER/NAME, timm://NAME, release://FILE)
---labels A,B,C                 with --checkpoint: names of the model's classes
+--labels A,B,C                 classes of your own images to use; with --checkpoint: names of the
+                               model's classes
+--allow-rare-labels            keep a label that occurs once beside a similar one (hapy, happy)
+--final                        after the folds, train one model on everybody
 --offline                      download no weights
 --distributed auto|HOST:PORT   one run in several processes; see README, "TPU pod training"
 """
@@ -54,7 +57,8 @@ CHECKPOINT = flags.DEFINE_string(
 LABELS = flags.DEFINE_string(
   "labels",
   None,
-  "With --mode=eval: names of the model's classes, in the order of its logits.",
+  "Classes of your own images to use. With --mode=eval: names of the model's classes, in the order "
+  "of its logits.",
 )
 LIST = flags.DEFINE_bool("list", False, "Print all settings of the recipe, and stop.")
 OFFLINE = flags.DEFINE_bool("offline", False, "Download no weights.")
@@ -73,6 +77,13 @@ class _RecipeParser(flags.ArgumentParser):
 
 _RECIPE_PARSER = _RecipeParser()
 flags.FLAGS[CONFIG.name].parser = _RECIPE_PARSER
+
+
+# Flags without a value -> the setting that they change.
+SHORT_FLAGS = {
+  "--allow-rare-labels": "data.allow_rare_labels=True",
+  "--final": "final=all",
+}
 
 
 def main(arguments: list[str]) -> None:
@@ -95,6 +106,9 @@ def _parse(arguments: list[str]) -> list[str]:
     listed = ", ".join(recipes.recipe_names())
     print(f"{__doc__}\nRecipes: {listed}\n{flags.FLAGS.module_help(__name__)}")
     sys.exit(0)
+  arguments = [
+    f"--{CONFIG.name}.{SHORT_FLAGS[word]}" if word in SHORT_FLAGS else word for word in arguments
+  ]
   sys.argv = arguments  # config_flags looks for overrides there.
   no_recipe = "give a recipe, for example --config configs/quickstart.py"
   try:
@@ -104,7 +118,8 @@ def _parse(arguments: list[str]) -> list[str]:
     if not problem and CHECKPOINT.value and MODE.value == "train":
       problem = "--checkpoint needs --mode eval or knn; to train from it, --config.init_from"
     if not problem and LABELS.value and MODE.value != "eval":
-      problem = "--labels needs --mode eval"
+      if CONFIG.value.data.name != "labeled_images":
+        problem = "--labels needs --mode eval, or your own images (data.name=labeled_images)"
   except flags.UnrecognizedFlagError as error:
     name = error.flagname.partition("=")[0]
     near = settings.nearest_settings(name)
@@ -168,4 +183,8 @@ def _run(_: list[str]) -> None:
 
     sys.exit(run_neighbours(CONFIG.value, workdir=workdir))
   labels = [label.strip() for label in LABELS.value.split(",")] if LABELS.value else None
+  if labels and MODE.value == "train":
+    with CONFIG.value.unlocked():
+      CONFIG.value.data.options.labels = tuple(labels)
+    labels = None
   sys.exit(run_experiment(CONFIG.value, workdir=workdir, mode=MODE.value, labels=labels))

@@ -23,11 +23,13 @@ from jax_me.progress import Progress
 from jax_me.run_folder import is_finished
 from jax_me.training.batches import FoldBatches
 from jax_me.training.fold_chunks import (
+  CHECKPOINT_BYTES,
   FoldsDoNotFit,
   claim_folder,
   compile_chunk,
   equal_rows,
   remove_folder,
+  state_bytes,
   unfinished_chunk,
 )
 from jax_me.training.fold_program import FoldProgram, compile_folds
@@ -192,7 +194,10 @@ def _compile_program(experiment: Experiment, mode: str, count: int, *, rows: int
 
   if rows:
     return compile_rows(rows)
-  return compile_chunk(count, experiment.program, compile_rows, most=config.folds.chunk)
+  most = config.folds.chunk
+  if not most and mode == "map":
+    most = max(1, CHECKPOINT_BYTES // state_bytes(experiment.program))
+  return compile_chunk(count, experiment.program, compile_rows, most=most)
 
 
 def _train_chunk(
@@ -232,7 +237,8 @@ def _train_chunk(
   if not result.interrupted:
     for number, training in enumerate(trainings):
       if training.fold.name not in result.diverged:
-        _save_results(training, program.fold_state(result.state, number))
+        keeps = training.keeps_checkpoint
+        _save_results(training, program.fold_state(result.state, number, optimizer=keeps))
     remove_folder(checkpoints)
   return result
 
@@ -241,6 +247,8 @@ def _save_results(training: FoldTraining, state: State) -> None:
   """Saves the weights, curves and, last, the predictions of a finished fold."""
   workdir = training.workdir
   training.finish_metrics()
+  if training.keeps_checkpoint:
+    training.save_checkpoint(state)
   training.save_model(state)
   # The trackers support one run at a time, so they get the whole log at the end.
   for writer in training.open_trackers():

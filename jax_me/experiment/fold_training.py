@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import shutil
 from collections.abc import Callable, Sequence
 
 import jax
@@ -20,8 +21,9 @@ from jax_me.models.weight_files import ORBAX, SAFETENSORS, write_weights
 from jax_me.progress import Progress
 from jax_me.run_folder import start_results, writing_results
 from jax_me.training.batches import ImageBatches
-from jax_me.training.checkpoint import JsonValue
+from jax_me.training.checkpoint import Checkpoints, JsonValue
 from jax_me.training.evaluation_step import evaluation_weights
+from jax_me.training.fold_chunks import CHECKPOINT_BYTES, state_bytes
 from jax_me.training.fold_run import FoldRun
 from jax_me.training.graceful_shutdown import StopSignal
 from jax_me.training.logging.metrics_log import METRICS_FILE, Writer
@@ -174,6 +176,52 @@ class FoldTraining:
     if self.experiment.selects:
       state = Selection(self.workdir).apply(state)
     return self.experiment.predict(self.fold, state)
+
+  @property
+  def _is_one_of_several(self) -> bool:
+    """Whether the fold is tested beside others of the same run."""
+    experiment = self.experiment
+    several = len(experiment.folds) > 1 or experiment.config.data.fold >= 0
+    return several and not experiment.pretraining and len(self.fold.test) > 0
+
+  @property
+  def keeps_checkpoint(self) -> bool:
+    """Whether the last checkpoint stays when the fold is finished, so that it can be extended."""
+    experiment, choice = self.experiment, self.experiment.config.folds.checkpoints
+    every = len(experiment.folds) * state_bytes(experiment.program)
+    return choice == "on" or (choice == "auto" and every <= CHECKPOINT_BYTES)
+
+  def save_checkpoint(self, state: State) -> None:
+    """Saves the state of the last step as if the fold had been trained alone.
+
+    Raises:
+      CheckpointError: it cannot be written.
+    """
+    batches = self.experiment.training_batches(self.fold)
+    batches.examples_seen = int(jax.device_get(state["step"])) * batches.batch_size
+    checkpoints = Checkpoints(self.workdir, keep=1)
+    checkpoints.save(state, batches.get_state())
+    checkpoints.wait()
+    checkpoints.close()
+
+  def remove_checkpoints(self) -> None:
+    """Removes the checkpoints that a fold of several no longer needs when it is finished."""
+    if not is_writer() or not self._is_one_of_several:
+      return
+    folder = model_folder.checkpoints_folder(self.workdir)
+    if self.keeps_checkpoint:
+      for step in model_folder.checkpoint_steps(self.workdir)[:-1]:
+        (folder / str(step)).rmtree()
+      return
+    removed = folder.parent / f".{folder.name}.removed"
+    if removed.is_dir():  # Of a run that was killed during the removal.
+      removed.rmtree()
+    if folder.is_dir():
+      # In one step: a part of a checkpoint would be taken for one to go on from.
+      folder.rename(removed)
+      removed.rmtree()
+    if self.has_model:  # With a copy of the selected weights.
+      shutil.rmtree(self.workdir / model_folder.SELECTED_FOLDER, ignore_errors=True)
 
   def finish_metrics(self) -> None:
     """Adds the checksum of the metrics when the training has ended."""

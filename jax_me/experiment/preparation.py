@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import logging
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,9 @@ from jax_me.data.folds import Fold, make_folds, with_validation
 from jax_me.data.image_store import ImageStore
 from jax_me.data.index import ExampleIndex
 from jax_me.datasets import catalog
+from jax_me.datasets.generation.source_files import following_links
+from jax_me.datasets.labeled_folder.builder import LabeledImages
+from jax_me.datasets.labeled_folder.label_check import check_labels
 from jax_me.experiment.experiment import Experiment, crops_stored
 from jax_me.image_preparation import AREA, ImagePreparation
 from jax_me.models.input_size import check_input_size
@@ -55,6 +59,24 @@ def split_folds(config: ConfigDict, index: ExampleIndex) -> list[Fold]:
   return [folds[data.fold]]
 
 
+def _check_source(config: ConfigDict) -> None:
+  """Raises ValueError for a folder of images whose labels or people are of no use."""
+  data = config.data
+  if config.task != "classify" or data.name != LabeledImages.name or not data.manual_dir:
+    return
+  folder = pathlib.Path(data.manual_dir).expanduser()
+  if not folder.is_dir():
+    return  # The builder says so.
+  needed = {"kfold": data.folds, "step": data.folds, "holdout": 2, "loso": 2}
+  with following_links(data.follow_links):
+    check_labels(
+      folder,
+      labels=data.options.get("labels", ()),
+      people=needed.get(data.split, 0),
+      allow_rare=data.allow_rare_labels,
+    )
+
+
 def final_fold(config: ConfigDict, index: ExampleIndex) -> Fold:
   """The fold without a test side that `final` trains; a selection of weights holds out subjects."""
   return _hold_out(config, index, _everybody(index, FINAL))
@@ -76,7 +98,7 @@ def prepare(config: ConfigDict, saved: SavedModel | None = None) -> Experiment:
 
   Args:
     config: the checked recipe.
-    saved: a model to evaluate, which brings its own resize and crop of images.
+    saved: a model to evaluate, with its own resize and crop of images if it declares them.
 
   Returns:
     the experiment.
@@ -86,6 +108,7 @@ def prepare(config: ConfigDict, saved: SavedModel | None = None) -> Experiment:
   """
   # Before the dataset is built, which may take long.
   check_input_size(config.model.name, config.model.image_size, config.model.arguments.to_dict())
+  _check_source(config)
   builder = catalog.prepare(
     config.data.name,
     data_dir=config.data.data_dir,
@@ -99,13 +122,22 @@ def prepare(config: ConfigDict, saved: SavedModel | None = None) -> Experiment:
   preparation = _whole_image_preparation(config, dataclasses.asdict(builder.options))
   mean = tuple(config.data.mean)
   if saved is not None:
-    preparation, mean = saved.preparation, tuple(saved.mean)
+    mean = tuple(saved.mean)
+    # Without options, the model was converted: its evaluation is known only if it is declared.
+    if "options" in saved.source or saved.preparation != ImagePreparation(size):
+      preparation = saved.preparation
   evaluation_images = training_images
   own = preparation != ImagePreparation(size)
   if own or training_images.image_size != size:
     prepare_image = functools.partial(preparation.apply, mean=mean) if own else None
     evaluation_images = ImageStore(builder, split, image_size=size, prepare=prepare_image)
 
+  index = training_images.index
+  if config.task == "classify" and sum(count > 0 for count in index.class_counts().values()) < 2:
+    raise ValueError(
+      f"{training_images.name} has examples of one class only, and a classifier needs two: "
+      f"{', '.join(f'{name} {count}' for name, count in index.class_counts().items())}"
+    )
   if config.augment.flow and config.data.name == "labeled_images":
     _check_flow(training_images)
 

@@ -23,6 +23,14 @@ from jax_me.experiment.initial_weights import open_model
 from jax_me.experiment.model_evaluation import name_classes, states_for, use_model
 from jax_me.experiment.preparation import final_fold, prepare
 from jax_me.experiment.provenance import provenance
+from jax_me.experiment.resumption import (
+  CONFIG_FILE,
+  Changes,
+  apply_changes,
+  changes_of,
+  check_changes,
+  fold_folder,
+)
 from jax_me.manifest import MANIFEST_FILE
 from jax_me.models import model_folder
 from jax_me.models.ensemble import RUN_FILE, write_ensemble
@@ -39,7 +47,6 @@ from jax_me.run_folder import (
   writing_results,
 )
 from jax_me.training import settings
-from jax_me.training.checkpoint import changed_settings
 from jax_me.training.logging.history import read_history
 from jax_me.training.logging.metrics_log import METRICS_FILE
 from jax_me.training.loop import TrainingDiverged
@@ -50,22 +57,6 @@ from jax_me.training.processes import (
   wait_for_all,
 )
 from jax_me.training.state import State
-
-CONFIG_FILE = "config.json"
-
-# Settings that do not change the trained weights, so a resumed run may change them.
-FREE_SETTINGS = (
-  "final",
-  "data.data_dir",
-  "data.manual_dir",
-  "data.follow_links",
-  "data.workers",
-  "data.fold",
-  "folds.parallel",
-  "folds.chunk",
-  "folds.weights",
-  "log_steps",
-)
 
 NO_SCORES = (
   "There are no scores: the model was trained on all examples (data.split=none), so none are left "
@@ -110,14 +101,17 @@ def _run_in_folder(
 ) -> int:
   started = time.monotonic()
   try:
-    _check_ownership(folder, config, mode)  # Again, as another run may have ended since.
+    # Again, as another run may have ended since.
+    changes = _check_ownership(folder, config, mode)
     saved = _given_model(config, folder, labels) if mode == "eval" else None
     if saved is not None:
       use_model(config, saved)
     experiment = prepare(config, saved)
     given = None if saved is None else states_for(experiment, saved)
-    if saved is None:
-      _lock_settings(folder, config)
+    if mode == "train":
+      apply_changes(experiment, folder, changes, _print_line)
+      if changes or not (folder / CONFIG_FILE).exists():
+        _lock_settings(folder, config)
   except (ValueError, OSError) as error:
     return _report_error(error, code=2)
   _print_line(_describe(experiment))
@@ -195,12 +189,13 @@ def _finish_folds(
   rest = [f for f in experiment.folds if not _has_predictions(experiment, folder, f)]
   experiment.expect_training(sum(experiment.cadence(fold).total for fold in rest))
   for fold in experiment.folds:
-    training = FoldTraining(experiment, fold, _fold_folder(experiment, folder, fold))
+    training = FoldTraining(experiment, fold, fold_folder(experiment, folder, fold))
     finished = training.workdir / PREDICTIONS_FILE
     tests = not experiment.pretraining and len(fold.test) > 0
     if broadcast_from_writer(mode == "train" and tests and is_finished(finished)):
       verify_results(training.workdir, PREDICTIONS_FILE, METRICS_FILE)
       results.append(Predictions.load(finished))
+      training.remove_checkpoints()
       if fold.name not in together:
         _print_line(f"{fold.name}: finished earlier")
       continue
@@ -218,6 +213,8 @@ def _finish_folds(
       if is_writer():
         training.save_predictions(tested)
       results.append(tested)
+      if mode == "train":
+        training.remove_checkpoints()
   if is_writer() and mode == "train" and len(experiment.folds) > 1:
     names = [fold.name for fold in experiment.folds]
     if all((folder / name / MANIFEST_FILE).exists() for name in names):
@@ -226,17 +223,15 @@ def _finish_folds(
 
 
 def _has_predictions(experiment: Experiment, folder: pathlib.Path, fold: Fold) -> bool:
-  return is_finished(_fold_folder(experiment, folder, fold) / PREDICTIONS_FILE)
+  return is_finished(fold_folder(experiment, folder, fold) / PREDICTIONS_FILE)
 
 
-def _fold_folder(experiment: Experiment, folder: pathlib.Path, fold: Fold) -> pathlib.Path:
-  """Folder of a fold: that of the run if the recipe has only one."""
-  only = len(experiment.folds) == 1 and experiment.config.data.fold < 0
-  return folder if only else folder / fold.name
+def _check_ownership(folder: pathlib.Path, config: ConfigDict, mode: str) -> Changes:
+  """The changes of the settings of a run since it was started.
 
-
-def _check_ownership(folder: pathlib.Path, config: ConfigDict, mode: str) -> None:
-  """Raises ValueError for a workdir with other settings, or without anything to evaluate."""
+  Raises:
+    ValueError: they may not change, or there is nothing to evaluate.
+  """
   path = folder / CONFIG_FILE
   if not path.exists():
     if mode == "eval" and not config.init_from:
@@ -244,23 +239,23 @@ def _check_ownership(folder: pathlib.Path, config: ConfigDict, mode: str) -> Non
         f"{folder} holds no run to evaluate ({CONFIG_FILE} is missing). To evaluate another model, "
         "give it with --checkpoint"
       )
-    return
-  changed = changed_settings(path, config.to_dict())
+    return {}
+  changed = changes_of(folder, config)
   if mode == "eval" and "init_from" in changed:
     raise ValueError(
       f"{folder} holds a run, whose own checkpoints would be evaluated. Use another --workdir to "
       f"evaluate {config.init_from}"
     )
-  forbidden = {key: pair for key, pair in changed.items() if key not in FREE_SETTINGS}
-  if forbidden and mode == "train":
-    listed = "; ".join(f"{key} was {old!r}, is {new!r}" for key, (old, new) in forbidden.items())
-    raise ValueError(f"{folder} was started with other settings ({listed}). Use another --workdir")
+  if mode == "train":
+    check_changes(folder, config, changed)
+  return changed
 
 
 def _lock_settings(folder: pathlib.Path, config: ConfigDict) -> None:
-  """Writes the settings into a new workdir, which then accepts only runs with the same ones."""
-  if is_writer() and not (folder / CONFIG_FILE).exists():
-    start_results(folder)
+  """Writes the settings into a workdir, which then accepts only runs with the same ones."""
+  if is_writer():
+    if not (folder / CONFIG_FILE).exists():
+      start_results(folder)
     model_folder.write_json(folder / CONFIG_FILE, config.to_dict())
 
 
@@ -275,7 +270,7 @@ def _write_report(
   several = len(experiment.folds) > 1
   history: list[dict[str, Any]] = []
   for fold in experiment.folds:
-    rows = read_history(_fold_folder(experiment, folder, fold) / METRICS_FILE)
+    rows = read_history(fold_folder(experiment, folder, fold) / METRICS_FILE)
     history += [{**row, "fold": fold.name} for row in rows] if several else rows
   if experiment.pretraining:
     report = SavedReport(
@@ -295,7 +290,7 @@ def _write_report(
     return write_report(folder, report), None
   predictions = concatenate(results)
   summary = summarize(predictions)
-  if _fold_folder(experiment, folder, experiment.folds[0]) != folder:
+  if fold_folder(experiment, folder, experiment.folds[0]) != folder:
     with writing_results(folder, PREDICTIONS_FILE):
       predictions.save(folder / PREDICTIONS_FILE)
   report = SavedReport(

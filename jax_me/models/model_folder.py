@@ -196,6 +196,18 @@ def checkpoints_folder(workdir: str | os.PathLike) -> epath.Path:
     raise SavedModelError(f"{path} cannot be read: {error}") from error
 
 
+def checkpoint_steps(workdir: str | os.PathLike) -> list[int]:
+  """Steps of the finished checkpoints of a run, in ascending order.
+
+  Raises:
+    SavedModelError: the file with their location is damaged.
+  """
+  folder = checkpoints_folder(workdir)
+  names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+  steps = sorted(int(name) for name in names if name.isdigit())
+  return [step for step in steps if (folder / str(step) / WEIGHTS_FOLDER).is_dir()]
+
+
 def weights_path(folder: str | os.PathLike) -> epath.Path:
   """Weights of a model folder, or of a workdir (selected, else newest checkpoint)."""
   root = pathlib.Path(folder).absolute()
@@ -203,12 +215,8 @@ def weights_path(folder: str | os.PathLike) -> epath.Path:
     return epath.Path(root / stored)
   if (selected := selected_folder(root)) is not None:
     return epath.Path(selected / WEIGHTS_FOLDER)
-  checkpoints = checkpoints_folder(root)
-  names = [p.name for p in checkpoints.iterdir()] if checkpoints.is_dir() else []
-  steps = sorted(int(n) for n in names if n.isdigit())
-  for step in reversed(steps):
-    if (checkpoints / str(step) / WEIGHTS_FOLDER).is_dir():
-      return checkpoints / str(step) / WEIGHTS_FOLDER
+  if steps := checkpoint_steps(root):
+    return checkpoints_folder(root) / str(steps[-1]) / WEIGHTS_FOLDER
   raise SavedModelError(
     f"{root} has a {MODEL_FILE} but no weights: neither {WEIGHTS_FOLDER}/ nor a finished "
     f"{CHECKPOINTS_FOLDER}/<step>/. Did the run stop before its first checkpoint?"

@@ -22,6 +22,9 @@ CHUNK_FILE = "chunk.json"
 DEVICE_SHARE = 0.85
 # Fraction of a host's memory, which other programs use too.
 HOST_SHARE = 0.5
+# Checkpoints of one chunk that is trained sequentially, for which its size makes no difference, and
+# those that all finished folds of a run may leave.
+CHECKPOINT_BYTES = 256 * 2**20
 
 
 class FoldsDoNotFit(ValueError):
@@ -51,9 +54,7 @@ def compile_chunk(
   mesh = single.mesh
   devices, budget = mesh.size, memory_budget(mesh)
   # State and gradients are a lower bound of the memory, which saves hopeless compilations.
-  state = jax.tree.leaves(jax.eval_shape(single.build, jax.random.key(0)))
-  fold_bytes = sum(int(np.prod(leaf.shape)) * leaf.dtype.itemsize for leaf in state)
-  limit = max(1, int(budget / (fold_bytes * 4 / 3))) * devices
+  limit = max(1, int(budget / (state_bytes(single) * 4 / 3))) * devices
   wanted = min(most or count, count)
   rows = equal_rows(count, min(limit, math.ceil(wanted / devices) * devices), devices)
   while True:
@@ -68,6 +69,12 @@ def compile_chunk(
       )
     fewer = min(int(rows * budget / needed), rows - 1)
     rows = equal_rows(count, max(fewer, 1), devices)
+
+
+def state_bytes(single: Program) -> int:
+  """Bytes of the state of one fold, which are those of its checkpoint."""
+  state = jax.tree.leaves(jax.eval_shape(single.build, jax.random.key(0)))
+  return sum(int(np.prod(leaf.shape)) * leaf.dtype.itemsize for leaf in state)
 
 
 def equal_rows(count: int, most: int, devices: int) -> int:

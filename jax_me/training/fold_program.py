@@ -79,9 +79,18 @@ class FoldProgram(Program):
     """Trains on the next batches of every fold (`FoldBatches`); donates the state."""
     return self.advance_folds(state, self.images, self.columns, *batches)
 
-  def fold_state(self, state: State, number: int) -> State:
-    """The state of one fold without the optimiser's, replicated on every device."""
-    rest = {name: part for name, part in state.items() if name != "opt_state"}
+  def fold_state(self, state: State, number: int, *, optimizer: bool = False) -> State:
+    """The state of one fold, replicated on every device.
+
+    Args:
+      state: of all folds.
+      number: of the fold.
+      optimizer: with the state of the optimiser, which only a checkpoint needs.
+
+    Returns:
+      the state, with the run parameters.
+    """
+    rest = {name: part for name, part in state.items() if optimizer or name != "opt_state"}
     return _take_row(self.mesh)(rest, number)
 
 

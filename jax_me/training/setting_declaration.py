@@ -22,6 +22,8 @@ class Setting:
     choices: the allowed values; () for any.
     interval: the allowed numbers in mathematical notation, "[0, 1)" or "(0, inf)"; "" for any.
     any_type: values of other types than the default are allowed.
+    free: may change when a run is resumed, as it changes neither weights nor predictions (or, with
+      the same meaning, their last digits).
   """
 
   value: Any
@@ -30,6 +32,7 @@ class Setting:
   choices: tuple[Any, ...] = ()
   interval: str = ""
   any_type: bool = False
+  free: bool = False
 
   def allowed(self) -> str:
     """The allowed values as the end of a sentence: "one of a, b", "at least 1"; "" for any."""

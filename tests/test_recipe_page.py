@@ -1,0 +1,140 @@
+"""docs/recipes.md: the settings of the recipes beside those of the originals.
+
+After a deliberate change of a recipe, or of tests/original_settings.csv, write the page again with
+`python -m tests.test_recipe_page`.
+"""
+
+import ast
+import csv
+import functools
+import pathlib
+
+import pytest
+
+from jax_me.training import recipes
+from jax_me.training.settings import declared_settings, dotted_keys, value_of
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
+PAGE = REPOSITORY / "docs" / "recipes.md"
+TABLE = REPOSITORY / "tests" / "original_settings.csv"
+# Settings of a training that have no counterpart in the originals: files, intervals, hardware.
+OWN = (
+  "task",
+  "data.name",
+  "data.split",
+  "data.folds",
+  "data.options.",
+  "model.name",
+  "model.image_size",
+)
+OWN += ("evaluate_epochs", "checkpoint_steps", "log_steps")
+HEAD = """# Recipes and their originals
+
+Each recipe that follows a published project, setting by setting: the original with file and line, \
+our value, and a reason where they differ. Every setting that a recipe changes is listed. The \
+learning rate and weight decay of every parameter are compared with the originals' in \
+`tests/training/test_recipe_schedules.py`, and RandAugment with timm's in \
+`tests/data/test_rand_augment.py`. This page is written by `python -m tests.test_recipe_page`.
+
+The files are those of github.com/facebookresearch/mae (efb2a80), facebookresearch/ConvNeXt-V2 \
+(2553895), yitu-opensource/T2T-ViT (0f63dc9), Aisakaorz/ViT_MicroExpression (cceb096) and \
+MSA-LMC/MAE-SFER (7e91c1d), and of timm and torchtoolbox. MAE-SFER does not publish \
+main_ferplus.py, main_finetune_affectnet.py and its changed main_finetune.py; what its commands do \
+not give is taken from main_rafdb.py and from the projects that it builds on.
+
+For all recipes: an epoch is the number of training images divided by the batch, which need not be \
+whole; the originals drop the last incomplete batch of each epoch. The stochastic operations have \
+the distributions of the originals, not their random numbers.
+
+## Crops and the size of stored images
+
+`augment.crop_source=stored` crops from the stored image, with its resolution and aspect ratio; \
+`read` from the image resized to the input. Where stored images have at most 224 pixels there is \
+no detail to gain.
+
+| dataset | stored images | larger than 224 pixels |
+|---|---|---|
+| AffectNet 2021, AffectNet+ | 224 x 224 | no |
+| AffectNet 2017 | crops by the annotated box, at most `data.options.size` (224) | no, by default |
+| RAF-DB, aligned | 100 x 100 | no, but a crop is resized once instead of twice |
+| RAF-DB, original | photographs | yes |
+| FER2013, FER+ | 48 x 48 | no, likewise |
+| CK+ | 640 x 490 | yes |
+| JAFFE | 256 x 256 | yes |
+| a folder of yours, aligned | `data.options.size` | as you choose |
+| a folder of yours, not aligned | your files | where they are |
+"""
+
+
+@functools.cache
+def rows_by_recipe():
+  with TABLE.open(encoding="utf-8") as file:
+    rows = list(csv.DictReader(file))
+  return {name: [r for r in rows if r["recipe"] == name] for name in dict.fromkeys(names(rows))}
+
+
+def names(rows):
+  return [row["recipe"] for row in rows]
+
+
+@functools.cache
+def config_of(name):
+  path, _, argument = name.partition(":")
+  file = str(REPOSITORY / "configs" / f"{path}.py")
+  return recipes.load_recipe(f"{file}:{argument}" if argument else file)
+
+
+def is_equal(ours, original):
+  if isinstance(original, tuple):
+    return len(ours) == len(original) and all(map(is_equal, ours, original))
+  return ours == original
+
+
+def shown(number):
+  if isinstance(number, tuple | list):
+    return f"({', '.join(map(shown, number))})"
+  return f"{number:.6g}" if isinstance(number, float) else str(number)
+
+
+def page():
+  parts = [HEAD]
+  for name, rows in rows_by_recipe().items():
+    parts += [
+      f"\n## {name}\n\n| setting | original | source | ours | difference |\n|---|---|---|---|---|\n"
+    ]
+    for row in rows:
+      if row["setting"].startswith("("):
+        cells = (row["setting"].strip("()"), row["original"], row["source"], row["note"], "")
+      else:
+        ours = shown(value_of(config_of(name), row["setting"]))
+        original = shown(ast.literal_eval(row["original"]))
+        cells = (f"`{row['setting']}`", original, row["source"], ours, row["note"])
+      parts.append(f"| {' | '.join(cells)} |\n")
+  return "".join(parts)
+
+
+def test_page_is_that_of_the_configs():
+  assert PAGE.read_text(encoding="utf-8") == page(), "run python -m tests.test_recipe_page"
+
+
+@pytest.mark.parametrize("name", rows_by_recipe())
+def test_differences_and_only_they_have_a_reason(name):
+  for row in rows_by_recipe()[name]:
+    if row["setting"].startswith("("):
+      assert row["note"], row
+    else:
+      equal = is_equal(value_of(config_of(name), row["setting"]), ast.literal_eval(row["original"]))
+      assert equal == (not row["note"]), row
+
+
+@pytest.mark.parametrize("name", rows_by_recipe())
+def test_every_changed_setting_is_listed(name):
+  config, listed = config_of(name), {row["setting"] for row in rows_by_recipe()[name]}
+  declared = declared_settings()
+  for key in dotted_keys(config):
+    changed = key not in declared or value_of(config, key) != declared[key].value
+    assert not changed or key in listed or key.startswith(OWN), key
+
+
+if __name__ == "__main__":
+  PAGE.write_text(page(), encoding="utf-8")
