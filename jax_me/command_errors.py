@@ -16,7 +16,7 @@ DEBUG_FLAG = "--debug"
 INTERRUPTED = 130  # Exit code of a command that is stopped by ctrl-C, as in shells.
 # Libraries that log the traceback of an error that they raise as well.
 _LOGGING_LIBRARIES = ("absl", "asyncio", "concurrent.futures")
-_MAX_TEXT = 1000
+_MAX_TEXT = 2000
 
 
 class _Interrupts:
@@ -109,7 +109,8 @@ def describe_error(error: BaseException) -> str:
     return f"the disk is full ({text}): free some space and run the same command again"
   if isinstance(error, MemoryError):
     return f"the memory is full ({text}): use smaller batches or fewer workers"
-  if isinstance(error, OSError | ValueError):
+  ours = type(error).__module__.partition(".")[0] in ("jax_me", "convert")
+  if ours or isinstance(error, OSError | ValueError):
     return text or type(error).__name__
   return (
     f"unexpected {type(error).__name__}: {text}. The same command with {DEBUG_FLAG} shows the "

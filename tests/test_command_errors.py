@@ -11,6 +11,7 @@ import pytest
 
 from jax_me.__main__ import main
 from jax_me.command_errors import describe_error, run_command
+from jax_me.worker_pool import WorkerDied
 
 SLOW = """
 import time
@@ -50,6 +51,7 @@ def test_the_debug_flag_is_no_argument_of_the_command(tmp_path, capsys):
   assert main(["score", str(tmp_path / "nothing.csv"), "--debug"]) == 1
   assert "nothing.csv" in capsys.readouterr().err
   assert describe_error(ValueError()) == "ValueError"
+  assert describe_error(WorkerDied("it was killed")) == "it was killed"
 
 
 @pytest.mark.parametrize(("times", "ending"), [(1, 0), (2, 60)])

@@ -85,7 +85,8 @@ def main(args: argparse.Namespace) -> int:
     print("\nstopped; run the same command again to resume", file=sys.stderr)
     return 130
   except align_folder.OutputError as error:
-    print(f"error: {error}", file=sys.stderr)
+    full = "; free some space and run the same command again" * ("No space left" in str(error))
+    print(f"error: {error}{full}", file=sys.stderr)
     return 1
   except (ValueError, RuntimeError, FileNotFoundError) as error:
     print(f"error: {error}", file=sys.stderr)

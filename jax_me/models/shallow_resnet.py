@@ -63,7 +63,7 @@ class ResidualBlock(nnx.Module):
     # Zero: each block starts as its residual connection (arXiv:1706.02677, section 5.1).
     self.bn2 = BatchNorm(outputs, scale_init=nnx.initializers.zeros, **common)
     widens = inputs != outputs
-    self.shortcut = nnx.Conv(inputs, outputs, (1, 1), **convolution) if widens else None
+    self.shortcut = Convolution(inputs, outputs, size=1, **convolution) if widens else None
     self.shortcut_bn = BatchNorm(outputs, **common) if widens else None
 
   def __call__(self, x: jax.Array, deterministic: bool = True) -> jax.Array:

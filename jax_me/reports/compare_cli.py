@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from jax_me.command_errors import describe_error
 from jax_me.evaluation.comparison import compare_runs
 from jax_me.evaluation.prediction_reader import read_predictions
 from jax_me.evaluation.predictions import PREDICTIONS_FILE, Predictions
@@ -57,7 +58,7 @@ def main(args: argparse.Namespace) -> int:
       settings = {name: run_settings(path) for name, path in zip(names, args.runs, strict=True)}
       page = write_comparison(args.output, comparison, settings)
   except (ValueError, OSError) as error:
-    print(f"compare: {error}", file=sys.stderr)
+    print(f"compare: {describe_error(error)}", file=sys.stderr)
     return 1
   if args.json:
     print(json.dumps(comparison, indent=2))

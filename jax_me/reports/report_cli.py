@@ -7,6 +7,7 @@ import dataclasses
 import sys
 from pathlib import Path
 
+from jax_me.command_errors import describe_error
 from jax_me.evaluation.subject_groups import read_groups
 from jax_me.reports.run_report import DATA_FOLDER, REPORT_FILES, write_report
 from jax_me.reports.saved_report import SavedReport
@@ -34,7 +35,7 @@ def main(args: argparse.Namespace) -> int:
     with lock_run(args.workdir):
       path = _write_again(args)
   except (ValueError, OSError) as error:
-    print(f"report: {error}", file=sys.stderr)
+    print(f"report: {describe_error(error)}", file=sys.stderr)
     return 1
   print(path)
   return 0

@@ -7,6 +7,7 @@ import json
 import sys
 from pathlib import Path
 
+from jax_me.command_errors import describe_error
 from jax_me.evaluation.prediction_reader import read_predictions, to_three_classes
 from jax_me.evaluation.subject_groups import read_groups
 from jax_me.evaluation.summary import REPEATS, summarize
@@ -67,7 +68,7 @@ def main(args: argparse.Namespace) -> int:
       report = SavedReport(title, predictions, details=details, groups=groups)
       page = write_report(args.output, report, summary)
   except (ValueError, OSError) as error:
-    print(f"score: {error}", file=sys.stderr)
+    print(f"score: {describe_error(error)}", file=sys.stderr)
     return 1
   if args.json:
     print(json.dumps({"source": details, "labels": predictions.labels, **summary}, indent=2))

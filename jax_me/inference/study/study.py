@@ -7,6 +7,7 @@ finished video is not read again, and one that was interrupted starts over.
 import dataclasses
 import hashlib
 import json
+import logging
 import os
 import pathlib
 import shutil
@@ -45,6 +46,7 @@ from jax_me.inference.video.sources import (
   reads_as,
 )
 from jax_me.inference.video.spotting import SpottingSettings
+from jax_me.manifest import MANIFEST_FILE, DamagedFolder, verify_manifest, write_manifest
 from jax_me.models.model_folder import write_json
 from jax_me.models.saved_model import SavedModel
 from jax_me.reports.csv_tables import file_names
@@ -52,6 +54,8 @@ from jax_me.reports.csv_tables import file_names
 SETTINGS_FILE = "study.json"
 RECORD_FILE = "video.json"
 VIDEOS_FOLDER, ELAN_FOLDER = "videos", "elan"
+
+logger = logging.getLogger(__name__)
 
 
 class StudyError(ValueError):
@@ -213,12 +217,16 @@ class Study:
       )
 
   def _finished(self, video: str) -> Outcome | None:
-    """The outcome of an earlier run, unless the video has changed since."""
+    """The outcome of an earlier run, unless the video or its results have changed since."""
     path = self._output / VIDEOS_FOLDER / self._names[video] / RECORD_FILE
     try:
+      if (path.parent / MANIFEST_FILE).exists():  # Earlier versions wrote none.
+        verify_manifest(path.parent)
       content = json.loads(path.read_text(encoding="utf-8"))
       if content["file"] == _file_state(self._folder / video, video):
         return Outcome("ok", record=content["record"], earlier=True)
+    except DamagedFolder as error:
+      logger.warning("%s. The video is read again", error)
     except (OSError, ValueError, LookupError, TypeError):
       pass
     return None
@@ -231,6 +239,7 @@ class Study:
       state = _file_state(self._folder / video, video)
       record = self._read_into(partial, self._source(video))
       write_json(partial / RECORD_FILE, {"file": state, "record": record})
+      write_manifest(partial)
       os.replace(partial, target)
     except (ValueError, OSError, RuntimeError, cv2.error) as error:
       return Outcome("failed", " ".join(str(error).split()))

@@ -160,6 +160,18 @@ def test_a_killed_study_continues_to_the_same_tables(model, portrait, tmp_path):
   assert len(after) == 20 and complete.items() <= after.items()
 
 
+@pytest.mark.slow
+def test_damaged_results_are_read_again(model, portrait, tmp_path, caplog):
+  folder, output = tmp_path / "films", tmp_path / "out"
+  write_video(folder / "a.avi", [portrait] * 2)
+  assert study(model, folder, output) == 0
+  table = output / "videos/a.avi/predictions.csv"
+  good = table.read_bytes()
+  table.write_bytes(good[: good.rindex(b"\n", 0, -1) + 1])
+  assert study(model, folder, output) == 0
+  assert table.read_bytes() == good and "predictions.csv has 1 rows instead of 2" in caplog.text
+
+
 def test_files_that_only_the_table_names(model, portrait, tmp_path):
   folder, output = tmp_path / "films", tmp_path / "out"
   write_video(folder / "a.avi", [portrait] * 2)
