@@ -68,8 +68,8 @@ A crop of a stored image takes more of the processor, since it is drawn anew in 
 resized with an antialiased bicubic filter: 1.6 ms an image on one core instead of 0.8 ms for \
 JPEGs of 256 to 400 pixels (`benchmarks/input_pipeline.py --stages`). A JPEG is decoded at a half, \
 a quarter or an eighth of its size when the crop then has enough pixels. One core thus crops about \
-600 images per second; `--config.data.workers=N` uses N processes, which give their batches through \
-shared memory.
+600 images per second; `--config.data.workers=N` uses N processes, which give their batches \
+through shared memory.
 
 ## Evaluation
 
