@@ -10,6 +10,7 @@ into memory decoded, from the host's cache and from device memory (`data.residen
 
   python benchmarks/input_pipeline.py            # needs torch; benchmarks/results/*.json
   python benchmarks/input_pipeline.py --soak     # host memory must stay flat over 20,000 batches
+  python benchmarks/input_pipeline.py --stages   # CPU time of reading, decoding and cropping
 """
 
 import argparse
@@ -20,7 +21,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import cv2
@@ -32,7 +33,13 @@ from PIL import Image
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
-from jax_me.data import device_images, image_store, pipeline  # noqa: E402
+from jax_me.data import (  # noqa: E402
+  decoding,
+  device_images,
+  image_store,
+  pipeline,
+  random_crop,
+)
 from jax_me.datasets import catalog  # noqa: E402
 from jax_me.training import sharding  # noqa: E402
 
@@ -183,6 +190,36 @@ def compare_resident(builder: Any, turns: int, count: int) -> dict:
   }
 
 
+def measure_stages(builder: Any, count: int) -> dict:
+  """CPU milliseconds per image of each stage, on one thread.
+
+  "stretched" is decoding and resizing the whole image (crops are then drawn on the device);
+  "cropped" is decoding as far as the crop needs, and its bicubic resize (`crop_source=stored`).
+  """
+  store = image_store.ImageStore(builder, image_size=SIZE, cache_bytes=0, threads=1)
+  crop = random_crop.RandomCrop(0, (0.08, 1.0), (3 / 4, 4 / 3))
+  out = np.empty((SIZE, SIZE, 3), np.uint8)
+  encoded = [store.encoded(number) for number in range(min(count, len(store)))]
+  cv2.setNumThreads(1)
+
+  def milliseconds(stage: Callable[[int], object]) -> float:
+    start = time.process_time()
+    for number in range(len(encoded)):
+      stage(number)
+    return round(1000 * (time.process_time() - start) / len(encoded), 3)
+
+  return {
+    "images": len(encoded),
+    "image_size": SIZE,
+    "processor_ms_per_image": {
+      "read": milliseconds(store.encoded),
+      "decoded": milliseconds(lambda number: decoding.decode_whole(encoded[number])),
+      "stretched": milliseconds(lambda number: decoding.decode_into(out, encoded[number])),
+      "cropped": milliseconds(lambda number: crop.decode_into(out, encoded[number], number)),
+    },
+  }
+
+
 def resident_bytes() -> int:
   """Memory of this process and its children; shared pages are counted once where known."""
   total = 0
@@ -232,6 +269,7 @@ def main() -> int:
   parser.add_argument("--turns", type=int, default=5, help="measurements of each side")
   parser.add_argument("--batches", type=int, default=25, help="batches of one measurement")
   parser.add_argument("--soak", action="store_true", help="measure memory instead of speed")
+  parser.add_argument("--stages", action="store_true", help="measure the stages of one thread")
   parser.add_argument("--soak-batches", type=int, default=20_000)
   arguments = parser.parse_args()
   with tempfile.TemporaryDirectory() as scratch:
@@ -241,6 +279,9 @@ def main() -> int:
     builder = catalog.prepare(
       "labeled_images", data_dir=f"{scratch}/data", manual_dir=str(folder), align=False, workers=0
     )
+    if arguments.stages:
+      write("input_pipeline_stages.json", measure_stages(builder, arguments.images))
+      return 0
     if arguments.soak:
       runs = [soak(builder, arguments.soak_batches, workers) for workers in (0, 2)]
       write("input_pipeline_soak.json", {"runs": runs})

@@ -67,9 +67,12 @@ class Commands:
 
 
 def contents(name: str, output: pathlib.Path) -> dict[str, str]:
-  """Checksums of what a finished command leaves: of a run, of predictions and weights."""
+  """Checksums of what a finished command leaves; of a run, of its predictions and model.json.
+
+  The names of the files of Orbax are random, and the scores tell the weights apart.
+  """
   root = output / "run" if name == "train" else output
-  kept = ("predictions.csv", "weights", "model.json") if name == "train" else None
+  kept = ("predictions.csv", "model.json") if name == "train" else None
   if name == "score":
     kept = ("scores.json", "subjects.csv", "predictions.csv")
   found = {}
@@ -78,7 +81,5 @@ def contents(name: str, output: pathlib.Path) -> dict[str, str]:
     if not path.is_file() or any(part.endswith(".lock") for part in parts):
       continue
     if kept is None or set(parts) & set(kept):
-      # Orbax writes the time of saving.
-      if path.name not in ("_CHECKPOINT_METADATA", "commit_success.txt"):
-        found["/".join(parts)] = hashlib.sha256(path.read_bytes()).hexdigest()
+      found["/".join(parts)] = hashlib.sha256(path.read_bytes()).hexdigest()
   return found

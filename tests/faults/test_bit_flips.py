@@ -11,13 +11,13 @@ from jax_me.data.image_store import ImageStore
 from jax_me.datasets.built_datasets import find_build, open_build
 from jax_me.evaluation.prediction_reader import read_predictions
 from jax_me.experiment.preparation import prepare
-from jax_me.experiment.run import FREE_SETTINGS
+from jax_me.experiment.resumption import changes_of, check_changes
 from jax_me.models.ensemble import load_folder, model_folders
 from jax_me.models.model_folder import load_model, save_model
 from jax_me.models.model_metadata import read_model_metadata
 from jax_me.reports.saved_report import SavedReport
 from jax_me.run_folder import verify_results
-from jax_me.training.checkpoint import Checkpoints, changed_settings
+from jax_me.training.checkpoint import Checkpoints
 from jax_me.training.logging.history import read_history
 from tests.faults.conftest import count
 from tests.helpers.drawn_folder import write_folder
@@ -145,9 +145,7 @@ def test_flips_in_a_run(fault, random, run):
     report = SavedReport.load(folder / "report")
     tables = [read_predictions(one / "predictions.csv") for one in results]
     load_folder(folder / "ensemble")
-    changed = changed_settings(folder / "config.json", config.to_dict()).keys() - {*FREE_SETTINGS}
-    if changed:  # The run refuses them.
-      raise ValueError(f"{folder} was started with other settings: {changed}")
+    check_changes(folder, config, changes_of(folder, config))  # As the run does.
     return (
       [(t.labels, t.truth.tolist(), t.prediction.tolist(), t.scores.tolist()) for t in tables],
       [read_history(one / "metrics.jsonl") for one in results],
