@@ -19,25 +19,10 @@ from jax_me.experiment.run import run_experiment
 from jax_me.models import model_folder
 from jax_me.training import recipes, settings
 from jax_me.training.fold_chunks import remove_folder, unfinished_chunk
+from tests.helpers import tiny_runs
 from tests.helpers.drawn_folder import write_folder
 
-TINY = {
-  "data.options.align": False,
-  "data.options.size": 16,
-  "data.read_size": 16,
-  "data.split": "loso",
-  "batch_size": 4,
-  "epochs": 3.0,
-  "evaluate_epochs": 2.0,
-  "checkpoint_steps": 4,
-  "log_steps": 1,
-  "trackers": (),
-  "model.image_size": 16,
-  "model.arguments.patch_size": 8,
-  "model.arguments.embed_dim": 24,
-  "model.arguments.num_heads": 2,
-  "model.arguments.depth": 1,
-}
+TINY = {**tiny_runs.TINY, "data.split": "loso", "epochs": 3.0, "evaluate_epochs": 2.0}
 SUBJECTS = {
   "a": 2,
   "b": 6,
