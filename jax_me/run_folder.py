@@ -34,6 +34,8 @@ class RunFolderError(ValueError):
 def lock_run(folder: str | os.PathLike[str]) -> Iterator[None]:
   """Holds the folder of a run, which is created; a killed process frees it.
 
+  A new folder in which nothing was written is removed.
+
   Args:
     folder: of the run.
 
@@ -45,6 +47,7 @@ def lock_run(folder: str | os.PathLike[str]) -> Iterator[None]:
     OSError: the folder cannot be written.
   """
   root = pathlib.Path(folder)
+  is_new = not root.exists()
   root.mkdir(parents=True, exist_ok=True)
 
   def refuse() -> None:
@@ -53,7 +56,13 @@ def lock_run(folder: str | os.PathLike[str]) -> Iterator[None]:
     )
 
   with exclusive_lock(root / LOCK_FILE, refuse):
-    yield
+    try:
+      yield
+    finally:
+      # A command that was refused leaves nothing behind.
+      if is_new and [path.name for path in root.iterdir()] == [LOCK_FILE]:
+        (root / LOCK_FILE).unlink()
+        root.rmdir()
 
 
 def start_results(folder: str | os.PathLike[str]) -> None:

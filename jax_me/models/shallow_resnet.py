@@ -15,6 +15,7 @@ from jax.typing import DTypeLike
 from jax_me.models.convolution import Convolution
 from jax_me.models.layers import at_least_float32, dropout, dropout_key
 from jax_me.models.pooling import mean_pool
+from jax_me.models.portable_operations import is_portable
 
 KERNEL_INIT = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")
 
@@ -154,12 +155,16 @@ class ShallowResNet(nnx.Module):
       raise ValueError(f"expected images [B, H, W, 3], got {list(images.shape)}")
     check_side(min(images.shape[1:3]), 2 ** len(self.stages))
     key = None if deterministic else dropout_key(rngs)
-    pooled = self._pooled(images, deterministic)
-    if self.mirrored and deterministic:
-      pooled = 0.5 * (pooled + self._pooled(images[:, :, ::-1], deterministic))
+    if not (self.mirrored and deterministic):
+      pooled = self._pooled(images, deterministic)
+    elif is_portable():  # jax2onnx cannot split a batch of unknown size.
+      pooled = 0.5 * (self._pooled(images) + self._pooled(images[:, :, ::-1]))
+    else:
+      pooled = self._pooled(jnp.concatenate([images, images[:, :, ::-1]]))
+      pooled = pooled.reshape(2, -1, pooled.shape[-1]).mean(axis=0)
     return dropout(pooled, self.drop_rate, key)
 
-  def _pooled(self, images: jax.Array, deterministic: bool) -> jax.Array:
+  def _pooled(self, images: jax.Array, deterministic: bool = True) -> jax.Array:
     """Means of the last stage over the image: [B, H, W, 3] -> [B, widths[-1]]."""
     x = self.stem(images.astype(self.dtype))
     x = jax.nn.relu(self.stem_bn.normalise(x, deterministic))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from jax_me.command_errors import describe_error
 from jax_me.evaluation.subject_groups import read_groups
-from jax_me.reports.run_report import DATA_FOLDER, REPORT_FILES, write_report
+from jax_me.reports.run_report import DATA_FOLDER, write_report
 from jax_me.reports.saved_report import SavedReport
 from jax_me.run_folder import lock_run, verify_results
 from jax_me.training.logging.history import read_history
@@ -42,7 +42,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _write_again(args: argparse.Namespace) -> Path:
-  verify_results(args.workdir, METRICS_FILE, *REPORT_FILES)
+  verify_results(args.workdir, METRICS_FILE, DATA_FOLDER)
   report = SavedReport.load(args.workdir / DATA_FOLDER)
   log = args.workdir / METRICS_FILE  # Newer than the saved history if training continued.
   report = dataclasses.replace(

@@ -1,12 +1,11 @@
 """Clip tasks: choice of onset, apex and offset, what is stored, and the options."""
 
-import pathlib
-
 import numpy as np
 import pytest
 from PIL import Image
 
 from jax_me.data.clip_inputs.inputs import INPUTS
+from jax_me.datasets.generation import process_images
 from jax_me.datasets.micro.clip_layout import clip_key, format_subject, read_tree
 from jax_me.datasets.micro.clip_options import ClipOptions
 from jax_me.datasets.micro.process_clips import Clip, ClipProcessor
@@ -155,9 +154,9 @@ def test_unreadable_frames(drawn):
 
 def test_only_the_frames_needed_are_read(drawn, monkeypatch):
   read = []
-  original = pathlib.Path.read_bytes
+  original = process_images.read_file
   monkeypatch.setattr(
-    pathlib.Path, "read_bytes", lambda self: read.append(self.stem) or original(self)
+    process_images, "read_file", lambda path: read.append(path.stem) or original(path)
   )
   run(drawn)
   assert read == ["reg_img9"]

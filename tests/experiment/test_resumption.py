@@ -132,12 +132,12 @@ def test_harmless_settings_change_while_a_run_is_stopped(
 
 
 def test_the_log_says_what_a_cosine_does(repository, images, tmp_path, capsys):
-  cosine = {"data__split": "holdout"}
+  cosine = {"data__split": "holdout", "optimizer__warmup_epochs": 1.0}
   assert tiny_run(repository, images, tmp_path / "run", **cosine) == 0
   capsys.readouterr()
   assert tiny_run(repository, images, tmp_path / "run", epochs=4.0, **cosine) == 0
   printed = capsys.readouterr().out
-  assert "the cosine ends at step 12 instead of 6; at step 6 it goes from 0 to 0.0005" in printed
+  assert "the cosine ends at step 12 instead of 6; at step 6 it goes from 0 to 0.00075" in printed
   assert "not that of a run of 4 epochs from the start" in printed
 
 

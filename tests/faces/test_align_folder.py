@@ -307,11 +307,12 @@ def test_a_decoder_crash_fails_only_one_file(tmp_path, save, variants, monkeypat
     save(tmp_path / "in" / f"{name}.png", variants(1))
   (tmp_path / "hook").mkdir()
   (tmp_path / "hook" / "sitecustomize.py").write_text(
-    "import os, pathlib\n"
-    "read = pathlib.Path.read_bytes\n"
-    "def read_bytes(path):\n"
-    "  return os._exit(3) if path.name == 'crash.png' else read(path)\n"
-    "pathlib.Path.read_bytes = read_bytes\n"
+    "import os\n"
+    "original = os.open\n"
+    "def crash(path, *rest, **options):\n"
+    "  if str(path).endswith('crash.png'): os._exit(3)\n"
+    "  return original(path, *rest, **options)\n"
+    "os.open = crash\n"
   )
   monkeypatch.setenv("PYTHONPATH", str(tmp_path / "hook"))
   summary = run(workers=2)

@@ -23,8 +23,8 @@ def random_model(
 ) -> nnx.Module:
   """build() with random values in every variable; the initialisers are not run.
 
-  All values are N(0, 0.1), scales about 1. With `fan_in_scaling` kernels preserve the variance of
-  their input, scales are about 1 and the rest have deviation 0.3.
+  All values are N(0, 0.1), scales and variances about 1. With `fan_in_scaling` kernels preserve the
+  variance of their input, scales and variances are about 1 and the rest have deviation 0.3.
   """
   graphdef, abstract = nnx.split(nnx.eval_shape(build))
   rng = np.random.default_rng(seed)
@@ -35,7 +35,7 @@ def random_model(
     if fan_in_scaling and path[-1] == "kernel":
       values /= np.prod(like.shape[:-1]) ** 0.5
     else:
-      values = (0.3 if fan_in_scaling else 0.1) * values + (path[-1] == "scale")
+      values = (0.3 if fan_in_scaling else 0.1) * values + (path[-1] in ("scale", "var"))
     variables.append((path, variable.replace(jnp.asarray(values, like.dtype))))
   return nnx.merge(graphdef, nnx.from_flat_state(variables))
 

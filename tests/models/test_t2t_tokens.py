@@ -126,6 +126,7 @@ def test_an_unknown_tokens_type_is_rejected():
   with pytest.raises(ValueError, match="'performer' or 'transformer', got 'convolution'"):
     TokensToToken(
       tokens_type="convolution",
+      strides=(4, 2, 2),
       embed_dim=8,
       token_dim=8,
       drop_rate=0.1,

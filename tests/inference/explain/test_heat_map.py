@@ -34,9 +34,9 @@ def test_t2t_tokens_are_centred_in_their_windows(strides):
     x = soft_split(x, *split)
     side = round(x.shape[1] ** 0.5)
     x = x.reshape(1, side, side, 2, -1).mean(-1)
-  inner = np.asarray(x)[0, 2:-2, 2:-2]  # whose windows do not reach the padding
-  count = 112 // math.prod(strides) - 4
-  centres = grid.offset + grid.stride * np.arange(2, 2 + count)
+  inner = np.asarray(x)[0, 3:-3, 3:-3]  # whose windows do not reach the padding
+  count = 112 // math.prod(strides) - 6
+  centres = grid.offset + grid.stride * np.arange(3, 3 + count)
   shape = (count, count)
   np.testing.assert_allclose(inner[..., 0], np.broadcast_to(centres[:, None], shape), atol=1e-4)
   np.testing.assert_allclose(inner[..., 1], np.broadcast_to(centres, shape), atol=1e-4)

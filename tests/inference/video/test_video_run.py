@@ -14,6 +14,7 @@ from jax_me.inference.video.result_files import PredictionsFile
 from jax_me.inference.video.run import VideoSession, VideoSessionSettings
 from jax_me.inference.video.sources import Frame, VideoSource
 from jax_me.inference.video.spotting import ExpressionSpotter, SpottingSettings
+from jax_me.models.model_metadata import ALIGNMENT_DEFAULTS
 
 
 class FakePredictor:
@@ -25,7 +26,7 @@ class FakePredictor:
     source: dict = {}
     image_size = 32
     input = ""
-    alignment = {"align": True, "size": 32, "detector": "hog"}
+    alignment = {**ALIGNMENT_DEFAULTS, "align": True, "size": 32, "detector": "hog"}
 
 
 class FakePredictionsFile:
