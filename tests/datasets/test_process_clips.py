@@ -5,11 +5,11 @@ import pytest
 from PIL import Image
 
 from jax_me.data.clip_inputs.inputs import INPUTS
+from jax_me.datasets.micro import process_clips
 from jax_me.datasets.micro.clip_layout import clip_key, format_subject, read_tree
 from jax_me.datasets.micro.clip_options import ClipOptions
 from jax_me.datasets.micro.process_clips import Clip, ClipProcessor
 from jax_me.datasets.synthetic import clip_rendering
-from jax_me.faces import image_files
 from jax_me.faces.alignment import align_image
 from jax_me.faces.image_files import read_image
 from jax_me.faces.input_files import frame_number
@@ -154,9 +154,9 @@ def test_unreadable_frames(drawn):
 
 def test_only_the_frames_needed_are_read(drawn, monkeypatch):
   read = []
-  original = image_files.read_file
+  original = process_clips.read_file
   monkeypatch.setattr(
-    image_files, "read_file", lambda path: read.append(pathlib.Path(path).stem) or original(path)
+    process_clips, "read_file", lambda path: read.append(path.stem) or original(path)
   )
   run(drawn)
   assert read == ["reg_img9"]
