@@ -233,20 +233,10 @@ def train_torch(experiment: Experiment, seed: int) -> tuple[Predictions, Predict
   pixels = images.images(np.arange(len(images)))
   folds = [(fold.train, fold.test) for fold in experiment.folds]
   probabilities, tried = torch_cnn.train_folds(pixels, index.label, folds, seed=seed)
-  tables = []
-  for number, fold in enumerate(experiment.folds):
-    tested = index.take(fold.test)
-    columns = {key: getattr(tested, key) for key in ("database", "subject", "clip", "file")}
-    tables.append(
-      Predictions(
-        labels=index.label_names,
-        truth=tested.label,
-        prediction=probabilities[number].argmax(1),
-        scores=probabilities[number],
-        fold=[fold.name] * len(fold.test),
-        **columns,
-      )
-    )
+  tables = [
+    experiment.table_of(fold, fold.test, probabilities[number])
+    for number, fold in enumerate(experiment.folds)
+  ]
   best = [
     dataclasses.replace(table, scores=None, prediction=best_of(tried[number], table.truth))
     for number, table in enumerate(tables)

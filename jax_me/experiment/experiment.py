@@ -204,21 +204,40 @@ class Experiment:
       batches,
       self.program.mesh,
     )
+    return self.table_of(fold, found, *split_outputs(outputs, self.config.affect_weight > 0))
+
+  def table_of(
+    self,
+    fold: Fold,
+    positions: np.ndarray,
+    scores: np.ndarray,
+    affect: np.ndarray | None = None,
+  ) -> Predictions:
+    """The table of predictions for examples of a fold.
+
+    Args:
+      fold: the fold.
+      positions: int [N], of the examples in the index.
+      scores: [N, C], of the classes.
+      affect: [N, 2], valence and arousal; None without.
+
+    Returns:
+      one prediction per example: the class with the highest score.
+    """
     index = self.evaluation_images.index
-    probabilities, affect = split_outputs(outputs, self.config.affect_weight > 0)
     return Predictions(
       labels=index.label_names,
-      truth=index.label[found],
-      prediction=probabilities.argmax(1),
-      scores=probabilities,
-      database=index.database[found],
-      subject=index.subject[found],
-      clip=index.clip[found],
-      file=index.file[found],
-      fold=[fold.name] * len(found),
+      truth=index.label[positions],
+      prediction=scores.argmax(1),
+      scores=scores,
+      database=index.database[positions],
+      subject=index.subject[positions],
+      clip=index.clip[positions],
+      file=index.file[positions],
+      fold=[fold.name] * len(positions),
       affect=None
       if affect is None or index.affect is None
-      else AffectValues(index.affect[found], affect),
+      else AffectValues(index.affect[positions], affect),
     )
 
   def reconstruct(self, fold: Fold, state: State) -> dict[str, np.ndarray]:

@@ -140,18 +140,7 @@ def predict_folds(experiment: Experiment, features: np.ndarray) -> Predictions:
     scores = neighbour_scores(
       features[fold.train], index.label[fold.train], features[fold.test], len(index.label_names)
     )
-    tested = index.take(fold.test)
-    columns = {name: getattr(tested, name) for name in ("database", "subject", "clip", "file")}
-    results.append(
-      Predictions(
-        labels=index.label_names,
-        truth=tested.label,
-        prediction=scores.argmax(1),
-        scores=scores,
-        fold=[fold.name] * len(fold.test),
-        **columns,
-      )
-    )
+    results.append(experiment.table_of(fold, fold.test, scores))
   return concatenate(results)
 
 

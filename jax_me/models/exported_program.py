@@ -5,13 +5,10 @@ and crop are not. The folder describes them, and keeps an example with its outpu
 """
 
 import dataclasses
-import hashlib
 import importlib.util
-import json
 import os
 import pathlib
 import shutil
-import tempfile
 import warnings
 from collections.abc import Callable
 from typing import Literal
@@ -22,9 +19,12 @@ import numpy as np
 from jax import export
 
 import jax_me
+from jax_me.files import staging_folder
+from jax_me.manifest import describe_files
 from jax_me.models import program_loader
 from jax_me.models.affect_head import split_outputs
 from jax_me.models.classifier import check_head, classify
+from jax_me.models.model_folder import write_json
 from jax_me.models.model_metadata import SavedModelError
 from jax_me.models.portable_operations import portable_operations
 from jax_me.models.program_loader import DESCRIPTION_FILE, PROGRAM_FILE, REFERENCE_FILE
@@ -69,9 +69,7 @@ def write_program(saved: SavedModel, folder: str | os.PathLike, form: Form) -> p
     raise SavedModelError(f'the package {package} is not installed; pip install "jax_me[{extra}]"')
   if target.exists():
     raise SavedModelError(f"{target} exists; choose another --output")
-  target.parent.mkdir(parents=True, exist_ok=True)
-  staging = pathlib.Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-  try:
+  with staging_folder(target) as staging:
     example = saved.prepare(reference_image(saved))
     probabilities = np.asarray(jax.jit(_program(saved))(example[None])[0])
     np.savez(staging / REFERENCE_FILE, input=example, probabilities=probabilities)
@@ -80,15 +78,11 @@ def write_program(saved: SavedModel, folder: str | os.PathLike, form: Form) -> p
       shutil.copyfile(program_loader.__file__, staging / LOADER_FILE)
     else:
       _write_onnx(saved, staging / FILES[form])
-    files = sorted(path.name for path in staging.iterdir() if path.name != LOADER_FILE)
-    document = _description(saved, form) | {
-      "sha256": {name: hashlib.sha256((staging / name).read_bytes()).hexdigest() for name in files}
-    }
-    (staging / DESCRIPTION_FILE).write_text(json.dumps(document, indent=2) + "\n")
+    files = describe_files(staging, FILES[form], REFERENCE_FILE)
+    checksums = {"sha256": {name: entry["sha256"] for name, entry in files.items()}}
+    write_json(staging / DESCRIPTION_FILE, _description(saved, form) | checksums)
     os.chmod(staging, 0o755)
     os.replace(staging, target)
-  finally:
-    shutil.rmtree(staging, ignore_errors=True)
   return target / FILES[form]
 
 

@@ -29,7 +29,48 @@ def _head(
   )
 
 
-class ShallowCNN(nnx.Module):
+class _SmallCNN(nnx.Module):
+  """Logits of the activations of all sites after the last pooling."""
+
+  image_size: int
+  drop_rate: float
+  dtype: DTypeLike
+  head: nnx.Linear
+
+  def _pooled(self, images: jax.Array) -> jax.Array:
+    """[B, image_size, image_size, 3] in the compute dtype -> [B, h, w, C]."""
+    raise NotImplementedError
+
+  def features(
+    self, images: jax.Array, *, deterministic: bool = True, rngs: nnx.Rngs | None = None
+  ) -> jax.Array:
+    """Activations of all sites after the last pooling.
+
+    Args:
+      images: [B, image_size, image_size, 3] normalised.
+      deterministic: False turns dropout on.
+      rngs: must have a `dropout` stream; required when not deterministic.
+
+    Returns:
+      [B, sites * channels], at least float32; STSTNet has 400 values for the paper's 28 pixels.
+
+    Raises:
+      ValueError: wrong image shape, or no rngs when not deterministic.
+    """
+    check_images(images, self.image_size)
+    key = None if deterministic else dropout_key(rngs)
+    x = self._pooled(images.astype(self.dtype))
+    flat = x.reshape(x.shape[0], -1).astype(at_least_float32(self.dtype))
+    return dropout(flat, self.drop_rate, key)
+
+  def __call__(
+    self, images: jax.Array, *, deterministic: bool = True, rngs: nnx.Rngs | None = None
+  ) -> jax.Array:
+    """Logits [B, num_classes], at least float32; arguments as in `features`."""
+    return self.head(self.features(images, deterministic=deterministic, rngs=rngs))
+
+
+class ShallowCNN(_SmallCNN):
   """Convolutions with ReLU and max-pooling, then a linear layer on all sites.
 
   Args:
@@ -70,35 +111,11 @@ class ShallowCNN(nnx.Module):
     )
     self.head = _head(side**2 * widths[-1], num_classes, **common)
 
-  def features(
-    self, images: jax.Array, *, deterministic: bool = True, rngs: nnx.Rngs | None = None
-  ) -> jax.Array:
-    """Activations of all sites after the last pooling.
-
-    Args:
-      images: [B, image_size, image_size, 3] normalised.
-      deterministic: False turns dropout on.
-      rngs: must have a `dropout` stream; required when not deterministic.
-
-    Returns:
-      [B, sites * widths[-1]], at least float32.
-
-    Raises:
-      ValueError: wrong image shape, or no rngs when not deterministic.
-    """
-    check_images(images, self.image_size)
-    key = None if deterministic else dropout_key(rngs)
-    x = images.astype(self.dtype)
+  def _pooled(self, images: jax.Array) -> jax.Array:
+    x = images
     for conv in self.convs:
       x = jax.nn.relu(max_pool(conv(x), 2))  # Equal to pooling after ReLU, and faster.
-    flat = x.reshape(x.shape[0], -1).astype(at_least_float32(self.dtype))
-    return dropout(flat, self.drop_rate, key)
-
-  def __call__(
-    self, images: jax.Array, *, deterministic: bool = True, rngs: nnx.Rngs | None = None
-  ) -> jax.Array:
-    """Logits [B, num_classes], at least float32; arguments as in `features`."""
-    return self.head(self.features(images, deterministic=deterministic, rngs=rngs))
+    return x
 
 
 class Streams(nnx.Module):
@@ -120,7 +137,7 @@ class Streams(nnx.Module):
     return max_pool(jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))), 3)
 
 
-class STSTNet(nnx.Module):
+class STSTNet(_SmallCNN):
   """Shallow Triple Stream Three-dimensional CNN (arXiv:1902.03634) for optical flow images.
 
   Three streams see all three channels (horizontal flow, vertical flow, strain): a 3x3 convolution
@@ -158,33 +175,8 @@ class STSTNet(nnx.Module):
     self.streams = Streams(widths, **common)
     self.head = _head(side**2 * sum(widths), num_classes, **common)
 
-  def features(
-    self, images: jax.Array, *, deterministic: bool = True, rngs: nnx.Rngs | None = None
-  ) -> jax.Array:
-    """Activations of all sites after the last pooling.
-
-    Args:
-      images: [B, image_size, image_size, 3] normalised.
-      deterministic: False turns dropout on.
-      rngs: must have a `dropout` stream; required when not deterministic.
-
-    Returns:
-      [B, sites * sum(widths)], at least float32; 400 values for the paper's 28 pixels.
-
-    Raises:
-      ValueError: wrong image shape, or no rngs when not deterministic.
-    """
-    check_images(images, self.image_size)
-    key = None if deterministic else dropout_key(rngs)
-    x = self.streams(images.astype(self.dtype))
-    flat = mean_pool(x, 2).reshape(x.shape[0], -1).astype(at_least_float32(self.dtype))
-    return dropout(flat, self.drop_rate, key)
-
-  def __call__(
-    self, images: jax.Array, *, deterministic: bool = True, rngs: nnx.Rngs | None = None
-  ) -> jax.Array:
-    """Logits [B, num_classes], at least float32; arguments as in `features`."""
-    return self.head(self.features(images, deterministic=deterministic, rngs=rngs))
+  def _pooled(self, images: jax.Array) -> jax.Array:
+    return mean_pool(self.streams(images), 2)
 
 
 SHALLOW_CNN_MODELS: dict[str, Callable[..., nnx.Module]] = {

@@ -13,9 +13,8 @@ from jax_me.command_errors import describe_error
 from jax_me.evaluation.comparison import compare_runs
 from jax_me.evaluation.prediction_reader import read_predictions
 from jax_me.evaluation.predictions import PREDICTIONS_FILE, Predictions
-from jax_me.evaluation.summary import REPEATS
 from jax_me.reports.comparison_report import DATA_FOLDER, format_comparison, write_comparison
-from jax_me.reports.score_cli import check_output, positive
+from jax_me.reports.score_cli import add_bootstrap_arguments, check_output
 
 CONFIG_FILE = "config.json"
 
@@ -35,15 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     action="store_true",
     help="if the tested examples differ, compare those that all runs tested",
   )
-  parser.add_argument(
-    "--resamples",
-    type=positive,
-    default=REPEATS,
-    help="number of bootstrap resamples (default: %(default)s)",
-  )
-  parser.add_argument(
-    "--seed", type=int, default=0, help="random seed of the bootstrap (default: %(default)s)"
-  )
+  add_bootstrap_arguments(parser)
 
 
 def main(args: argparse.Namespace) -> int:

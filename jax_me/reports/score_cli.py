@@ -39,15 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     type=Path,
     help="CSV with a column subject and one column per attribute, such as sex or age",
   )
-  parser.add_argument(
-    "--resamples",
-    type=positive,
-    default=REPEATS,
-    help="number of bootstrap resamples (default: %(default)s)",
-  )
-  parser.add_argument(
-    "--seed", type=int, default=0, help="random seed of the bootstrap (default: %(default)s)"
-  )
+  add_bootstrap_arguments(parser)
 
 
 def main(args: argparse.Namespace) -> int:
@@ -96,6 +88,19 @@ def check_output(folder: Path, own: Path) -> None:
     raise ValueError(f"--output {folder} is a file, not a folder")
   if folder.is_dir() and any(folder.iterdir()) and not (folder / own).exists():
     raise ValueError(f"--output {folder} contains other files; choose an empty or new folder")
+
+
+def add_bootstrap_arguments(parser: argparse.ArgumentParser) -> None:
+  """Adds --resamples and --seed."""
+  parser.add_argument(
+    "--resamples",
+    type=positive,
+    default=REPEATS,
+    help="number of bootstrap resamples (default: %(default)s)",
+  )
+  parser.add_argument(
+    "--seed", type=int, default=0, help="random seed of the bootstrap (default: %(default)s)"
+  )
 
 
 def positive(text: str) -> int:

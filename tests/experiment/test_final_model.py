@@ -91,9 +91,9 @@ def test_the_final_model_is_trained_on_everybody_after_the_folds(
   assert repr(jax_me.load(folds / "ensemble")) == repr(mean)
   # The settings are those of the folds, and it is the model of a run without folds.
   assert tiny_run(repository, images, tmp_path / "alone", data__folds=3, data__split="none") == 0
-  pictures = [images / f"{number}.png" for number in range(3)]
-  expected = probabilities(jax_me.load(tmp_path / "alone"), pictures)
-  assert np.array_equal(probabilities(jax_me.load(folds), pictures), expected)
+  photographs = [images / f"{number}.png" for number in range(3)]
+  expected = probabilities(jax_me.load(tmp_path / "alone"), photographs)
+  assert np.array_equal(probabilities(jax_me.load(folds), photographs), expected)
   capsys.readouterr()
   assert tiny_run(repository, images, folds, data__folds=3, final="all") == 0
   assert "final model: finished earlier" in capsys.readouterr().out

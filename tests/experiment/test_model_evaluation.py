@@ -3,7 +3,6 @@
 import csv
 import json
 
-import cv2
 import jax
 import numpy as np
 import pytest
@@ -19,6 +18,7 @@ from jax_me.experiment.run import run_experiment
 from jax_me.image_preparation import ImagePreparation
 from jax_me.models.model_folder import save_model, split_model
 from jax_me.models.registry import create_model
+from tests.helpers.drawn_folder import write_light_and_dark
 from tests.helpers.file_server import serve_folder
 from tests.helpers.hub_models import hub_model_folder
 from tests.helpers.small_models import random_model
@@ -31,16 +31,7 @@ SAVED = {"name": "vit_tiny_patch16", "image_size": 16, "mean": [0.4] * 3, "std":
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
   """Twelve images of six subjects, dark and light."""
-  folder = tmp_path_factory.mktemp("images")
-  random = np.random.default_rng(0)
-  lines = ["file,subject,label"]
-  for number in range(12):
-    label, level = ("light", 190) if number % 2 else ("dark", 60)
-    image = np.clip(random.normal(level, 40, (16, 16, 3)), 0, 255).astype(np.uint8)
-    assert cv2.imwrite(str(folder / f"{number:02}.png"), image)
-    lines.append(f"{number:02}.png,p{number // 2},{label}")
-  (folder / "labels.csv").write_text("\n".join(lines))
-  return folder
+  return write_light_and_dark(tmp_path_factory.mktemp("images"), 40)
 
 
 @pytest.fixture(scope="module")

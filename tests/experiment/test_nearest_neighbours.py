@@ -2,7 +2,6 @@
 
 import csv
 
-import cv2
 import numpy as np
 import pytest
 from flax import nnx
@@ -11,6 +10,7 @@ from configs.common import common
 from jax_me.experiment.nearest_neighbours import TEMPERATURE, neighbour_scores, run_neighbours
 from jax_me.models.model_folder import save_model
 from jax_me.models.registry import create_model
+from tests.helpers.drawn_folder import write_light_and_dark
 
 
 def test_votes_are_weighted_by_similarity():
@@ -30,16 +30,7 @@ def test_fewer_examples_than_neighbours():
 @pytest.fixture
 def config(tmp_path):
   """Dark and light images of six subjects."""
-  folder = tmp_path / "images"
-  folder.mkdir()
-  random = np.random.default_rng(0)
-  lines = ["file,subject,label"]
-  for number in range(12):
-    label, level = ("light", 190) if number % 2 else ("dark", 60)
-    image = np.clip(random.normal(level, 20, (16, 16, 3)), 0, 255).astype(np.uint8)
-    assert cv2.imwrite(str(folder / f"{number:02}.png"), image)
-    lines.append(f"{number:02}.png,p{number // 2},{label}")
-  (folder / "labels.csv").write_text("\n".join(lines))
+  folder = write_light_and_dark(tmp_path / "images", 20)
   c = common()
   with c.unlocked():
     c.data.options.align = False

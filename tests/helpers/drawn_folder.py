@@ -21,6 +21,20 @@ def write_folder(folder: pathlib.Path, rows: list[dict], columns: str) -> pathli
   return folder
 
 
+def write_light_and_dark(folder: pathlib.Path, spread: float) -> pathlib.Path:
+  """Writes twelve images of six subjects, dark and light by turns, with noise of this spread."""
+  folder.mkdir(parents=True, exist_ok=True)
+  random = np.random.default_rng(0)
+  lines = ["file,subject,label"]
+  for number in range(12):
+    label, level = ("light", 190) if number % 2 else ("dark", 60)
+    image = np.clip(random.normal(level, spread, (16, 16, 3)), 0, 255).astype(np.uint8)
+    assert cv2.imwrite(str(folder / f"{number:02}.png"), image)
+    lines.append(f"{number:02}.png,p{number // 2},{label}")
+  (folder / "labels.csv").write_text("\n".join(lines))
+  return folder
+
+
 def build_folder(folder: pathlib.Path, rows: list[dict], columns: str):
   """Builds the dataset of such a folder, without alignment, in `folder`/data."""
   source = write_folder(folder / "source", rows, columns)
