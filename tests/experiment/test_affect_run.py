@@ -91,5 +91,5 @@ def test_folds_in_one_program_and_evaluation(repository, tmp_path, capsys):
 def test_a_dataset_without_values_is_refused(repository, tmp_path, capsys):
   rows = [{"subject": f"p{i}", "label": label} for i in range(3) for label in "xy"]
   source = write_folder(tmp_path / "source", rows, "file,subject,label")
-  assert tiny_run(repository, source, tmp_path / "run", affect_weight=1.0) == 2
+  assert tiny_run(repository, source, tmp_path / "run", affect_weight=1.0, data__folds=3) == 2
   assert "has no valence and arousal" in capsys.readouterr().err
