@@ -70,9 +70,9 @@ def describe_work(steps: Sequence[int], batch: int, *, final: int = 0) -> str:
   after = f" and the final model with {final:,}" * bool(final)
   total = sum(steps) + final
   return (
-    f"to train: {folds}{after}; {total:,} steps of {batch} images, {total * batch:,} images in all. If "
-    f"this takes more than {HOURS:g} hour, a line after the first steps says how long, and which "
-    "settings shorten it"
+    f"to train: {folds}{after}; {total:,} steps of {batch} images, {total * batch:,} images in "
+    f"all. If this takes more than {HOURS:g} hour, a line after the first steps says how long, and "
+    "which settings shorten it"
   )
 
 
