@@ -300,7 +300,7 @@ class _Loop:
     self._meter.count(int(counts.max()))
     seconds = self._meter.seconds_per_step()
     # Of all folds that train together.
-    images = self._batches.batch_size * np.count_nonzero(counts)
+    images = self._batches.batch_size * int(np.count_nonzero(counts))
     rate = images / seconds if seconds else 0.0
     if self._duration is not None:
       self._duration.check(self._meter, images, self._progress.print_line)
