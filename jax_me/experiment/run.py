@@ -40,12 +40,7 @@ from jax_me.reports.run_report import write_report
 from jax_me.reports.sample_sections import choose_samples
 from jax_me.reports.saved_report import SamplePrediction, SavedReport
 from jax_me.reports.score_text import describe_result
-from jax_me.run_folder import (
-  is_finished,
-  start_results,
-  verify_results,
-  writing_results,
-)
+from jax_me.run_folder import is_finished, start_results, verify_results, writing_results
 from jax_me.training import settings
 from jax_me.training.duration import describe_work
 from jax_me.training.logging.history import read_history

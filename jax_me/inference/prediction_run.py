@@ -89,6 +89,10 @@ def write_predictions(
 
   Returns:
     what was written.
+
+  Raises:
+    VideoError: a video has too many frames.
+    OSError: the folder cannot be written.
   """
   output = pathlib.Path(folder)
   suffix = annotated_suffix() if annotate else DEFAULT_SUFFIX  # PyAV is imported only if needed
