@@ -176,6 +176,11 @@ def main(args: argparse.Namespace) -> int:
     return 1
 
 
+def next_step(args: argparse.Namespace) -> str:
+  """The command after a prediction."""
+  return "" if args.annotate else "predict with --annotate also draws boxes and labels"
+
+
 def silence_opencv() -> None:
   """Silences OpenCV and FFmpeg: broken frames and missing cameras are reported by the results."""
   os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
