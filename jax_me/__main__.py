@@ -44,6 +44,11 @@ COMMANDS = {
     "convert a checkpoint into a model folder (PyTorch files need the extra convert)",
   ),
   "data": Command("jax_me.datasets.cli", "build, list, check and preview datasets", "train"),
+  "demo": Command(
+    "jax_me.demo.cli",
+    "show a page on this computer to try a model with photographs and clips",
+    "demo",
+  ),
   "doctor": Command(
     "jax_me.doctor", "check this installation, and with --checkpoint a model folder"
   ),
