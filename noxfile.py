@@ -1,10 +1,13 @@
-"""Development sessions: `nox -s test`, `test-quick`, `faults`, `lint`, `bench`.
+"""Development sessions: `nox -s test`, `test-quick`, `faults`, `lint`, `bench`, `docs`, `build`.
 
 The sessions run in the active environment, prepared with `pip install -r requirements.txt`, and
-install nothing. Arguments after `--` are passed on.
+install nothing, except `docs` and `build`, which have environments of their own. Arguments after
+`--` are passed on.
 """
 
 import pathlib
+import shutil
+import sys
 
 import nox
 
@@ -47,3 +50,27 @@ def bench(session: nox.Session) -> None:
     session.error(f"name a benchmark: {', '.join(names)}")
   name, *arguments = session.posargs
   session.run("python", str(BENCHMARKS / f"{name}.py"), *arguments)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+  """The documentation as a site in build/site; broken links are errors."""
+  session.install("-r", "requirements-docs.txt")
+  session.run("mkdocs", "build", "--strict")
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+  """Source distribution and wheel in dist/, and `jax-me doctor` with only this wheel installed."""
+  session.install("build", "twine")
+  shutil.rmtree("dist", ignore_errors=True)
+  session.run("python", "-m", "build")
+  files = sorted(pathlib.Path("dist").iterdir())
+  session.run("twine", "check", "--strict", *map(str, files))
+  empty = pathlib.Path(session.create_tmp()) / "empty"
+  session.run("python", "-m", "venv", "--clear", str(empty))
+  scripts = empty / ("Scripts" if sys.platform == "win32" else "bin")
+  (wheel,) = (str(file.resolve()) for file in files if file.suffix == ".whl")
+  session.run(str(scripts / "pip"), "install", "--quiet", wheel, external=True)
+  with session.chdir(session.create_tmp()):  # So that the checkout is not imported.
+    session.run(str(scripts / "jax-me"), "doctor", external=True)

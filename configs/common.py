@@ -289,7 +289,13 @@ SETTINGS = {
   ),
   "mixing.mixup_alpha": Setting(0.0, "of mixup's Beta distribution, e.g. 0.8; 0 = no mixup"),
   "mixing.cutmix_alpha": Setting(0.0, "of cutmix's, e.g. 1.0; 0 = no cutmix"),
-  "mixing.prob": Setting(1.0, "probability that an image is mixed"),
+  "mixing.mode": Setting(
+    "image",
+    'ratio, box and choice of mixup or cutmix are drawn for each "image", or once for the "batch" '
+    "of a forward pass (timm's default)",
+    choices=("image", "batch"),
+  ),
+  "mixing.prob": Setting(1.0, "probability that an image, or the batch, is mixed"),
   "mixing.switch_prob": Setting(0.5, "probability of cutmix instead of mixup, if both are on"),
   "optimizer.name": Setting("adamw", "optimiser", choices=("adamw", "adam", "sgd")),
   "optimizer.learning_rate": Setting(

@@ -43,6 +43,7 @@ def class_token_vit(c: ConfigDict) -> None:
   c.batch_size = 32
   c.epochs = 120.0
   c.label_smoothing = 0.1  # The default of timm's Mixup.
+  c.mixing.mode = "batch"
   c.mixing.mixup_alpha = 1.0
   c.augment.flip = 0.5
   c.augment.jitter_prob = 0.5  # Of colour and affine changes together.
@@ -72,6 +73,7 @@ def mae_vit(c: ConfigDict) -> None:
   c.batch_size = 32
   c.epochs = 10.0
   c.label_smoothing = 0.1
+  c.mixing.mode = "batch"
   c.mixing.mixup_alpha = 0.8
   c.mixing.cutmix_alpha = 1.0
   _imagenet_augmentation(c)
@@ -92,6 +94,7 @@ def convnextv2(c: ConfigDict) -> None:
   c.epochs = 100.0
   c.label_smoothing = 0.1
   c.ema_decay = 0.9999
+  c.mixing.mode = "batch"
   c.mixing.mixup_alpha = 0.8
   c.mixing.cutmix_alpha = 1.0
   _imagenet_augmentation(c)

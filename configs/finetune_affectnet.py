@@ -17,11 +17,12 @@ the last epoch.
 `--config.affect_weight=1` also trains valence and arousal, as two outputs beside the classes.
 
 Differences from the originals (main_finetune_affectnet.py is not published; what the command does
-not give is MAE's default): bfloat16 instead of float16; mixup and CutMix are drawn per image, in
-timm per batch of 16; one batch of 32 instead of 2 x 16 accumulated; crops are drawn on the device,
-since the images of the 2021 release have 224 pixels (`--config.augment.crop_source=stored` for
-larger ones). ConvNeXt V2 and T2T-ViT have no published recipe for AffectNet; they use those of
-RAF-DB with 10 epochs. The warm-up of 5 epochs is half of the run, as in the original.
+not give is MAE's default): bfloat16 instead of float16; mixup and CutMix are drawn
+once for a batch of 32, not for each of 2 x 16 accumulated, and mix each image with the previous
+one, not with that of the reversed batch; crops are drawn on the device, since the images of the
+2021 release have 224 pixels (`--config.augment.crop_source=stored` for larger ones). ConvNeXt V2
+and T2T-ViT have no published recipe for AffectNet; they use those of RAF-DB with 10 epochs. The
+warm-up of 5 epochs is half of the run, as in the original.
 """
 
 from configs import families

@@ -18,9 +18,10 @@ patches of 32, but its pre-trained file has patches of 16, and its loader then r
 embedding and the position table by untrained ones (the table by zeros, without training it); the
 21.9 M parameters that it publishes are those of 16. `:vit_small_patch32` builds the other one.
 
-Differences from the originals: bfloat16 instead of float16; mixup and CutMix are drawn per image,
-in timm per batch. For ViT, images are resized to 224 pixels before colour jitter and shifts, not
-after, and the colour changes have a fixed order. For T2T-ViT, shifts are not whole pixels.
+Differences from the originals: bfloat16 instead of float16; mixup and CutMix mix each image with
+the previous one, in timm with that of the reversed batch. For ViT, images are resized to 224 pixels
+before colour jitter and shifts, not after, and the colour changes have a fixed order. For T2T-ViT,
+shifts are not whole pixels.
 """
 
 from configs import families

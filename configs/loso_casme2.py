@@ -3,8 +3,9 @@
   python run.py --config configs/loso_casme2.py --config.data.manual_dir=DATA
   python run.py --config configs/loso_casme2.py:vit_tiny_patch16,dynamic ...
 
-DATA is the folder of CASME II, see README. The classes are happiness, disgust, repression, surprise
-and others; --config.data.options.classes=3 selects the three classes of MEGC 2019.
+DATA is the folder of CASME II, see docs/datasets.md. The classes are happiness, disgust,
+repression, surprise and others; --config.data.options.classes=3 selects the three classes of MEGC
+2019.
 The argument after the colon is MODEL,INPUT: a classifier of `jax_me.models.MODELS` (default
 t2t_vit_7) and one of apex, key_frames, pair, dynamic, flow, frames (default flow). A GPU trains all
 folds in parallel, a CPU one after the other.

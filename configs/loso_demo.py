@@ -9,8 +9,8 @@ apex, key_frames, pair, dynamic, flow, frames (default flow). Small images and a
 two CPU cores (about ten minutes).
 
 Expected: UF1 0.88 with the defaults (seed 0), 0.98 with t2t_vit_7 and 0.99 with convnextv2_atto on
-flow; dynamic images 0.64 to 0.85, apex frames near chance (README). Scores on synthetic faces do
-not predict scores on real ones.
+flow; dynamic images 0.64 to 0.85, apex frames near chance (docs/training.md). Scores on synthetic
+faces do not predict scores on real ones.
 """
 
 from configs.leave_one_out import leave_one_subject_out

@@ -3,9 +3,9 @@
   python run.py --config configs/loso_megc2019.py --config.data.manual_dir=DATA
   python run.py --config configs/loso_megc2019.py:vit_tiny_patch16,dynamic ...
 
-DATA is the folder of the three databases, see README. The classes are negative, positive and
-surprise. The report pools the predictions of all 68 folds: UF1 and UAR of the composite and of each
-database. --config.data.split=lodo leaves one database out instead of one subject.
+DATA is the folder of the three databases, see docs/datasets.md. The classes are negative, positive
+and surprise. The report pools the predictions of all 68 folds: UF1 and UAR of the composite and of
+each database. --config.data.split=lodo leaves one database out instead of one subject.
 The argument after the colon is MODEL,INPUT: a classifier of `jax_me.models.MODELS` (default
 t2t_vit_7) and one of apex, key_frames, pair, dynamic, flow, frames (default flow). A GPU trains all
 folds in parallel, a CPU one after the other.

@@ -3,9 +3,9 @@
   python run.py --config configs/loso_smic.py --config.data.manual_dir=DATA
   python run.py --config configs/loso_smic.py:vit_tiny_patch16,dynamic ...
 
-DATA is the folder of SMIC, see README. The classes are negative, positive and surprise. SMIC has no
-apex annotations, so optical flow is computed from the onset to the frame halfway to the offset.
---config.data.options.subset=vis or nir selects the other cameras.
+DATA is the folder of SMIC, see docs/datasets.md. The classes are negative, positive and surprise.
+SMIC has no apex annotations, so optical flow is computed from the onset to the frame halfway to the
+offset. --config.data.options.subset=vis or nir selects the other cameras.
 The argument after the colon is MODEL,INPUT: a classifier of `jax_me.models.MODELS` (default
 t2t_vit_7) and one of apex, key_frames, pair, dynamic, flow, frames (default flow). A GPU trains all
 folds in parallel, a CPU one after the other.

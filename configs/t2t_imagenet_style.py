@@ -15,8 +15,8 @@ cores. For hundreds of thousands of images; with fewer, start from released weig
 Expected on ImageNet (T2T-ViT's README): 71.7 % for _7, 81.5 % for _14, 81.9 % for _19, 82.3 % for
 _24.
 
-Differences from the original: bfloat16 instead of float16; mixup and CutMix are drawn per image and
-follow random erasing, in timm they are drawn per batch and precede it.
+Differences from the original: bfloat16 instead of float16; mixup and CutMix follow random erasing,
+in timm they precede it, and mix each image with the previous one, not with the reversed batch.
 """
 
 from configs import families
@@ -49,6 +49,7 @@ def get_config(model: str = "t2t_vit_14"):
   c.augment.rand_interpolation = "random"
   c.augment.erase_prob = 0.25
   families.central_crop(c, 0.9)
+  c.mixing.mode = "batch"
   c.mixing.mixup_alpha = 0.8
   c.mixing.cutmix_alpha = 1.0
   c.optimizer.base_learning_rate = 0.0

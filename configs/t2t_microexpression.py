@@ -15,10 +15,10 @@ the same subject and clip are in both the training and the test set, which overe
 Differences from the original (train.py, whose T2T-ViT lines are comments): 5-fold cross-validation
 with disjoint subjects; faces are aligned with one transform per clip; the cosine stays at 1e-9,
 which it reaches after 20 of 30 epochs, whereas torch's rises again to 42% of the peak, for which
-there is no reason; mixup is drawn per image, with the previous image of the batch, not per batch,
-with the reversed batch; the ratio of the erased box is log-uniform; the bias of the new head is 0.
-Mean and std are measured on the training frames of each fold, as the original measures them (std is
-the mean of the images' own); its published ones are .5322, .4245, .3721 and .2456, .2172, .2060.
+there is no reason; mixup takes the previous image of the batch, not that of the reversed batch; the
+ratio of the erased box is log-uniform; the bias of the new head is 0. Mean and std are measured on
+the training frames of each fold, as the original measures them (std is the mean of the images'
+own); its published ones are .5322, .4245, .3721 and .2456, .2172, .2060.
 """
 
 from configs.common import common
@@ -43,6 +43,7 @@ def get_config(model: str = "t2t_vit_14"):
   c.augment.erase_ratio = (0.4, 2.5)
   # torchtoolbox's Cutout pastes one number into an RGB image, which Pillow takes as a red level.
   c.augment.erase_mode = "red"
+  c.mixing.mode = "batch"
   c.mixing.mixup_alpha = 0.2
   c.optimizer.name = "adam"
   c.optimizer.base_learning_rate = 0.0

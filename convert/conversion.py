@@ -66,8 +66,9 @@ def save_conversion(
     folder: to be created.
     labels: class names in the order of the logits; None takes the hub's, or else numbers the
       classes of a classifier.
-    mean, std: per RGB channel of images in [0, 1]; None takes the hub's, or else ImageNet's, as in
-      all original models.
+    mean: per RGB channel of images in [0, 1]; None takes the hub's, or else ImageNet's, as in all
+      original models.
+    std: standard deviation, likewise.
     align: the model was trained on faces that jax_me aligned, of its input size; else on whole
       images.
     weights_format: "orbax" or "safetensors".

@@ -10,6 +10,7 @@ The output folder has the model (for `jax_me.load`) and `conversion.json`, the l
 import argparse
 import dataclasses
 import pathlib
+import shlex
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -374,6 +375,11 @@ def run(args: argparse.Namespace) -> int:
   print(conversion.report.text() if args.verbose else conversion.report.summary())
   print(f"written to {args.output} (report of every key: {REPORT_FILE})")
   return 0
+
+
+def next_step(args: argparse.Namespace) -> str:
+  """The command after a conversion."""
+  return f"doctor --checkpoint {shlex.quote(args.output)}"
 
 
 def main(argv: list[str] | None = None) -> int:

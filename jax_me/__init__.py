@@ -17,7 +17,11 @@ def load(
   """Loads a model folder, a run, a checkpoint, or weights by name.
 
   Args:
-    folder, verify, **overrides: see `jax_me.inference.predictor.load`.
+    folder: a model folder, a run, a checkpoint file, or a name (hf://OWNER/NAME, timm://NAME,
+      release://FILE); by default the expression model that comes with jax_me. See
+      `jax_me.inference.predictor.load`.
+    verify: also compare the output for a synthetic image with the one that the folder keeps.
+    **overrides: constructor keywords that do not change the parameters (`dtype`, ...).
 
   Returns:
     the classifier.

@@ -20,11 +20,13 @@ class Command:
     module: its module, imported only when the command is chosen. `configure(parser)` declares the
       options and `main(args)` returns the exit code.
     summary: one line for the list of commands.
+    example: a command line, without the name of the program.
     extra: the extra of the package that it needs, "" when the base install is enough.
   """
 
   module: str
   summary: str
+  example: str
   extra: str = ""
 
   def load(self) -> types.ModuleType:
@@ -37,55 +39,98 @@ class Command:
 TRAIN, EVALUATE = "train", "evaluate"
 COMMANDS = {
   "compare": Command(
-    "jax_me.reports.compare_cli", "compare runs on the same test examples, with paired intervals"
+    "jax_me.reports.compare_cli",
+    "compare runs on the same test examples, with paired intervals",
+    "compare runs/vit runs/t2t --output comparison",
   ),
   "convert": Command(
     "convert.torch_to_flax",
     "convert a checkpoint into a model folder (PyTorch files need the extra convert)",
+    "convert mae.pth --model vit_base_patch16 --num_classes 7 --output vit",
   ),
-  "data": Command("jax_me.datasets.cli", "build, list, check and preview datasets", "train"),
+  "data": Command(
+    "jax_me.datasets.cli",
+    "build, list, check and preview datasets",
+    "data build casme2 --manual-dir CASME2 --input flow",
+    "train",
+  ),
   "demo": Command(
     "jax_me.demo.cli",
     "show a page on this computer to try a model with photographs and clips",
+    "demo --checkpoint runs/faces",
     "demo",
   ),
   "doctor": Command(
-    "jax_me.doctor", "check this installation, and with --checkpoint a model folder"
+    "jax_me.doctor",
+    "check this installation, and with --checkpoint a model folder",
+    "doctor --checkpoint runs/faces",
   ),
   EVALUATE: Command(
-    "jax_me.experiment.cli", "score a trained or converted model by a recipe", "train"
+    "jax_me.experiment.cli",
+    "score a trained or converted model by a recipe",
+    "evaluate --config finetune_rafdb --checkpoint runs/rafdb",
+    "train",
   ),
   "explain": Command(
     "jax_me.inference.explain.cli",
     "show which parts of a face a prediction depends on: heat maps, reconstructions",
+    "explain photo.jpg --output heat_maps",
   ),
   "export": Command(
     "convert.flax_to_torch",
     "write a model as a PyTorch checkpoint, or as a StableHLO or ONNX program",
+    "export --checkpoint runs/faces --format stablehlo --output program",
     "convert",
   ),
-  "faces": Command("jax_me.faces.cli", "find and align the faces of a folder of images or clips"),
-  "models": Command("jax_me.models.cli", "list the models: size, work, input, released weights"),
+  "faces": Command(
+    "jax_me.faces.cli",
+    "find and align the faces of a folder of images or clips",
+    "faces --input photos --output faces --size 224",
+  ),
+  "models": Command(
+    "jax_me.models.cli",
+    "list the models: size, work, input, released weights",
+    "models t2t_vit_14 --image-size 112",
+  ),
   "podcheck": Command(
     "jax_me.podcheck.cli",
     "compile a recipe's step for a TPU pod without having one: memory, work, least time",
+    "podcheck --config mae_affectnet --topology v5e:4x4",
     "train",
   ),
   "predict": Command(
-    "jax_me.inference.cli", "read the expressions in photographs, videos, a camera"
+    "jax_me.inference.cli",
+    "read the expressions in photographs, videos, a camera",
+    "predict video.mp4 --output out --annotate",
   ),
-  "report": Command("jax_me.reports.report_cli", "write a run's report again from its results"),
-  "score": Command("jax_me.reports.score_cli", "score a table of predictions from any source"),
+  "report": Command(
+    "jax_me.reports.report_cli",
+    "write a run's report again from its results",
+    "report runs/faces --groups subjects.csv",
+  ),
+  "score": Command(
+    "jax_me.reports.score_cli",
+    "score a table of predictions from any source",
+    "score predictions.csv --output scores",
+  ),
   "settings": Command(
-    "jax_me.training.settings_cli", "list the settings of a recipe, with their meaning", "train"
+    "jax_me.training.settings_cli",
+    "list the settings of a recipe, with their meaning",
+    "settings finetune_images learning rate",
+    "train",
   ),
   "study": Command(
-    "jax_me.inference.study.cli", "read all videos of a study, with a table of participants"
+    "jax_me.inference.study.cli",
+    "read all videos of a study, with a table of participants",
+    "study videos --participants participants.csv --output results",
   ),
-  TRAIN: Command("jax_me.experiment.cli", "train and evaluate by a recipe", "train"),
+  TRAIN: Command(
+    "jax_me.experiment.cli", "train and evaluate by a recipe", "train --config quickstart", "train"
+  ),
   "verify": Command(
     "jax_me.inference.verify_cli",
     "score released weights on a validation folder against the published accuracy",
+    "verify release://71.7_T2T_ViT_7.pth.tar --data imagenet/val",
   ),
 }
 
@@ -139,6 +184,8 @@ def _run(name: str, arguments: list[str]) -> int:
     # Only the chosen command's module is imported, so that `--help` answers at once.
     if listed == name:
       entry.load().configure(command)
+      example = f"example: {_program()} {entry.example}"
+      command.epilog = "\n\n".join(filter(None, [command.epilog, example]))
   if not arguments:
     parser.print_help(sys.stderr)
     return 2
@@ -148,7 +195,12 @@ def _run(name: str, arguments: list[str]) -> int:
   elif rest:
     parser.error(f"unrecognized arguments: {' '.join(rest)}")
   module = COMMANDS[name].load()
-  return module.run(parsed) if hasattr(module, "run") else module.main(parsed)
+  code = module.run(parsed) if hasattr(module, "run") else module.main(parsed)
+  # On standard error: what scripts read on standard output is the result alone.
+  if not code and not getattr(parsed, "json", False) and hasattr(module, "next_step"):
+    if step := module.next_step(parsed):
+      print(f"next: {_program()} {step}", file=sys.stderr)
+  return code
 
 
 def _program() -> str:

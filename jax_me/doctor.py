@@ -3,8 +3,10 @@
 import argparse
 import dataclasses
 import importlib.metadata
+import json
 import pathlib
 import platform
+import shlex
 import shutil
 import tempfile
 import time
@@ -59,10 +61,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     "--checkpoint", type=pathlib.Path, metavar="DIR", help="model folder or finished run to check"
   )
+  parser.add_argument("--json", action="store_true", help="print JSON instead of lines")
 
 
 def main(args: argparse.Namespace) -> int:
-  """Prints a line for each check; exit code 0, or 1 if one of them failed."""
+  """Prints the result of each check; exit code 0, or 1 if one of them failed."""
   checks: dict[str, Callable[[], CheckResult]] = {
     "packages": check_packages,
     "devices": check_devices,
@@ -72,15 +75,24 @@ def main(args: argparse.Namespace) -> int:
   }
   if args.checkpoint is not None:
     checks["model"] = lambda: check_model(args.checkpoint)
-  failed = 0
+  results = []
   for name, check in checks.items():
     try:
       result = check()
     except Exception as error:  # The next check may still tell something.
       result = CheckResult(name, ERROR, f"{type(error).__name__}: {error}")
-    failed += result.status == ERROR
-    print(f"{result.status:8} {result.name}: {result.detail}", flush=True)
-  return 1 if failed else 0
+    results.append(result)
+    if not args.json:
+      print(f"{result.status:8} {result.name}: {result.detail}", flush=True)
+  if args.json:
+    print(json.dumps({"checks": [dataclasses.asdict(result) for result in results]}, indent=2))
+  return 1 if any(result.status == ERROR for result in results) else 0
+
+
+def next_step(args: argparse.Namespace) -> str:
+  """The command after the checks."""
+  model = f" --checkpoint {shlex.quote(str(args.checkpoint))}" if args.checkpoint else ""
+  return f"predict PHOTO{model} --output predictions"
 
 
 def check_packages() -> CheckResult:

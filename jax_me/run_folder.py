@@ -1,6 +1,7 @@
 """Folder of a run: the lock that only one process holds, and the checksums of finished results.
 
-`results.json` lists the finished files: predictions, metrics, reports. A file that it does not list
+`results.json` lists the finished files: predictions, metrics, reports; in the output folders of
+`predict` and `study` their tables, figures and reports. A file that it does not list
 is not finished; a listed one that differs is damaged. Runs of version 0.1 have no such list.
 """
 
@@ -138,7 +139,7 @@ def verify_result(file: str | os.PathLike[str], *, required: bool = False) -> No
     if (folder / RESULTS_FILE).exists():
       name = path.relative_to(folder).as_posix()
       if required and name not in _listed(folder) and folder == path.parent and path.exists():
-        raise RunFolderError(f"{path} is not finished: repeat the command of its run")
+        raise RunFolderError(f"{path} is not finished: repeat the command that writes it")
       verify_results(folder, name)
       return
 
@@ -152,6 +153,6 @@ def _listed(folder: pathlib.Path) -> dict[str, FileEntry]:
 
 def _damaged(error: DamagedFolder) -> RunFolderError:
   return RunFolderError(
-    f"{error}. It is not what was written: copy it again, or write predictions and report again "
-    "with jax-me evaluate (an edited table can be scored from another folder)"
+    f"{error}. It is not what was written: copy it again, or repeat the command that wrote it "
+    "(jax-me evaluate, predict or study; an edited table can be scored from another folder)"
   )

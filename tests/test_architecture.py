@@ -14,7 +14,7 @@ DOCUMENTS = ("ARCHITECTURE.md", "CONTRIBUTING.md", "README.md", "SECURITY.md", "
 PAGES = sorted(
   page
   for name in DOCUMENTS
-  for page in ([REPOSITORY / name] if name.endswith(".md") else (REPOSITORY / name).glob("*.md"))
+  for page in ([REPOSITORY / name] if name.endswith(".md") else (REPOSITORY / name).rglob("*.md"))
 )
 FOLDERS = r"(?:jax_me|convert|configs|tests|benchmarks|docs)"
 # `jax_me/data/folds.py`: `make_folds`, `check_disjoint`

@@ -40,6 +40,14 @@ def test_an_output_that_differs_is_an_error(tmp_path, monkeypatch):
   assert result.status == "error" and "output differs" in result.detail
 
 
+def test_json(monkeypatch, capsys):
+  for name in ("check_devices", "check_faces", "check_disk", "check_training_step"):
+    monkeypatch.setattr(doctor, name, lambda: doctor.CheckResult("one", "ok", "fine"))
+  assert main(["doctor", "--json"]) == 0
+  checks = json.loads(capsys.readouterr().out)["checks"]
+  assert {"name": "one", "status": "ok", "detail": "fine"} in checks
+
+
 def test_a_check_that_fails_does_not_stop_the_others(monkeypatch, capsys):
   def broken():
     raise RuntimeError("no such device")

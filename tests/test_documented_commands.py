@@ -15,7 +15,7 @@ from jax_me.training import recipes
 from jax_me.training.settings import declared_settings, dotted_keys
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
-PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
 RECIPES = [REPOSITORY / "configs" / f"{name}.py" for name in recipes.recipe_names()]
 # A command up to the end of its code span, its line (continued or not), or the next command.
 COMMAND = re.compile(
@@ -68,7 +68,15 @@ def test_recipes_with_arguments_load(path):
 
 @pytest.mark.parametrize("path", PAGES + RECIPES, ids=lambda path: path.name)
 def test_commands_and_flags_exist(path):
-  for command in commands(path):
+  check(commands(path))
+
+
+def test_the_examples_of_help_exist():
+  check(f"jax-me {entry.example}" for entry in COMMANDS.values())
+
+
+def check(lines):
+  for command in lines:
     words = [*command.replace("\\\n", " ").split(), "", "", ""]
     start = 1 if words[0] == "jax-me" else 3
     if words[0] == "python" and words[1] == "run.py":

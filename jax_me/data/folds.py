@@ -190,7 +190,8 @@ def make_folds(
     folds: number of folds of "kfold" and "step".
     holdout_share: share of the test set of "holdout", in (0, 1).
     seed: seed of "kfold" and "holdout".
-    train, test: training and test splits of "official", see `official_fold`.
+    train: training splits of "official", see `official_fold`.
+    test: test splits of "official".
 
   Returns:
     the folds.

@@ -8,7 +8,11 @@ rows of the same global batches.
 """
 
 import hashlib
+import multiprocessing
+import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, SupportsInt
 
@@ -347,6 +351,16 @@ def _make_iterator(source: _BatchSource, workers: int) -> Any:
 def _init_worker(worker: int, workers: int) -> None:
   del worker, workers
   cv2.setNumThreads(1)  # parallelism comes from the workers
+  signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C reaches all processes; the parent decides
+  threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+  """Ends a worker whose parent was killed, so that its shared memory and semaphores are freed."""
+  parent = multiprocessing.parent_process()
+  if parent is not None:
+    parent.join()
+    os._exit(1)
 
 
 def _select_indices(store: ImageSource, indices: Sequence[int] | np.ndarray | None) -> np.ndarray:

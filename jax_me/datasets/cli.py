@@ -1,10 +1,12 @@
 """Command line `python -m jax_me data`: builds, lists, checks and previews datasets."""
 
 import argparse
+import dataclasses
 import difflib
 import json
 import logging
 import pathlib
+import shlex
 import sys
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,9 +26,11 @@ from jax_me.datasets.quality.preview import write_preview
 from jax_me.files import write_atomically
 from jax_me.worker_pool import WorkerDied
 
+DATA_DIR = pathlib.Path("data")
 MAX_PROBLEMS = 5  # printed problems of a build; all are in its report
 
 BUILD_EPILOG = """\
+example: jax-me data build demo_clips --input flow --subjects 12
 Repeat the command to continue an interrupted build. An existing build is left as it is.
 exit code: 0 done; 1 disk error, or a worker process died; 2 bad arguments or unusable files;
 130 interrupted (ctrl-C)"""
@@ -91,7 +95,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     subparser.add_argument(
       "--data-dir",
       type=pathlib.Path,
-      default=pathlib.Path("data"),
+      default=DATA_DIR,
       metavar="DIR",
       help="root folder of built datasets (default data)",
     )
@@ -104,7 +108,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     action="store_true",
     help="follow links in this folder that leave it (default: they are left out and reported)",
   )
-  add_command("list", "list available and built datasets", LIST_EPILOG)
+  listing = add_command("list", "list available and built datasets", LIST_EPILOG)
+  listing.add_argument("--json", action="store_true", help="print JSON instead of text")
   check = add_command("check", "check that a built dataset is valid for evaluation", CHECK_EPILOG)
   check.add_argument(
     "--split-rule",
@@ -190,6 +195,16 @@ def main(args: argparse.Namespace) -> int:
     logger.propagate = propagates
 
 
+def next_step(args: argparse.Namespace) -> str:
+  """The command after a build or a check."""
+  where = "" if args.data_dir == DATA_DIR else f" --data-dir {shlex.quote(str(args.data_dir))}"
+  if args.data_command == "build":
+    return f"data check {args.name}{where}"
+  if args.data_command == "check":
+    return f"data preview {args.name}{where}"
+  return ""
+
+
 def _build(args: argparse.Namespace) -> int:
   cls = builder_class(args.name)
   existing = {build.folder for build in list_builds(args.data_dir, args.name)}
@@ -219,6 +234,13 @@ def _build(args: argparse.Namespace) -> int:
 
 def _list(args: argparse.Namespace) -> int:
   names = sorted(BUILDERS) if args.name is None else [args.name]
+  if args.json:
+    document = {
+      "datasets": [dataclasses.asdict(catalog.describe(name)) for name in names],
+      "builds": [dataclasses.asdict(build) for build in list_builds(args.data_dir, args.name)],
+    }
+    print(json.dumps(document, indent=2, default=str))
+    return 0
   print("Available datasets:")
   for name in names:
     description = catalog.describe(name)

@@ -39,7 +39,7 @@ class IntervalScores(Scores):
 
 
 class DatabaseScores(IntervalScores):
-  """Scores of one database with its confusion matrix: [C][C] counts, row = truth."""
+  """Scores of one database with its confusion matrix: [C, C] counts, row = truth."""
 
   confusion: list[list[int]]
 
@@ -79,7 +79,7 @@ class ScoreSummary(TypedDict):
     pooled: scores of all rows; the score of the protocol.
     per_clip: scores after `aggregate_clips`, None where it does not apply.
     bootstrap: settings of the intervals, which are percentiles over the resamples.
-    confusion: [C][C] counts, row = truth.
+    confusion: [C, C] counts, row = truth.
     cautions: warnings; see `score_warnings`.
     calibration: None without probabilities.
     majority: baseline that always predicts the most frequent class.

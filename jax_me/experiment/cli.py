@@ -13,7 +13,10 @@
 --allow-rare-labels            keep a label that occurs once beside a similar one (hapy, happy)
 --final                        after the folds, train one model on everybody
 --offline                      download no weights
---distributed auto|HOST:PORT   one run in several processes; see README, "TPU pod training"
+--distributed auto|HOST:PORT   one run in several processes; see docs/distributed.md
+
+examples: jax-me train --config finetune_images --config.data.manual_dir=FOLDER --epochs=50
+          jax-me evaluate --config finetune_images --checkpoint runs/finetune_images
 """
 
 import logging

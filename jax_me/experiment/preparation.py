@@ -20,6 +20,7 @@ from jax_me.datasets.generation.source_files import following_links
 from jax_me.datasets.labeled_folder.builder import LabeledImages
 from jax_me.datasets.labeled_folder.label_check import check_labels
 from jax_me.experiment.experiment import Experiment, crops_stored
+from jax_me.experiment.fold_names import NAMED_AFTER, check_fold_names
 from jax_me.image_preparation import AREA, ImagePreparation
 from jax_me.models.input_size import check_input_size
 from jax_me.models.model_folder import SavedModel
@@ -36,7 +37,8 @@ def split_folds(config: ConfigDict, index: ExampleIndex) -> list[Fold]:
   """The folds of `data.split`; with `data.fold` only that one.
 
   Raises:
-    ValueError: `data.fold` is out of range, or the dataset cannot be split this way.
+    ValueError: `data.fold` is out of range, the dataset cannot be split this way, or a fold has an
+      impossible name.
   """
   data = config.data
   if data.split == "none":
@@ -51,6 +53,8 @@ def split_folds(config: ConfigDict, index: ExampleIndex) -> list[Fold]:
       train=tuple(data.train_splits),
       test=tuple(data.test_splits),
     )
+  if data.split in NAMED_AFTER:
+    check_fold_names([fold.name for fold in folds], data.split)
   folds = [_hold_out(config, index, fold) for fold in folds]
   if data.fold < 0:
     return folds
@@ -60,7 +64,7 @@ def split_folds(config: ConfigDict, index: ExampleIndex) -> list[Fold]:
 
 
 def _check_source(config: ConfigDict) -> None:
-  """Raises ValueError for a folder of images whose labels or people are of no use."""
+  """Raises ValueError for a folder of images whose labels, people or databases are of no use."""
   data = config.data
   if config.task != "classify" or data.name != LabeledImages.name or not data.manual_dir:
     return
@@ -69,12 +73,15 @@ def _check_source(config: ConfigDict) -> None:
     return  # The builder says so.
   needed = {"kfold": data.folds, "step": data.folds, "holdout": 2, "loso": 2}
   with following_links(data.follow_links):
-    check_labels(
+    images = check_labels(
       folder,
       labels=data.options.get("labels", ()),
       people=needed.get(data.split, 0),
       allow_rare=data.allow_rare_labels,
     )
+  if data.split in NAMED_AFTER:
+    named = {getattr(image, field) for image in images for field in NAMED_AFTER[data.split]}
+    check_fold_names(sorted(named - {""}), data.split)
 
 
 def final_fold(config: ConfigDict, index: ExampleIndex) -> Fold:

@@ -40,13 +40,9 @@ from jax_me.reports.run_report import write_report
 from jax_me.reports.sample_sections import choose_samples
 from jax_me.reports.saved_report import SamplePrediction, SavedReport
 from jax_me.reports.score_text import describe_result
-from jax_me.run_folder import (
-  is_finished,
-  start_results,
-  verify_results,
-  writing_results,
-)
+from jax_me.run_folder import is_finished, start_results, verify_results, writing_results
 from jax_me.training import settings
+from jax_me.training.duration import describe_work
 from jax_me.training.logging.history import read_history
 from jax_me.training.logging.metrics_log import METRICS_FILE
 from jax_me.training.loop import TrainingDiverged
@@ -185,6 +181,8 @@ def _finish_folds(
   """
   results: list[Predictions] = []
   state: State | None = None
+  if mode == "train":
+    _announce_work(experiment, folder)
   together = train_fold_batch(experiment, folder, _print_line) if mode == "train" else frozenset()
   rest = [f for f in experiment.folds if not _has_predictions(experiment, folder, f)]
   experiment.expect_training(sum(experiment.cadence(fold).total for fold in rest))
@@ -220,6 +218,17 @@ def _finish_folds(
     if all((folder / name / MANIFEST_FILE).exists() for name in names):
       write_ensemble(folder, names)
   return results, state
+
+
+def _announce_work(experiment: Experiment, folder: pathlib.Path) -> None:
+  """Says how much is to be trained, before anything is compiled."""
+  config = experiment.config
+  pending = [f for f in experiment.folds if not _has_predictions(experiment, folder, f)]
+  final = final_fold(config, experiment.training_images.index) if config.final == "all" else None
+  steps = 0 if final is None else experiment.cadence(final).total
+  if pending:
+    counts = [experiment.cadence(fold).total for fold in pending]
+    _print_line(describe_work(counts, config.batch_size, final=steps))
 
 
 def _has_predictions(experiment: Experiment, folder: pathlib.Path, fold: Fold) -> bool:

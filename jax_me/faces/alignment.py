@@ -117,7 +117,8 @@ class CenterChip:
     """The centred square of an image of this size.
 
     Args:
-      height, width: of the image, pixels.
+      height: of the image, pixels.
+      width: of the image, pixels.
       size: side of the result in pixels.
 
     Returns:

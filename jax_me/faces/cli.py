@@ -1,6 +1,7 @@
 """Command line of `python -m jax_me faces`: face alignment of a folder."""
 
 import argparse
+import shlex
 import sys
 
 from jax_me.cpu_cores import available_cores
@@ -63,6 +64,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     help="hog: dlib's detector, as in version 0.1; yunet: also finds small, turned, masked and "
     "half-hidden faces; yunet+hog: HOG where YuNet finds none "
     f"(default {detector.DEFAULT_DETECTOR}; in the folder of an earlier run, that of the run)",
+  )
+
+
+def next_step(args: argparse.Namespace) -> str:
+  """The command after an alignment."""
+  folder = shlex.quote(str(args.output))
+  return (
+    f"train --config finetune_images --config.data.manual_dir={folder} "
+    "--config.data.options.align=False, if its folders are classes"
   )
 
 

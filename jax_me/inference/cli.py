@@ -10,10 +10,12 @@ import cv2
 
 from jax_me.bundled import PACKAGED, import_bundled
 from jax_me.faces.detector import DETECTORS
+from jax_me.faces.image_files import MAX_PIXELS
 from jax_me.faces.license_notice import print_license_notice
 from jax_me.inference.model_input import with_detector
 from jax_me.inference.predictor import Predictor, load
 from jax_me.inference.training_note import training_note
+from jax_me.inference.video.video_limits import MAX_FRAMES, VideoLimits
 
 if TYPE_CHECKING:
   from jax_me.inference.video.frame_stream import FrameStreamSettings
@@ -119,6 +121,20 @@ def add_video_arguments(parser: argparse.ArgumentParser) -> None:
     default=4,
     help="faces per model call (default 4; larger batches help on accelerators only)",
   )
+  parser.add_argument(
+    "--max-pixels",
+    type=int,
+    default=MAX_PIXELS,
+    metavar="N",
+    help="refuse video files whose frames have more pixels (default %(default)s)",
+  )
+  parser.add_argument(
+    "--max-frames",
+    type=int,
+    default=MAX_FRAMES,
+    metavar="N",
+    help="refuse video files with more frames, unless --seconds is given (default %(default)s)",
+  )
 
 
 def load_predictor(args: argparse.Namespace, *, labels: bool = True) -> Predictor:
@@ -151,6 +167,11 @@ def stream_settings(args: argparse.Namespace) -> "FrameStreamSettings":
   )
 
 
+def video_limits(args: argparse.Namespace) -> VideoLimits:
+  """The limits of video files from the options of `add_video_arguments`."""
+  return VideoLimits(args.max_pixels, args.max_frames)
+
+
 def main(args: argparse.Namespace) -> int:
   """Exit code 0; 1 for invalid input; 130 after Ctrl-C, with partial results written."""
   silence_opencv()
@@ -159,6 +180,11 @@ def main(args: argparse.Namespace) -> int:
   except (ValueError, OSError) as error:
     print(f"predict: {error}", file=sys.stderr)
     return 1
+
+
+def next_step(args: argparse.Namespace) -> str:
+  """The command after a prediction."""
+  return "" if args.annotate else "predict with --annotate also draws boxes and labels"
 
 
 def silence_opencv() -> None:
@@ -175,7 +201,9 @@ def _predict(args: argparse.Namespace) -> int:
   from jax_me.inference.video.sources import find_sources
 
   stream = stream_settings(args)
-  sources = find_sources(args.inputs, args.fps, args.read_as)
+  sources = find_sources(args.inputs, args.fps, args.read_as, video_limits(args))
+  for source in sources:
+    source.check_length(args.seconds)
   predictor = load_predictor(args)
   spec = InputSpec.from_model(predictor.saved, align=args.align)
   photographs = [source for source in sources if source.files]

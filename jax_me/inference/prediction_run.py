@@ -1,6 +1,7 @@
 """Result files of `predict`, for photographs and videos, from the command line and from Python."""
 
 import collections
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -15,9 +16,16 @@ from jax_me.inference.video.annotation import draw_photograph
 from jax_me.inference.video.expression_summary import photograph_summary
 from jax_me.inference.video.frame_stream import FrameDetections, FrameStreamSettings
 from jax_me.inference.video.output_files import OutputFiles
-from jax_me.inference.video.result_files import PredictionsFile, model_record, write_results
+from jax_me.inference.video.result_files import (
+  PREDICTIONS_FILE,
+  RESULT_FILES,
+  PredictionsFile,
+  model_record,
+  write_results,
+)
 from jax_me.inference.video.run import VideoSession, VideoSessionSettings
 from jax_me.inference.video.sources import VideoSource
+from jax_me.run_folder import writing_results
 
 # People with a line in the printed result.
 MAX_PEOPLE = 6
@@ -65,7 +73,7 @@ def write_predictions(
   quiet: bool = False,
   say: Callable[[str], None] = lambda line: None,
 ) -> WrittenPredictions:
-  """Writes predictions.csv, events.json, the tables, timelines and reports.
+  """Writes predictions.csv, events.json, the tables, timelines and reports, and their checksums.
 
   Args:
     predictor: the model.
@@ -81,61 +89,66 @@ def write_predictions(
 
   Returns:
     what was written.
+
+  Raises:
+    VideoError: a video has too many frames.
+    OSError: the folder cannot be written.
   """
   output = pathlib.Path(folder)
-  sources = [job.source for job in videos]
-  model = model_record(predictor.saved, checkpoint)
   suffix = annotated_suffix() if annotate else DEFAULT_SUFFIX  # PyAV is imported only if needed
-  files = OutputFiles(output, [source.name for source in sources], suffix)
-  files.remove_outdated()
-  records: list[dict[str, Any]] = []
-  groups = _PhotographGroups(predictor.labels)
-  predictions = PredictionsFile(
-    output, predictor.labels, affect=predictor.saved.affect, regions=regions
-  )
-  write_results(output, model, records)  # replaces those of an earlier run
+  files = OutputFiles(output, [job.source.name for job in videos], suffix)
+  output.mkdir(parents=True, exist_ok=True)
   interrupted = False
   try:
-    for name, result in photographs:
-      groups.add(name, result)
-      predictions.write(_folder_of(name, result) or name, result)
-      image = draw_photograph(result, predictor.labels) if annotate else None
-      if image is not None:
-        path = files.next_photograph(result.frame.file or name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, encode_image(image, "jpg"), scratch=path.parent)
-    photograph_records = groups.records()
-    for record in photograph_records:
-      say(_photographs_line(record))
-    write_results(output, model, records, photograph_records)
-    for index, job in enumerate(videos):
-      paths = files.of_video(index)
-      session = VideoSession(
-        job.source,
-        predictor,
-        VideoSessionSettings(
-          stream=job.stream,
-          timeline=paths.timeline,
-          report=paths.report,
-          annotated=paths.annotated if annotate else None,
-          seconds=job.seconds,
-          quiet=quiet,
-        ),
+    # What an interruption leaves is not listed as finished.
+    with writing_results(output, *RESULT_FILES, *files.names()):
+      files.remove_outdated()
+      model = model_record(predictor.saved, checkpoint)
+      write_results(output, model, [])  # replaces those of an earlier run
+      predictions = PredictionsFile(
+        output, predictor.labels, affect=predictor.saved.affect, regions=regions
       )
-      try:
-        session.run(predictions)
-      except KeyboardInterrupt:
-        interrupted = True
-      records.append(session.finish())
-      write_results(output, model, records, photograph_records)
-      say(video_line(records[-1]))
-      if interrupted:
-        break
-  except KeyboardInterrupt:  # while reading photographs
+      with contextlib.closing(predictions):
+        groups = _PhotographGroups(predictor.labels)
+        for name, result in photographs:
+          groups.add(name, result)
+          predictions.write(_folder_of(name, result) or name, result)
+          image = draw_photograph(result, predictor.labels) if annotate else None
+          if image is not None:
+            path = files.next_photograph(result.frame.file or name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, encode_image(image, "jpg"), scratch=path.parent)
+        photograph_records = groups.records()
+        for record in photograph_records:
+          say(_photographs_line(record))
+        write_results(output, model, [], photograph_records)
+        records: list[dict[str, Any]] = []
+        for index, job in enumerate(videos):
+          paths = files.of_video(index)
+          session = VideoSession(
+            job.source,
+            predictor,
+            VideoSessionSettings(
+              stream=job.stream,
+              timeline=paths.timeline,
+              report=paths.report,
+              annotated=paths.annotated if annotate else None,
+              seconds=job.seconds,
+              quiet=quiet,
+            ),
+          )
+          try:
+            session.run(predictions)
+          except KeyboardInterrupt:
+            interrupted = True
+          records.append(session.finish())
+          write_results(output, model, records, photograph_records)
+          say(video_line(records[-1]))
+          if interrupted:
+            raise KeyboardInterrupt
+  except KeyboardInterrupt:
     interrupted = True
-  finally:
-    predictions.close()
-  return WrittenPredictions(predictions.path, files.of_earlier_runs(), interrupted)
+  return WrittenPredictions(output / PREDICTIONS_FILE, files.of_earlier_runs(), interrupted)
 
 
 def _folder_of(name: str, result: FrameDetections) -> str:

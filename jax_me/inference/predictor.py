@@ -229,7 +229,9 @@ class Predictor:
 
     Args:
       video: path, or camera name.
-      fps, every, align: as in `predict`.
+      fps: as in `predict`.
+      every: as in `predict`.
+      align: as in `predict`.
 
     Returns:
       an iterator with at least one result per frame, in order; one per person if there are several.

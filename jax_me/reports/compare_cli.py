@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -59,6 +60,12 @@ def main(args: argparse.Namespace) -> int:
   if page is not None:
     print(f"report: {page}", file=sys.stderr if args.json else sys.stdout)
   return 0
+
+
+def next_step(args: argparse.Namespace) -> str:
+  """The command after a comparison on the terminal."""
+  runs = " ".join(shlex.quote(str(run)) for run in args.runs)
+  return "" if args.output else f"compare {runs} --output comparison"
 
 
 def run_names(paths: Sequence[Path]) -> list[str]:

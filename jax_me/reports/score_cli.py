@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from pathlib import Path
 
@@ -72,6 +73,11 @@ def main(args: argparse.Namespace) -> int:
   if page is not None:
     print(f"report: {page}", file=sys.stderr if args.json else sys.stdout)
   return 0
+
+
+def next_step(args: argparse.Namespace) -> str:
+  """The command after scores on the terminal."""
+  return "" if args.output else f"score {shlex.quote(str(args.file))} --output scores"
 
 
 def check_output(folder: Path, own: Path) -> None:

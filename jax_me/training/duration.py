@@ -1,14 +1,18 @@
-"""Warning about a run of hours, from the time of its first steps."""
+"""Amount of work of a run before its first step, and a warning if its first steps are slow."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ml_collections import ConfigDict
 
+from jax_me.training.utilisation import ThroughputMeter
+
 HOURS = 1.0  # A warning is given for longer runs.
-MEASURED_CALLS = 3  # Calls of the compiled program after the first, which includes compilation.
+# Calls of the compiled program after the first, which includes compilation, or time of fewer calls.
+MEASURED_CALLS = 3
+MEASURED_SECONDS = 10.0
 
 
 @dataclasses.dataclass
@@ -25,15 +29,18 @@ class DurationWarning:
   steps: int = 0
   given: bool = False
 
-  def check(self, seconds_per_step: float, rate: float, print_line: Callable[[str], None]) -> None:
-    """Warns if the remaining steps take more than `HOURS`.
+  def check(self, meter: ThroughputMeter, batch: int, print_line: Callable[[str], None]) -> None:
+    """Warns if the remaining steps take more than `HOURS`, as soon as their time is known.
 
     Args:
-      seconds_per_step: measured on the first steps, without compilation, evaluation, checkpoints.
-      rate: images per second.
+      meter: of the first steps, without compilation, evaluation and checkpoints.
+      batch: images per step, of all folds that train together.
       print_line: prints the warning.
     """
-    if self.given or not self.steps:
+    seconds_per_step = meter.seconds_per_step()
+    if self.given or not self.steps or not seconds_per_step:
+      return
+    if meter.calls < MEASURED_CALLS and meter.seconds < MEASURED_SECONDS:
       return
     self.given = True
     hours = self.steps * seconds_per_step / 3600
@@ -41,8 +48,32 @@ class DurationWarning:
       length = f"{hours:.1f} hours" if hours < 72 else f"{hours / 24:.1f} days"
       print_line(
         f"warning: this run takes about {length} and the time of its evaluations: {self.steps:,} "
-        f"steps at {rate:.3g} images/s, as measured on the first ones. {self.remedy}"
+        f"steps at {batch / seconds_per_step:.3g} images/s, as measured on the first ones. "
+        f"{self.remedy}"
       )
+
+
+def describe_work(steps: Sequence[int], batch: int, *, final: int = 0) -> str:
+  """The amount of work of a training that begins.
+
+  Args:
+    steps: optimiser steps of each fold.
+    batch: images per step.
+    final: steps of the final model, 0 without.
+
+  Returns:
+    one line.
+  """
+  low, high = min(steps), max(steps)
+  each = f"{low:,}" if low == high else f"{low:,} to {high:,}"
+  folds = "1 fold" if len(steps) == 1 else f"{len(steps)} folds, {each} steps each"
+  after = f" and the final model with {final:,}" * bool(final)
+  total = sum(steps) + final
+  return (
+    f"to train: {folds}{after}; {total:,} steps of {batch} images, {total * batch:,} images in "
+    f"all. If this takes more than {HOURS:g} hour, a line after the first steps says how long, and "
+    "which settings shorten it"
+  )
 
 
 def shortening_settings(config: ConfigDict, folds: int, platform: str) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 from jax_me.progress import Progress
 from jax_me.training.batches import TrainingBatches
 from jax_me.training.checkpoint import Checkpoints
-from jax_me.training.duration import MEASURED_CALLS, DurationWarning
+from jax_me.training.duration import DurationWarning
 from jax_me.training.fold_program import FoldProgram
 from jax_me.training.fold_run import FoldRun
 from jax_me.training.graceful_shutdown import StopSignal
@@ -300,10 +300,10 @@ class _Loop:
     self._meter.count(int(counts.max()))
     seconds = self._meter.seconds_per_step()
     # Of all folds that train together.
-    images = self._batches.batch_size * np.count_nonzero(counts)
+    images = self._batches.batch_size * int(np.count_nonzero(counts))
     rate = images / seconds if seconds else 0.0
-    if self._duration is not None and self._meter.calls >= MEASURED_CALLS:
-      self._duration.check(seconds, rate, self._progress.print_line)
+    if self._duration is not None:
+      self._duration.check(self._meter, images, self._progress.print_line)
     if seconds:
       self._block = int(np.clip(BLOCK_SECONDS / seconds, 1, self._program.block))
     for number, fold in enumerate(self.folds):

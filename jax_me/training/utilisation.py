@@ -89,10 +89,15 @@ class ThroughputMeter:
     """Number of calls that are measured."""
     return len(self._calls)
 
+  @property
+  def seconds(self) -> float:
+    """Time of these calls."""
+    return sum(seconds for seconds, _ in self._calls)
+
   def seconds_per_step(self) -> float:
     """0 before the second call of `count`."""
     steps = sum(steps for _, steps in self._calls)
-    return sum(seconds for seconds, _ in self._calls) / steps if steps else 0.0
+    return self.seconds / steps if steps else 0.0
 
   @contextlib.contextmanager
   def paused(self) -> Iterator[None]:

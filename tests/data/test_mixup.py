@@ -1,5 +1,7 @@
 """Mixup and cutmix: distributions, mixed pixels and matching targets."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -112,3 +114,36 @@ def test_settings_out_of_range_are_rejected():
     MixupSettings(mixup_alpha=-1)
   with pytest.raises(ValueError, match="mixing.switch_prob is a probability, got 2"):
     MixupSettings(switch_prob=2)
+
+
+def batch_draws(settings: MixupSettings, batches: int):
+  """float [batches, ROWS]: weights of the own targets; pixels [batches, ROWS, SIZE, SIZE]."""
+  # A one where the image is the row's own, a zero where it is the partner's, for the first row.
+  images = jnp.zeros((ROWS, SIZE, SIZE, 1)).at[0].set(1.0)
+  keys = jax.vmap(lambda key: row_keys(key, ROWS))(KEYS[:batches])
+  mixed, kept = jax.jit(jax.vmap(lambda keys: make_mixup(settings)(images, keys)))(keys)
+  return np.asarray(kept), np.asarray(mixed)[..., 0]
+
+
+def test_the_images_of_a_batch_share_one_draw():
+  batch = MixupSettings(0.8, 1.0, prob=0.8, switch_prob=0.25, mode="batch")
+  kept, mixed = batch_draws(batch, 2000)
+  assert (kept == kept[:, :1]).all()
+  # Row 0 keeps what row 1 takes from it: one box, one ratio.
+  np.testing.assert_allclose(mixed[:, 0] + mixed[:, 1], 1, atol=1e-6)
+  # The distribution over batches is that over images.
+  shares = kept[:, 0]
+  flat = mixed[:, 0].reshape(len(mixed), -1)
+  cutmix = (flat.max(1) != flat.min(1)) & np.isin(flat, (0, 1)).all(1)
+  blended = shares[~cutmix & (shares < 1) & (shares > 0)]
+  assert (shares < 1).mean() == pytest.approx(0.8, abs=0.04)
+  assert cutmix.sum() / (shares < 1).sum() == pytest.approx(0.25, abs=0.04)
+  assert scipy.stats.kstest(blended, scipy.stats.beta(0.8, 0.8).cdf).pvalue > 1e-3
+  # Each image for itself draws other ratios.
+  kept, _ = batch_draws(dataclasses.replace(batch, mode="image"), 50)
+  assert all(len(set(row)) > ROWS / 2 for row in kept)
+
+
+def test_an_unknown_mode_is_rejected():
+  with pytest.raises(ValueError, match="mixing.mode must be one of image, batch, got 'elem'"):
+    MixupSettings(mode="elem")

@@ -148,6 +148,49 @@ def test_worker_processes_give_the_same_batches_and_resume_without_them(dataset)
   assert indices_of(first) + indices_of(take(alone, 5)) == expected
 
 
+READER = """
+import pickle, sys
+from jax_me.data import pipeline
+if __name__ == "__main__":
+  images = pickle.load(sys.stdin.buffer)
+  batches = pipeline.train_batches(images, batch_size=5, seed=1, workers=2)
+  next(batches)
+  print("ready", flush=True)
+  sys.stdin.buffer.read()
+"""
+
+
+def shared_memory_of(processes):
+  """Names in /dev/shm that processes have mapped: shared memory and semaphores."""
+  paths = [mapped.path for process in processes for mapped in process.memory_maps()]
+  return {pathlib.Path(path).name for path in paths if path.startswith("/dev/shm/")}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not pathlib.Path("/dev/shm").is_dir(), reason="there is no /dev/shm")
+def test_workers_end_with_a_killed_process_and_leave_no_shared_memory(
+  dataset, tmp_path, repository
+):
+  (tmp_path / "reader.py").write_text(READER)
+  reader = subprocess.Popen(
+    [sys.executable, tmp_path / "reader.py"],
+    stdin=subprocess.PIPE,
+    stdout=subprocess.PIPE,
+    env={**os.environ, "PYTHONPATH": str(repository)},
+  )
+  pickle.dump(image_store.ImageStore(dataset, image_size=SIZE, cache_bytes=0), reader.stdin)
+  reader.stdin.flush()
+  assert reader.stdout.readline() == b"ready\n"
+  process = psutil.Process(reader.pid)
+  workers = process.children()
+  shared = shared_memory_of([process, *workers])
+  assert shared & set(os.listdir("/dev/shm"))
+  reader.kill()
+  reader.communicate()
+  assert not psutil.wait_procs(workers, timeout=30)[1]
+  assert not shared & set(os.listdir("/dev/shm"))
+
+
 def test_processes_share_every_batch(images):
   whole = indices_of(take(pipeline.train_batches(images, batch_size=6, seed=1), 5))
   parts = [

@@ -103,6 +103,10 @@ def test_list_shows_available_and_built_datasets(tmp_path, source, capsys):
   for name in BUILDERS:
     assert f"\n{name}\n" in output
   assert "5 train; 0.1 MB; align=no" in output and "the build was interrupted" in output
+  assert run("list", "--data-dir", tmp_path / "data", "--json") == 0
+  document = json.loads(capsys.readouterr().out)
+  assert {row["name"] for row in document["datasets"]} == set(BUILDERS)
+  assert {"train": 5} in [row["examples"] for row in document["builds"]]
   assert run("list", "affectnet", "--data-dir", tmp_path) == 0
   output = capsys.readouterr().out
   assert "demo_clips" not in output and "validation" in output and "nothing" in output

@@ -16,6 +16,8 @@ from jax_me.faces import license_notice
 from jax_me.faces.image_files import encode_image, read_image
 from jax_me.inference.video import sources
 from jax_me.inference.video.annotated_video import annotated_suffix
+from jax_me.manifest import read_manifest
+from jax_me.run_folder import RESULTS_FILE, RunFolderError, verify_result, verify_results
 from tests.helpers.inference_models import TINY_MAE, save
 
 PORTRAIT = pathlib.Path(skimage.__file__).parent / "data" / "astronaut.png"
@@ -147,6 +149,8 @@ def test_partial_results_after_an_interrupt(model, frames, tmp_path, monkeypatch
   assert clip["frames"] == len(rows)
   assert (output / "timeline.png").exists() and (output / f"annotated{annotated_suffix()}").exists()
   assert not list(output.glob(".*"))
+  with pytest.raises(RunFolderError, match="is not finished: repeat the command"):
+    verify_result(output / "predictions.csv", required=True)
 
 
 def test_invalid_arguments_fail_before_anything_is_written(model, frames, tmp_path, capsys):
@@ -179,6 +183,17 @@ def test_no_align_reads_whole_images(model, frames, tmp_path, capsys):
   rows = csv_rows(output)
   assert [row["status"] for row in rows].count("ok") == 6  # the frame without a face too
   assert {row["left"] for row in rows} == {""}
+  listed = read_manifest(output, RESULTS_FILE)
+  written = {path.name for path in output.iterdir()} - {RESULTS_FILE}
+  assert listed.keys() == written and listed["predictions.csv"]["rows"] == len(rows)
+  verify_results(output)
+  for name in written:
+    path, content = output / name, (output / name).read_bytes()
+    path.write_bytes(b"".join(content.splitlines(keepends=True)[:-1]))
+    with pytest.raises(RunFolderError) as error:
+      verify_result(path)
+    assert str(path) in str(error.value) and "repeat the command that wrote it" in str(error.value)
+    path.write_bytes(content)
   converted = save(tmp_path / "converted", source={"format": "torch"})
   assert predict(converted, tmp_path / "whole", PORTRAIT) == 0
   assert predict(converted, tmp_path / "face", PORTRAIT, "--align") == 0

@@ -6,6 +6,7 @@ only one row per device is communicated when a batch is split over devices.
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -17,26 +18,27 @@ from jax_me.data.augment.erase import Box, box_mask, uniform_integer
 
 # Folded into a row's key, since augmentation splits that key.
 _MIXUP_DATA = 0x4D495845
+MODES = ("image", "batch")
 
 
 @dataclasses.dataclass(frozen=True)
 class MixupSettings:
   """Settings of mixup and cutmix; the defaults change nothing.
 
-  Each image draws its own mixing ratio, as in timm's "elem" mode; timm's default draws one per
-  batch.
-
   Attributes:
     mixup_alpha: alpha of mixup's Beta(alpha, alpha) (arXiv:1710.09412); 0 = no mixup.
     cutmix_alpha: alpha of cutmix's Beta(alpha, alpha) (arXiv:1905.04899); 0 = no cutmix.
-    prob: probability that an image is mixed.
+    prob: probability that an image, or the batch, is mixed.
     switch_prob: probability of cutmix rather than mixup when both are enabled.
+    mode: "image": each image draws for itself, as in timm's mode "elem"; "batch": the images of one
+      forward pass share one draw, as in timm's default mode.
   """
 
   mixup_alpha: float = 0.0
   cutmix_alpha: float = 0.0
   prob: float = 1.0
   switch_prob: float = 0.5
+  mode: str = "image"
 
   def __post_init__(self):
     for name in ("mixup_alpha", "cutmix_alpha"):
@@ -45,6 +47,8 @@ class MixupSettings:
     for name in ("prob", "switch_prob"):
       if not 0.0 <= getattr(self, name) <= 1.0:
         raise ValueError(f"mixing.{name} is a probability, got {getattr(self, name)}")
+    if self.mode not in MODES:
+      raise ValueError(f"mixing.mode must be one of {', '.join(MODES)}, got {self.mode!r}")
 
   @property
   def active(self) -> bool:
@@ -136,15 +140,19 @@ def make_mixup(
   if not settings.active:
     return None
 
-  def mix_image(image, partner, key):
+  def mix_image(image, partner, draw):
     height, width, _ = image.shape
-    draw = draw_mixup(key, settings, height, width)
     pasted = jnp.where(box_mask(draw.box, height, width)[..., None], partner, image)
     blended = draw.kept * image + (1.0 - draw.kept) * partner
     return jnp.where(draw.is_cutmix, pasted, blended).astype(image.dtype), draw.kept
 
   def mix_images(images: jax.Array, keys: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return jax.vmap(mix_image)(images, partners(images), keys)
+    height, width = images.shape[1:3]
+    draw = functools.partial(draw_mixup, settings=settings, height=height, width=width)
+    if settings.mode == "batch":
+      # The key of the first row is as random as one of the batch.
+      return jax.vmap(mix_image, (0, 0, None))(images, partners(images), draw(keys[0]))
+    return jax.vmap(mix_image)(images, partners(images), jax.vmap(draw)(keys))
 
   return mix_images
 

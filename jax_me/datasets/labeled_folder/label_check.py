@@ -14,7 +14,7 @@ SIMILAR = 0.75
 
 def check_labels(
   folder: pathlib.Path, *, labels: Sequence[str] = (), people: int = 0, allow_rare: bool = False
-) -> None:
+) -> list[FolderImage]:
   """Checks that a classifier can be trained and tested on a folder.
 
   Args:
@@ -22,6 +22,9 @@ def check_labels(
     labels: the classes to use, if they are given; then no label is taken for a misspelling.
     people: number of subjects that the split needs, where they are known.
     allow_rare: accepts a label that occurs once beside a similar one.
+
+  Returns:
+    the images of these classes.
 
   Raises:
     ValueError: there is one class, too few people, or a label that may be a misspelling.
@@ -45,6 +48,7 @@ def check_labels(
     )
   if not chosen and not allow_rare:
     _check_rare(folder, images)
+  return images
 
 
 def _check_rare(folder: pathlib.Path, images: Sequence[FolderImage]) -> None:

@@ -11,6 +11,7 @@ from jax_me.inference.cli import (
   load_predictor,
   silence_opencv,
   stream_settings,
+  video_limits,
 )
 
 EPILOG = """\
@@ -64,7 +65,12 @@ def _run(args: argparse.Namespace) -> int:
   if args.participants:
     participants = read_participants(args.participants, args.folder, videos)
   settings = StudySettings(
-    args.checkpoint, stream_settings(args), args.fps, args.annotate, args.regions
+    args.checkpoint,
+    stream_settings(args),
+    args.fps,
+    args.annotate,
+    args.regions,
+    video_limits(args),
   )
   predictor = load_predictor(args)
   study = Study(args.folder, args.output, videos, predictor, settings, participants)

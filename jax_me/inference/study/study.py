@@ -1,7 +1,8 @@
 """A study: all videos of a folder, read one after the other, continued after an interruption.
 
 Each video has a folder of results, which gets its final name when the video is finished; so a
-finished video is not read again, and one that was interrupted starts over.
+finished video is not read again, and one that was interrupted starts over. All results have
+checksums: damaged ones of a video are read again, and a table that was edited is not replaced.
 """
 
 import dataclasses
@@ -46,14 +47,23 @@ from jax_me.inference.video.sources import (
   reads_as,
 )
 from jax_me.inference.video.spotting import SpottingSettings
-from jax_me.manifest import MANIFEST_FILE, DamagedFolder, verify_manifest, write_manifest
+from jax_me.inference.video.video_limits import VideoLimits
+from jax_me.manifest import (
+  MANIFEST_FILE,
+  DamagedFolder,
+  read_manifest,
+  verify_manifest,
+  write_manifest,
+)
 from jax_me.models.model_folder import write_json
 from jax_me.models.saved_model import SavedModel
 from jax_me.reports.csv_tables import file_names
+from jax_me.run_folder import RESULTS_FILE, writing_results
 
 SETTINGS_FILE = "study.json"
 RECORD_FILE = "video.json"
 VIDEOS_FOLDER, ELAN_FOLDER = "videos", "elan"
+TABLES = (VIDEOS_TABLE, EVENTS_TABLE, SUMMARY_TABLE)
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +82,7 @@ class StudySettings:
     fps: frames per second of all videos; None for the rates of the files.
     annotate: write annotated copies.
     regions: write the displacement of each facial region to predictions.csv.
+    limits: of video files; one beyond them is failed.
   """
 
   checkpoint: str
@@ -79,6 +90,7 @@ class StudySettings:
   fps: float | None = None
   annotate: bool = False
   regions: bool = False
+  limits: VideoLimits = VideoLimits()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,7 +187,8 @@ class Study:
       each video and its outcome. KeyboardInterrupt leaves tables with pending videos.
 
     Raises:
-      StudyError: the output folder has results of other settings, or another process uses it.
+      StudyError: the output folder has results of other settings or tables that were changed, or
+        another process uses it.
       OSError: the output folder cannot be written.
     """
     self._output.mkdir(parents=True, exist_ok=True)
@@ -185,17 +198,20 @@ class Study:
 
     with exclusive_lock(self._output, refuse):
       self._check_settings()
-      for name in (VIDEOS_TABLE, EVENTS_TABLE, SUMMARY_TABLE):  # until they are complete
-        (self._output / name).unlink(missing_ok=True)
-      for partial in (self._output / VIDEOS_FOLDER).glob(".*.partial"):
-        shutil.rmtree(partial)
-      try:
-        for video, outcome in list(self._outcomes.items()):
-          if outcome.status == "pending":
-            self._outcomes[video] = self._finished(video) or self._read(video)
-          yield video, self._outcomes[video]
-      finally:
-        self._write_tables()
+      self._check_tables()
+      # What an interruption leaves is not listed as finished.
+      with writing_results(self._output, *TABLES, ELAN_FOLDER):
+        for name in TABLES:  # until they are complete
+          (self._output / name).unlink(missing_ok=True)
+        for partial in (self._output / VIDEOS_FOLDER).glob(".*.partial"):
+          shutil.rmtree(partial)
+        try:
+          for video, outcome in list(self._outcomes.items()):
+            if outcome.status == "pending":
+              self._outcomes[video] = self._finished(video) or self._read(video)
+            yield video, self._outcomes[video]
+        finally:
+          self._write_tables()
 
   def _check_settings(self) -> None:
     path, current = self._output / SETTINGS_FILE, _fingerprint(self._predictor, self._settings)
@@ -215,6 +231,20 @@ class Study:
         f"{self._output} has results of other settings ({differences}); choose another output "
         "folder, or delete this one to read all videos again"
       )
+
+  def _check_tables(self) -> None:
+    """Raises StudyError for a table or ELAN file that was changed: it would be replaced."""
+    if not (self._output / RESULTS_FILE).exists():
+      return  # New, or of an earlier version.
+    try:
+      for name in read_manifest(self._output, RESULTS_FILE):
+        if (self._output / name).exists():
+          verify_manifest(self._output, name, name=RESULTS_FILE)
+    except DamagedFolder as error:
+      raise StudyError(
+        f"{error}. The study would replace it: if you edited it, move it to another folder, else "
+        "delete it, and repeat the command"
+      ) from error
 
   def _finished(self, video: str) -> Outcome | None:
     """The outcome of an earlier run, unless the video or its results have changed since."""
@@ -250,7 +280,7 @@ class Study:
 
   def _source(self, video: str) -> VideoSource:
     path = self._folder / video
-    found = find_sources([path], self._settings.fps, "frames")
+    found = find_sources([path], self._settings.fps, "frames", self._settings.limits)
     source = next((source for source in found if source.name == str(path)), None)
     if source is None or source.kind not in ("video", "frames"):
       raise VideoError(f"{path} is neither a video nor a folder of frames")
@@ -329,6 +359,7 @@ def _fingerprint(predictor: Predictor, settings: StudySettings) -> dict[str, Any
     "fps": settings.fps,
     "annotate": settings.annotate,
     **({"regions": True} if settings.regions else {}),
+    **({} if settings.limits == VideoLimits() else dataclasses.asdict(settings.limits)),
     **stream,
     "spotting": dataclasses.asdict(SpottingSettings()),
   }

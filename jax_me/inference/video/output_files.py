@@ -48,6 +48,11 @@ class OutputFiles:
     """The files of a video, by its position."""
     return self._videos[index]
 
+  def names(self) -> list[str]:
+    """Names of the files and folders that this run may write, in the output folder."""
+    names = [path.name for files in self._videos for path in dataclasses.astuple(files)]
+    return [*names, PHOTOGRAPHS]
+
   def next_photograph(self, name: str) -> pathlib.Path:
     """Path of the annotated copy of the next photograph, whose file name is `name`."""
     stem = re.sub(r"[^\w.-]+", "_", pathlib.PurePath(name).stem) or "photograph"
@@ -67,7 +72,7 @@ class OutputFiles:
 
   def of_earlier_runs(self) -> list[str]:
     """Names of result files in the folder that do not belong to this run."""
-    own = {path.name for files in self._videos for path in dataclasses.astuple(files)}
+    own = set(self.names())
     found = [
       name for name in _names(self._folder) if _VIDEO_FILES.fullmatch(name) and name not in own
     ]

@@ -22,6 +22,7 @@ PREDICTIONS_FILE = "predictions.csv"
 EVENTS_FILE = "events.json"
 EVENTS_TABLE = "events.csv"
 SUMMARY_TABLE = "summary.csv"
+RESULT_FILES = (PREDICTIONS_FILE, EVENTS_FILE, EVENTS_TABLE, SUMMARY_TABLE)
 COLUMNS = (
   "video", "frame", "file", "seconds", "person", "status", "left", "top", "right", "bottom",
   "label", "motion", "yaw", "pitch", "roll",

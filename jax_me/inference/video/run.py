@@ -68,12 +68,16 @@ class VideoSession:
 
   `run` may be interrupted by KeyboardInterrupt; `finish` then writes the results so far.
 
+  Raises:
+    VideoError: the video has too many frames.
+
   Attributes:
     events: the spotted expressions, in order of their onset; complete after `finish`.
     timeline: PNG of the timeline figure; drawn by `finish`.
   """
 
   def __init__(self, source: VideoSource, predictor: Predictor, settings: VideoSessionSettings):
+    source.check_length(settings.seconds)
     self._source = source
     self._predictor = predictor
     self._settings = settings

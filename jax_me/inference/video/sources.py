@@ -18,6 +18,7 @@ import numpy as np
 
 from jax_me.faces.image_files import UnreadableImage, is_image_name, read_image
 from jax_me.inference.video.image_sequence import is_image_sequence
+from jax_me.inference.video.video_limits import VideoLimits
 
 VIDEO_SUFFIXES = frozenset(
   ".mp4 .m4v .mov .avi .mkv .webm .wmv .mpg .mpeg .mts .m2ts .ts .3gp .flv .ogv .mjpeg".split()
@@ -71,6 +72,7 @@ class VideoSource:
     frames: returns an iterator over the frames, or over the photographs.
     files: of photographs, in order; empty for other kinds.
     sound: path of a video file whose sound fits the times of the frames, else "".
+    limits: of a video file.
   """
 
   name: str
@@ -81,10 +83,20 @@ class VideoSource:
   frames: Callable[[], Iterator[Frame]]
   files: tuple[pathlib.Path, ...] = ()
   sound: str = ""
+  limits: VideoLimits = VideoLimits()
+
+  def check_length(self, seconds: float | None) -> None:
+    """Raises VideoError for a video file with too many frames, unless only a part is read."""
+    if self.kind == "video" and seconds is None and self.length is not None:
+      if problem := self.limits.problem_of_length(self.length):
+        raise VideoError(f"{self.name}: {problem}")
 
 
 def find_sources(
-  inputs: Iterable[str | os.PathLike], fps: float | None = None, read_as: ReadAs | None = None
+  inputs: Iterable[str | os.PathLike],
+  fps: float | None = None,
+  read_as: ReadAs | None = None,
+  limits: VideoLimits = VideoLimits(),  # noqa: B008 (frozen)
 ) -> list[VideoSource]:
   """Finds the video sources of all inputs, in order.
 
@@ -99,13 +111,14 @@ def find_sources(
       of high-speed cameras often play more slowly than recorded.
     read_as: how to read the images of folders; None decides by `reads_as`, and takes folders with
       a given `fps` for frames.
+    limits: of video files. One that turns out to have more frames ends with an unreadable frame.
 
   Returns:
     the sources; files are not read yet, but video files have been opened.
 
   Raises:
-    VideoError: a path does not exist, a folder has no images or videos, a file is not a video, or
-      the rate is out of range.
+    VideoError: a path does not exist, a folder has no images or videos, a file is not a video or
+      has too large frames, or the rate is out of range.
   """
   check_fps(fps)
   sources: list[VideoSource] = []
@@ -117,7 +130,7 @@ def find_sources(
       continue
     path = pathlib.Path(name)
     if path.is_dir():
-      in_folder = _folder_sources(path, fps, read_as or ("frames" if fps else None))
+      in_folder = _folder_sources(path, fps, read_as or ("frames" if fps else None), limits)
       if not in_folder:
         raise VideoError(f"{name} contains no images and no video files")
       sources += in_folder
@@ -130,7 +143,7 @@ def find_sources(
     elif is_image_name(path.name):
       sources.append(_photograph_source(path))
     else:
-      sources.append(_video_source(path, fps))
+      sources.append(_video_source(path, fps, limits))
   return sources
 
 
@@ -180,6 +193,7 @@ def _folder_sources(
   folder: pathlib.Path,
   fps: float | None,
   read_as: ReadAs | None,
+  limits: VideoLimits,
   parents: tuple[pathlib.Path, ...] = (),
 ) -> list[VideoSource]:
   resolved = folder.resolve()
@@ -195,9 +209,9 @@ def _folder_sources(
       sources.append(_frames_source(folder, images, fps, guessed=read_as is None))
   for path in files:
     if path.is_dir():
-      sources += _folder_sources(path, fps, read_as, (*parents, resolved))
+      sources += _folder_sources(path, fps, read_as, limits, (*parents, resolved))
     elif path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith("."):
-      sources.append(_video_source(path, fps))
+      sources.append(_video_source(path, fps, limits))
   return sources
 
 
@@ -243,9 +257,15 @@ def _read_frame(path: pathlib.Path, number: int, seconds: float, file: str) -> F
     return Frame(number, seconds, None, file, error.reason)
 
 
-def _video_source(path: pathlib.Path, fps: float | None) -> VideoSource:
+def _video_source(path: pathlib.Path, fps: float | None, limits: VideoLimits) -> VideoSource:
   name = str(path)
+  if not path.is_file():  # Opening a pipe would wait for a writer.
+    raise VideoError(f"{name} is a pipe, a device or a broken link, not a video file: remove it")
   capture = _open_capture(name, name)
+  size = [int(capture.get(key)) for key in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)]
+  if problem := limits.problem_of_size(*size):
+    capture.release()
+    raise VideoError(f"{name}: {problem}")
   stated, frames = capture.get(cv2.CAP_PROP_FPS), int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
   capture.release()
   rate, note = fps or stated, ""
@@ -256,13 +276,15 @@ def _video_source(path: pathlib.Path, fps: float | None) -> VideoSource:
       "(set --fps)"
     )
   length = frames if 0 < frames < 10**9 else None
-  read = functools.partial(_decode_video, name, rate, length, fps is None)
+  read = functools.partial(_decode_video, name, rate, length, fps is None, limits)
   # With another frame rate the sound would not fit.
-  return VideoSource(name, "video", rate, length, note, read, sound="" if fps else name)
+  return VideoSource(
+    name, "video", rate, length, note, read, sound="" if fps else name, limits=limits
+  )
 
 
 def _decode_video(
-  path: str, rate: float, length: int | None, use_timestamps: bool
+  path: str, rate: float, length: int | None, use_timestamps: bool, limits: VideoLimits
 ) -> Iterator[Frame]:
   """Frames of a video file, including those that fail to decode."""
   capture = _open_capture(path, path)
@@ -275,6 +297,9 @@ def _decode_video(
       if not ok or image is None:
         failures += 1
         continue
+      if problem := limits.problem_of_length(number + failures + 1):
+        yield Frame(number, max(seconds, 0.0), None, reason=problem)
+        return
       now = (number + failures) / rate
       # Timestamps of the file: phones record with a variable frame rate.
       if use_timestamps and (stamp := capture.get(cv2.CAP_PROP_POS_MSEC) / 1000) > seconds >= 0:
@@ -284,7 +309,11 @@ def _decode_video(
         yield Frame(number, max(when, 0.0), None, reason="broken frame")
         number += 1
       failures = 0
-      yield Frame(number, now, cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+      # A stream may change the size of its frames.
+      problem = limits.problem_of_size(image.shape[1], image.shape[0])
+      yield Frame(
+        number, now, None if problem else cv2.cvtColor(image, cv2.COLOR_BGR2RGB), reason=problem
+      )
       number, seconds = number + 1, now
     missing = length is not None and number < length
     broken = _count_packets_after(path, seconds) if missing else 0

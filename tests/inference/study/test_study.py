@@ -172,6 +172,29 @@ def test_damaged_results_are_read_again(model, portrait, tmp_path, caplog):
   assert table.read_bytes() == good and "predictions.csv has 1 rows instead of 2" in caplog.text
 
 
+def test_tables_that_were_changed_are_not_replaced(model, portrait, tmp_path, capsys):
+  folder, output = tmp_path / "films", tmp_path / "out"
+  write_video(folder / "a.avi", [portrait] * 5)
+  assert study(model, folder, output) == 0
+  good = tables(output)
+  for name in ("summary.csv", "elan/a.avi.eaf"):
+    content = (output / name).read_bytes()
+    (output / name).write_bytes(content[:-1] if name.endswith("eaf") else content + content[-9:])
+    capsys.readouterr()
+    assert study(model, folder, output) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{output / name} has " in line and "move it to another folder" in line
+    (output / name).unlink()
+    assert study(model, folder, output) == 0 and tables(output) == good
+  (output / "results.json").write_text("{")
+  assert study(model, folder, output) == 1
+  assert "results.json cannot be read" in capsys.readouterr().err
+  # Tables that are not listed, of a study that was stopped or of an earlier version, are replaced.
+  (output / "results.json").unlink()
+  (output / "summary.csv").write_text("half")
+  assert study(model, folder, output) == 0 and tables(output) == good
+
+
 def test_files_that_only_the_table_names(model, portrait, tmp_path):
   folder, output = tmp_path / "films", tmp_path / "out"
   write_video(folder / "a.avi", [portrait] * 2)

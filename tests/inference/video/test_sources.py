@@ -1,5 +1,7 @@
 """Video sources: every frame in order with its time, including broken ones."""
 
+import os
+
 import cv2
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from PIL import ExifTags, Image
 from jax_me.faces.image_files import encode_image
 from jax_me.inference.video import sources
 from jax_me.inference.video.sources import VideoError, find_sources
+from jax_me.inference.video.video_limits import VideoLimits
 
 
 def grey_image(level, side=32):
@@ -146,6 +149,41 @@ def test_unreadable_sources_raise(tmp_path):
       find_sources([path])
   with pytest.raises(VideoError, match="frames per second"):
     find_sources([tmp_path], fps=0)
+
+
+def test_a_video_file_beyond_the_limits(tmp_path):
+  write_avi(tmp_path / "v.avi", 6)
+  with pytest.raises(VideoError, match=r"v.avi: a frame of 64 x 48 pixels .* --max-pixels"):
+    find_sources([tmp_path / "v.avi"], limits=VideoLimits(pixels=64 * 48 - 1))
+  (source,) = find_sources([tmp_path / "v.avi"], limits=VideoLimits(64 * 48, 4))
+  with pytest.raises(VideoError, match=r"v.avi: it has more than the 4 frames .* --max-frames"):
+    source.check_length(None)
+  source.check_length(0.1)  # A part is read.
+  # A file may have more frames than it declares, or a frame of another size.
+  frames = list(source.frames())
+  assert [frame.image is not None for frame in frames] == [True] * 4 + [False]
+  assert "more than the 4 frames" in frames[-1].reason
+  with pytest.raises(ValueError, match="--max-frames must be at least 1"):
+    VideoLimits(frames=0)
+
+
+def test_a_large_frame_is_not_read(tmp_path):
+  write_avi(tmp_path / "v.avi", 3)
+  data = bytearray((tmp_path / "v.avi").read_bytes())
+  at = data.index(b"strf") + 12  # Width and height of the stream, in its header and each frame.
+  data[at : at + 8] = (9000).to_bytes(4, "little") * 2
+  while (at := data.find(b"\xff\xc0", at + 1)) >= 0:
+    data[at + 5 : at + 9] = (9000).to_bytes(2, "big") * 2
+  (tmp_path / "bomb.avi").write_bytes(data)
+  with pytest.raises(VideoError, match="bomb.avi: a frame of 9000 x 9000 pixels has more than"):
+    find_sources([tmp_path / "bomb.avi"])
+
+
+def test_a_pipe_among_videos_does_not_block(tmp_path):
+  os.mkfifo(tmp_path / "pipe.mp4")
+  for path in (tmp_path, tmp_path / "pipe.mp4"):
+    with pytest.raises(VideoError, match=r"pipe\.mp4"):
+      find_sources([path])
 
 
 def test_a_camera_is_read_until_it_fails(monkeypatch):
