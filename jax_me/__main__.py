@@ -54,6 +54,12 @@ COMMANDS = {
     "data build casme2 --manual-dir CASME2 --input flow",
     "train",
   ),
+  "demo": Command(
+    "jax_me.demo.cli",
+    "show a page on this computer to try a model with photographs and clips",
+    "demo --checkpoint runs/faces",
+    "demo",
+  ),
   "doctor": Command(
     "jax_me.doctor",
     "check this installation, and with --checkpoint a model folder",

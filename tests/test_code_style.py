@@ -23,6 +23,7 @@ LAYERS = (
     "cache_folder",
     "bounded_reading",
     "command_errors",
+    "limits_notice",
   },
   {"manifest", "image_preparation", "compilation_cache"},
   {"run_folder"},
@@ -33,6 +34,7 @@ LAYERS = (
   {"reports"},
   {"datasets"},
   {"inference", "experiment", "podcheck", "doctor"},
+  {"demo"},
   {"__main__", "__init__"},
 )
 RANK = {package: rank for rank, packages in enumerate(LAYERS) for package in packages}

@@ -53,7 +53,7 @@ def is_image_name(name: str) -> bool:
   return suffix in IMAGE_SUFFIXES or suffix in UNSUPPORTED_SUFFIXES
 
 
-def read_image(source: str | os.PathLike | bytes) -> np.ndarray:
+def read_image(source: str | os.PathLike | bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
   """Decodes one image as viewers display it: EXIF rotation applied, colours in RGB.
 
   Grey, palette, CMYK, 16-bit and floating-point images become 8-bit RGB; 16 bits are scaled by
@@ -62,12 +62,13 @@ def read_image(source: str | os.PathLike | bytes) -> np.ndarray:
 
   Args:
     source: a path, or the bytes of an encoded image.
+    max_pixels: greatest width times height.
 
   Returns:
     uint8 [H, W, 3], RGB, contiguous.
 
   Raises:
-    UnreadableImage: missing, empty, truncated, not an image, more than MAX_PIXELS pixels, a pipe
+    UnreadableImage: missing, empty, truncated, not an image, more than `max_pixels` pixels, a pipe
       or device, or larger than MAX_FILE_BYTES.
   """
   if isinstance(source, bytes):
@@ -85,8 +86,8 @@ def read_image(source: str | os.PathLike | bytes) -> np.ndarray:
       warnings.simplefilter("ignore")  # Pillow warns about odd metadata and large images
       with Image.open(io.BytesIO(data)) as image:
         pixels = image.width * image.height
-        if pixels > MAX_PIXELS:
-          raise UnreadableImage(name, _too_large(image.width, image.height))
+        if pixels > max_pixels:
+          raise UnreadableImage(name, _too_large(image.width, image.height, max_pixels))
         return pillow_to_rgb(image, name)
   except (UnreadableImage, FileTooSlow):
     raise
@@ -123,8 +124,8 @@ def over_white(pixels: np.ndarray) -> np.ndarray:
   return _to_rgb("", Image.fromarray(pixels))
 
 
-def _too_large(width: int, height: int) -> str:
-  return f"{width} x {height} pixels are more than the {MAX_PIXELS} allowed; scale it down first"
+def _too_large(width: int, height: int, max_pixels: int = MAX_PIXELS) -> str:
+  return f"{width} x {height} pixels are more than the {max_pixels} allowed; scale it down first"
 
 
 def _unknown_format(name: str, data: bytes) -> str:

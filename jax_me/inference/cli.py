@@ -3,6 +3,7 @@
 import argparse
 import os
 import pathlib
+import shlex
 import sys
 from typing import TYPE_CHECKING
 
@@ -57,13 +58,18 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument("--offline", action="store_true", help="download no weights")
 
 
-def add_video_arguments(parser: argparse.ArgumentParser) -> None:
-  """Adds the options for reading videos that `predict` and `study` share."""
+def add_detector_argument(parser: argparse.ArgumentParser) -> None:
+  """Adds the option for the face detector."""
   parser.add_argument(
     "--detector",
     choices=DETECTORS,
     help="face detector (default: that of the model's training images; hog for older models)",
   )
+
+
+def add_video_arguments(parser: argparse.ArgumentParser) -> None:
+  """Adds the options for reading videos that `predict` and `study` share."""
+  add_detector_argument(parser)
   parser.add_argument(
     "--align",
     action=argparse.BooleanOptionalAction,
@@ -132,16 +138,17 @@ def add_video_arguments(parser: argparse.ArgumentParser) -> None:
   )
 
 
-def load_predictor(args: argparse.Namespace) -> Predictor:
-  """Loads the classifier with the options of `add_model_arguments` and `add_video_arguments`.
+def load_predictor(args: argparse.Namespace, *, labels: bool = True) -> Predictor:
+  """Loads the model with the options of `add_model_arguments` and `add_detector_argument`.
 
   Raises:
-    ValueError: the model cannot be loaded or has no labels.
+    ValueError: the model cannot be loaded, or `labels` are needed and it has none.
   """
   if args.offline:
     import_bundled("convert.weight_names").go_offline()
   predictor = load(args.checkpoint)
-  predictor.require_labels()
+  if labels:
+    predictor.require_labels()
   if args.detector:
     predictor.saved = with_detector(predictor.saved, args.detector)
   return predictor
@@ -178,7 +185,11 @@ def main(args: argparse.Namespace) -> int:
 
 def next_step(args: argparse.Namespace) -> str:
   """The command after a prediction."""
-  return "" if args.annotate else "predict with --annotate also draws boxes and labels"
+  if args.annotate:
+    return ""
+  model = [] if args.checkpoint == PACKAGED else ["--checkpoint", args.checkpoint]
+  words = ["predict", *args.inputs, *model, "--output", str(args.output), "--annotate"]
+  return f"{shlex.join(words)}, to draw boxes and labels"
 
 
 def silence_opencv() -> None:

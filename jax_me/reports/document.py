@@ -116,17 +116,29 @@ class Document:
     return found
 
 
-STYLE = """
-:root{color-scheme:light dark;--page:#fff;--dark:#1c2530;--grey:#566270;--rule:#d5dbe1;
- --bad:#b34700;--warning:#fdf3ec;--link:#005a94}
-@media (prefers-color-scheme:dark){:root{--page:#14191f;--dark:#e4e9ee;--grey:#a3afbb;
- --rule:#37424d;--bad:#f0883e;--warning:#2c2119;--link:#79b8ff}
- img.chart{filter:invert(.92) hue-rotate(180deg)}}
+LIGHT_COLOURS = (
+  "--page:#fff;--dark:#1c2530;--grey:#566270;--rule:#d5dbe1;"
+  "--bad:#b34700;--warning:#fdf3ec;--link:#005a94"
+)
+DARK_COLOURS = (
+  "--page:#14191f;--dark:#e4e9ee;--grey:#a3afbb;--rule:#37424d;"
+  "--bad:#f0883e;--warning:#2c2119;--link:#79b8ff"
+)
+_PAGE_STYLE = f"""
+:root{{color-scheme:light dark;{LIGHT_COLOURS}}}
+@media (prefers-color-scheme:dark){{:root{{{DARK_COLOURS}}}
+ img.chart{{filter:invert(.92) hue-rotate(180deg)}}}}
+"""
+_BODY_STYLE = """
 *{box-sizing:border-box}
 body{margin:0 auto;max-width:62rem;padding:1.2rem 1rem 3rem;
  background:var(--page);color:var(--dark);
  font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Liberation Sans",sans-serif;
  overflow-wrap:anywhere}
+@media print{body{max-width:none}h2{break-after:avoid}figure,li{break-inside:avoid}}
+"""
+# Of the blocks. Another page can show them below an element that has the colours.
+BLOCK_STYLE = """
 h1{font-size:1.6rem;line-height:1.25;margin:.4rem 0 1rem}
 h2{font-size:1.2rem;margin:2.4rem 0 .7rem;padding-top:.8rem;border-top:1px solid var(--rule)}
 h3{font-size:1rem;margin:1.4rem 0 0}
@@ -162,8 +174,8 @@ ul.gallery strong{display:block;margin-top:.4rem}
 ul.gallery .line{display:block;color:var(--grey)}
 @media (max-width:30rem){table{font-size:.76rem}th,td{padding-right:.4rem}tbody th{min-width:3rem}
  td.number,th.number{white-space:normal}}
-@media print{body{max-width:none}h2{break-after:avoid}figure,li{break-inside:avoid}}
 """
+STYLE = _PAGE_STYLE + _BODY_STYLE + BLOCK_STYLE
 
 CHART = ' class="chart"'
 
@@ -177,13 +189,22 @@ def to_html(document: Document) -> str:
     '<meta name="viewport" content="width=device-width, initial-scale=1">',
     f"<title>{_text(document.title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>",
     f"<h1>{_text(document.title)}</h1>",
-    *(_html_block(block) for block in document.lead),
+    to_fragment(document.lead),
   ]
   for section in document.sections:
     parts.append(f"<section>\n<h2>{_text(section.title)}</h2>")
-    parts += [_html_block(block) for block in section.blocks]
-    parts.append("</section>")
+    parts += [to_fragment(section.blocks), "</section>"]
   return "\n".join([*parts, "</main>\n</body>\n</html>\n"])
+
+
+def page_content(page: str) -> str:
+  """The content of a page of `to_html`, for a page with `BLOCK_STYLE`."""
+  return page.partition("<main>")[2].rpartition("</main>")[0]
+
+
+def to_fragment(blocks: Sequence[Block]) -> str:
+  """Renders blocks as HTML for a page with `BLOCK_STYLE`."""
+  return "\n".join(_html_block(block) for block in blocks)
 
 
 def to_markdown(document: Document, figure_folder: str) -> str:

@@ -36,7 +36,7 @@ def draw_result(result: Explanation | Reconstruction, title: str) -> bytes:
 
   For an explanation, a contour shows each heat map at half its maximum, and bars show the scores.
   """
-  images = _images(result)
+  images = result_images(result)
   count = len(images) + isinstance(result, Explanation)
   figure = new_figure(PANEL * count, PANEL + 0.75)
   axes = figure.subplots(1, count)
@@ -60,7 +60,8 @@ def thumbnail_strip(result: Explanation | Reconstruction) -> np.ndarray:
   """Thumbnails of the images of one face, side by side: uint8 [128, 128 * n, 3] RGB."""
   size = (THUMBNAIL_SIDE, THUMBNAIL_SIDE)
   return np.concatenate(
-    [cv2.resize(image, size, interpolation=cv2.INTER_AREA) for _, image in _images(result)], axis=1
+    [cv2.resize(image, size, interpolation=cv2.INTER_AREA) for _, image in result_images(result)],
+    axis=1,
   )
 
 
@@ -87,7 +88,7 @@ def draw_sheet(strips: Sequence[tuple[np.ndarray, str]], heading: str) -> bytes:
   return to_png(figure)
 
 
-def _images(result: Explanation | Reconstruction) -> list[tuple[str, np.ndarray]]:
+def result_images(result: Explanation | Reconstruction) -> list[tuple[str, np.ndarray]]:
   """(title, uint8 [H, W, 3] RGB) of the images of a result, from left to right."""
   face = result.face.image
   if isinstance(result, Reconstruction):

@@ -9,7 +9,7 @@ import fractions
 import os
 import pathlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import cv2
@@ -103,6 +103,28 @@ class AnnotatedVideoWriter:
       self._encoder.close()
       os.replace(self._partial, self.path)
       self._encoder = None
+
+
+def write_plain_video(path: pathlib.Path, images: Iterable[np.ndarray], fps: float) -> None:
+  """Writes images as a video without annotations.
+
+  Args:
+    path: with the suffix of `annotated_suffix`, which selects the format.
+    images: uint8 [H, W, 3] RGB, of one size with even sides.
+    fps: frames per second.
+
+  Raises:
+    OSError: the file cannot be written.
+  """
+  encoder: _Encoder | None = None
+  for number, image in enumerate(images):
+    if encoder is None:
+      size = image.shape[1], image.shape[0]
+      is_mp4 = path.suffix == ".mp4"
+      encoder = _Mp4Encoder(path, fps, size, None) if is_mp4 else _WebmEncoder(path, fps, size)
+    encoder.write(image, number / fps)
+  if encoder is not None:
+    encoder.close()
 
 
 class _WebmEncoder:
