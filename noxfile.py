@@ -67,7 +67,7 @@ def build(session: nox.Session) -> None:
   session.run("python", "-m", "build")
   files = sorted(pathlib.Path("dist").iterdir())
   session.run("twine", "check", "--strict", *map(str, files))
-  empty = pathlib.Path(session.create_tmp()) / "empty"
+  empty = pathlib.Path(session.create_tmp()).resolve() / "empty"
   session.run("python", "-m", "venv", "--clear", str(empty))
   scripts = empty / ("Scripts" if sys.platform == "win32" else "bin")
   (wheel,) = (str(file.resolve()) for file in files if file.suffix == ".whl")

@@ -3,6 +3,7 @@
 import argparse
 import os
 import pathlib
+import shlex
 import sys
 from typing import TYPE_CHECKING
 
@@ -184,7 +185,11 @@ def main(args: argparse.Namespace) -> int:
 
 def next_step(args: argparse.Namespace) -> str:
   """The command after a prediction."""
-  return "" if args.annotate else "predict with --annotate also draws boxes and labels"
+  if args.annotate:
+    return ""
+  model = [] if args.checkpoint == PACKAGED else ["--checkpoint", args.checkpoint]
+  words = ["predict", *args.inputs, *model, "--output", str(args.output), "--annotate"]
+  return f"{shlex.join(words)}, to draw boxes and labels"
 
 
 def silence_opencv() -> None:

@@ -50,7 +50,10 @@ class Commands:
         **os.environ,
         "JAX_PLATFORMS": "cpu",
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-        "JAX_ENABLE_COMPILATION_CACHE": "false",
+        # One folder for all commands: to compile the same programs again takes most of their time.
+        "JAX_COMPILATION_CACHE_DIR": str(self.source.parent / "compiled"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
         "PYTHONPATH": str(self._repository),
       },
       stdout=subprocess.PIPE,

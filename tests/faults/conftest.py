@@ -61,7 +61,7 @@ def random(request):
 
 def count(whole: int) -> int:
   """The number of faults of this call: a share of the whole, at least one."""
-  return max(1, round(SHARE * whole))
+  return max(1, int(SHARE * whole))
 
 
 def pytest_terminal_summary(terminalreporter):

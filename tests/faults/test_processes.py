@@ -35,6 +35,8 @@ def whole(commands, tmp_path_factory):
 
   def undisturbed(name):
     if name not in found:
+      if name == "train":  # The duration is that of the later starts, whose programs are compiled.
+        commands.finish(name, tmp_path_factory.mktemp("compiling") / name)
       output = tmp_path_factory.mktemp("whole") / name
       start = time.monotonic()
       code, messages = commands.finish(name, output)

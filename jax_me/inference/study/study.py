@@ -222,11 +222,12 @@ class Study:
       return
     try:
       earlier = json.loads(path.read_text(encoding="utf-8"))
-      changed = [key for key in current if earlier.get(key) != current[key]]
-    except (ValueError, AttributeError) as error:
+      keys = dict.fromkeys([*current, *earlier])
+      changed = [key for key in keys if earlier.get(key) != current.get(key)]
+    except (ValueError, AttributeError, TypeError) as error:
       raise StudyError(f"{path} is damaged: {error}; choose another output folder") from error
     if changed:
-      differences = ", ".join(f"{key} {earlier.get(key)} -> {current[key]}" for key in changed)
+      differences = ", ".join(f"{key} {earlier.get(key)} -> {current.get(key)}" for key in changed)
       raise StudyError(
         f"{self._output} has results of other settings ({differences}); choose another output "
         "folder, or delete this one to read all videos again"
@@ -310,6 +311,10 @@ class Study:
     record = session.finish()
     if not set(record["statuses"]) - {"unreadable"}:
       raise VideoError("no frame is readable")
+    # Failed, so that a greater limit reads it again: it had more frames than it declares.
+    problem = settings.limits.problem_of_length(record["frames"])
+    if problem and source.kind == "video":
+      raise VideoError(problem)
     write_results(folder, model_record(predictor.saved, settings.checkpoint), [record])
     return record
 
@@ -359,7 +364,6 @@ def _fingerprint(predictor: Predictor, settings: StudySettings) -> dict[str, Any
     "fps": settings.fps,
     "annotate": settings.annotate,
     **({"regions": True} if settings.regions else {}),
-    **({} if settings.limits == VideoLimits() else dataclasses.asdict(settings.limits)),
     **stream,
     "spotting": dataclasses.asdict(SpottingSettings()),
   }

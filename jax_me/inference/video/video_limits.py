@@ -42,6 +42,6 @@ class VideoLimits:
     if frames <= self.frames:
       return ""
     return (
-      f"it has more than the {self.frames:,} frames allowed; read a part (--seconds), cut it, or "
-      "allow more with --max-frames"
+      f"it has more than the {self.frames:,} frames allowed; cut it, allow more with --max-frames, "
+      "or read a part of it (predict --seconds)"
     )

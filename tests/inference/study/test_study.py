@@ -18,6 +18,7 @@ from flax import nnx
 from jax_me.__main__ import main
 from jax_me.faces.image_files import encode_image, read_image
 from jax_me.inference.study import study as studies
+from jax_me.inference.video.sources import VideoSource
 from jax_me.models.model_folder import save_model
 from jax_me.models.registry import create_model
 from tests.helpers.inference_models import SAVED, save
@@ -282,3 +283,28 @@ def test_invalid_input_fails_before_anything_is_read(model, folder, tmp_path, ca
   (tmp_path / "other" / "notes.txt").write_text("mine")
   assert study(model, folder, tmp_path / "other") == 1
   assert "contains other files" in capsys.readouterr().err
+
+
+def test_videos_beyond_the_limits_are_failed_until_they_are_allowed(
+  model, portrait, tmp_path, monkeypatch, capsys
+):
+  folder, output = tmp_path / "films", tmp_path / "out"
+  write_video(folder / "a.avi", [portrait] * 3)
+
+  def outcome(*options):
+    code = study(model, folder, output, *options)
+    (row,) = rows(output / "videos.csv")
+    return code, row["status"], row["reason"]
+
+  code, status, reason = outcome("--max-frames", "2")
+  assert (code, status) == (1, "failed") and "more than the 2 frames allowed" in reason
+  code, status, reason = outcome("--max-pixels", "99")
+  assert (code, status) == (1, "failed") and "a frame of 226 x 200 pixels" in reason
+  with monkeypatch.context() as patch:  # A file that does not declare its frames.
+    patch.setattr(VideoSource, "check_length", lambda *_: None)
+    code, status, reason = outcome("--max-frames", "2")
+  assert (code, status) == (1, "failed") and "more than the 2 frames allowed" in reason
+  assert outcome() == (0, "ok", "")
+  assert study(model, folder, tmp_path / "none", "--max-frames", "0") == 1
+  assert "--max-frames must be at least 1" in capsys.readouterr().err
+  assert not (tmp_path / "none").exists()
