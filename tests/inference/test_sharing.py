@@ -1,6 +1,7 @@
 """Models shared on a hub: model card, upload to a fake of the hub, download from a local server."""
 
 import functools
+import inspect
 import json
 import pathlib
 import sys
@@ -33,22 +34,29 @@ NAME = "someone/faces"
 FILES = {"README.md", "manifest.json", "model.json", "reference.safetensors", "weights.safetensors"}
 
 
+HF_API = hub.HfApi
+
+
 class FakeApi:
   """In the place of `huggingface_hub.HfApi`: keeps what is uploaded, or raises `error`."""
 
   error: Exception | None = None
 
-  def __init__(self, token=None, library_name=""):
-    FakeApi.token = token
+  def __init__(self, **keywords):
+    inspect.signature(HF_API).bind(**keywords)
+    FakeApi.token = keywords["token"]
 
   def create_repo(self, repository, *, private, exist_ok):
+    inspect.signature(HF_API.create_repo).bind(self, repository, private=private, exist_ok=exist_ok)
     if self.error is not None:
       raise self.error
     FakeApi.created = (repository, private, exist_ok)
     return f"https://hub.example/{repository}"
 
-  def upload_folder(self, *, repo_id, folder_path, commit_message):
-    root = pathlib.Path(folder_path)
+  def upload_folder(self, **keywords):
+    inspect.signature(HF_API.upload_folder).bind(self, **keywords)
+    assert keywords["repo_id"] == FakeApi.created[0]
+    root = pathlib.Path(keywords["folder_path"])
     files = [path for path in root.rglob("*") if path.is_file()]
     FakeApi.files = {path.relative_to(root).as_posix(): path.read_bytes() for path in files}
 

@@ -2,6 +2,7 @@
 
 import argparse
 import pathlib
+import shlex
 import sys
 
 from jax_me.inference.predictor import load
@@ -45,3 +46,11 @@ def main(args: argparse.Namespace) -> int:
     print(f"push: {error}", file=sys.stderr)
     return 1
   return 0
+
+
+def next_step(args: argparse.Namespace) -> str:
+  """The command that follows."""
+  if args.output is not None:
+    licence = ["--licence", args.licence] if args.licence else []
+    return shlex.join(["push", args.model, args.repository, *licence])
+  return f"predict PHOTO --checkpoint hf://{args.repository} --output predictions"
