@@ -5,6 +5,7 @@ import inspect
 import json
 import pathlib
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -228,12 +229,10 @@ def test_the_command_writes_a_folder_and_reports_errors(fake_api, tmp_path, caps
 
 
 def test_errors_of_the_hub_are_one_line(fake_api, monkeypatch, tmp_path):
-  httpx = pytest.importorskip("httpx")
   from convert.hub_upload import upload_folder
 
-  request = httpx.Request("POST", "https://hub.example/api/repos/create")
   for status, words in ((401, "needs a login"), (403, "may not write"), (500, "cannot be written")):
-    response = httpx.Response(status, request=request)
+    response = types.SimpleNamespace(status_code=status, headers={}, request=None)
     error = hub.errors.HfHubHTTPError(f"{status}\nmore", response=response)
     monkeypatch.setattr(FakeApi, "error", error)
     with pytest.raises(FailedUpload, match=words) as failed:
