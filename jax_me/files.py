@@ -41,19 +41,19 @@ def write_atomically(
       if scratch is None:
         file.flush()
         os.fsync(file.fileno())
-    # mkstemp creates private files; give this one the permissions of an ordinary new file.
-    os.chmod(temporary, 0o666 & ~_umask())
+    give_ordinary_permissions(temporary)  # mkstemp creates private files.
     os.replace(temporary, target)
   except BaseException:
     pathlib.Path(temporary).unlink(missing_ok=True)
     raise
 
 
-def _umask() -> int:
+def give_ordinary_permissions(path: str | os.PathLike[str]) -> None:
+  """Gives a file the permissions of an ordinary new file, for writers that create private ones."""
   # The umask can only be read by setting it; 0o077 is the safe value in between.
   umask = os.umask(0o077)
   os.umask(umask)
-  return umask
+  os.chmod(path, 0o666 & ~umask)
 
 
 @contextlib.contextmanager

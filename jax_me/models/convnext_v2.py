@@ -14,6 +14,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from jax_me.models.block_stack import run_stack
+from jax_me.models.convolution import PatchConvolution
 from jax_me.models.depthwise import depthwise_conv
 from jax_me.models.layers import (
   along_channels,
@@ -179,9 +180,8 @@ class ConvNeXtV2Encoder(nnx.Module):
       raise ValueError(f"stem_stride must be at least 1, got {stem_stride}")
     common: dict[str, Any] = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
 
-    def conv(inputs: int, outputs: int, size: int, init: Callable) -> nnx.Conv:
-      shape: dict[str, Any] = dict(kernel_size=(size, size), strides=(size, size), padding="VALID")
-      return nnx.Conv(inputs, outputs, kernel_init=init, **shape, **common)
+    def conv(inputs: int, outputs: int, size: int, init: Callable) -> PatchConvolution:
+      return PatchConvolution(inputs, outputs, size, kernel_init=init, **common)
 
     self.stem_stride = stem_stride
     stem = [

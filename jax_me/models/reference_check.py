@@ -19,6 +19,7 @@ from flax import nnx
 from safetensors.numpy import save_file
 
 import jax_me
+from jax_me.files import give_ordinary_permissions
 from jax_me.models.model_metadata import SavedModelError
 from jax_me.models.saved_model import SavedModel, merge_model
 
@@ -147,6 +148,7 @@ def write_reference(
     if field.name != "made_by"
   }
   save_file(arrays, path, metadata={_DESCRIPTION: json.dumps(description)})
+  give_ordinary_permissions(path)
 
 
 def describe(document: Mapping[str, Any], weights_sha256: str) -> dict[str, Any]:

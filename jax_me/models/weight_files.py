@@ -11,6 +11,7 @@ import safetensors
 from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors.numpy import save_file
 
+from jax_me.files import give_ordinary_permissions
 from jax_me.models.model_metadata import SavedModelError
 from jax_me.models.saved_model import ArrayTree
 
@@ -39,6 +40,7 @@ def write_weights(folder: str | os.PathLike, weights: ArrayTree, form: str = ORB
   elif form == SAFETENSORS:
     arrays = {key: np.ascontiguousarray(value) for key, value in _flat(weights).items()}
     save_file(arrays, root / SAFETENSORS_FILE)
+    give_ordinary_permissions(root / SAFETENSORS_FILE)
   else:
     raise ValueError(f"weights are stored as {' or '.join(WEIGHT_FORMATS)}, not as {form!r}")
 

@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 from jax import lax
 
-from jax_me.models.convolution import Convolution, convolution
+from jax_me.models.convolution import Convolution, PatchConvolution, convolution
 from tests.helpers.golden_cases import max_difference
 from tests.helpers.precision import float64
 
@@ -67,4 +67,11 @@ def test_vmap_over_kernels_equals_a_loop():
 def test_layer_equals_that_of_flax():
   layer = Convolution(3, 5, rngs=nnx.Rngs(0), bias_init=nnx.initializers.normal())
   x = arrays((2, 6, 5, 3), dtype=np.float32)[0]
+  np.testing.assert_allclose(layer(x), nnx.Conv.__call__(layer, x), atol=1e-5)
+
+
+def test_patch_layer_equals_that_of_flax_with_leading_axes_and_a_rest():
+  layer = PatchConvolution(3, 5, 2, rngs=nnx.Rngs(0), bias_init=nnx.initializers.normal())
+  x = arrays((2, 3, 7, 4, 3), dtype=np.float32)[0]
+  assert layer(x).shape == (2, 3, 3, 2, 5)
   np.testing.assert_allclose(layer(x), nnx.Conv.__call__(layer, x), atol=1e-5)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import pathlib
 import random
 import shutil
@@ -223,6 +224,14 @@ def test_both_formats_hold_the_same_arrays(tmp_path):
   first, second = (jax.tree.leaves(nnx.state(model)) for model in loaded)
   for one, other in zip(first, second, strict=True):
     np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+def test_files_have_ordinary_permissions(tmp_path):
+  save_as(tmp_path / "model", "safetensors")
+  (tmp_path / "ordinary").write_text("")
+  modes = {path.stat().st_mode for path in (tmp_path / "model").iterdir() if path.is_file()}
+  assert modes == {(tmp_path / "ordinary").stat().st_mode}
 
 
 def test_files_without_checksum_are_not_read(tmp_path):
