@@ -53,12 +53,13 @@ def model_card(
     ValueError: the scores of the run are damaged.
   """
   summary = _read_scores(origin)
+  original = _read_original(origin)
   licence = licence or saved.licence
   sections = [
     Section("Model", [Table("", ("property", "value"), model_properties(saved))]),
     Section("Data", training_data(saved)),
     Section("Recipe", _recipe(saved, origin)),
-    Section("Scores", _scores(saved, summary)),
+    Section("Scores", _scores(saved, summary, original)),
     Section("Groups of people", _groups(summary)),
     Section("Intended use", [Text(_INTENDED_USE)]),
     Section("Limits, consent and law", [Text(LIMITS_NOTICE), Text(_CONSENT), Text(LAW_NOTICE)]),
@@ -66,8 +67,7 @@ def model_card(
   ]
   text = to_markdown(Document(repository.partition("/")[2], [], sections), "")
   text = text.replace("\n\n## ", f"\n\n{_usage(saved, repository)}\n\n## ", 1)
-  if origin is not None and (origin / ORIGINAL_CARD_FILE).is_file():
-    original = read_file(origin / ORIGINAL_CARD_FILE, _MAX_BYTES).decode("utf-8", "replace")
+  if original:
     text += "\n" + re.sub(r"^#", "##", original, flags=re.M)
   return f"---\n{_metadata(saved, repository, summary, licence)}---\n\n{text}"
 
@@ -160,7 +160,9 @@ def _recipe(saved: SavedModel, origin: pathlib.Path | None) -> list[Block]:
   return [Table("", ("setting", "value"), rows)]
 
 
-def _scores(saved: SavedModel, summary: ScoreSummary | None) -> list[Block]:
+def _scores(saved: SavedModel, summary: ScoreSummary | None, original: str) -> list[Block]:
+  if summary is None and original:
+    return [Text("See the notes of the authors below.")]
   if summary is None:
     return [Text("No scores are recorded for this model.", warning=saved.labels is not None)]
   # Without the warnings of the report, which can name people.
@@ -198,6 +200,13 @@ def _read_scores(origin: pathlib.Path | None) -> ScoreSummary | None:
     return cast(ScoreSummary, json.loads(read_file(path, _MAX_BYTES)))
   except ValueError as error:
     raise ValueError(f"{path} cannot be read: {error}; write it again: jax-me report") from error
+
+
+def _read_original(origin: pathlib.Path | None) -> str:
+  """The card that the model folder has, "" without."""
+  if origin is None or not (origin / ORIGINAL_CARD_FILE).is_file():
+    return ""
+  return read_file(origin / ORIGINAL_CARD_FILE, _MAX_BYTES).decode("utf-8", "replace")
 
 
 def _beside(origin: pathlib.Path | None, name: str) -> pathlib.Path | None:
