@@ -128,7 +128,7 @@ COMMANDS = {
   "study": Command(
     "jax_me.inference.study.cli",
     "read all videos of a study, with a table of participants",
-    "study videos --participants participants.csv --output results",
+    "study recordings --participants participants.csv --output results",
   ),
   TRAIN: Command(
     "jax_me.experiment.cli", "train and evaluate by a recipe", "train --config quickstart", "train"

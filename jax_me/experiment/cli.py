@@ -159,6 +159,14 @@ def _drop_options_of_other_dataset(config: ConfigDict, arguments: list[str]) -> 
       del config.data.options[name]
 
 
+class _MessageFormatter(logging.Formatter):
+  """The message alone; warnings and errors with their level before it."""
+
+  def format(self, record: logging.LogRecord) -> str:
+    level = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
+    return level + super().format(record)
+
+
 def _run(_: list[str]) -> None:
   # Imported here to keep --help fast.
   from jax_me.experiment.run import run_experiment
@@ -167,6 +175,8 @@ def _run(_: list[str]) -> None:
   if not any(a.lstrip("-").startswith("verbosity") for a in sys.argv):
     absl_logging.set_verbosity(absl_logging.WARNING)  # Orbax logs every file that it writes.
     logging.getLogger("jax_me").setLevel(logging.INFO)
+  if not DISTRIBUTED.value:  # Logs of several processes keep the time and the process.
+    absl_logging.get_absl_handler().setFormatter(_MessageFormatter())
 
   try:
     connect(DISTRIBUTED.value, PROCESSES.value, PROCESS.value)

@@ -72,7 +72,7 @@ def next_step(args: argparse.Namespace) -> str:
   folder = shlex.quote(str(args.output))
   return (
     f"train --config finetune_images --config.data.manual_dir={folder} "
-    "--config.data.options.align=False, if its folders are classes"
+    "--config.data.options.align=False  # if its folders are classes"
   )
 
 

@@ -189,7 +189,7 @@ def next_step(args: argparse.Namespace) -> str:
     return ""
   model = [] if args.checkpoint == PACKAGED else ["--checkpoint", args.checkpoint]
   words = ["predict", *args.inputs, *model, "--output", str(args.output), "--annotate"]
-  return f"{shlex.join(words)}, to draw boxes and labels"
+  return f"{shlex.join(words)}  # boxes and labels"
 
 
 def silence_opencv() -> None:
