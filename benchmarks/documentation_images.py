@@ -3,7 +3,8 @@
   python run.py --config configs/quickstart.py
   python benchmarks/documentation_images.py --run runs/quickstart
 
-All faces are synthetic. The report is photographed with Chromium, the timeline drawn by `predict`
+The faces are synthetic, but made from the portrait of a person: they are shown as landmarks and
+coarse mosaics. The report is photographed with Chromium, the timeline drawn by `predict`
 on a video of a person who is not in the training data.
 """
 
@@ -15,6 +16,7 @@ import sys
 import tempfile
 
 import cv2
+import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -28,13 +30,21 @@ DOCS = REPOSITORY / "docs"
 SEED = 202  # That of `benchmarks/spotting.py` and `benchmarks/reading.py`.
 # Rotation in degrees and scale of the photographs.
 POSES = ((-24, 0.8), (12, 1.0), (31, 0.7), (-8, 0.9), (18, 0.6))
+CROP = 224
+# Landmarks of a line: first, end, and whether it is closed (jaw, brows, nose, eyes, lips).
+LINES = (
+  (0, 17, False), (17, 22, False), (22, 27, False), (27, 31, False), (31, 36, False),
+  (36, 42, True), (42, 48, True), (48, 60, True), (60, 68, True),
+)  # fmt: skip
+# Rows of the timeline with images of the face, as parts of its height, and the side of a mosaic.
+FACE_ROWS, MOSAIC = (0.15, 0.31), 8
 STEP = 3
 SECONDS = 12.0
 REPORT_SIZE = (1000, 1085)
 
 
 def draw_aligned_faces(path: pathlib.Path) -> None:
-  """Photographs with turned faces of different sizes, and below them the aligned crops."""
+  """Landmarks of turned faces of different sizes, and below them those of the aligned crops."""
   figure = Figure(figsize=(8, 3.4), dpi=110, facecolor="white")
   for number, (degrees, scale) in enumerate(POSES):
     clip = clip_rendering.demo_clip(SEED, number, 0)
@@ -42,19 +52,32 @@ def draw_aligned_faces(path: pathlib.Path) -> None:
     side = face.shape[0]
     turn = cv2.getRotationMatrix2D((side / 2, side / 2), degrees, scale)
     photograph = cv2.warpAffine(face, turn, (side, side), borderMode=cv2.BORDER_REPLICATE)
-    rows = (("photograph", photograph), ("aligned", align_image(photograph, 224).image))
-    for row, (title, image) in enumerate(rows):
+    record = align_image(photograph, CROP).record
+    found = np.array(record["landmarks"], float)
+    transform = np.array(record["transform"])
+    crop = found @ transform[:, :2].T + transform[:, 2]
+    corners = (
+      np.array([(0, 0), (CROP, 0), (CROP, CROP), (0, CROP), (0, 0)], float) - transform[:, 2]
+    )
+    square = corners @ np.linalg.inv(transform[:, :2]).T
+    for row, (title, points, size) in enumerate(
+      (("photograph", found, side), ("aligned", crop, CROP))
+    ):
       axes = figure.add_subplot(2, len(POSES), row * len(POSES) + number + 1)
-      axes.imshow(image)
-      axes.set_xticks([])
-      axes.set_yticks([])
+      for first, last, closed in LINES:
+        line = points[[*range(first, last), *[first] * closed]]
+        axes.plot(*line.T, color="#00406b", linewidth=1.2)
+      if row == 0:
+        axes.plot(*square.T, color="#d55e00", linewidth=1.0)
+      axes.set(xlim=(0, size), ylim=(size, 0), aspect="equal", xticks=[], yticks=[])
+      axes.set_facecolor("#f2f4f7")
       for spine in axes.spines.values():
         spine.set_visible(False)
       if number == 0:
         axes.set_ylabel(title, fontsize=11)
   figure.tight_layout(pad=0.4)
   figure.savefig(path)
-  Image.open(path).convert("RGB").quantize(256).save(path, optimize=True)
+  Image.open(path).convert("RGB").quantize(64).save(path, optimize=True)
 
 
 def draw_timeline(run: pathlib.Path, path: pathlib.Path) -> None:
@@ -75,6 +98,12 @@ def draw_timeline(run: pathlib.Path, path: pathlib.Path) -> None:
   if image.shape[1] > 1200:
     size = (1200, round(image.shape[0] * 1200 / image.shape[1]))
     image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+  rows = slice(*(round(part * len(image)) for part in FACE_ROWS))
+  height, width = image[rows].shape[:2]
+  coarse = cv2.resize(
+    image[rows], (width // MOSAIC, height // MOSAIC), interpolation=cv2.INTER_AREA
+  )
+  image[rows] = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_NEAREST)
   cv2.imwrite(str(path), image, [cv2.IMWRITE_PNG_COMPRESSION, 9])
 
 

@@ -39,6 +39,7 @@ from jax_me.models.saved_model import SavedModel
 from jax_me.models.weight_files import SAFETENSORS
 
 TEMPLATE = pathlib.Path(__file__).with_name("expression_model_card.md")
+RECIPE = "configs/finetune_fer2013.py"
 EVERY = 20  # The option `calibration` of the recipe.
 BATCH = 256
 CROP_SIZE = 144  # Of a photograph's face, before the resize to the model's input.
@@ -175,6 +176,7 @@ def card(result: dict[str, Any]) -> str:
     side=result["image_size"],
     labels=", ".join(test["classes"]),
     every=EVERY,
+    training=result["training"],
     test=test,
     clean=clean,
     copies=test["images"] - clean["images"],
@@ -209,6 +211,16 @@ def main() -> None:
   tested, tested_truth = read_split(args.fer2013, labels, "validation")
   before = measure(probabilities(saved, tested), tested_truth, labels)
 
+  config = json.loads((args.run / "config.json").read_text())
+  training, first = f"{config['epochs']:.0f} epochs from random weights with `{RECIPE}`", ""
+  if initial := saved.source.get("init_from"):
+    epochs = json.loads((pathlib.Path(initial) / "config.json").read_text())["epochs"]
+    first = f"{epochs:.0f} epochs of {RECIPE}"
+    training = (
+      f"{epochs:.0f} epochs from random weights with `{RECIPE}` and {config['epochs']:.0f} epochs "
+      f"from their weights with `{RECIPE}:{saved.name},second`"
+    )
+
   head: Any = saved.model.head  # type: ignore[attr-defined]
   for parameter in (head.kernel, head.bias):
     parameter[...] = parameter[...] / temperature
@@ -223,7 +235,7 @@ def main() -> None:
     image_size=saved.image_size,
     mean=saved.mean,
     std=saved.std,
-    source={**saved.source, "temperature": round(temperature, 4)},
+    source={**saved.source, "init_from": first, "temperature": round(temperature, 4)},
     alignment={
       "align": True,
       "size": CROP_SIZE,
@@ -243,6 +255,7 @@ def main() -> None:
   result = {
     "model": saved.name,
     "image_size": saved.image_size,
+    "training": training,
     "parameters": sum(value.size for value in leaves(weights["params"])),
     "bytes": sum(path.stat().st_size for path in args.output.iterdir()),
     "temperature": round(temperature, 4),

@@ -9,14 +9,25 @@ last epoch on PublicTest; `--config.data.test_splits="('test',)"` tests on Priva
 The argument selects the model, by default a small residual CNN, whose tests average the mirrored
 views of an image: `configs/finetune_fer2013.py:shallow_cnn`, `:vit_tiny_patch16`, `:t2t_vit_7`,
 `:convnextv2_atto` (made smaller for 48 pixels). No original: all settings are our own.
+
+`,second` after the model is a second stage with less augmentation, from the weights of the first.
+The expression model of the package was trained by both stages:
+
+  python run.py --config configs/finetune_fer2013.py --config.data.manual_dir=FER2013 --workdir RUN
+  python run.py --config configs/finetune_fer2013.py:shallow_resnet,second \
+    --config.data.manual_dir=FER2013 --config.init_from=RUN --workdir RUN2
 """
 
 from configs.common import common
 
 DEFAULT_MODEL = "shallow_resnet"
+SECOND = "second"
 
 
-def get_config(model: str = DEFAULT_MODEL):
+def get_config(argument: str = DEFAULT_MODEL):
+  model, _, stage = argument.partition(",")
+  if stage not in ("", SECOND):
+    raise ValueError(f"the argument is MODEL or MODEL,{SECOND}; got {argument!r}")
   c = common()
   c.model.name = model
   c.model.image_size = 48
@@ -27,7 +38,7 @@ def get_config(model: str = DEFAULT_MODEL):
   with c.data.options.unlocked():
     c.data.options.calibration = 20
   c.batch_size = 128
-  c.epochs = 40.0
+  c.epochs = 30.0
   c.label_smoothing = 0.1
   c.ema_decay = 0.999
   c.augment.flip = 0.5
@@ -48,6 +59,13 @@ def get_config(model: str = DEFAULT_MODEL):
   c.checkpoint_steps = 100
   with c.model.arguments.unlocked():
     c.model.arguments.update(_small(model))
+  if stage == SECOND:
+    c.epochs = 24.0
+    c.seed = 1
+    c.augment.erase_prob = 0.1
+    c.mixing.mixup_alpha = 0.0
+    c.optimizer.learning_rate = 1.5e-3
+    c.optimizer.warmup_epochs = 1.0
   return c
 
 

@@ -36,7 +36,13 @@ VARIANTS = [
   ),
   *(
     f"finetune_fer2013.py:{model}"
-    for model in ("shallow_cnn", "vit_tiny_patch16", "t2t_vit_7", "convnextv2_atto")
+    for model in (
+      "shallow_cnn",
+      "vit_tiny_patch16",
+      "t2t_vit_7",
+      "convnextv2_atto",
+      "shallow_resnet,second",
+    )
   ),
   "finetune_affectnet.py:vit_base_patch16,7",
   "t2t_imagenet_style.py:t2t_vit_19",

@@ -14,6 +14,7 @@ from jax_me.models.model_metadata import ModelFields, complete_fields
 ArrayTree = dict[str, Any]  # Nested dict of arrays with string keys.
 # Names of the folds without test examples: that of data.split=none, and that of `final`.
 ALL, FINAL = "all", "final"
+OFFICIAL = "official"  # The only fold of data.split=official.
 
 
 @dataclasses.dataclass
@@ -71,7 +72,7 @@ class SavedModel:
     if folds := self.source.get("folds"):
       return f"mean of {len(folds)} folds of {self.name}"
     fold = self.source.get("fold")
-    places = {None: "", ALL: ", trained without a test side", FINAL: ", final model"}
+    places = {None: "", OFFICIAL: "", ALL: ", trained without a test side", FINAL: ", final model"}
     return self.name + places.get(fold, f" of {fold}")
 
   def split(self) -> tuple[nnx.GraphDef, ArrayTree, ArrayTree]:
