@@ -38,5 +38,9 @@ class ConversionError(ValueError):
     return self
 
 
+class FailedUpload(ValueError):
+  """A model folder that could not be uploaded."""
+
+
 class UnavailableWeights(ConversionError):
   """Weights given by a name cannot be fetched: unknown, not reachable, or damaged on the way."""

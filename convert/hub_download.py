@@ -1,4 +1,4 @@
-"""Download of a model from the Hugging Face hub: only the files that the conversion reads.
+"""Download of a model from the Hugging Face hub: only the files that are read.
 
 The package huggingface_hub keeps the files in its own cache (`HF_HOME`), one folder per commit.
 """
@@ -6,6 +6,9 @@ The package huggingface_hub keeps the files in its own cache (`HF_HOME`), one fo
 import pathlib
 import re
 import types
+
+from jax_me.manifest import MANIFEST_FILE, DamagedFolder, read_manifest
+from jax_me.models.model_metadata import MODEL_FILE
 
 from .errors import ConversionError, UnavailableWeights
 from .hub_folder import CARD_FILE, CONFIG_FILE, PROCESSOR_FILES, WEIGHT_FILES, index_places
@@ -26,14 +29,15 @@ def hub_commit(repository: str, revision: str, *, offline: bool = False) -> str:
     its 40 hexadecimal digits.
 
   Raises:
-    UnavailableWeights: no such repository or revision, no config.json, or no network.
+    UnavailableWeights: no such repository or revision, neither config.json nor model.json, or no
+      network.
   """
   if _COMMIT.fullmatch(revision):
     return revision
-  config = _find(repository, CONFIG_FILE, revision, offline)
-  if config is None:
-    raise _no_config(repository)
-  return config.parent.name
+  for name in (CONFIG_FILE, MODEL_FILE):
+    if (found := _find(repository, name, revision, offline)) is not None:
+      return found.parent.name
+  raise _no_config(repository)
 
 
 def download_hub_folder(repository: str, commit: str, *, offline: bool = False) -> pathlib.Path:
@@ -85,6 +89,47 @@ def download_hub_folder(repository: str, commit: str, *, offline: bool = False) 
   )
 
 
+def download_model_folder(
+  repository: str, commit: str, *, offline: bool = False
+) -> pathlib.Path | None:
+  """Downloads a model folder of jax_me: the files that its manifest lists, and no others.
+
+  Args:
+    repository, commit, offline: as in `download_hub_folder`.
+
+  Returns:
+    The folder of the commit in the cache; None if the repository has no model.json. The files are
+    compared with their checksums when it is loaded.
+
+  Raises:
+    UnavailableWeights: it has no manifest, one that lists files outside the folder or files that
+      the repository lacks, or no network.
+  """
+  try:
+    model = _find(repository, MODEL_FILE, commit, offline)
+  except UnavailableWeights:
+    if not offline:
+      raise
+    return None
+  if model is None:
+    return None
+  if _find(repository, MANIFEST_FILE, commit, offline) is None:
+    raise UnavailableWeights(
+      f"{repository} has a {MODEL_FILE} but no {MANIFEST_FILE}: it is no complete model folder"
+    )
+  try:
+    listed = read_manifest(model.parent)
+  except DamagedFolder as error:
+    raise UnavailableWeights(f"{repository}: {error}") from error
+  for name in listed:
+    parts = pathlib.PurePosixPath(name).parts
+    if ".." in parts or pathlib.PureWindowsPath(name).anchor or "\\" in name:
+      raise UnavailableWeights(f"{repository}: {MANIFEST_FILE} lists a file outside: {name[:200]}")
+    if _find(repository, name, commit, offline) is None:
+      raise UnavailableWeights(f"{repository} lacks {name}, which {MANIFEST_FILE} lists")
+  return model.parent
+
+
 def stored_sha256(path: pathlib.Path) -> str:
   """SHA-256 that the hub states of a file in the cache; "" for small files, which have none."""
   name = path.resolve().name
@@ -93,14 +138,14 @@ def stored_sha256(path: pathlib.Path) -> str:
 
 def _no_config(repository: str) -> UnavailableWeights:
   return UnavailableWeights(
-    f"{repository} has no {CONFIG_FILE}: it is no model of timm or transformers. Download its "
-    "weights, and give the path of the file"
+    f"{repository} has no {CONFIG_FILE}: it is no model of timm or transformers, nor one of jax_me "
+    f"({MODEL_FILE}). Download its weights, and give the path of the file"
   )
 
 
 def _find(repository: str, file: str, revision: str, offline: bool) -> pathlib.Path | None:
   """A file in the cache, downloaded if it is not there; None if the repository lacks it."""
-  hub = _import_hub()
+  hub = import_hub()
   try:
     if offline or _COMMIT.fullmatch(revision):
       known = hub.try_to_load_from_cache(repository, file, revision=revision)
@@ -120,7 +165,8 @@ def _find(repository: str, file: str, revision: str, offline: bool) -> pathlib.P
     raise UnavailableWeights(_reason(hub, error, repository, file, revision)) from error
 
 
-def _import_hub() -> types.ModuleType:
+def import_hub() -> types.ModuleType:
+  """The package huggingface_hub; UnavailableWeights if it is not installed."""
   try:
     import huggingface_hub
     import huggingface_hub.errors
@@ -152,9 +198,10 @@ def _reason(
     return f"{repository} has no revision {revision!r}: see {page}/commits"
   if isinstance(error, errors.LocalEntryNotFoundError):
     cause = error.__cause__ or error
-    return f"{page} cannot be reached, and {file} is not in the cache ({_first_line(cause)})"
-  return f"{file} of {page} cannot be downloaded ({type(error).__name__}: {_first_line(error)})"
+    return f"{page} cannot be reached, and {file} is not in the cache ({first_line(cause)})"
+  return f"{file} of {page} cannot be downloaded ({type(error).__name__}: {first_line(error)})"
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+  """The first line of a message, of at most 200 characters."""
   return (str(error).strip() or type(error).__name__).split("\n")[0][:200]

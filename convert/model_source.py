@@ -19,10 +19,17 @@ from jax_me.models.model_metadata import MODEL_FILE, SavedModelError
 from jax_me.models.saved_model import SavedModel
 
 from .conversion import metadata_of, save_conversion
+from .hub_download import download_model_folder
 from .hub_folder import WEIGHT_FILES
 from .torch_files import read_checkpoint, read_local_weights
 from .torch_to_flax import convert_checkpoint
-from .weight_names import WeightName, fetch_weights, parse_weight_name, revision_of
+from .weight_names import (
+  WeightName,
+  fetch_weights,
+  is_offline,
+  parse_weight_name,
+  revision_of,
+)
 
 
 def open_model(
@@ -64,6 +71,10 @@ def _is_checkpoint(source: pathlib.Path) -> bool:
 
 def _open_by_name(name: WeightName, **options: Any) -> SavedModel:
   revision = revision_of(name)
+  if name.release is None:
+    shared = download_model_folder(name.repository, revision, offline=is_offline())
+    if shared is not None:
+      return load_model(shared, **options)
   folder = converted_folder(name, revision)
   folder.parent.mkdir(parents=True, exist_ok=True)
   lock = folder.with_name(folder.name + ".lock")

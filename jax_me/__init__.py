@@ -30,3 +30,40 @@ def load(
   from jax_me.inference.predictor import load
 
   return load(folder, verify=verify, **overrides)
+
+
+def from_pretrained(
+  repository: str, *, revision: str = "", verify: bool = False, **overrides: object
+) -> "Predictor":
+  """Loads a model of the Hugging Face hub (extra `hub`).
+
+  Args:
+    repository, revision, verify, **overrides: see `Predictor.from_pretrained`.
+
+  Returns:
+    the classifier.
+  """
+  from jax_me.inference.predictor import Predictor
+
+  return Predictor.from_pretrained(repository, revision=revision, verify=verify, **overrides)
+
+
+def push_to_hub(
+  model: "str | os.PathLike | Predictor",
+  repository: str,
+  *,
+  private: bool = True,
+  token: str | None = None,
+  licence: str = "",
+) -> str:
+  """Uploads a model with a model card to the Hugging Face hub (extra `hub`).
+
+  Args:
+    model: a model folder or run, or a loaded model.
+    repository, private, token, licence: see `Predictor.push_to_hub`.
+
+  Returns:
+    the address of the repository.
+  """
+  predictor = load(model) if isinstance(model, str | os.PathLike) else model
+  return predictor.push_to_hub(repository, private=private, token=token, licence=licence)

@@ -103,6 +103,12 @@ COMMANDS = {
     "read the expressions in photographs, videos, a camera",
     "predict video.mp4 --output out --annotate",
   ),
+  "push": Command(
+    "jax_me.inference.sharing.cli",
+    "upload a model with a model card to the Hugging Face hub",
+    "push runs/faces/final OWNER/NAME --licence cc-by-nc-4.0",
+    "hub",
+  ),
   "report": Command(
     "jax_me.reports.report_cli",
     "write a run's report again from its results",

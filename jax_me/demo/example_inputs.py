@@ -1,4 +1,4 @@
-"""Synthetic example inputs of the demo page: rendered faces of people who do not exist.
+"""Example inputs of the demo page: rendered faces of people who do not exist.
 
 They are those of the dataset `demo_clips` (`jax_me.datasets.synthetic`), rendered once into the
 cache folder.

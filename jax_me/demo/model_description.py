@@ -3,10 +3,15 @@
 import pathlib
 
 from jax_me.bounded_reading import read_file
-from jax_me.inference.training_note import training_note
+from jax_me.inference.sharing.model_card import (
+  CARD_FILE,
+  ORIGINAL_CARD_FILE,
+  model_properties,
+  training_data,
+)
 from jax_me.models.saved_model import SavedModel
+from jax_me.reports.document import Document, Table, Text, to_markdown
 
-CARD_FILES = ("CARD.md", "README.md")
 _MAX_CARD_BYTES = 2**18
 
 
@@ -20,19 +25,11 @@ def describe_model(saved: SavedModel, folder: pathlib.Path) -> str:
   Returns:
     the card of the folder, or a table.
   """
-  for name in CARD_FILES:
+  for name in (ORIGINAL_CARD_FILE, CARD_FILE):
     if (folder / name).is_file():
       return read_file(folder / name, _MAX_CARD_BYTES).decode("utf-8", "replace")
-  rows = {
-    "model": saved.title,
-    "training data": training_note(saved.source.get("trained_on", "")),
-    "classes": ", ".join(saved.labels or ()) or "none: a masked autoencoder",
-    "input": f"{saved.image_size} x {saved.image_size} pixels"
-    + (f", {saved.input}" if saved.input else ""),
-    "faces": f"aligned, detector {saved.alignment['detector']}"
-    if saved.alignment["align"]
-    else "whole images",
-    "licence of the weights": saved.licence or "not recorded",
-  }
-  first, *others = [f"| {name} | {value.replace('|', '/')} |" for name, value in rows.items()]
-  return "\n".join(["This model has no card.", "", first, "|---|---|", *others])
+  table = Table("", ("property", "value"), model_properties(saved))
+  licence = Text(f"Licence of the weights: {saved.licence or 'not recorded'}.")
+  return to_markdown(
+    Document("A model without a card", [*training_data(saved), table, licence]), ""
+  )

@@ -33,10 +33,12 @@ class Predictor:
     labels: class names in the order of the logits; empty for a masked autoencoder, which only
       `explain` takes.
     saved: name, arguments, normalisation statistics and source of the weights.
+    origin: what it was loaded from, "" if it was not.
   """
 
-  def __init__(self, saved: SavedModel):
+  def __init__(self, saved: SavedModel, origin: str = ""):
     self.saved = saved
+    self.origin = origin
     self.model = saved.model
     self.labels = saved.labels or []
     self._explainers: dict[Hashable, Explainer | FaceReconstructor] = {}
@@ -47,6 +49,52 @@ class Predictor:
     trained_on = self.saved.source.get("trained_on", "")
     parts = [self.saved.title, ", ".join(self.labels), training_note(trained_on)]
     return f"<Predictor: {'; '.join(part for part in parts if part)}>"
+
+  @classmethod
+  def from_pretrained(
+    cls, repository: str, *, revision: str = "", verify: bool = False, **overrides: object
+  ) -> "Predictor":
+    """Loads a model of the Hugging Face hub, as `load("hf://OWNER/NAME")` does.
+
+    Args:
+      repository: "OWNER/NAME", of jax_me (`push_to_hub`), timm or transformers.
+      revision: branch, tag or commit; "" takes the newest commit of main.
+      verify, **overrides: as in `load`.
+
+    Returns:
+      the classifier.
+
+    Raises:
+      ValueError: there is no such model, it is damaged, or it cannot be reached.
+    """
+    at = f"@{revision}" if revision else ""
+    return load(f"hf://{repository}{at}", verify=verify, **overrides)
+
+  def push_to_hub(
+    self,
+    repository: str,
+    *,
+    private: bool = True,
+    token: str | None = None,
+    licence: str = "",
+  ) -> str:
+    """Uploads the model with a model card to the Hugging Face hub.
+
+    Args:
+      repository: "OWNER/NAME"; created if it does not exist.
+      private, token, licence: see `jax_me.inference.sharing.shared_model.share_model`.
+
+    Returns:
+      the address of the repository.
+
+    Raises:
+      ValueError: the mean of several folds, a name of another form, or the upload failed.
+    """
+    from jax_me.inference.sharing.shared_model import share_model
+
+    return share_model(
+      self.saved, repository, origin=self.origin, private=private, token=token, licence=licence
+    )
 
   def require_labels(self) -> list[str]:
     """The class names.
@@ -276,4 +324,4 @@ def load(
   """
   saved = import_bundled("convert.model_source").open_model(folder, verify=verify, **overrides)
   check_head(saved)
-  return Predictor(saved)
+  return Predictor(saved, os.fspath(folder))

@@ -102,7 +102,7 @@ def score_sections(predictions: Predictions, summary: ScoreSummary) -> list[Sect
   if summary["calibration"]:
     sections.append(_calibration_section(summary["calibration"]))
   if summary["groups"]:
-    sections.append(Section("Groups of subjects", _group_blocks(summary["groups"])))
+    sections.append(Section("Groups of subjects", group_blocks(summary["groups"])))
   return sections
 
 
@@ -227,7 +227,8 @@ def _calibration_section(calibration: Calibration) -> Section:
   )
 
 
-def _group_blocks(groups_by_attribute: Mapping[str, Mapping[str, GroupScores]]) -> list[Block]:
+def group_blocks(groups_by_attribute: Mapping[str, Mapping[str, GroupScores]]) -> list[Block]:
+  """Tables of the scores of each group, one per attribute."""
   blocks: list[Block] = [
     Text(
       "Scores of the same predictions, pooled within each group of subjects. A class without "

@@ -186,6 +186,7 @@ def test_what_the_hub_refuses(local_hub, code, status, words):
   headers = {"X-Error-Code": code, "X-Repo-Commit": COMMIT}
   path = "/someone/faces/resolve/main/config.json"
   local_hub.files[path] = ServedFile(b"", status=status, headers=headers)
+  local_hub.missing = {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT}
   assert_refused(words)
 
 
