@@ -76,14 +76,3 @@ def test_the_api_pages_name_what_is_public():
     assert member in {getattr(node, "name", "") for node in tree.body}, name
   for module in MODULES:
     assert any(name.startswith(module) for name in named), module
-
-
-def test_public_docstrings_describe_each_parameter_alone():
-  """Two names before one colon are a warning of mkdocstrings, which ends a strict build."""
-  wrong = []
-  for module in MODULES:
-    path = REPOSITORY / module.replace(".", "/")
-    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-    for section in re.findall(r"Args:\n(.*?)\n\n", path.read_text(encoding="utf-8"), re.DOTALL):
-      wrong += re.findall(r"^ +(\w+, [\w*, ]+): ", section, re.MULTILINE)
-  assert not wrong
