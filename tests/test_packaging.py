@@ -62,6 +62,8 @@ def test_the_wheel_has_every_module_and_no_other_top_level_package(wheel, reposi
   expected |= {"jax_me/models/model_summaries.json"}
   network = "jax_me/faces/face_detection_yunet_2023mar"
   expected |= {f"{network}.onnx", f"{network}.LICENSE.txt"}
+  model = repository / "jax_me" / "expression_model"
+  expected |= {f"jax_me/expression_model/{path.name}" for path in model.iterdir()}
   assert expected <= set(names)
 
 

@@ -59,7 +59,8 @@ class Predictor:
     Args:
       repository: "OWNER/NAME", of jax_me (`push_to_hub`), timm or transformers.
       revision: branch, tag or commit; "" takes the newest commit of main.
-      verify, **overrides: as in `load`.
+      verify: as in `load`.
+      **overrides: as in `load`.
 
     Returns:
       the classifier.
@@ -82,7 +83,9 @@ class Predictor:
 
     Args:
       repository: "OWNER/NAME"; created if it does not exist.
-      private, token, licence: see `jax_me.inference.sharing.shared_model.share_model`.
+      private: whether a new repository is private; an existing one stays as it is.
+      token: of the hub; None takes that of `hf auth login` or `HF_TOKEN`.
+      licence: of the weights: a name of the hub, or a sentence; "" takes that of the model.
 
     Returns:
       the address of the repository.
