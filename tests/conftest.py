@@ -4,16 +4,24 @@ import ctypes
 import gc
 import os
 import pathlib
+import shutil
+import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Nothing is kept in the home folder.
-os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
-
 import jax
 import psutil
 import pytest
 
 from tests.helpers.local_hub import local_hub, weights_cache  # noqa: F401
+
+# A program is compiled once for all tests, workers of pytest-xdist, and processes that they start.
+# The first process makes the folder; nothing is kept in the home folder.
+IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ
+if not IS_WORKER:
+  os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="jax_me_tests_")
+  os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_default_matmul_precision", "highest")
@@ -31,6 +39,11 @@ def pytest_configure(config):
   from absl import flags
 
   flags.FLAGS.mark_as_parsed()
+
+
+def pytest_unconfigure(config):
+  if not IS_WORKER:
+    shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     help="images, folders of images (sorted by number), video files, or camera:0",
   )
   add_model_arguments(parser)
-  parser.add_argument("--output", required=True, type=pathlib.Path, help="output folder")
+  parser.add_argument(
+    "--output",
+    type=pathlib.Path,
+    help="output folder; videos need one, and of photographs the labels are always printed",
+  )
   parser.add_argument(
     "--as",
     dest="read_as",
@@ -188,8 +192,8 @@ def next_step(args: argparse.Namespace) -> str:
   if args.annotate:
     return ""
   model = [] if args.checkpoint == PACKAGED else ["--checkpoint", args.checkpoint]
-  words = ["predict", *args.inputs, *model, "--output", str(args.output), "--annotate"]
-  return f"{shlex.join(words)}  # boxes and labels"
+  words = ["predict", *args.inputs, *model, "--output", str(args.output or "out"), "--annotate"]
+  return f"{shlex.join(words)}  # {'boxes and labels' if args.output else 'tables and boxes'}"
 
 
 def silence_opencv() -> None:
@@ -209,9 +213,11 @@ def _predict(args: argparse.Namespace) -> int:
   sources = find_sources(args.inputs, args.fps, args.read_as, video_limits(args))
   for source in sources:
     source.check_length(args.seconds)
+  photographs = [source for source in sources if source.files]
+  if args.output is None and (args.annotate or len(photographs) < len(sources)):
+    raise ValueError("results of videos and copies with boxes are files: give --output FOLDER")
   predictor = load_predictor(args)
   spec = InputSpec.from_model(predictor.saved, align=args.align)
-  photographs = [source for source in sources if source.files]
   if spec.is_motion and photographs and args.align is not False:
     raise ValueError(
       f"the model was trained on motion ({spec.input}), but {photographs[0].name} "
@@ -230,6 +236,12 @@ def _predict(args: argparse.Namespace) -> int:
     if source.note:
       print(f"{source.name}: {source.note}", file=sys.stderr)
   images = [image for source in photographs for image in photographs_of(source)]
+  if args.output is None:
+    for item in predictor.predict(
+      [image.name for image in images], align=args.align, as_="photos", batch=args.batch
+    ):
+      print(f"{item.name}: {'; '.join(map(str, item))}")
+    return 0
   results = stream_photographs(images, predictor.saved, align=args.align, batch=args.batch)
   written = write_predictions(
     predictor,

@@ -54,6 +54,19 @@ def csv_rows(output):
   return table(output / "predictions.csv")
 
 
+def test_photographs_need_no_output_folder(model, tmp_path, capsys):
+  (tmp_path / "broken.png").write_bytes(b"\x89PNG broken")
+  arguments = ["predict", str(PORTRAIT), str(tmp_path / "broken.png"), "--checkpoint", str(model)]
+  assert main(arguments) == 0
+  first, second = capsys.readouterr().out.splitlines()[-2:]
+  (face,) = jax_me.load(model).predict(PORTRAIT)
+  assert first == f"{PORTRAIT}: {face}"
+  assert second.startswith(f"{tmp_path / 'broken.png'}: unreadable: ")
+  assert [path.name for path in tmp_path.iterdir()] == ["broken.png"]
+  assert main([*arguments, "--annotate"]) == 1
+  assert "give --output FOLDER" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_folder_and_photograph(model, frames, tmp_path, capsys):
   output = tmp_path / "out"
