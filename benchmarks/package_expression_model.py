@@ -249,8 +249,8 @@ def main() -> None:
 
   model = jax_me.load(args.output, verify=True)
   values = probabilities(model.saved, tested)
-  training = {image.tobytes() for image in read_split(args.fer2013, labels, "train")[0]}
-  new = np.array([image.tobytes() not in training for image in tested])
+  known = {image.tobytes() for image in read_split(args.fer2013, labels, "train")[0]}
+  new = np.array([image.tobytes() not in known for image in tested])
   _, weights, _ = model.saved.split()
   result = {
     "model": saved.name,
