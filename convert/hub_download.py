@@ -8,10 +8,16 @@ import re
 import types
 
 from jax_me.manifest import MANIFEST_FILE, DamagedFolder, read_manifest
-from jax_me.models.model_metadata import MODEL_FILE
 
 from .errors import ConversionError, UnavailableWeights
-from .hub_folder import CARD_FILE, CONFIG_FILE, PROCESSOR_FILES, WEIGHT_FILES, index_places
+from .hub_folder import (
+  CARD_FILE,
+  CONFIG_FILE,
+  MODEL_FILE,
+  PROCESSOR_FILES,
+  WEIGHT_FILES,
+  index_places,
+)
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")

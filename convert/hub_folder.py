@@ -16,6 +16,7 @@ from .hub_model import HubModel
 from .timm_config import timm_model
 from .transformers_config import transformers_model
 
+MODEL_FILE = "model.json"  # Of jax_me, whose module of model folders would import jax.
 CONFIG_FILE = "config.json"
 CARD_FILE = "README.md"
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
@@ -42,7 +43,7 @@ def weight_files(folder: pathlib.Path) -> tuple[list[pathlib.Path], dict[str, st
   name = next((name for name in WEIGHT_FILES if (folder / name).is_file()), None)
   if name is None:
     others = sorted(path.name for path in folder.iterdir())
-    if "model.json" in others:
+    if MODEL_FILE in others:
       raise ConversionError("the folder is already a model folder of jax_me")
     found = ", ".join(others[:8]) or "nothing"
     raise ConversionError(

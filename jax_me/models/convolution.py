@@ -20,6 +20,7 @@ from jax import lax
 
 from jax_me.models.layers import along_channels
 from jax_me.models.patches import patchify
+from jax_me.models.portable_operations import is_portable
 
 # Pixels of the images whose shifted copies are made at once.
 _PIXELS = 1152
@@ -113,7 +114,10 @@ class PatchConvolution(nnx.Conv):
     """[..., H, W, inputs] -> [..., H // size, W // size, outputs]."""
     images = x.reshape(-1, *x.shape[-3:]).astype(self.dtype)
     kernel = self.kernel[...].astype(self.dtype)
-    y = lax.platform_dependent(images, kernel, cpu=_patch_products, default=_patch_convolution)
+    if is_portable():
+      y = _patch_convolution(images, kernel)
+    else:
+      y = lax.platform_dependent(images, kernel, cpu=_patch_products, default=_patch_convolution)
     if self.bias is not None:
       y = y + along_channels(self.bias[...].astype(self.dtype), y)
     return y.reshape(*x.shape[:-3], *y.shape[1:])
@@ -123,7 +127,7 @@ def _patch_products(x, kernel):
   size = kernel.shape[0]
   rows, columns = x.shape[1] // size, x.shape[2] // size
   patches = patchify(x[:, : rows * size, : columns * size], size)
-  return (patches @ kernel.reshape(-1, kernel.shape[-1])).reshape(len(x), rows, columns, -1)
+  return (patches @ kernel.reshape(-1, kernel.shape[-1])).reshape(x.shape[0], rows, columns, -1)
 
 
 def _patch_convolution(x, kernel):
