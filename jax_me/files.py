@@ -107,6 +107,7 @@ def staging_folder(target: pathlib.Path) -> Iterator[pathlib.Path]:
     with contextlib.suppress(OSError), exclusive_lock(old, _refuse):
       shutil.rmtree(old, ignore_errors=True)
   staging = tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=_STAGING_SUFFIX)
+  os.chmod(staging, 0o755)  # mkdtemp creates private folders.
   try:
     with exclusive_lock(staging, _refuse):
       yield pathlib.Path(staging)

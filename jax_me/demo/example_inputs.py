@@ -1,4 +1,4 @@
-"""Example inputs of the demo page: rendered faces of people who do not exist.
+"""Example inputs of the demo page: synthetic faces.
 
 They are those of the dataset `demo_clips` (`jax_me.datasets.synthetic`), rendered once into the
 cache folder.
@@ -45,7 +45,6 @@ def example_inputs() -> ExampleInputs:
   if not folder.is_dir():
     with staging_folder(folder) as staging:
       _render(staging, suffix)
-      os.chmod(staging, 0o755)
       os.replace(staging, folder)
   files = sorted(folder.iterdir())
   return ExampleInputs(

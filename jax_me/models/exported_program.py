@@ -81,7 +81,6 @@ def write_program(saved: SavedModel, folder: str | os.PathLike, form: Form) -> p
     files = describe_files(staging, FILES[form], REFERENCE_FILE)
     checksums = {"sha256": {name: entry["sha256"] for name, entry in files.items()}}
     write_json(staging / DESCRIPTION_FILE, _description(saved, form) | checksums)
-    os.chmod(staging, 0o755)
     os.replace(staging, target)
   return target / FILES[form]
 

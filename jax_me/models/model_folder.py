@@ -104,7 +104,6 @@ def save_model(
     weights = {"params": params, "model_state": model_state}
     write_weights(staging, weights, weights_format)
     finish_model_folder(staging, weights, also=tuple(documents or ()), reference=reference)
-    os.chmod(staging, 0o755)
     if target.exists():
       target.rmdir()
     os.replace(staging, target)

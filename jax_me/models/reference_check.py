@@ -16,12 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 import safetensors
 from flax import nnx
-from safetensors.numpy import save_file
 
 import jax_me
-from jax_me.files import give_ordinary_permissions
 from jax_me.models.model_metadata import SavedModelError
 from jax_me.models.saved_model import SavedModel, merge_model
+from jax_me.models.weight_files import write_safetensors
 
 REFERENCE_FILE = "reference.safetensors"
 # Largest difference of the outputs, as a share of their largest value, by device and compute dtype.
@@ -143,12 +142,11 @@ def write_reference(
   """
   description = describe(document, weights_sha256) | {"made_by": reference.made_by}
   arrays = {
-    field.name: np.ascontiguousarray(getattr(reference, field.name))
+    field.name: getattr(reference, field.name)
     for field in dataclasses.fields(reference)
     if field.name != "made_by"
   }
-  save_file(arrays, path, metadata={_DESCRIPTION: json.dumps(description)})
-  give_ordinary_permissions(path)
+  write_safetensors(path, arrays, {_DESCRIPTION: json.dumps(description)})
 
 
 def describe(document: Mapping[str, Any], weights_sha256: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -38,11 +39,25 @@ def write_weights(folder: str | os.PathLike, weights: ArrayTree, form: str = ORB
     with ocp.StandardCheckpointer() as checkpointer:
       checkpointer.save(root / WEIGHTS_FOLDER, weights, force=True)
   elif form == SAFETENSORS:
-    arrays = {key: np.ascontiguousarray(value) for key, value in _flat(weights).items()}
-    save_file(arrays, root / SAFETENSORS_FILE)
-    give_ordinary_permissions(root / SAFETENSORS_FILE)
+    write_safetensors(root / SAFETENSORS_FILE, _flat(weights))
   else:
     raise ValueError(f"weights are stored as {' or '.join(WEIGHT_FORMATS)}, not as {form!r}")
+
+
+def write_safetensors(
+  path: str | os.PathLike,
+  arrays: Mapping[str, np.ndarray],
+  metadata: dict[str, str] | None = None,
+) -> None:
+  """Writes a safetensors file with the permissions of an ordinary new file.
+
+  Args:
+    path: the file.
+    arrays: by name.
+    metadata: texts by name.
+  """
+  save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path, metadata)
+  give_ordinary_permissions(path)
 
 
 def stored_weights(folder: str | os.PathLike) -> str | None:
