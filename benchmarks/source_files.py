@@ -48,7 +48,7 @@ SETTINGS = [
 CONTEXTS = {
   ("jax_me/training/steps.py", "classification_loss.<locals>.loss_function"): "device",
   ("jax_me/models/classifier.py", "_jitted_classifier.<locals>.classifier"): "device",
-  ("jax_me/reports/run_report.py", "write_report"): "report",
+  ("jax_me/experiment/run.py", "_write_report"): "report",
 }
 WHERE = ("host", *dict.fromkeys(CONTEXTS.values()))
 # Imported by every Python process at its start. Each call is written at once, as processes may be

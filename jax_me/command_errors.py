@@ -3,13 +3,14 @@
 `--debug` anywhere on the command line shows tracebacks, also those that libraries log.
 """
 
+import contextlib
 import errno
 import logging
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 DEBUG_FLAG = "--debug"
@@ -46,6 +47,24 @@ def interrupt_again() -> None:
   if _INTERRUPTS.installed:
     end_process()
   raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def starting_processes() -> Iterator[None]:
+  """Processes that this thread starts in the body of the `with` do not receive ctrl-C.
+
+  A terminal sends it to all processes of a command. The parent decides what happens then, and an
+  interpreter that is interrupted while it starts would print a traceback. Where the system has no
+  signal masks, the new process has to ignore SIGINT itself.
+  """
+  if not hasattr(signal, "pthread_sigmask"):
+    yield
+    return
+  previous = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+  try:
+    yield
+  finally:
+    signal.pthread_sigmask(signal.SIG_SETMASK, previous)
 
 
 def end_process() -> None:

@@ -3,6 +3,7 @@
 Tables (.csv, .jsonl) have their number of rows too, which a message can name.
 """
 
+import collections
 import concurrent.futures
 import contextlib
 import csv
@@ -191,14 +192,20 @@ def count_rows(path: pathlib.Path) -> int | None:
   """Number of rows of a table, without the header of a CSV file; None for other files."""
   if path.suffix == ".jsonl":
     with path.open("rb") as lines:
-      return sum(1 for _ in lines)
+      return _length(lines)
   if path.suffix == ".csv":
     try:
       with path.open(encoding="utf-8", errors="surrogateescape", newline="") as text:
-        return max(sum(1 for _ in csv.reader(text)) - 1, 0)
+        return max(_length(csv.reader(text)) - 1, 0)
     except csv.Error:
       return 0
   return None
+
+
+def _length(iterator: Iterator[Any]) -> int:
+  """Number of items, counted without keeping them."""
+  last = collections.deque(enumerate(iterator, start=1), maxlen=1)
+  return last[0][0] if last else 0
 
 
 def _problem(root: pathlib.Path, name: str, listed: Mapping[str, FileEntry]) -> str:

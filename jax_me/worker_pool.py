@@ -21,6 +21,8 @@ import traceback
 from collections.abc import Callable, Generator, Iterable
 from typing import Any, BinaryIO, TypeVar
 
+from jax_me.command_errors import starting_processes
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -141,12 +143,13 @@ class _Worker:
   def __init__(self):
     root = str(pathlib.Path(__file__).resolve().parents[1])
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-    self.process = subprocess.Popen(
-      [sys.executable, "-m", "jax_me.worker_pool"],
-      stdin=subprocess.PIPE,
-      stdout=subprocess.PIPE,
-      env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-    )
+    with starting_processes():
+      self.process = subprocess.Popen(
+        [sys.executable, "-m", "jax_me.worker_pool"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+      )
 
   def load(self, program: bytes) -> None:
     """Sends import path and function, and waits until they are loaded."""
@@ -181,7 +184,7 @@ def _describe_exit(code: int) -> str:
 
 def _serve() -> None:
   """Runs the items on stdin; ends when the input ends, also when the parent is killed."""
-  signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C reaches all processes; the parent decides
+  signal.signal(signal.SIGINT, signal.SIG_IGN)  # For systems without signal masks.
   # Anything a library prints must not mix with the results.
   replies = os.fdopen(os.dup(1), "wb")
   os.dup2(2, 1)

@@ -82,10 +82,9 @@ def make_index(label_names: Sequence[str], rows: Sequence[Mapping[str, object]])
     columns[name] = np.array([row.get(name, -1) for row in rows], np.int32).reshape(len(rows))
   shares = [row.get("targets") for row in rows]
   targets = np.array(shares, np.float32) if shares and all(shares) else None
-  affect = None
-  if any("affect" in row for row in rows):
-    unknown = (np.nan, np.nan)
-    affect = np.array([row.get("affect", unknown) for row in rows], np.float32)
+  pairs = [row.get("affect") for row in rows]
+  known = [pair or (np.nan, np.nan) for pair in pairs] if any(pairs) else None
+  affect = None if known is None else np.array(known, np.float32)
   return ExampleIndex(label_names=tuple(label_names), targets=targets, affect=affect, **columns)
 
 

@@ -21,6 +21,7 @@ import grain
 import numpy as np
 from absl import flags
 
+from jax_me.command_errors import starting_processes
 from jax_me.data.device_images import DeviceImages
 from jax_me.data.image_store import ImageStore
 from jax_me.data.random_crop import RandomCrop
@@ -345,13 +346,17 @@ def _make_iterator(source: _BatchSource, workers: int) -> Any:
       grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=1),
       worker_init_fn=_init_worker,
     )
-  return iter(dataset)
+  iterator = iter(dataset)
+  if workers:
+    with starting_processes():
+      iterator.start_prefetch()
+  return iterator
 
 
 def _init_worker(worker: int, workers: int) -> None:
   del worker, workers
   cv2.setNumThreads(1)  # parallelism comes from the workers
-  signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C reaches all processes; the parent decides
+  signal.signal(signal.SIGINT, signal.SIG_IGN)  # For systems without signal masks.
   threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from jax_me.evaluation.metrics import percentile_interval
-from jax_me.models.affect_head import AFFECT
+from jax_me.models.model_metadata import AFFECT
 
 # Of a table of predictions: the predicted values, then the true ones.
 AFFECT_COLUMNS = (*AFFECT, *(f"truth_{name}" for name in AFFECT))

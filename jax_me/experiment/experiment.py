@@ -25,8 +25,7 @@ from jax_me.data.random_crop import RandomCrop
 from jax_me.evaluation.affect import AffectValues
 from jax_me.evaluation.predictions import Predictions
 from jax_me.image_preparation import ImagePreparation
-from jax_me.models.affect_head import split_outputs
-from jax_me.models.classifier import Classifier, make_classifier
+from jax_me.models.classifier import Classifier, make_classifier, split_outputs
 from jax_me.training.checkpoint import JsonValue
 from jax_me.training.duration import DurationWarning, shortening_settings
 from jax_me.training.evaluation_step import class_probabilities, evaluation_weights

@@ -6,10 +6,10 @@ from ml_collections import ConfigDict
 
 from jax_me.experiment.experiment import Experiment
 from jax_me.experiment.initial_weights import normalize_labels, put_like
-from jax_me.models.affect_head import AFFECT
 from jax_me.models.classifier import check_head
 from jax_me.models.ensemble import members_of
 from jax_me.models.model_folder import SavedModel
+from jax_me.models.model_metadata import AFFECT
 from jax_me.training.state import State
 
 SHOWN_LABELS = 10  # In an error message.

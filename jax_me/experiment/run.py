@@ -6,7 +6,6 @@ import sys
 import time
 from typing import Any
 
-import cv2
 import jax
 import numpy as np
 from ml_collections import ConfigDict
@@ -23,6 +22,7 @@ from jax_me.experiment.initial_weights import open_model
 from jax_me.experiment.model_evaluation import name_classes, states_for, use_model
 from jax_me.experiment.preparation import final_fold, prepare
 from jax_me.experiment.provenance import provenance
+from jax_me.experiment.report_samples import sample_predictions
 from jax_me.experiment.resumption import (
   CONFIG_FILE,
   Changes,
@@ -37,8 +37,7 @@ from jax_me.models.ensemble import RUN_FILE, write_ensemble
 from jax_me.models.model_folder import SavedModel
 from jax_me.models.saved_model import FINAL
 from jax_me.reports.run_report import write_report
-from jax_me.reports.sample_sections import choose_samples
-from jax_me.reports.saved_report import SamplePrediction, SavedReport
+from jax_me.reports.saved_report import SavedReport
 from jax_me.reports.score_text import describe_result
 from jax_me.run_folder import is_finished, start_results, verify_results, writing_results
 from jax_me.training import settings
@@ -122,11 +121,12 @@ def _run_in_folder(
     assert state is not None
     sheets = experiment.reconstruct(experiment.folds[0], state)
   if is_writer():
+    predictions = _pool_folds(experiment, folder, results)
     details = {
       **_run_details(experiment, saved),
       "wall time of this call": f"{time.monotonic() - started:.0f} s",
     }
-    page, summary = _write_report(experiment, folder, results, sheets, details)
+    page, summary = _write_report(experiment, folder, predictions, sheets, details)
     if summary is not None:
       _print_line(describe_result(summary))
     _print_line(f"report: {page}")
@@ -268,10 +268,23 @@ def _lock_settings(folder: pathlib.Path, config: ConfigDict) -> None:
     model_folder.write_json(folder / CONFIG_FILE, config.to_dict())
 
 
+def _pool_folds(
+  experiment: Experiment, folder: pathlib.Path, results: list[Predictions]
+) -> Predictions | None:
+  """The predictions of all folds, saved in the folder of the run; None when nothing was tested."""
+  if not results:
+    return None
+  predictions = concatenate(results)
+  if fold_folder(experiment, folder, experiment.folds[0]) != folder:
+    with writing_results(folder, PREDICTIONS_FILE):
+      predictions.save(folder / PREDICTIONS_FILE)
+  return predictions
+
+
 def _write_report(
   experiment: Experiment,
   folder: pathlib.Path,
-  results: list[Predictions],
+  predictions: Predictions | None,
   sheets: dict[str, np.ndarray] | None,
   details: dict[str, object],
 ) -> tuple[pathlib.Path, ScoreSummary | None]:
@@ -289,7 +302,7 @@ def _write_report(
       details=details,
     )
     return write_report(folder, report), None
-  if not results:
+  if predictions is None:
     report = SavedReport(
       title=f"{config.model.name} on {config.data.name}",
       history=history,
@@ -297,51 +310,15 @@ def _write_report(
       note=NO_SCORES,
     )
     return write_report(folder, report), None
-  predictions = concatenate(results)
   summary = summarize(predictions)
-  if fold_folder(experiment, folder, experiment.folds[0]) != folder:
-    with writing_results(folder, PREDICTIONS_FILE):
-      predictions.save(folder / PREDICTIONS_FILE)
   report = SavedReport(
     title=f"{config.model.name} on {config.data.name}",
     predictions=predictions,
     history=history,
-    samples=_sample_predictions(experiment, predictions),
+    samples=sample_predictions(experiment, predictions),
     details=details,
   )
   return write_report(folder, report, summary), summary
-
-
-def _sample_predictions(experiment: Experiment, predictions: Predictions) -> list[SamplePrediction]:
-  positions = {
-    file: position for position, file in enumerate(experiment.evaluation_images.index.file)
-  }
-  samples = []
-  for row in choose_samples(predictions):
-    score = None if predictions.scores is None else float(predictions.scores[row].max())
-    samples.append(
-      SamplePrediction(
-        image=_sample_image(experiment, positions[predictions.file[row]]),
-        truth=int(predictions.truth[row]),
-        prediction=int(predictions.prediction[row]),
-        score=score,
-        caption=predictions.file[row],
-      )
-    )
-  return samples
-
-
-def _sample_image(experiment: Experiment, position: int) -> np.ndarray:
-  """The input of the model; above optical flow, the face."""
-  image = experiment.evaluation_images.image(position)
-  face_of = getattr(experiment.builder, "face", None)
-  if face_of is None or not experiment.config.augment.flow:
-    return image
-  face = face_of(experiment.evaluation_images.index.file[position])
-  if face is None:
-    return image
-  size = image.shape[0]
-  return np.concatenate([cv2.resize(face, (size, size), interpolation=cv2.INTER_AREA), image])
 
 
 def _run_details(experiment: Experiment, saved: SavedModel | None) -> dict[str, object]:

@@ -20,7 +20,7 @@ from jax_me.inference.video.frame_stream import (
   with_finite_scores,
 )
 from jax_me.inference.video.sources import Frame
-from jax_me.models.affect_head import split_outputs
+from jax_me.models.classifier import split_outputs
 from jax_me.models.model_folder import SavedModel
 
 

@@ -18,9 +18,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
-from jax_me.models.layers import along_channels
+from jax_me.models.layers import along_channels, is_portable
 from jax_me.models.patches import patchify
-from jax_me.models.portable_operations import is_portable
 
 # Pixels of the images whose shifted copies are made at once.
 _PIXELS = 1152

@@ -16,8 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jax_me.models.layers import at_least_float32
-from jax_me.models.portable_operations import is_portable
+from jax_me.models.layers import at_least_float32, is_portable
 
 # Products accumulated before the kernel gradient's sums are written back (4 to 16 are as fast).
 _TERMS = 8

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jax_me.manifest import MANIFEST_FILE
-from jax_me.models.affect_head import activate, deactivate
+from jax_me.models.classifier import activate, deactivate
 from jax_me.models.layers import normalise
 from jax_me.models.model_folder import load_model, write_json
 from jax_me.models.model_metadata import MODEL_FILE, SavedModelError

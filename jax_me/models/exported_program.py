@@ -22,11 +22,10 @@ import jax_me
 from jax_me.files import staging_folder
 from jax_me.manifest import describe_files
 from jax_me.models import program_loader
-from jax_me.models.affect_head import split_outputs
-from jax_me.models.classifier import check_head, classify
+from jax_me.models.classifier import check_head, classify, split_outputs
+from jax_me.models.layers import portable_operations
 from jax_me.models.model_folder import write_json
 from jax_me.models.model_metadata import SavedModelError
-from jax_me.models.portable_operations import portable_operations
 from jax_me.models.program_loader import DESCRIPTION_FILE, PROGRAM_FILE, REFERENCE_FILE
 from jax_me.models.reference_check import reference_image
 from jax_me.models.saved_model import SavedModel, merge_model

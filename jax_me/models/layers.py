@@ -1,13 +1,35 @@
-"""Layers and operations shared by the model families: GELU, dropout, stochastic depth, tables."""
+"""Layers and operations shared by the model families: GELU, dropout, stochastic depth, tables.
 
-from collections.abc import Mapping
+Some operations have one implementation for CPUs and one for other devices, chosen when a program is
+lowered (`jax.lax.platform_dependent`). ONNX has no such choice. Within `portable_operations`,
+forward passes are traced with the plain operations of `jax.lax` instead.
+"""
+
+import contextlib
+import contextvars
+from collections.abc import Iterator, Mapping
 
 import jax
 import jax.numpy as jnp
 from flax import nnx, struct
 from jax.typing import DTypeLike
 
-from jax_me.models.portable_operations import is_portable
+_PORTABLE = contextvars.ContextVar("portable", default=False)
+
+
+@contextlib.contextmanager
+def portable_operations() -> Iterator[None]:
+  """Traces forward passes without `jax.lax.platform_dependent`."""
+  token = _PORTABLE.set(True)
+  try:
+    yield
+  finally:
+    _PORTABLE.reset(token)
+
+
+def is_portable() -> bool:
+  """Whether the program that is traced must run anywhere."""
+  return _PORTABLE.get()
 
 
 class FixedTable(nnx.Variable):

@@ -12,13 +12,13 @@ from typing import Any, NotRequired, TypedDict, Unpack
 import numpy as np
 
 from jax_me.image_preparation import MAX_SIDE, ImagePreparation
-from jax_me.models.affect_head import AFFECT
 from jax_me.models.registry import MODELS, create_abstract_model, default_arguments
 
 MODEL_FILE = "model.json"
 # 3 has the block "preprocessing" and a reference check, 2 a manifest; version 0.1 wrote 1.
 FORMAT = 3
 CHANNELS = "RGB"
+AFFECT = ("valence", "arousal")  # The outputs after the logits of a model with `affect`.
 # Settings of the alignment of the training images, with the values of folders that lack them.
 # The others adapt dlib's face chip to images that were cropped in another way: see `InputSpec`.
 ALIGNMENT_DEFAULTS: dict[str, Any] = {

@@ -34,7 +34,7 @@ class SavedModel:
       whole images), "size" (side of the face chips in pixels) and "detector".
     preparation: resize and crop of whole images; face chips are resized with `resize_image`.
     licence: of the weights, "" if unknown.
-    affect: whether valence and arousal follow the logits (`jax_me.models.affect_head`).
+    affect: whether valence and arousal follow the logits (`jax_me.models.classifier`).
   """
 
   model: nnx.Module

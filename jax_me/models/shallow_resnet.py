@@ -13,9 +13,8 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from jax_me.models.convolution import Convolution
-from jax_me.models.layers import at_least_float32, dropout, dropout_key
+from jax_me.models.layers import at_least_float32, dropout, dropout_key, is_portable
 from jax_me.models.pooling import mean_pool
-from jax_me.models.portable_operations import is_portable
 
 KERNEL_INIT = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")
 

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from jax_me.data.augment.augmentation import Augmentation, make_augmentation, make_erasing
 from jax_me.data.augment.mixup import MixupSettings, make_mixup
 from jax_me.models import model_folder
-from jax_me.models.affect_head import AFFECT
+from jax_me.models.model_metadata import AFFECT
 from jax_me.models.registry import create_model
 from jax_me.training.checkpoint import JsonValue
 from jax_me.training.optim import make_optimizer

@@ -9,7 +9,7 @@ from flax import nnx
 
 from jax_me.data.augment.augmentation import BatchTransform, row_keys
 from jax_me.data.augment.mixup import mix_targets
-from jax_me.models.affect_head import split_outputs
+from jax_me.models.classifier import split_outputs
 from jax_me.models.layers import normalise
 from jax_me.models.model_folder import ArrayTree, merge_model, split_model
 from jax_me.training.losses import (

@@ -85,7 +85,8 @@ def test_ctrl_c(fault, random, commands, whole, tmp_path, name, times):
     try:
       _, messages = process.communicate(timeout=PATIENCE)
       problem = "" if process.returncode in CODES else f"exit code {process.returncode}"
-      problem += ", a traceback" * ("Traceback" in messages)
+      if "Traceback" in messages:
+        problem += f", a traceback: {messages[-1000:]}"
     except subprocess.TimeoutExpired:
       os.killpg(process.pid, signal.SIGKILL)
       process.communicate()

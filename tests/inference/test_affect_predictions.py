@@ -11,7 +11,7 @@ from flax import nnx
 import jax_me
 from jax_me.__main__ import main
 from jax_me.faces.image_files import encode_image
-from jax_me.models.affect_head import activate, deactivate
+from jax_me.models.classifier import activate, deactivate
 from jax_me.models.ensemble import make_ensemble
 from jax_me.models.layers import normalise
 from jax_me.models.model_folder import load_model, save_model

@@ -23,7 +23,7 @@ from jax_me.datasets.generation.process_images import ImageProcessor
 from jax_me.datasets.generation.tasks import Skipped
 from jax_me.faces.alignment import align_image
 from jax_me.faces.image_files import ENCODINGS, encode_image
-from jax_me.models.affect_head import AFFECT
+from jax_me.models.model_metadata import AFFECT
 
 # Codes that are not expressions, in every release.
 NO_EXPRESSION = {8: "none", 9: "uncertain", 10: "non face"}

@@ -16,7 +16,7 @@ from jax_me.datasets.generation.source_files import numeric_key, walk_files
 from jax_me.datasets.generation.tasks import ReportRow, problem
 from jax_me.faces.image_files import is_image_name
 from jax_me.faces.input_files import frame_number
-from jax_me.models.affect_head import AFFECT
+from jax_me.models.model_metadata import AFFECT
 
 LABELS_FILE = "labels.csv"
 # Images may be in this folder beside labels.csv.
@@ -107,6 +107,11 @@ def list_folder(folder: pathlib.Path, *, unlabeled: bool = False) -> FolderListi
 
 def _image_files(folder: pathlib.Path) -> list[str]:
   return [name for name in walk_files(folder) if is_image_name(name)]
+
+
+def is_folder_file(name: str) -> bool:
+  """Whether a file of this name is read; others, or a data_dir inside manual_dir, are ignored."""
+  return name == LABELS_FILE or is_image_name(name)
 
 
 def _sort_key(source: FolderImage) -> tuple:

@@ -12,14 +12,13 @@ from jax_me.datasets.generation.base_builder import FaceDataset
 from jax_me.datasets.generation.options import ImageOptions, option
 from jax_me.datasets.generation.tasks import Split
 from jax_me.datasets.labeled_folder.annotations import (
-  LABELS_FILE,
   LAYOUTS,
   FolderImage,
   has_labels,
+  is_folder_file,
   list_folder,
 )
 from jax_me.datasets.labeled_folder.process_folder import FolderProcessor, folder_tasks
-from jax_me.faces.image_files import is_image_name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,11 +59,7 @@ class LabeledImages(FaceDataset[FolderOptions]):
   DESCRIPTION = "Labelled photographs or clips from a folder of the user's."
   MANUAL_DOWNLOAD_INSTRUCTIONS = f"manual_dir must hold {LAYOUTS}."
   Options = FolderOptions
-
-  @classmethod
-  def is_source(cls, name: str) -> bool:
-    # Other files, or a data_dir inside manual_dir, are ignored.
-    return name == LABELS_FILE or is_image_name(name)
+  is_source = staticmethod(is_folder_file)
 
   @classmethod
   def resolve_options(cls, options: FolderOptions, manual_dir: pathlib.Path) -> FolderOptions:

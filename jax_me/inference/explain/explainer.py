@@ -17,8 +17,7 @@ from jax_me.inference.explain.attention_rollout import attention_rollout
 from jax_me.inference.explain.grad_cam import CONVOLUTIONAL, grad_cam
 from jax_me.inference.explain.heat_map import FeatureGrid
 from jax_me.inference.model_input import FaceInput
-from jax_me.models.affect_head import split_outputs
-from jax_me.models.classifier import classify
+from jax_me.models.classifier import classify, split_outputs
 from jax_me.models.ensemble import Ensemble, architecture
 from jax_me.models.fcmae import FCMAE
 from jax_me.models.mae import MaskedAutoencoder

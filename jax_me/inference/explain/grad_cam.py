@@ -12,7 +12,7 @@ from jax_me.inference.explain.activation_hooks import (
   pools_patch_tokens,
   unrolled_copy,
 )
-from jax_me.models.affect_head import split_outputs
+from jax_me.models.classifier import split_outputs
 from jax_me.models.convnext_v2 import ConvNeXtV2
 from jax_me.models.layers import at_least_float32
 from jax_me.models.shallow_cnn import ShallowCNN, STSTNet

@@ -20,7 +20,7 @@ from jax_me.inference.video.face_tracker import ABSENCE_FRAMES, FaceTracker, Tra
 from jax_me.inference.video.facial_motion import CROP_SIZE, FacialMotionEstimator
 from jax_me.inference.video.interval_segmentation import FrameCues
 from jax_me.inference.video.sources import Frame, VideoSource
-from jax_me.models.affect_head import split_outputs
+from jax_me.models.classifier import split_outputs
 from jax_me.models.model_folder import SavedModel
 
 Status = Literal["ok", "no_face", "not_searched", "unreadable", "skipped", "not_finite"]

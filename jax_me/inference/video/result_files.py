@@ -15,8 +15,8 @@ from jax_me.inference.video.expression_summary import summary_columns
 from jax_me.inference.video.facial_motion import REGIONS
 from jax_me.inference.video.frame_stream import Detection, FrameDetections
 from jax_me.inference.video.spotting import ExpressionEvent
-from jax_me.models.affect_head import AFFECT
 from jax_me.models.model_folder import SavedModel, write_json
+from jax_me.models.model_metadata import AFFECT
 
 PREDICTIONS_FILE = "predictions.csv"
 EVENTS_FILE = "events.json"
