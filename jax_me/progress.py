@@ -31,6 +31,9 @@ class Progress:
     self._label, self._total, self._unit, self._quiet = label, total, unit, quiet
     self._done = self._first = done
     self._started = time.monotonic()
+    # Number and time from which the speed is measured: the first items take longer, as programs are
+    # compiled and processes started.
+    self._measured_from: tuple[int, float] | None = None
     self._next_line = self._started + min(FIRST_LINE_SECONDS, LINE_SECONDS)
     self._bar: tqdm.tqdm | None = None
     if not quiet and sys.stderr.isatty():
@@ -41,23 +44,28 @@ class Progress:
     if not count:  # without any, there is no speed to show
       return
     self._done += count
+    if self._measured_from is None:
+      self._measured_from = self._done, time.monotonic()
     if self._bar is not None:
       self._bar.set_postfix(values, refresh=False)
       self._bar.update(count)
     elif not self._quiet and time.monotonic() >= self._next_line:
       self._next_line = time.monotonic() + LINE_SECONDS
-      speed = (self._done - self._first) / max(time.monotonic() - self._started, 1e-9)
-      line = f"{self._done} {self._unit}s, {speed:.1f}/s"
-      if self._total is not None:
-        left = max(self._total - self._done, 0) / speed
-        line = f"{self._done}/{self._total} {self._unit}s, {speed:.1f}/s, {left:.0f} s left"
+      total = "" if self._total is None else f"/{self._total}"
+      line = f"{self._done}{total} {self._unit}s"
+      first, since = self._measured_from
+      if self._done > first:
+        speed = (self._done - first) / max(time.monotonic() - since, 1e-9)
+        line += f", {speed:.1f}/s"
+        if self._total is not None:
+          line += f", {max(self._total - self._done, 0) / speed:.0f} s left"
       shown = "".join(f", {name} {value}" for name, value in values.items())
       self.print_line(f"{self._label}: {line}{shown}")
 
   def go_to(self, done: int) -> None:
     """Continues at an earlier or later number, from which the speed is measured anew."""
     self._done = self._first = done
-    self._started = time.monotonic()
+    self._started, self._measured_from = time.monotonic(), None
     if self._bar is not None:
       self._bar.n = self._bar.initial = self._bar.last_print_n = done
       self._bar.start_t = self._bar.last_print_t = time.time()
