@@ -142,9 +142,8 @@ def describe_mean_over_subjects(summary: ScoreSummary) -> str:
   if mean is None:
     return ""
   return (
-    f"Mean over subjects, NOT comparable with the pooled scores: {_list_scores(mean)}. Most "
-    "subjects lack some classes, so this mean is a different quantity; it is given because some "
-    "papers publish it."
+    f"Mean over subjects, NOT comparable with the pooled scores: {_list_scores(mean)}. Each "
+    "subject is scored alone, over the classes that it has. Some papers publish this mean."
   )
 
 
