@@ -129,6 +129,10 @@ def test_harmless_settings_change_while_a_run_is_stopped(
   assert predictions(run) == predictions(undisturbed)
   assert_same_weights(run, undisturbed)
   assert checkpoint_steps(run) == [12] and (run / "tensorboard").is_dir()
+  changed_from_the_start = tmp_path / "changed_from_the_start"
+  assert tiny_run(repository, images, changed_from_the_start, epochs=4.0, **HOLDOUT, **changes) == 0
+  assert predictions(run) == predictions(changed_from_the_start)
+  assert_same_weights(run, changed_from_the_start)
 
 
 def test_the_log_says_what_a_cosine_does(repository, images, tmp_path, capsys):
