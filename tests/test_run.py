@@ -156,7 +156,7 @@ def test_each_fold_is_a_model_with_labels(folds):
 
 
 @pytest.mark.slow
-def test_eval_mode_gives_the_same_predictions(repository, image_folder, folds):
+def test_eval_mode_gives_the_same_predictions_and_scores_as_json(repository, image_folder, folds):
   before = (folds / "predictions.csv").read_bytes()
   done = run(
     repository,
@@ -166,9 +166,15 @@ def test_eval_mode_gives_the_same_predictions(repository, image_folder, folds):
     "--config.data.folds=3",
     "--config.steps=4",
     "--mode=eval",
+    "--json",
   )
   assert done.returncode == 0, done.stderr
   assert (folds / "predictions.csv").read_bytes() == before
+  printed = json.loads(done.stdout)
+  assert printed["labels"] == ["dark", "light"] and printed["source"]["examples"] == 24
+  scores = json.loads((folds / "report/scores.json").read_text())
+  assert {name: printed[name] for name in scores} == scores
+  assert "report: " in done.stderr
 
 
 @pytest.mark.slow
@@ -183,6 +189,7 @@ def test_eval_mode_gives_the_same_predictions(repository, image_folder, folds):
     (["--config.batch_size=7", "--config.accum_steps=2"], 2, "must divide batch_size=7"),
     (["--config.task=segment"], 2, "task must be one of"),
     (["--mode=eval"], 2, "holds no run to evaluate"),
+    (["--json"], 1, "--json needs --mode eval"),
     (["--checkpoint=model"], 1, "--checkpoint needs --mode eval"),
     (["--config.data.name=demo_clips", "--labels=a,b"], 1, "--labels needs --mode eval"),
     (["--labels=dark"], 2, "has one class only (dark)"),

@@ -13,12 +13,16 @@
 --allow-rare-labels            keep a label that occurs once beside a similar one (hapy, happy)
 --final                        after the folds, train one model on everybody
 --offline                      download no weights
+--json                         with --mode eval or knn: print the scores as one JSON document,
+                               and all else on standard error
 --distributed auto|HOST:PORT   one run in several processes; see docs/distributed.md
 
 examples: jax-me train --config finetune_images --config.data.manual_dir=FOLDER --epochs=50
           jax-me evaluate --config finetune_images --checkpoint runs/finetune_images
 """
 
+import contextlib
+import json
 import logging
 import pathlib
 import sys
@@ -65,6 +69,9 @@ LABELS = flags.DEFINE_string(
 )
 LIST = flags.DEFINE_bool("list", False, "Print all settings of the recipe, and stop.")
 OFFLINE = flags.DEFINE_bool("offline", False, "Download no weights.")
+JSON = flags.DEFINE_bool(
+  "json", False, "With --mode=eval or knn: print the scores as JSON, all else on standard error."
+)
 
 
 class _RecipeParser(flags.ArgumentParser):
@@ -120,6 +127,8 @@ def _parse(arguments: list[str]) -> list[str]:
     problem = no_recipe if CONFIG.value is None else problem
     if not problem and CHECKPOINT.value and MODE.value == "train":
       problem = "--checkpoint needs --mode eval or knn; to train from it, --config.init_from"
+    if not problem and JSON.value and MODE.value == "train":
+      problem = "--json needs --mode eval or knn; training writes report/scores.json"
     if not problem and LABELS.value and MODE.value != "eval":
       if CONFIG.value.data.name != "labeled_images":
         problem = "--labels needs --mode eval, or your own images (data.name=labeled_images)"
@@ -169,8 +178,8 @@ class _MessageFormatter(logging.Formatter):
 
 def _run(_: list[str]) -> None:
   # Imported here to keep --help fast.
-  from jax_me.experiment.run import run_experiment
-  from jax_me.training.processes import DistributedError, connect
+  from jax_me.reports.run_report import read_scores
+  from jax_me.training.processes import DistributedError, connect, is_writer
 
   if not any(a.lstrip("-").startswith("verbosity") for a in sys.argv):
     absl_logging.set_verbosity(absl_logging.WARNING)  # Orbax logs every file that it writes.
@@ -191,13 +200,23 @@ def _run(_: list[str]) -> None:
   if OFFLINE.value:
     import_bundled("convert.weight_names").go_offline()
   workdir = WORKDIR.value or "runs/" + "_".join(name)
+  with contextlib.redirect_stdout(sys.stderr) if JSON.value else contextlib.nullcontext():
+    code = _run_mode(workdir)
+  if JSON.value and not code and is_writer():
+    print(json.dumps(read_scores(workdir), indent=2))
+  sys.exit(code)
+
+
+def _run_mode(workdir: str) -> int:
   if MODE.value == "knn":
     from jax_me.experiment.nearest_neighbours import run_neighbours
 
-    sys.exit(run_neighbours(CONFIG.value, workdir=workdir))
+    return run_neighbours(CONFIG.value, workdir=workdir)
+  from jax_me.experiment.run import run_experiment
+
   labels = [label.strip() for label in LABELS.value.split(",")] if LABELS.value else None
   if labels and MODE.value == "train":
     with CONFIG.value.unlocked():
       CONFIG.value.data.options.labels = tuple(labels)
     labels = None
-  sys.exit(run_experiment(CONFIG.value, workdir=workdir, mode=MODE.value, labels=labels))
+  return run_experiment(CONFIG.value, workdir=workdir, mode=MODE.value, labels=labels)
