@@ -9,7 +9,7 @@ from PIL import Image
 
 from jax_me.evaluation.predictions import Predictions
 from jax_me.reports import report_cli
-from jax_me.reports.run_report import write_report
+from jax_me.reports.run_report import read_scores, write_report
 from jax_me.reports.sample_sections import choose_samples
 from jax_me.reports.saved_report import IncompleteReport, SamplePrediction, SavedReport
 from jax_me.training.logging.history import read_history
@@ -212,6 +212,8 @@ def test_pretraining_has_no_scores(tmp_path):
   page = read(tmp_path)
   assert "UF1" not in page.text and "Confusion" not in page.text
   assert not (tmp_path / "report" / "scores.json").exists()
+  with pytest.raises(ValueError, match="has no scores. The model has no classes"):
+    read_scores(tmp_path)
 
 
 @pytest.mark.slow
