@@ -184,31 +184,8 @@ def video_limits(args: argparse.Namespace) -> VideoLimits:
 
 
 def main(args: argparse.Namespace) -> int:
-  """Exit code 0; 1 for invalid input; 130 after Ctrl-C, with partial results written."""
+  """Exit code 0; 130 after Ctrl-C, with partial results written."""
   silence_opencv()
-  try:
-    return _predict(args)
-  except (ValueError, OSError) as error:
-    print(f"predict: {error}", file=sys.stderr)
-    return 1
-
-
-def next_step(args: argparse.Namespace) -> str:
-  """The command after a prediction."""
-  if args.annotate:
-    return ""
-  model = [] if args.checkpoint == PACKAGED else ["--checkpoint", args.checkpoint]
-  words = ["predict", *args.inputs, *model, "--output", str(args.output or "out"), "--annotate"]
-  return f"{shlex.join(words)}  # {'boxes and labels' if args.output else 'tables and boxes'}"
-
-
-def silence_opencv() -> None:
-  """Silences OpenCV and FFmpeg: broken frames and missing cameras are reported by the results."""
-  os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-  cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-
-
-def _predict(args: argparse.Namespace) -> int:
   from jax_me.inference.model_input import InputSpec
   from jax_me.inference.photograph_stream import stream_photographs
   from jax_me.inference.prediction_inputs import photographs_of
@@ -274,3 +251,18 @@ def _predict(args: argparse.Namespace) -> int:
     print(f"{args.output} has files of an earlier run: {names}", file=sys.stderr)
   print(written.table)
   return 130 if written.interrupted else 0
+
+
+def next_step(args: argparse.Namespace) -> str:
+  """The command after a prediction."""
+  if args.annotate:
+    return ""
+  model = [] if args.checkpoint == PACKAGED else ["--checkpoint", args.checkpoint]
+  words = ["predict", *args.inputs, *model, "--output", str(args.output or "out"), "--annotate"]
+  return f"{shlex.join(words)}  # {'boxes and labels' if args.output else 'tables and boxes'}"
+
+
+def silence_opencv() -> None:
+  """Silences OpenCV and FFmpeg: broken frames and missing cameras are reported by the results."""
+  os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+  cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)

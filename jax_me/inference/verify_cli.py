@@ -34,15 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-  """Exit code 0 if the accuracy agrees, 1 if it does not or the input is invalid."""
-  try:
-    return _verify(args)
-  except (ValueError, OSError) as error:
-    print(f"verify: {error}", file=sys.stderr)
-    return 1
-
-
-def _verify(args: argparse.Namespace) -> int:
+  """Exit code 0 if the accuracy agrees, 1 if it does not."""
   import jax
 
   from jax_me.inference.published_accuracy import (

@@ -66,7 +66,8 @@ def test_photographs_need_no_output_folder(model, tmp_path, capsys):
   assert main([*arguments, "--json"]) == 0
   printed = json.loads(capsys.readouterr().out)
   assert printed["model"]["labels"] == list(face.scores)
-  assert printed["faces"][0] == face.to_record(str(PORTRAIT))
+  expected = face.to_record(str(PORTRAIT))
+  assert printed["faces"][0] == pytest.approx(expected, abs=1e-5)  # in batches of another size
   assert [row["status"] for row in printed["faces"]] == ["ok", "unreadable"]
   assert main([*arguments, "--json", "--output", str(tmp_path / "out")]) == 1
   assert main([*arguments, "--annotate"]) == 1

@@ -1,4 +1,3 @@
-import argparse
 import html.parser
 import io
 import json
@@ -7,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jax_me.__main__ import main
 from jax_me.evaluation.predictions import Predictions
-from jax_me.reports import report_cli
 from jax_me.reports.run_report import read_scores, write_report
 from jax_me.reports.sample_sections import choose_samples
 from jax_me.reports.saved_report import IncompleteReport, SamplePrediction, SavedReport
@@ -317,9 +316,7 @@ def test_chosen_samples_when_wrong_or_correct_ones_are_rare(wrong, expected):
 
 
 def run_command(*arguments):
-  parser = argparse.ArgumentParser()
-  report_cli.configure(parser)
-  return report_cli.main(parser.parse_args([str(a) for a in arguments]))
+  return main(["report", *map(str, arguments)])
 
 
 @pytest.mark.slow
