@@ -26,6 +26,7 @@ import json
 import logging
 import pathlib
 import sys
+from typing import NoReturn
 
 from absl import app, flags
 from absl import logging as absl_logging
@@ -144,7 +145,7 @@ def _parse(arguments: list[str]) -> list[str]:
   except flags.Error as error:
     problem = settings.describe_flag_error(error)
   if problem:
-    sys.exit(f"{pathlib.Path(arguments[0]).name}: {problem}")
+    _refuse(problem)
   if CONFIG.value.data.name != _RECIPE_PARSER.dataset:
     _drop_options_of_other_dataset(CONFIG.value, arguments)
   CONFIG.value.lock()
@@ -153,6 +154,11 @@ def _parse(arguments: list[str]) -> list[str]:
     print_list(format_settings(list_settings(CONFIG.value), recipe))
     sys.exit(0)
   return arguments
+
+
+def _refuse(problem: object) -> NoReturn:
+  print(f"{pathlib.Path(sys.argv[0]).name}: {problem}", file=sys.stderr)
+  sys.exit(2)
 
 
 def _drop_options_of_other_dataset(config: ConfigDict, arguments: list[str]) -> None:
@@ -190,7 +196,7 @@ def _run(_: list[str]) -> None:
   try:
     connect(DISTRIBUTED.value, PROCESSES.value, PROCESS.value)
   except DistributedError as error:
-    sys.exit(f"{pathlib.Path(sys.argv[0]).name}: {error}")
+    _refuse(error)
   recipe = config_flags.get_config_filename(flags.FLAGS[CONFIG.name])
   path, *variant = recipe.split(":", 1)
   name = [pathlib.Path(path).stem, *variant]
