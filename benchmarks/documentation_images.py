@@ -1,11 +1,13 @@
-"""The images of the README and the documentation: aligned faces, a timeline, a report.
+"""The images of the README and the documentation: aligned faces, a timeline, a report, the demo.
 
   python run.py --config configs/quickstart.py
   python benchmarks/documentation_images.py --run runs/quickstart
+  python benchmarks/documentation_images.py --demo
 
 The faces are synthetic, but made from the portrait of a person: they are shown as landmarks and
-coarse mosaics. The report is photographed with Chromium, the timeline drawn by `predict`
-on a video of a person who is not in the training data.
+coarse mosaics. The report and the demo page are photographed with Chromium, the latter with
+Playwright after an example was clicked (pip install gradio playwright). The timeline is drawn by
+`predict` on a video of a person who is not in the training data.
 """
 
 import argparse
@@ -23,7 +25,9 @@ from PIL import Image
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
+import jax_me  # noqa: E402
 from jax_me.datasets.synthetic import clip_rendering  # noqa: E402
+from jax_me.demo.example_inputs import example_inputs  # noqa: E402
 from jax_me.faces.alignment import align_image  # noqa: E402
 
 DOCS = REPOSITORY / "docs"
@@ -41,6 +45,25 @@ FACE_ROWS, MOSAIC = (0.15, 0.31), 8
 STEP = 3
 SECONDS = 12.0
 REPORT_SIZE = (1000, 1085)
+DEMO_PORT, DEMO_SIZE, DEMO_SECONDS = 7868, (1280, 1010), 300
+# Replaces an image of the page, or its square [left, top, right, bottom], by 10 x 10 cells.
+MOSAIC_SCRIPT = """async (image, square) => {
+  await image.decode();
+  const canvas = document.createElement('canvas');
+  [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
+  const [x0, y0, x1, y1] = square ?? [0, 0, canvas.width, canvas.height];
+  const area = [x0, y0, x1 - x0, y1 - y0];
+  const cells = document.createElement('canvas');
+  cells.width = cells.height = 10;
+  cells.getContext('2d').imageSmoothingQuality = 'high';
+  cells.getContext('2d').drawImage(image, ...area, 0, 0, 10, 10);
+  const context = canvas.getContext('2d');
+  context.drawImage(image, 0, 0);
+  context.imageSmoothingEnabled = false;
+  context.drawImage(cells, 0, 0, 10, 10, ...area);
+  image.src = canvas.toDataURL();
+  await image.decode();
+}"""
 
 
 def draw_aligned_faces(path: pathlib.Path) -> None:
@@ -109,22 +132,67 @@ def draw_timeline(run: pathlib.Path, path: pathlib.Path) -> None:
 
 def photograph_report(run: pathlib.Path, path: pathlib.Path) -> None:
   """The top of the report, in light colours."""
-  chromium = shutil.which("chromium") or shutil.which("google-chrome")
-  if chromium is None:
-    raise SystemExit("no Chromium: the report is not photographed")
   width, height = REPORT_SIZE
   page = (run / "report.html").absolute().as_uri()
   options = ["--headless", "--no-sandbox", "--hide-scrollbars", f"--window-size={width},{height}"]
-  subprocess.run([chromium, *options, f"--screenshot={path.absolute()}", page], check=True)
+  subprocess.run([find_chromium(), *options, f"--screenshot={path.absolute()}", page], check=True)
+
+
+def photograph_demo(path: pathlib.Path) -> None:
+  """The demo page at desktop width with an analysed example face, in light colours."""
+  from playwright.sync_api import sync_playwright
+
+  (example, *_) = example_inputs().photographs
+  (face,) = jax_me.load().predict(example)
+  left, top, right, bottom = face.box
+  inside = [left + 4, top + 4, right - 4, bottom - 4]  # The box and its label stay.
+  command = [sys.executable, "-m", "jax_me", "demo", "--port", str(DEMO_PORT)]
+  with (
+    subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as server,
+    sync_playwright() as playwright,
+  ):
+    try:
+      address = server.stdout.readline().split()[0]
+      browser = playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
+      width, height = DEMO_SIZE
+      page = browser.new_page(viewport={"width": width, "height": height}, color_scheme="light")
+      page.set_default_timeout(1000 * DEMO_SECONDS)
+      page.goto(address)
+      page.locator(".gallery-item:visible").first.click()
+      page.locator("#photograph-upload img").wait_for()
+      page.locator("#photograph-run").click()
+      page.locator("#photograph-result table").wait_for()
+      page.mouse.move(0, 0)
+      for image in page.locator("img:visible").all():
+        annotated = image.evaluate("image => !!image.closest('#photograph-annotated')")
+        image.evaluate(MOSAIC_SCRIPT, inside if annotated else None)
+      found = page.locator("#photograph-result").bounding_box()
+      size = {"width": width, "height": found["y"] + found["height"] + 16}
+      page.screenshot(path=path, full_page=True, clip={"x": 0, "y": 0, **size})
+      browser.close()
+    finally:
+      server.terminate()
+  Image.open(path).convert("RGB").quantize(128).save(path, optimize=True)
+
+
+def find_chromium() -> str:
+  path = shutil.which("chromium") or shutil.which("google-chrome")
+  if path is None:
+    raise SystemExit("no Chromium on this computer: pages cannot be photographed")
+  return path
 
 
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument("--run", type=pathlib.Path, required=True, help="run of the quickstart")
+  parser.add_argument("--run", type=pathlib.Path, help="run of the quickstart: all but the demo")
+  parser.add_argument("--demo", action="store_true", help="the demo page")
   args = parser.parse_args()
-  draw_aligned_faces(DOCS / "images" / "aligned_faces.png")
-  draw_timeline(args.run, DOCS / "images" / "timeline.png")
-  photograph_report(args.run, DOCS / "quickstart.png")
+  if args.run:
+    draw_aligned_faces(DOCS / "images" / "aligned_faces.png")
+    draw_timeline(args.run, DOCS / "images" / "timeline.png")
+    photograph_report(args.run, DOCS / "quickstart.png")
+  if args.demo:
+    photograph_demo(DOCS / "images" / "demo.png")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ class Command:
 
   Attributes:
     module: its module, imported only when the command is chosen. `configure(parser)` declares the
-      options and `main(args)` returns the exit code.
+      options, and `main(args)` returns the exit code. Its errors become one line and the exit
+      code 1 (`run_command`).
     summary: one line for the list of commands.
     example: a command line, without the name of the program.
     extra: the extra of the package that it needs, "" when the base install is enough.

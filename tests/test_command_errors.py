@@ -48,8 +48,10 @@ def test_an_error_is_one_line(capsys, error, text):
 
 
 def test_the_debug_flag_is_no_argument_of_the_command(tmp_path, capsys):
-  assert main(["score", str(tmp_path / "nothing.csv"), "--debug"]) == 1
+  assert main(["score", str(tmp_path / "nothing.csv")]) == 1
   assert "nothing.csv" in capsys.readouterr().err
+  with pytest.raises(FileNotFoundError, match="nothing.csv"):
+    main(["score", str(tmp_path / "nothing.csv"), "--debug"])
   assert describe_error(ValueError()) == "ValueError"
   assert describe_error(WorkerDied("it was killed")) == "it was killed"
 

@@ -41,7 +41,8 @@ def names_of(module_name: str) -> dict[str, list[str]]:
     if name.startswith("_") or inspect.ismodule(value):
       continue
     home = getattr(value, "__module__", module_name)
-    if home != module_name and not (module_name.count(".") < 2 and str(home).startswith("jax_me")):
+    # A package may export what its modules hold.
+    if home != module_name and not (hasattr(module, "__path__") and str(home).startswith("jax_me")):
       continue
     if inspect.isclass(value):
       fields = (

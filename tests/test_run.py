@@ -156,7 +156,7 @@ def test_each_fold_is_a_model_with_labels(folds):
 
 
 @pytest.mark.slow
-def test_eval_mode_gives_the_same_predictions(repository, image_folder, folds):
+def test_eval_mode_gives_the_same_predictions_and_scores_as_json(repository, image_folder, folds):
   before = (folds / "predictions.csv").read_bytes()
   done = run(
     repository,
@@ -166,33 +166,40 @@ def test_eval_mode_gives_the_same_predictions(repository, image_folder, folds):
     "--config.data.folds=3",
     "--config.steps=4",
     "--mode=eval",
+    "--json",
   )
   assert done.returncode == 0, done.stderr
   assert (folds / "predictions.csv").read_bytes() == before
+  printed = json.loads(done.stdout)
+  assert printed["labels"] == ["dark", "light"] and printed["source"]["examples"] == 24
+  scores = json.loads((folds / "report/scores.json").read_text())
+  assert {name: printed[name] for name in scores} == scores
+  assert "report: " in done.stderr
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-  "extra, code, message",
+  "extra, message",
   [
-    (["--config.optimizer.lerning_rate=1"], 1, "did you mean optimizer.learning_rate"),
-    (["--epochs=5"], 1, "a setting is changed with --config.epochs=..."),
-    (["--config.batch_size=abc"], 1, "batch_size takes a whole number, for example 64"),
-    (["--config.model.name=vit_tny_patch16"], 2, "vit_tiny_patch16"),
-    (["--config.data.manual_dir=/nowhere/at/all"], 2, "/nowhere/at/all"),
-    (["--config.batch_size=7", "--config.accum_steps=2"], 2, "must divide batch_size=7"),
-    (["--config.task=segment"], 2, "task must be one of"),
-    (["--mode=eval"], 2, "holds no run to evaluate"),
-    (["--checkpoint=model"], 1, "--checkpoint needs --mode eval"),
-    (["--config.data.name=demo_clips", "--labels=a,b"], 1, "--labels needs --mode eval"),
-    (["--labels=dark"], 2, "has one class only (dark)"),
+    (["--config.optimizer.lerning_rate=1"], "did you mean optimizer.learning_rate"),
+    (["--epochs=5"], "a setting is changed with --config.epochs=..."),
+    (["--config.batch_size=abc"], "batch_size takes a whole number, for example 64"),
+    (["--config.model.name=vit_tny_patch16"], "vit_tiny_patch16"),
+    (["--config.data.manual_dir=/nowhere/at/all"], "/nowhere/at/all"),
+    (["--config.batch_size=7", "--config.accum_steps=2"], "must divide batch_size=7"),
+    (["--config.task=segment"], "task must be one of"),
+    (["--mode=eval"], "holds no run to evaluate"),
+    (["--json"], "--json needs --mode eval"),
+    (["--checkpoint=model"], "--checkpoint needs --mode eval"),
+    (["--config.data.name=demo_clips", "--labels=a,b"], "--labels needs --mode eval"),
+    (["--labels=dark"], "has one class only (dark)"),
   ],
 )
 def test_invalid_command_gives_a_one_line_message(
-  repository, image_folder, tmp_path, extra, code, message
+  repository, image_folder, tmp_path, extra, message
 ):
   failed = run(repository, image_folder, tmp_path / "run", *extra)
-  assert failed.returncode == code
+  assert failed.returncode == 2
   assert message in failed.stderr
   assert "Traceback" not in failed.stderr
   assert not (tmp_path / "run/checkpoints").exists()

@@ -1,7 +1,6 @@
 """`jax-me demo`: a page on this computer to try a model with photographs and short clips."""
 
 import argparse
-import importlib
 import ipaddress
 import logging
 import os
@@ -24,7 +23,6 @@ from jax_me.inference.cli import (
 )
 
 DEFAULT_PORT = 7860
-_MISSING = 'demo: the package {} is not installed; pip install "jax_me[demo]"'
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -41,10 +39,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-  """Serves the page until ctrl-C. Exit code 0; 1 for invalid input; 2 without Gradio."""
+  """Serves the page until ctrl-C. Exit code 0."""
   if not 1 <= args.port <= 65535:
-    print(f"demo: a port is in [1, 65535], got {args.port}", file=sys.stderr)
-    return 1
+    raise ValueError(f"a port is in [1, 65535], got {args.port}")
   silence_opencv()
   # Otherwise the uploads would stay on the disk.
   signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
@@ -52,16 +49,7 @@ def main(args: argparse.Namespace) -> int:
     # Read when Gradio is imported.
     os.environ["GRADIO_TEMP_DIR"] = uploads
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    try:
-      importlib.import_module("gradio")
-    except ModuleNotFoundError as error:
-      print(_MISSING.format(error.name), file=sys.stderr)
-      return 2
-    try:
-      return _serve(args)
-    except (ValueError, OSError) as error:
-      print(f"demo: {error}", file=sys.stderr)
-      return 1
+    return _serve(args)
 
 
 def _serve(args: argparse.Namespace) -> int:

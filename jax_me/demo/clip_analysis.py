@@ -53,7 +53,7 @@ def analyse_clip(
     raise RefusedUpload("This model is a masked autoencoder: it takes photographs only.")
   clip = check_clip_upload(path, limits)
   try:
-    results = predictor.predict(clip, seconds=limits.clip_seconds)
+    results = predictor.predict(clip, seconds=limits.clip_seconds, max_pixels=limits.frame_pixels)
     assert isinstance(results, VideoResults)
     # In the files, the name that the user knows.
     source = results.source = dataclasses.replace(results.source, name=clip.name)

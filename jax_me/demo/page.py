@@ -36,6 +36,7 @@ _STYLE = f"""<style>
   ul.gallery:is([style*="(140px"],[style*="(165px"]){{grid-template-columns:1fr 1fr!important}}}}
  >section:first-of-type h2,>h1:first-child{{margin-top:0;padding-top:0;border-top:0}}
 }}
+.gradio-container .block .html-container{{padding-inline:0}}
 #card table{{border:0}}
 #card th,#card td{{border:0;border-bottom:1px solid var(--rule);padding-left:0}}
 #clip-upload video{{max-height:270px}}

@@ -1,10 +1,8 @@
 """Analysis of an uploaded photograph: annotated copy, scores, heat maps or reconstructions."""
 
 import dataclasses
-import itertools
 import os
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -15,8 +13,9 @@ from jax_me.inference.explain.explanation_figures import result_images
 from jax_me.inference.model_input import InputSpec
 from jax_me.inference.predictor import Predictor
 from jax_me.inference.results import FaceResult
+from jax_me.inference.source_results import face_results
 from jax_me.inference.video.annotation import draw_photograph
-from jax_me.inference.video.frame_stream import Detection, FrameDetections
+from jax_me.inference.video.frame_stream import Detection, FrameDetections, with_finite_scores
 from jax_me.inference.video.sources import Frame
 from jax_me.reports.document import Block, Gallery, KeyFigures, Table, Text, Tile
 
@@ -63,33 +62,27 @@ def analyse_photograph(
       f"This model was trained on motion ({spec.input}) and takes clips: use the other tab."
     )
   image = read_photograph_upload(path, limits)
-  explained = predictor.explain(image)
-  if not predictor.labels:
-    parts = itertools.starmap(_reconstruction, _numbered(explained))
-    blocks = list(itertools.chain.from_iterable(parts))
-    return PhotographAnalysis(
-      _with_boxes(image, explained), blocks or [Text(NO_FACE, warning=True)]
-    )
-  results = predictor.predict(image)
-  annotated = np.asarray(results.plot())
-  faces = [result for result in results if result.label is not None]
-  if not faces:
-    reason = results[0].reason or NO_FACE
-    return PhotographAnalysis(annotated, [Text(reason, warning=True)])
-  heat_maps = itertools.chain.from_iterable(itertools.starmap(_heat_maps, _numbered(explained)))
-  return PhotographAnalysis(annotated, [*_scores(faces, predictor.labels), *heat_maps])
+  labels = predictor.labels
+  explained = predictor.explain(image)  # with the scores, so that the faces are found once
+  faces = [_detection(number, result) for number, result in enumerate(explained, start=1)]
+  found = with_finite_scores(
+    FrameDetections(Frame(0, 0.0, image), "ok" if faces else "no_face", faces)
+  )
+  annotated = draw_photograph(found, labels)
+  assert annotated is not None
+  if not found.detections:
+    return PhotographAnalysis(annotated, [Text(found.frame.reason or NO_FACE, warning=True)])
+  blocks = _scores(face_results(found, labels), labels) if labels else []
+  for number, result in enumerate(explained[:MAX_FACES], start=1):
+    blocks += _heat_maps(result, number) if labels else _reconstruction(result, number)
+  return PhotographAnalysis(annotated, blocks)
 
 
-def _with_boxes(image: np.ndarray, explained: Sequence[Reconstruction]) -> np.ndarray:
-  faces = [Detection(number, result.face.box) for result, number in _numbered(explained)]
-  drawn = draw_photograph(FrameDetections(Frame(0, 0.0, image), "ok", faces), [])
-  assert drawn is not None
-  return drawn
-
-
-def _numbered(explained: Sequence[Any]) -> Iterator[tuple[Any, int]]:
-  """(result of the largest face, 1), ..."""
-  return zip(explained[:MAX_FACES], itertools.count(1), strict=False)
+def _detection(number: int, result: Explanation | Reconstruction) -> Detection:
+  if isinstance(result, Reconstruction):
+    return Detection(number, result.face.box)
+  scores = np.array(list(result.scores.values()))
+  return Detection(number, result.face.box, scores, affect=result.affect)
 
 
 def _scores(faces: Sequence[FaceResult], labels: Sequence[str]) -> list[Block]:

@@ -13,15 +13,20 @@
 --allow-rare-labels            keep a label that occurs once beside a similar one (hapy, happy)
 --final                        after the folds, train one model on everybody
 --offline                      download no weights
+--json                         with --mode eval or knn: print the scores as one JSON document,
+                               and all else on standard error
 --distributed auto|HOST:PORT   one run in several processes; see docs/distributed.md
 
 examples: jax-me train --config finetune_images --config.data.manual_dir=FOLDER --epochs=50
           jax-me evaluate --config finetune_images --checkpoint runs/finetune_images
 """
 
+import contextlib
+import json
 import logging
 import pathlib
 import sys
+from typing import NoReturn
 
 from absl import app, flags
 from absl import logging as absl_logging
@@ -65,6 +70,9 @@ LABELS = flags.DEFINE_string(
 )
 LIST = flags.DEFINE_bool("list", False, "Print all settings of the recipe, and stop.")
 OFFLINE = flags.DEFINE_bool("offline", False, "Download no weights.")
+JSON = flags.DEFINE_bool(
+  "json", False, "With --mode=eval or knn: print the scores as JSON, all else on standard error."
+)
 
 
 class _RecipeParser(flags.ArgumentParser):
@@ -120,6 +128,8 @@ def _parse(arguments: list[str]) -> list[str]:
     problem = no_recipe if CONFIG.value is None else problem
     if not problem and CHECKPOINT.value and MODE.value == "train":
       problem = "--checkpoint needs --mode eval or knn; to train from it, --config.init_from"
+    if not problem and JSON.value and MODE.value == "train":
+      problem = "--json needs --mode eval or knn; training writes report/scores.json"
     if not problem and LABELS.value and MODE.value != "eval":
       if CONFIG.value.data.name != "labeled_images":
         problem = "--labels needs --mode eval, or your own images (data.name=labeled_images)"
@@ -135,7 +145,7 @@ def _parse(arguments: list[str]) -> list[str]:
   except flags.Error as error:
     problem = settings.describe_flag_error(error)
   if problem:
-    sys.exit(f"{pathlib.Path(arguments[0]).name}: {problem}")
+    _refuse(problem)
   if CONFIG.value.data.name != _RECIPE_PARSER.dataset:
     _drop_options_of_other_dataset(CONFIG.value, arguments)
   CONFIG.value.lock()
@@ -144,6 +154,11 @@ def _parse(arguments: list[str]) -> list[str]:
     print_list(format_settings(list_settings(CONFIG.value), recipe))
     sys.exit(0)
   return arguments
+
+
+def _refuse(problem: object) -> NoReturn:
+  print(f"{pathlib.Path(sys.argv[0]).name}: {problem}", file=sys.stderr)
+  sys.exit(2)
 
 
 def _drop_options_of_other_dataset(config: ConfigDict, arguments: list[str]) -> None:
@@ -169,8 +184,8 @@ class _MessageFormatter(logging.Formatter):
 
 def _run(_: list[str]) -> None:
   # Imported here to keep --help fast.
-  from jax_me.experiment.run import run_experiment
-  from jax_me.training.processes import DistributedError, connect
+  from jax_me.reports.run_report import read_scores
+  from jax_me.training.processes import DistributedError, connect, is_writer
 
   if not any(a.lstrip("-").startswith("verbosity") for a in sys.argv):
     absl_logging.set_verbosity(absl_logging.WARNING)  # Orbax logs every file that it writes.
@@ -181,7 +196,7 @@ def _run(_: list[str]) -> None:
   try:
     connect(DISTRIBUTED.value, PROCESSES.value, PROCESS.value)
   except DistributedError as error:
-    sys.exit(f"{pathlib.Path(sys.argv[0]).name}: {error}")
+    _refuse(error)
   recipe = config_flags.get_config_filename(flags.FLAGS[CONFIG.name])
   path, *variant = recipe.split(":", 1)
   name = [pathlib.Path(path).stem, *variant]
@@ -191,13 +206,23 @@ def _run(_: list[str]) -> None:
   if OFFLINE.value:
     import_bundled("convert.weight_names").go_offline()
   workdir = WORKDIR.value or "runs/" + "_".join(name)
+  with contextlib.redirect_stdout(sys.stderr) if JSON.value else contextlib.nullcontext():
+    code = _run_mode(workdir)
+  if JSON.value and not code and is_writer():
+    print(json.dumps(read_scores(workdir), indent=2))
+  sys.exit(code)
+
+
+def _run_mode(workdir: str) -> int:
   if MODE.value == "knn":
     from jax_me.experiment.nearest_neighbours import run_neighbours
 
-    sys.exit(run_neighbours(CONFIG.value, workdir=workdir))
+    return run_neighbours(CONFIG.value, workdir=workdir)
+  from jax_me.experiment.run import run_experiment
+
   labels = [label.strip() for label in LABELS.value.split(",")] if LABELS.value else None
   if labels and MODE.value == "train":
     with CONFIG.value.unlocked():
       CONFIG.value.data.options.labels = tuple(labels)
     labels = None
-  sys.exit(run_experiment(CONFIG.value, workdir=workdir, mode=MODE.value, labels=labels))
+  return run_experiment(CONFIG.value, workdir=workdir, mode=MODE.value, labels=labels)

@@ -1,6 +1,7 @@
 """`python -m jax_me predict`: expressions in images, videos and camera streams."""
 
 import argparse
+import json
 import os
 import pathlib
 import shlex
@@ -34,6 +35,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     "--output",
     type=pathlib.Path,
     help="output folder; videos need one, and of photographs the labels are always printed",
+  )
+  parser.add_argument(
+    "--json",
+    action="store_true",
+    help="print the faces of photographs as JSON; with --output they are in its files",
   )
   parser.add_argument(
     "--as",
@@ -178,35 +184,13 @@ def video_limits(args: argparse.Namespace) -> VideoLimits:
 
 
 def main(args: argparse.Namespace) -> int:
-  """Exit code 0; 1 for invalid input; 130 after Ctrl-C, with partial results written."""
+  """Exit code 0; 130 after Ctrl-C, with partial results written."""
   silence_opencv()
-  try:
-    return _predict(args)
-  except (ValueError, OSError) as error:
-    print(f"predict: {error}", file=sys.stderr)
-    return 1
-
-
-def next_step(args: argparse.Namespace) -> str:
-  """The command after a prediction."""
-  if args.annotate:
-    return ""
-  model = [] if args.checkpoint == PACKAGED else ["--checkpoint", args.checkpoint]
-  words = ["predict", *args.inputs, *model, "--output", str(args.output or "out"), "--annotate"]
-  return f"{shlex.join(words)}  # {'boxes and labels' if args.output else 'tables and boxes'}"
-
-
-def silence_opencv() -> None:
-  """Silences OpenCV and FFmpeg: broken frames and missing cameras are reported by the results."""
-  os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-  cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-
-
-def _predict(args: argparse.Namespace) -> int:
   from jax_me.inference.model_input import InputSpec
   from jax_me.inference.photograph_stream import stream_photographs
   from jax_me.inference.prediction_inputs import photographs_of
   from jax_me.inference.prediction_run import VideoJob, write_predictions
+  from jax_me.inference.video.result_files import model_record
   from jax_me.inference.video.sources import find_sources
 
   stream = stream_settings(args)
@@ -216,6 +200,8 @@ def _predict(args: argparse.Namespace) -> int:
   photographs = [source for source in sources if source.files]
   if args.output is None and (args.annotate or len(photographs) < len(sources)):
     raise ValueError("results of videos and copies with boxes are files: give --output FOLDER")
+  if args.output and args.json:
+    raise ValueError("--json is for results without --output, which writes events.json and tables")
   predictor = load_predictor(args)
   spec = InputSpec.from_model(predictor.saved, align=args.align)
   if spec.is_motion and photographs and args.align is not False:
@@ -228,7 +214,9 @@ def _predict(args: argparse.Namespace) -> int:
       )
     )
   print(
-    f"model: {predictor.saved.title}; {training_note(predictor.saved.source.get('trained_on', ''))}"
+    f"model: {predictor.saved.title}; "
+    f"{training_note(predictor.saved.source.get('trained_on', ''))}",
+    file=sys.stderr if args.json else sys.stdout,
   )
   if spec.align:
     print_license_notice()
@@ -237,10 +225,15 @@ def _predict(args: argparse.Namespace) -> int:
       print(f"{source.name}: {source.note}", file=sys.stderr)
   images = [image for source in photographs for image in photographs_of(source)]
   if args.output is None:
-    for item in predictor.predict(
+    found = predictor.predict(
       [image.name for image in images], align=args.align, as_="photos", batch=args.batch
-    ):
-      print(f"{item.name}: {'; '.join(map(str, item))}")
+    )
+    if args.json:
+      model = model_record(predictor.saved, args.checkpoint)
+      print(json.dumps({"model": model, "faces": found.to_records()}, indent=2))
+    else:
+      for item in found:
+        print(f"{item.name}: {'; '.join(map(str, item))}")
     return 0
   results = stream_photographs(images, predictor.saved, align=args.align, batch=args.batch)
   written = write_predictions(
@@ -258,3 +251,18 @@ def _predict(args: argparse.Namespace) -> int:
     print(f"{args.output} has files of an earlier run: {names}", file=sys.stderr)
   print(written.table)
   return 130 if written.interrupted else 0
+
+
+def next_step(args: argparse.Namespace) -> str:
+  """The command after a prediction."""
+  if args.annotate:
+    return ""
+  model = [] if args.checkpoint == PACKAGED else ["--checkpoint", args.checkpoint]
+  words = ["predict", *args.inputs, *model, "--output", str(args.output or "out"), "--annotate"]
+  return f"{shlex.join(words)}  # {'boxes and labels' if args.output else 'tables and boxes'}"
+
+
+def silence_opencv() -> None:
+  """Silences OpenCV and FFmpeg: broken frames and missing cameras are reported by the results."""
+  os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+  cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)

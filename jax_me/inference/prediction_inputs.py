@@ -37,6 +37,7 @@ from jax_me.inference.video.sources import (
   find_sources,
   natural_sort_key,
 )
+from jax_me.inference.video.video_limits import VideoLimits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,11 +101,13 @@ class InputSettings:
       photographs, arrays for frames.
     fps: frames per second; see `find_sources`.
     allow_urls: whether web addresses are downloaded.
+    limits: of video files.
   """
 
   read_as: ReadAs | None = None
   fps: float | None = None
   allow_urls: bool = False
+  limits: VideoLimits = VideoLimits()
 
   def __post_init__(self):
     if self.read_as not in (None, "photos", "frames"):
@@ -164,7 +167,8 @@ def _find_path(name: str, settings: InputSettings) -> PredictionInput:
     return _find_items(files, settings, name)
   if path.is_file() and not is_image_name(name) and _is_image(path):
     return Photograph(name, functools.partial(read_image, name))
-  found = [_from_source(s) for s in find_sources([name], settings.fps, settings.read_as)]
+  sources = find_sources([name], settings.fps, settings.read_as, settings.limits)
+  found = [_from_source(source) for source in sources]
   return found[0] if len(found) == 1 else InputGroup(name, found)
 
 
@@ -206,7 +210,7 @@ def _find_url(address: str, settings: InputSettings) -> PredictionInput:
   handle, path = tempfile.mkstemp(suffix=suffix, prefix="jax_me_")
   with os.fdopen(handle, "wb") as file:
     file.write(download(address))
-  (source,) = find_sources([path], settings.fps)
+  (source,) = find_sources([path], settings.fps, limits=settings.limits)
   source = dataclasses.replace(source, name=address)
   weakref.finalize(source, pathlib.Path(path).unlink, missing_ok=True)
   return source

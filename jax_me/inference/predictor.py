@@ -9,10 +9,12 @@ import numpy as np
 
 from jax_me.bundled import PACKAGED, import_bundled
 from jax_me.faces.detector import Box
+from jax_me.faces.image_files import MAX_PIXELS
 from jax_me.inference.batched_inference import DEFAULT_BATCH
 from jax_me.inference.model_input import face_inputs
 from jax_me.inference.results import FrameResult, Results
 from jax_me.inference.training_note import training_note
+from jax_me.inference.video.video_limits import MAX_FRAMES, VideoLimits
 from jax_me.models.classifier import check_head
 from jax_me.models.fcmae import FCMAE
 from jax_me.models.mae import MaskedAutoencoder
@@ -139,6 +141,8 @@ class Predictor:
     motion: bool = True,
     batch: int = DEFAULT_BATCH,
     allow_urls: bool = False,
+    max_pixels: int = MAX_PIXELS,
+    max_frames: int = MAX_FRAMES,
   ) -> Results[Any]:
     """Classifies the expression of every face in photographs or videos.
 
@@ -158,6 +162,8 @@ class Predictor:
       motion: measure facial motion in videos; without, expressions are spotted from scores only.
       batch: faces per call of the model, for lists and videos; larger ones help on accelerators.
       allow_urls: download http:// and https:// addresses, up to 200 MiB and 60 s each.
+      max_pixels: refuse video files whose frames have more pixels.
+      max_frames: end a video file that has more frames with an unreadable one.
 
     Returns:
       of a photograph, a `FaceResult` per face, largest face first, or one with the status
@@ -186,7 +192,8 @@ class Predictor:
 
     self.require_labels()
     stream = FrameStreamSettings(every=every, motion=motion, align=align, batch=batch)
-    found = find_input(images, InputSettings(as_, fps, allow_urls))
+    limits = VideoLimits(max_pixels, max_frames)
+    found = find_input(images, InputSettings(as_, fps, allow_urls, limits))
     if isinstance(found, Photograph):
       pixels = found.read()  # raises, where a list has a result with the reason
       held = dataclasses.replace(found, read=lambda: pixels)

@@ -39,6 +39,11 @@ class AccuracyCheck:
   correct: int
   unreadable: tuple[str, ...] = ()
 
+  def as_json(self) -> dict[str, object]:
+    """The attributes and the properties below, for `verify --json`."""
+    derived = ("accuracy", "sampling_error", "agrees")
+    return dataclasses.asdict(self) | {name: getattr(self, name) for name in derived}
+
   @property
   def accuracy(self) -> float:
     """In percent."""

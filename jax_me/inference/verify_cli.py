@@ -1,6 +1,7 @@
 """`python -m jax_me verify`: released weights against their published accuracy."""
 
 import argparse
+import json
 import pathlib
 import sys
 
@@ -29,18 +30,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     "--batch", type=int, metavar="N", help="images per model call (default: 4 on a CPU, else 64)"
   )
   parser.add_argument("--offline", action="store_true", help="download no weights")
+  parser.add_argument("--json", action="store_true", help="print JSON instead of lines")
 
 
 def main(args: argparse.Namespace) -> int:
-  """Exit code 0 if the accuracy agrees, 1 if it does not or the input is invalid."""
-  try:
-    return _verify(args)
-  except (ValueError, OSError) as error:
-    print(f"verify: {error}", file=sys.stderr)
-    return 1
-
-
-def _verify(args: argparse.Namespace) -> int:
+  """Exit code 0 if the accuracy agrees, 1 if it does not."""
   import jax
 
   from jax_me.inference.published_accuracy import (
@@ -66,6 +60,9 @@ def _verify(args: argparse.Namespace) -> int:
   check = check_accuracy(saved, release, images, batch=batch)
   for problem in check.unreadable:
     print(f"left out: {problem}", file=sys.stderr)
+  if args.json:
+    print(json.dumps({"weights": args.name, "model": saved.name, **check.as_json()}, indent=2))
+    return 0 if check.agrees else 1
   preparation = release.preparation
   print(f"{args.name}: {saved.name}, licence {release.licence}")
   print(

@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import json
-import sys
 
 from jax_me.models.model_summary import ModelSummary, recorded_summaries, summarize_model
 from jax_me.models.registry import MODELS
@@ -26,21 +25,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-  """Returns exit code 0, or 1 for an unknown model or an impossible image size."""
+  """Prints the table or the description. Exit code 0."""
   overrides = {} if args.image_size is None else {"image_size": args.image_size}
   if args.name is None and overrides:
-    print("--image-size needs the name of a model", file=sys.stderr)
-    return 1
-  try:
-    if args.name is None:
-      summaries = list(recorded_summaries().values())
-    elif overrides or args.name not in MODELS:  # the latter fails with the nearest names
-      summaries = [summarize_model(args.name, **overrides)]
-    else:
-      summaries = [recorded_summaries()[args.name]]
-  except ValueError as error:
-    print(error, file=sys.stderr)
-    return 1
+    raise ValueError("--image-size needs the name of a model")
+  if args.name is None:
+    summaries = list(recorded_summaries().values())
+  elif overrides or args.name not in MODELS:  # the latter fails with the nearest names
+    summaries = [summarize_model(args.name, **overrides)]
+  else:
+    summaries = [recorded_summaries()[args.name]]
   if args.json:
     rows = [
       {

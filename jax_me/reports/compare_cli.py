@@ -10,7 +10,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jax_me.command_errors import describe_error
 from jax_me.evaluation.comparison import compare_runs
 from jax_me.evaluation.prediction_reader import read_predictions
 from jax_me.evaluation.predictions import PREDICTIONS_FILE, Predictions
@@ -39,19 +38,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-  """Returns exit code 0, or 1 for invalid input or output that cannot be written."""
-  try:
-    names = run_names(args.runs)
-    runs = {name: run_predictions(path) for name, path in zip(names, args.runs, strict=True)}
-    comparison = compare_runs(runs, common_only=args.common, repeats=args.resamples, seed=args.seed)
-    page = None
-    if args.output:
-      check_output(args.output, Path(DATA_FOLDER) / "comparison.json")
-      settings = {name: run_settings(path) for name, path in zip(names, args.runs, strict=True)}
-      page = write_comparison(args.output, comparison, settings)
-  except (ValueError, OSError) as error:
-    print(f"compare: {describe_error(error)}", file=sys.stderr)
-    return 1
+  """Prints the comparison, and writes the page with --output. Exit code 0."""
+  names = run_names(args.runs)
+  runs = {name: run_predictions(path) for name, path in zip(names, args.runs, strict=True)}
+  comparison = compare_runs(runs, common_only=args.common, repeats=args.resamples, seed=args.seed)
+  page = None
+  if args.output:
+    check_output(args.output, Path(DATA_FOLDER) / "comparison.json")
+    settings = {name: run_settings(path) for name, path in zip(names, args.runs, strict=True)}
+    page = write_comparison(args.output, comparison, settings)
   if args.json:
     print(json.dumps(comparison, indent=2))
   else:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import sys
 from pathlib import Path
 
-from jax_me.command_errors import describe_error
 from jax_me.evaluation.subject_groups import read_groups
 from jax_me.reports.run_report import DATA_FOLDER, write_report
 from jax_me.reports.saved_report import SavedReport
@@ -28,15 +26,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-  """Returns exit code 0, or 1 if the folder contains no report, or damaged results."""
-  try:
-    if not args.workdir.is_dir():
-      raise ValueError(f"{args.workdir} is not the folder of a run")
-    with lock_run(args.workdir):
-      path = _write_again(args)
-  except (ValueError, OSError) as error:
-    print(f"report: {describe_error(error)}", file=sys.stderr)
-    return 1
+  """Writes the report again. Exit code 0."""
+  if not args.workdir.is_dir():
+    raise ValueError(f"{args.workdir} is not the folder of a run")
+  with lock_run(args.workdir):
+    path = _write_again(args)
   print(path)
   return 0
 

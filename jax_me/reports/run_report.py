@@ -84,6 +84,26 @@ def write_report(
   return folder / PAGE_FILE
 
 
+def read_scores(folder: str | os.PathLike[str]) -> dict[str, object]:
+  """The scores of a folder of `write_report` with what was scored, as `score_document` has them.
+
+  Raises:
+    ValueError: there is no report, or it has no scores; the message says why.
+  """
+  data_folder = Path(folder) / DATA_FOLDER
+  report = SavedReport.load(data_folder)
+  if report.predictions is None:
+    raise ValueError(f"{folder} has no scores. {report.note or 'The model has no classes.'}")
+  summary = json.loads((data_folder / SCORES_FILE).read_text(encoding="utf-8"))
+  return score_document(report, summary)
+
+
+def score_document(report: SavedReport, summary: ScoreSummary) -> dict[str, object]:
+  """What commands print with --json: the details of a report, its classes, and its scores."""
+  assert report.predictions is not None
+  return {"source": dict(report.details), "labels": report.predictions.labels, **summary}
+
+
 def compose(report: SavedReport, summary: ScoreSummary | None) -> Document:
   """Builds the page; `summary` is that of `report.predictions`."""
   lead: list[Block] = [Text(report.note)] if report.note else []

@@ -8,11 +8,10 @@ import shlex
 import sys
 from pathlib import Path
 
-from jax_me.command_errors import describe_error
 from jax_me.evaluation.prediction_reader import read_predictions, to_three_classes
 from jax_me.evaluation.subject_groups import read_groups
 from jax_me.evaluation.summary import REPEATS, summarize
-from jax_me.reports.run_report import DATA_FOLDER, write_report
+from jax_me.reports.run_report import DATA_FOLDER, score_document, write_report
 from jax_me.reports.saved_report import DETAILS_FILE, SavedReport
 from jax_me.reports.score_text import format_scores
 
@@ -44,27 +43,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-  """Returns exit code 0, or 1 for invalid input or output that cannot be written."""
-  try:
-    labels = [label.strip() for label in args.labels.split(",")] if args.labels else None
-    predictions = read_predictions(args.file, labels=labels)
-    groups = read_groups(args.groups) if args.groups else None
-    details = {"predictions": args.file.name, "labels": ", ".join(predictions.labels)}
-    if args.classes:
-      predictions, excluded = to_three_classes(predictions)
-      details["scored as"] = f"{', '.join(predictions.labels)}. {excluded}".strip()
-    summary = summarize(predictions, groups=groups, repeats=args.resamples, seed=args.seed)
-    page = None
-    if args.output:
-      check_output(args.output, Path(DATA_FOLDER) / DETAILS_FILE)
-      title = f"Scores of {args.file.name}"
-      report = SavedReport(title, predictions, details=details, groups=groups)
-      page = write_report(args.output, report, summary)
-  except (ValueError, OSError) as error:
-    print(f"score: {describe_error(error)}", file=sys.stderr)
-    return 1
+  """Prints the scores, and writes the report with --output. Exit code 0."""
+  labels = [label.strip() for label in args.labels.split(",")] if args.labels else None
+  predictions = read_predictions(args.file, labels=labels)
+  groups = read_groups(args.groups) if args.groups else None
+  details = {"predictions": args.file.name, "labels": ", ".join(predictions.labels)}
+  if args.classes:
+    predictions, excluded = to_three_classes(predictions)
+    details["scored as"] = f"{', '.join(predictions.labels)}. {excluded}".strip()
+  summary = summarize(predictions, groups=groups, repeats=args.resamples, seed=args.seed)
+  title = f"Scores of {args.file.name}"
+  report = SavedReport(title, predictions, details=details, groups=groups)
+  page = None
+  if args.output:
+    check_output(args.output, Path(DATA_FOLDER) / DETAILS_FILE)
+    page = write_report(args.output, report, summary)
   if args.json:
-    print(json.dumps({"source": details, "labels": predictions.labels, **summary}, indent=2))
+    print(json.dumps(score_document(report, summary), indent=2))
   else:
     lines = [f"{name}: {value}" for name, value in details.items()]
     text = "\n".join([*lines, "", format_scores(summary, predictions.labels)])

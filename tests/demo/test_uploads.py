@@ -1,8 +1,11 @@
 """Uploads to the demo page: what is refused, with which message, and what the page shows."""
 
+import pathlib
+
 import cv2
 import numpy as np
 import pytest
+import skimage
 
 import jax_me
 from jax_me.demo.clip_analysis import analyse_clip
@@ -14,10 +17,13 @@ from jax_me.demo.uploads import (
   read_photograph_upload,
   uploaded_path,
 )
+from jax_me.inference import model_input
 from tests.helpers.inference_models import LABELS, TINY_MAE, save
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
+PORTRAIT = pathlib.Path(skimage.__file__).parent / "data" / "astronaut.png"
+MAE = ("mae_vit_tiny_patch16", TINY_MAE)
 LIMITS = UploadLimits(
   image_bytes=20_000,
   clip_bytes=200_000,
@@ -81,12 +87,9 @@ def test_clips_that_are_refused(tmp_path):
     return str(error.value)
 
   assert "no video by its name" in refused("clip.exe", b"\0")
-  assert "damaged" in refused("clip.mp4", bytes(1000))
   # FFmpeg would open the addresses of a playlist.
   assert "damaged" in refused("list.mp4", b"#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:1/a.ts\n")
   assert "cut it first" in refused("long.mp4", bytes(300_000))
-  with pytest.raises(RefusedUpload, match="96 x 96"):
-    check_clip_upload(write_clip(tmp_path / "wide.avi", side=96), LIMITS)
   assert check_clip_upload(write_clip(tmp_path / "clip.avi"), LIMITS).name == "clip.avi"
 
 
@@ -111,9 +114,22 @@ def test_models_refuse_what_they_cannot_read(tmp_path):
   flow = jax_me.load(save(tmp_path / "flow", input="flow"))
   with pytest.raises(RefusedUpload, match="trained on motion"):
     analyse_photograph(flow, None, LIMITS)
-  mae = jax_me.load(save(tmp_path / "mae", "mae_vit_tiny_patch16", TINY_MAE))
+  mae = jax_me.load(save(tmp_path / "mae", *MAE))
   with pytest.raises(RefusedUpload, match="masked autoencoder"):
     analyse_clip(mae, None, LIMITS, tmp_path / "out")
+
+
+@pytest.mark.slow
+def test_clips_that_cannot_be_opened_or_are_too_wide(tmp_path):
+  model = jax_me.load(save(tmp_path / "model"))
+  (tmp_path / "clip.mp4").write_bytes(bytes(1000))
+  for path, words in (
+    (tmp_path / "clip.mp4", "clip.mp4: not a video, or damaged"),
+    (write_clip(tmp_path / "wide.avi", side=96), "wide.avi: a frame of 96 x 96 pixels"),
+  ):
+    with pytest.raises(RefusedUpload, match=words) as error:
+      analyse_clip(model, path, LIMITS, tmp_path / "out")
+    assert str(tmp_path) not in str(error.value)
 
 
 @pytest.mark.slow
@@ -138,6 +154,24 @@ def test_scores_and_heat_maps_of_a_photograph(tmp_path):
     "model input", "attention rollout", "Grad-CAM",
   ]  # fmt: skip
   assert "does not say why" in note.text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "arguments"), [("model", ()), ("mae", MAE)])
+def test_the_faces_of_a_photograph_are_found_once(tmp_path, monkeypatch, name, arguments):
+  model = jax_me.load(save(tmp_path / name, *arguments))
+  searched = []
+  find_faces = model_input.find_faces
+  monkeypatch.setattr(
+    model_input, "find_faces", lambda *given: searched.append(given) or find_faces(*given)
+  )
+  analysis = analyse_photograph(model, PORTRAIT, UploadLimits())
+  assert len(searched) == 1
+  assert (analysis.annotated != skimage.data.astronaut()).any()
+  if model.labels:
+    (face,) = model.predict(PORTRAIT)
+    ((_, label, score),) = analysis.blocks[0].values
+    assert label == face.label and score == f"score {face.scores[label]:.2f}"
 
 
 @pytest.mark.slow

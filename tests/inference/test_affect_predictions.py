@@ -63,6 +63,7 @@ def test_valence_and_arousal_are_those_of_the_model(model, tmp_path):
   assert (record["valence"], record["arousal"]) == (face.valence, face.arousal)
   (explanation,) = predictor.explain(IMAGE)
   assert list(explanation.scores) == LABELS
+  assert explanation.affect == pytest.approx([face.valence, face.arousal], abs=1e-5)
 
 
 def test_predict_writes_two_more_columns(model, tmp_path):

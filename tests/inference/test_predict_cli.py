@@ -63,6 +63,13 @@ def test_photographs_need_no_output_folder(model, tmp_path, capsys):
   assert first == f"{PORTRAIT}: {face}"
   assert second.startswith(f"{tmp_path / 'broken.png'}: unreadable: ")
   assert [path.name for path in tmp_path.iterdir()] == ["broken.png"]
+  assert main([*arguments, "--json"]) == 0
+  printed = json.loads(capsys.readouterr().out)
+  assert printed["model"]["labels"] == list(face.scores)
+  expected = face.to_record(str(PORTRAIT))
+  assert printed["faces"][0] == pytest.approx(expected, abs=1e-5)  # in batches of another size
+  assert [row["status"] for row in printed["faces"]] == ["ok", "unreadable"]
+  assert main([*arguments, "--json", "--output", str(tmp_path / "out")]) == 1
   assert main([*arguments, "--annotate"]) == 1
   assert "give --output FOLDER" in capsys.readouterr().err
 

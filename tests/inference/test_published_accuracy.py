@@ -1,6 +1,7 @@
 """`verify`: accuracy of released weights on a validation folder, against the published figure."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -95,6 +96,10 @@ def test_accuracy_is_that_of_the_original_evaluation(release, images, capsys):
   printed = capsys.readouterr()
   assert f"accuracy   {accuracy:.2f}%" in printed.out and "agrees" in printed.out
   assert "images     29, 1 unreadable" in printed.out and "3.png" in printed.err
+  assert verify("--data", images, "--batch", 3, "--json") == 0
+  printed = json.loads(capsys.readouterr().out)
+  assert printed["accuracy"] == pytest.approx(accuracy) and printed["agrees"]
+  assert printed["images"] == 29 and len(printed["unreadable"]) == 1
   release(accuracy + 45)
   assert verify("--data", images, "--batch", 3) == 1
   assert "DIFFERS" in capsys.readouterr().out

@@ -1,12 +1,11 @@
 """The command `models`: recorded summaries, published figures, addresses of released weights."""
 
-import argparse
 import json
 import re
 
 import pytest
 
-from jax_me.models import cli
+from jax_me.__main__ import main
 from jax_me.models.model_summary import recorded_summaries, summarize_model
 from jax_me.models.registry import MODELS, create_abstract_model
 from jax_me.models.released_weights import RELEASED_WEIGHTS
@@ -37,9 +36,7 @@ CONVNEXT = {
 
 
 def run(capsys, *arguments):
-  parser = argparse.ArgumentParser()
-  cli.configure(parser)
-  code = cli.main(parser.parse_args(arguments))
+  code = main(["models", *arguments])
   return code, capsys.readouterr()
 
 

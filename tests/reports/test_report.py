@@ -1,4 +1,3 @@
-import argparse
 import html.parser
 import io
 import json
@@ -7,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jax_me.__main__ import main
 from jax_me.evaluation.predictions import Predictions
-from jax_me.reports import report_cli
-from jax_me.reports.run_report import write_report
+from jax_me.reports.run_report import read_scores, write_report
 from jax_me.reports.sample_sections import choose_samples
 from jax_me.reports.saved_report import IncompleteReport, SamplePrediction, SavedReport
 from jax_me.training.logging.history import read_history
@@ -212,6 +211,8 @@ def test_pretraining_has_no_scores(tmp_path):
   page = read(tmp_path)
   assert "UF1" not in page.text and "Confusion" not in page.text
   assert not (tmp_path / "report" / "scores.json").exists()
+  with pytest.raises(ValueError, match="has no scores. The model has no classes"):
+    read_scores(tmp_path)
 
 
 @pytest.mark.slow
@@ -315,9 +316,7 @@ def test_chosen_samples_when_wrong_or_correct_ones_are_rare(wrong, expected):
 
 
 def run_command(*arguments):
-  parser = argparse.ArgumentParser()
-  report_cli.configure(parser)
-  return report_cli.main(parser.parse_args([str(a) for a in arguments]))
+  return main(["report", *map(str, arguments)])
 
 
 @pytest.mark.slow

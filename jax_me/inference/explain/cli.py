@@ -2,7 +2,6 @@
 
 import argparse
 import pathlib
-import sys
 
 from jax_me.bundled import PACKAGED, import_bundled
 from jax_me.faces.license_notice import print_license_notice
@@ -65,17 +64,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-  """Exit code 0; 1 for invalid input; 130 after Ctrl-C, with partial results written."""
-  try:
-    if args.offline:
-      import_bundled("convert.weight_names").go_offline()
-    return _explain(args)
-  except (ValueError, OSError) as error:
-    print(f"explain: {error}", file=sys.stderr)
-    return 1
-
-
-def _explain(args: argparse.Namespace) -> int:
+  """Exit code 0; 130 after Ctrl-C, with partial results written."""
   from jax_me.inference.explain.explainer import make_explainer
   from jax_me.inference.explain.run import ExplainSession
   from jax_me.inference.model_input import InputSpec
@@ -84,6 +73,8 @@ def _explain(args: argparse.Namespace) -> int:
   from jax_me.models.classifier import check_head
   from jax_me.progress import Progress
 
+  if args.offline:
+    import_bundled("convert.weight_names").go_offline()
   # The images of a folder are explained one by one, or for a motion model as one clip.
   sources = find_sources(args.inputs, read_as="frames")
   saved = import_bundled("convert.model_source").open_model(args.checkpoint)

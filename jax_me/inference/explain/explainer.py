@@ -65,6 +65,7 @@ class Explanation:
     predicted: the most probable class.
     scores: {class: probability}.
     maps: {method: heat map}.
+    affect: float32 [2], valence and arousal; None for a model without these outputs.
   """
 
   face: FaceInput
@@ -72,6 +73,7 @@ class Explanation:
   predicted: str
   scores: dict[str, float]
   maps: dict[str, HeatMap]
+  affect: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,20 +161,21 @@ class Explainer:
     def run(weights: Any, normalisation: Any, image: jax.Array, class_index: jax.Array):
       model: Any = merge_model(graphdef, weights["params"], weights["model_state"])
       if not isinstance(model, Ensemble):
-        return self._scores_and_maps(model, normalisation, image, class_index)
-      scores = self._probabilities(model, image, normalisation)
+        return self._outputs_and_maps(model, normalisation, image, class_index)
+      outputs = self._outputs(model, image, normalisation)
+      scores, _ = split_outputs(outputs, self._affect)
       chosen = jnp.where(class_index < 0, scores.argmax().astype(class_index.dtype), class_index)
       maps = model.map_members(
-        lambda member, own: self._scores_and_maps(member, own, image, chosen)[1]
+        lambda member, own: self._outputs_and_maps(member, own, image, chosen)[1]
       )
-      return scores, jax.tree.map(lambda rows: rows.mean(axis=0), maps)
+      return outputs, jax.tree.map(lambda rows: rows.mean(axis=0), maps)
 
     self._run = jax.jit(run)
 
-  def _scores_and_maps(
+  def _outputs_and_maps(
     self, model: Any, normalisation: Any, image: jax.Array, class_index: jax.Array
   ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Probabilities [C] and maps of one model; class -1 is the predicted one."""
+    """Outputs of `classify` and maps of one model; class -1 is the predicted one."""
     maps = {}
 
     def forward(images: jax.Array) -> jax.Array:
@@ -184,14 +187,12 @@ class Explainer:
       maps["gradcam"] = cam[0]
       return logits
 
-    return self._probabilities(forward, image, normalisation), maps
+    return self._outputs(forward, image, normalisation), maps
 
-  def _probabilities(
+  def _outputs(
     self, model: Callable[[jax.Array], jax.Array], image: jax.Array, normalisation: Any
   ) -> jax.Array:
-    """Class probabilities [C]."""
-    outputs = classify(model, image[None], normalisation, self._affect)[0]
-    return split_outputs(outputs, self._affect)[0]
+    return classify(model, image[None], normalisation, self._affect)[0]
 
   def explain(self, face: FaceInput, label: str | None = None) -> Explanation:
     """Computes scores and heat maps of one face for `label` (None: the predicted class).
@@ -200,9 +201,10 @@ class Explainer:
       ValueError: the model has no such label.
     """
     class_index = -1 if label is None else self.class_index(label)
-    scores, maps = jax.device_get(
+    outputs, maps = jax.device_get(
       self._run(self._weights, self._normalisation, face.image, np.int32(class_index))
     )
+    scores, affect = split_outputs(outputs, self._affect)
     predicted = self._labels[int(scores.argmax())]
     return Explanation(
       face=face,
@@ -217,6 +219,7 @@ class Explainer:
         )
         for method in self.methods
       },
+      affect=affect,
     )
 
   def class_index(self, label: str) -> int:

@@ -44,16 +44,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-  """Exit code 0; 1 for failed videos and invalid input; 130 after Ctrl-C."""
+  """Exit code 0; 1 for failed videos; 130 after Ctrl-C."""
   silence_opencv()
-  try:
-    return _run(args)
-  except (ValueError, OSError) as error:
-    print(f"study: {error}", file=sys.stderr)
-    return 1
-
-
-def _run(args: argparse.Namespace) -> int:
   from jax_me.inference.model_input import InputSpec
   from jax_me.inference.prediction_run import video_line
   from jax_me.inference.study.participants import Participants, read_participants

@@ -93,9 +93,7 @@ class AnnotatedVideoWriter:
     # The encoders require even sides.
     self._size = (max(2, round(width * scale) // 2 * 2), max(2, round(height * scale) // 2 * 2))
     self.path.parent.mkdir(parents=True, exist_ok=True)
-    if self.path.suffix == ".mp4":
-      return _Mp4Encoder(self._partial, self._fps, self._size, self._sound)
-    return _WebmEncoder(self._partial, self._fps, self._size)
+    return _open_encoder(self._partial, self._fps, self._size, self._sound)
 
   def close(self) -> None:
     """Finishes the file; without a readable frame no file is written."""
@@ -119,12 +117,19 @@ def write_plain_video(path: pathlib.Path, images: Iterable[np.ndarray], fps: flo
   encoder: _Encoder | None = None
   for number, image in enumerate(images):
     if encoder is None:
-      size = image.shape[1], image.shape[0]
-      is_mp4 = path.suffix == ".mp4"
-      encoder = _Mp4Encoder(path, fps, size, None) if is_mp4 else _WebmEncoder(path, fps, size)
+      encoder = _open_encoder(path, fps, (image.shape[1], image.shape[0]))
     encoder.write(image, number / fps)
   if encoder is not None:
     encoder.close()
+
+
+def _open_encoder(
+  path: pathlib.Path, fps: float, size: tuple[int, int], sound: str | os.PathLike | None = None
+) -> _Encoder:
+  """The encoder of a suffix of `annotated_suffix`; for the arguments see `_Mp4Encoder`."""
+  if path.suffix == ".mp4":
+    return _Mp4Encoder(path, fps, size, sound)
+  return _WebmEncoder(path, fps, size)
 
 
 class _WebmEncoder:

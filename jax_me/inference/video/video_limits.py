@@ -34,7 +34,8 @@ class VideoLimits:
       return ""
     return (
       f"a frame of {width} x {height} pixels has more than the {self.pixels:,} allowed; scale the "
-      "video down (ffmpeg -i FILE -vf scale=1920:-2 copy.mp4), or allow more with --max-pixels"
+      "video down (ffmpeg -i FILE -vf scale=1920:-2 copy.mp4), or allow more: --max-pixels of "
+      "predict and study, max_pixels in Python"
     )
 
   def problem_of_length(self, frames: int) -> str:
@@ -42,6 +43,6 @@ class VideoLimits:
     if frames <= self.frames:
       return ""
     return (
-      f"it has more than the {self.frames:,} frames allowed; cut it, allow more with --max-frames, "
-      "or read a part of it (predict --seconds)"
+      f"it has more than the {self.frames:,} frames allowed; cut it, allow more (--max-frames of "
+      "predict and study, max_frames in Python), or read a part of it (predict --seconds)"
     )
