@@ -3,6 +3,7 @@
 `--debug` anywhere on the command line shows tracebacks, also those that libraries log.
 """
 
+import _thread
 import contextlib
 import errno
 import logging
@@ -40,6 +41,27 @@ def install_interrupts() -> None:
   """Handles ctrl-C in this process, which is that of a command."""
   _INTERRUPTS.installed = True
   signal.signal(signal.SIGINT, _INTERRUPTS)
+  sys.unraisablehook = _send_lost_interrupt_again
+
+
+def _send_lost_interrupt_again(unraisable: "sys.UnraisableHookArgs") -> None:
+  """Python prints and drops an exception in a finalizer or in a callback of the garbage collector.
+
+  An interrupt that falls into one must end the command all the same. It is sent from another
+  thread, a moment later, when the main thread has left the finalizer.
+  """
+  if unraisable.exc_type is not KeyboardInterrupt:
+    sys.__unraisablehook__(unraisable)
+    return
+  _INTERRUPTS.count -= 1
+  threading.Timer(0.01, _interrupt_main_thread).start()
+
+
+def _interrupt_main_thread() -> None:
+  if hasattr(signal, "pthread_kill"):  # Wakes a thread that waits for a lock.
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+  else:
+    _thread.interrupt_main()
 
 
 def interrupt_again() -> None:

@@ -26,6 +26,22 @@ def command(arguments):
 raise SystemExit(run_command(command, ["{ending}"], "slow"))
 """
 
+COLLECTING = """
+import gc, time
+from jax_me.command_errors import install_interrupts, run_command
+install_interrupts()
+def wait(phase, info):
+  if phase == "stop":
+    print("started", flush=True)
+    time.sleep(5)
+def command(arguments):
+  gc.callbacks.append(wait)
+  gc.collect()
+  gc.callbacks.remove(wait)
+  time.sleep(60)
+raise SystemExit(run_command(command, [], "slow"))
+"""
+
 
 @pytest.mark.parametrize(
   ("error", "text"),
@@ -73,3 +89,17 @@ def test_ctrl_c_once_and_twice(repository, times, ending):
   _, messages = process.communicate(timeout=50)
   assert process.returncode == 130 and time.monotonic() - start < 50
   assert "Traceback" not in messages
+
+
+def test_ctrl_c_during_garbage_collection_is_not_lost(repository):
+  process = subprocess.Popen(
+    [sys.executable, "-c", COLLECTING],
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+    env={**os.environ, "PYTHONPATH": str(repository)},
+  )
+  assert process.stdout.readline() == "started\n"
+  process.send_signal(signal.SIGINT)
+  _, messages = process.communicate(timeout=50)
+  assert process.returncode == 130 and messages == "\nslow: interrupted\n"
