@@ -27,6 +27,7 @@ def measurement(**ratios):
       "xla_bytes_accessed": 8e6,
       "peak_bytes": 2**30,
     },
+    "operations": {"fusion dot_general": 0.9, "copy": 0.1},
   }
 
 
@@ -50,7 +51,10 @@ def test_the_table_says_by_how_much_a_floor_is_missed(tmp_path):
   assert "0.80 (0.70 to 0.90); floor 1.00, missed by 0.20 | 1.20 / 0.80 |" in text
   assert "not measured: no clone" in text
   assert "| ViT-B inference † | timm 1.0.31 | 8 | 12.3 |" in text and "\n† Other programs" in text
-  assert "| ViT-B inference | 8 | 2 | 2.5 | 1 | 1024 | 3 | 40 | 25% |" in text
+  assert (
+    "| ViT-B inference | 8 | 2 | 2.5 | 1 | 1024 | 3 | 40 | 25% | fusion dot_general 90%, copy 10% |"
+    in text
+  )
 
 
 def test_a_measurement_replaces_only_its_own_row(tmp_path):

@@ -120,6 +120,7 @@ def _programs(content: dict[str, Any]) -> str:
       "`torch.compile`, s",
       "MFU",
       "processor time of other programs",
+      "largest shares of our time",
     ]
   ]
   for name, batch, measured in _measurements(content):
@@ -127,18 +128,20 @@ def _programs(content: dict[str, Any]) -> str:
       continue
     program, images = measured["program"], int(batch)
     seconds = measured["compile_seconds"]
+    largest = list(measured["operations"].items())[:4]
     rows.append(
       [
         ROWS[name].title,
         batch,
         f"{program['product_flops'] / images / 1e9:.3g}",
         f"{program['xla_flops'] / images / 1e9:.3g}",
-        f"{program['xla_bytes_accessed'] / images / 1e6:.3g}",
+        f"{program['xla_bytes_accessed'] / images / 1e6:.0f}",
         f"{program['peak_bytes'] / 2**20:.0f}",
         f"{seconds[OURS]:.0f}",
         f"{seconds[COMPILED]:.0f}" if COMPILED in seconds else "",
         _utilisation_cell(measured, ROWS[name].mfu),
         f"{measured['other_load']:.0%}",
+        ", ".join(f"{kind} {share:.0%}" for kind, share in largest),
       ]
     )
   return _markdown(rows)
