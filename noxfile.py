@@ -45,7 +45,8 @@ def lint(session: nox.Session) -> None:
 @nox.session(venv_backend="none")
 def bench(session: nox.Session) -> None:
   """One benchmark with its arguments: `nox -s bench -- depthwise --batch 4`."""
-  names = sorted(path.stem for path in BENCHMARKS.glob("*.py") if path.stem != "recipe_runs")
+  helpers = ("recipe_runs", "__main__")  # The second is `python -m benchmarks`.
+  names = sorted(path.stem for path in BENCHMARKS.glob("*.py") if path.stem not in helpers)
   if not session.posargs or session.posargs[0] not in names:
     session.error(f"name a benchmark: {', '.join(names)}")
   name, *arguments = session.posargs
