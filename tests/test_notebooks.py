@@ -41,6 +41,7 @@ def test_the_cells_run_in_order(notebook, tmp_path):
     **os.environ,
     "PYTHONPATH": str(REPOSITORY),
     "JAX_PLATFORMS": "cpu",
+    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # Most of the time is compilation.
     "MPLBACKEND": "Agg",
   }
   run = subprocess.run(

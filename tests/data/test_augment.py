@@ -19,6 +19,8 @@ from jax_me.data.augment.mixup import MixupSettings, make_mixup, mix_targets
 from jax_me.training.sharding import batch_sharding, make_mesh
 from tests.helpers.drawn_images import drawn_image
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 ROWS, SIZE = 8, 16
 ALL_TRANSFORMS = Augmentation(
   crop_scale=(0.3, 1.0),

@@ -17,6 +17,8 @@ from jax_me.training import recipes, settings
 from tests.helpers.drawn_folder import write_folder
 from tests.helpers.tiny_runs import tiny_run
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 SETTINGS = {
   "affect_weight": 1.0,
   "epochs": 80.0,

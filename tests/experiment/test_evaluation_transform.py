@@ -12,6 +12,8 @@ from jax_me.image_preparation import ImagePreparation
 from jax_me.models.model_metadata import read_model_metadata
 from jax_me.training import settings
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 SIZE = 16
 
 

@@ -11,6 +11,8 @@ from configs.common import common
 from jax_me.experiment.fold_training import FoldTraining
 from jax_me.experiment.preparation import prepare
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):

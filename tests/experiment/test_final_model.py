@@ -14,7 +14,7 @@ from jax_me.training.loop import TrainingResult
 from tests.helpers.drawn_folder import write_folder
 from tests.helpers.tiny_runs import tiny_recipe, tiny_run
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.usefixtures("quick_compilation"), pytest.mark.slow]
 SUBJECTS = 6
 
 

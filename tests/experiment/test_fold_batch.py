@@ -22,6 +22,8 @@ from jax_me.training.fold_chunks import remove_folder, unfinished_chunk
 from tests.helpers import tiny_runs
 from tests.helpers.drawn_folder import write_folder
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 TINY = {**tiny_runs.TINY, "data.split": "loso", "epochs": 3.0, "evaluate_epochs": 2.0}
 SUBJECTS = {
   "a": 2,

@@ -9,6 +9,8 @@ from jax_me.models.model_folder import load_model, split_model
 from jax_me.models.registry import create_model
 from tests.helpers.inference_models import SAVED, save
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from tests.helpers.file_server import serve_folder
 from tests.helpers.hub_models import hub_model_folder
 from tests.helpers.small_models import random_model
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.usefixtures("quick_compilation"), pytest.mark.slow]
 ARGUMENTS = {"image_size": 16, "patch_size": 8, "embed_dim": 24, "num_heads": 2, "depth": 1}
 SAVED = {"name": "vit_tiny_patch16", "image_size": 16, "mean": [0.4] * 3, "std": [0.3] * 3}
 

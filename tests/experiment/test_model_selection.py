@@ -16,6 +16,8 @@ from jax_me.experiment.run import run_experiment
 from jax_me.training import settings
 from tests.helpers.drawn_folder import write_folder
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 def problems(**changes) -> str:
   config = common()

@@ -12,6 +12,8 @@ from jax_me.models.model_folder import save_model
 from jax_me.models.registry import create_model
 from tests.helpers.drawn_folder import write_light_and_dark
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 def test_votes_are_weighted_by_similarity():
   known = np.array([[1.0, 0.0], [0.0, 2.0], [3.0, 4.0]])

@@ -17,7 +17,7 @@ from jax_me.training import settings
 from tests.helpers.drawn_folder import write_folder
 from tests.helpers.tiny_runs import TINY, tiny_recipe, tiny_run
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.usefixtures("quick_compilation"), pytest.mark.slow]
 CONSTANT = {"optimizer__schedule": "constant", "optimizer__warmup_epochs": 0.5}
 HOLDOUT = {"data__split": "holdout", **CONSTANT}
 

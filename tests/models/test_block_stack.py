@@ -11,6 +11,8 @@ from jax_me.models.block_stack import run_stack
 from tests.helpers.precision import float64
 from tests.helpers.small_models import quick_jit, random_model
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 WIDTHS = dict(embed_dim=12, num_heads=2, depth=3, image_size=32)
 MODELS = {
   "vit_tiny_patch16": dict(patch_size=16, num_classes=3, drop_path_rate=0.5, **WIDTHS),

@@ -19,6 +19,8 @@ from jax_me.training.losses import (
 from jax_me.training.steps import classification_loss
 from tests.helpers.tiny_training import CLASSES, RUN_PARAMETERS, SIZE, make_batch, make_model
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 LOGITS = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
 LABELS = np.array([0, 1, 2, 3, 1, 1])
 SHARES = np.random.default_rng(1).dirichlet(np.ones(4), 6).astype(np.float32)

@@ -35,6 +35,8 @@ from tests.helpers.golden_cases import (
 )
 from tests.helpers.precision import float64
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 TOLERANCE = 1e-8
 
 
