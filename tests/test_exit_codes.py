@@ -53,7 +53,7 @@ def test_every_command_is_tested():
   assert INVALID.keys() | {"doctor"} == COMMANDS.keys()
 
 
-@pytest.mark.parametrize("name", INVALID.keys() - RECIPE_FLAGS)
+@pytest.mark.parametrize("name", sorted(INVALID.keys() - RECIPE_FLAGS))
 def test_invalid_input(name, rows, tmp_path, monkeypatch, capsys):
   monkeypatch.chdir(tmp_path)
   monkeypatch.setattr("jax_me.faces.cli.print_license_notice", lambda: None)
@@ -62,7 +62,7 @@ def test_invalid_input(name, rows, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", RECIPE_FLAGS)
+@pytest.mark.parametrize("name", sorted(RECIPE_FLAGS))
 def test_invalid_recipe(name, rows, repository, tmp_path):
   for arguments in (INVALID[name], ["--config", "quickstart", "--nothing"]):
     done = subprocess.run(
@@ -75,7 +75,7 @@ def test_invalid_recipe(name, rows, repository, tmp_path):
     assert_refused(name, done.returncode, done.stdout, done.stderr, rows)
 
 
-@pytest.mark.parametrize("name", COMMANDS.keys() - RECIPE_FLAGS)
+@pytest.mark.parametrize("name", sorted(COMMANDS.keys() - RECIPE_FLAGS))
 def test_an_unknown_option_is_wrong_usage(name):
   try:
     code = main([name, "--nothing"])
