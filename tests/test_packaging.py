@@ -69,12 +69,12 @@ def test_the_wheel_has_every_module_and_no_other_top_level_package(wheel, reposi
 
 def test_recipes_of_the_wheel_are_found_by_name(installed, tmp_path):
   run = jax_me(installed, tmp_path, "train", "--config=quickstart", "--config.batchsize=1")
-  assert run.returncode == 1 and "did you mean batch_size?" in run.stderr
+  assert run.returncode == 2 and "did you mean batch_size?" in run.stderr
   # Recipes that start from another module of `configs`, in a folder that has its own `configs`.
   (tmp_path / "configs").mkdir()
   (tmp_path / "configs" / "__init__.py").write_text("raise RuntimeError('the wrong package')")
   run = jax_me(installed, tmp_path, "train", "--config=finetune_rafdb", "--config.epoch=1")
-  assert run.returncode == 1 and "did you mean epochs?" in run.stderr
+  assert run.returncode == 2 and "did you mean epochs?" in run.stderr
 
 
 @pytest.mark.slow
