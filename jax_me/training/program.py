@@ -14,7 +14,7 @@ from jax_me.data.augment.augmentation import Augmentation, make_augmentation, ma
 from jax_me.data.augment.mixup import MixupSettings, make_mixup
 from jax_me.models import model_folder
 from jax_me.models.model_metadata import AFFECT
-from jax_me.models.registry import create_model
+from jax_me.models.registry import create_abstract_model, create_model
 from jax_me.training.checkpoint import JsonValue
 from jax_me.training.optim import make_optimizer
 from jax_me.training.param_groups import FROZEN_MODULES, learning_rate_scales
@@ -166,7 +166,8 @@ def make_program(
   def make_model(rngs: nnx.Rngs) -> nnx.Module:
     return create_model(config.model.name, rngs=rngs, **arguments)
 
-  graphdef, params, _ = model_folder.split_model(nnx.eval_shape(lambda: make_model(nnx.Rngs(0))))
+  abstract = create_abstract_model(config.model.name, **arguments)
+  graphdef, params, _ = model_folder.split_model(abstract)
   pretraining = config.task == "mae"
   settings = config.optimizer.to_dict()
   schedule = make_schedule(settings.pop("schedule"), gamma=settings.pop("gamma"))
