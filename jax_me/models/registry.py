@@ -60,19 +60,20 @@ class _OneKey(nnx.RngStream):
     return self.key[...]
 
 
+def abstract_rngs() -> nnx.Rngs:
+  """Keys for a model that is only built abstractly: all equal, quick to trace."""
+  rngs = nnx.Rngs(0)
+  rngs.default = _OneKey(0, tag="default")  # type: ignore[attr-defined]
+  return rngs
+
+
 def create_abstract_model(name: str, **overrides: Any) -> nnx.Module:
   """The module of `create_model` with the shapes and dtypes of its arrays in place of values.
 
   Raises:
     ValueError: as `create_model`.
   """
-
-  def build() -> nnx.Module:
-    rngs = nnx.Rngs(0)
-    rngs.default = _OneKey(0, tag="default")  # type: ignore[attr-defined]
-    return create_model(name, rngs=rngs, **overrides)
-
-  return nnx.eval_shape(build)
+  return nnx.eval_shape(lambda: create_model(name, rngs=abstract_rngs(), **overrides))
 
 
 @functools.cache

@@ -10,6 +10,7 @@ from flax import nnx
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jax_me.models.convnext_v2 import CONVNEXTV2_MODELS, GlobalResponseNorm
+from jax_me.models.registry import abstract_rngs
 from tests.helpers.golden_cases import (
   expected_outputs,
   fill_model,
@@ -29,7 +30,7 @@ TINY = dict(depths=(1, 2, 1, 1), dims=(4, 6, 8, 10), num_classes=5)
 
 def build(size, dtype, **overrides):
   constructor = CONVNEXTV2_MODELS[f"convnextv2_{size}"]
-  return lambda: constructor(dtype=dtype, param_dtype=dtype, rngs=nnx.Rngs(0), **overrides)
+  return lambda: constructor(dtype=dtype, param_dtype=dtype, rngs=abstract_rngs(), **overrides)
 
 
 def outputs(model, images):

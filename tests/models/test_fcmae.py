@@ -11,6 +11,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jax_me.models.convnext_v2 import CONVNEXTV2_MODELS
 from jax_me.models.fcmae import FCMAE_MODELS
+from jax_me.models.registry import abstract_rngs
 from tests.helpers.fcmae_reference import masked_dense_loss, sparse_location
 from tests.helpers.golden_cases import (
   expected_outputs,
@@ -23,7 +24,12 @@ from tests.helpers.golden_cases import (
   torch_weights,
 )
 from tests.helpers.precision import float64
-from tests.helpers.small_models import quick_jit, random_model, record_stage_outputs
+from tests.helpers.small_models import (
+  call,
+  quick_jit,
+  random_model,
+  record_stage_outputs,
+)
 
 CASES = golden_cases("fcmae")
 TINY = dict(depths=(1, 1, 1, 1), dims=(4, 6, 8, 10), decoder_embed_dim=12, image_size=128)
@@ -31,7 +37,7 @@ TINY = dict(depths=(1, 1, 1, 1), dims=(4, 6, 8, 10), decoder_embed_dim=12, image
 
 def build(name, dtype, **overrides):
   constructor = FCMAE_MODELS[name]
-  return lambda: constructor(dtype=dtype, param_dtype=dtype, rngs=nnx.Rngs(0), **overrides)
+  return lambda: constructor(dtype=dtype, param_dtype=dtype, rngs=abstract_rngs(), **overrides)
 
 
 def outputs(graphdef, state, images, noise):
@@ -96,13 +102,13 @@ def test_encoder_matches_the_classifier(name):
   with float64():
     model = nnx.merge(
       *fill_model(
-        lambda: constructor(num_classes=2, rngs=nnx.Rngs(0), **exact),
+        lambda: constructor(num_classes=2, rngs=abstract_rngs(), **exact),
         encoder | added,
         dtype=np.float64,
         locate=locate,
       )
     )
-    features = nnx.jit(lambda m, x: m.features(x))(model, model_input(case).astype(np.float64))
+    features = call(model, model_input(case).astype(np.float64), method="features")
   assert max_difference(features, expected_outputs("fcmae", name)["finetune_features_f64"]) < 1e-9
 
 

@@ -8,7 +8,7 @@ from flax import nnx
 
 from jax_me.models.mae import random_masking
 from jax_me.models.patches import patchify, unpatchify
-from jax_me.models.registry import create_model
+from jax_me.models.registry import abstract_rngs, create_model
 from tests.helpers.golden_cases import (
   expected_outputs,
   fill_model,
@@ -43,7 +43,7 @@ TINY = dict(
 
 
 def build(name, dtype):
-  return lambda: create_model(name, dtype=dtype, param_dtype=dtype, rngs=nnx.Rngs(0))
+  return lambda: create_model(name, dtype=dtype, param_dtype=dtype, rngs=abstract_rngs())
 
 
 def outputs(graphdef, state, images, noise):

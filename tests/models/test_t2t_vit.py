@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jax_me.models.registry import create_abstract_model, create_model
+from jax_me.models.registry import abstract_rngs, create_abstract_model, create_model
 from jax_me.models.t2t_backbones import CheapOperation
 from tests.helpers.golden_cases import (
   expected_outputs,
@@ -43,7 +43,7 @@ def build(name, dtype):
   case = golden_cases("t2t")[name]
   overrides = {"image_size" if k == "img_size" else k: v for k, v in case["kwargs"].items()}
   return lambda: create_model(
-    case["model"], dtype=dtype, param_dtype=dtype, rngs=nnx.Rngs(0), **overrides
+    case["model"], dtype=dtype, param_dtype=dtype, rngs=abstract_rngs(), **overrides
   )
 
 

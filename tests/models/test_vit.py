@@ -8,7 +8,7 @@ from flax import nnx
 
 from jax_me.models.layers import FixedTable
 from jax_me.models.positions import sincos_2d
-from jax_me.models.registry import create_model
+from jax_me.models.registry import abstract_rngs, create_model
 from jax_me.models.transformer import run_blocks, stochastic_depth_rates
 from tests.helpers.golden_cases import (
   expected_outputs,
@@ -20,7 +20,13 @@ from tests.helpers.golden_cases import (
   torch_weights,
 )
 from tests.helpers.precision import float64
-from tests.helpers.small_models import call, count_checkpoints, gradients, quick_jit, random_model
+from tests.helpers.small_models import (
+  call,
+  count_checkpoints,
+  gradients,
+  quick_jit,
+  random_model,
+)
 
 CASES = sorted(name for name in golden_cases("mae") if name.startswith("vit_"))
 TINY = dict(image_size=32, patch_size=8, embed_dim=24, depth=3, num_heads=3, num_classes=5)
@@ -39,7 +45,7 @@ def build(case_name, dtype):
     global_pool=kwargs["global_pool"],
     dtype=dtype,
     param_dtype=dtype,
-    rngs=nnx.Rngs(0),
+    rngs=abstract_rngs(),
   )
 
 

@@ -14,7 +14,7 @@ import pytest
 from flax import nnx
 
 from jax_me.models.model_folder import merge_model, split_model
-from jax_me.models.registry import create_model
+from jax_me.models.registry import abstract_rngs, create_model
 from jax_me.training.optim import make_optimizer
 from jax_me.training.param_groups import parameter_paths
 from jax_me.training.state import RunParameters
@@ -100,7 +100,7 @@ def test_training_repeats_the_recorded_run(name):
     graphdef, start = fill_model(
       lambda: create_model(
         run.model,
-        rngs=nnx.Rngs(0),
+        rngs=abstract_rngs(),
         dtype=jnp.float64,
         param_dtype=jnp.float64,
         **run.arguments,
