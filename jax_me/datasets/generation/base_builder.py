@@ -140,26 +140,11 @@ class FaceDataset(FileReaderBuilder, Generic[OptionsT]):
     }
 
   def _info(self) -> tfds.core.DatasetInfo:
-    features = tfds.features
-    number = features.Scalar(np.int32)
     return _LocalInfo(
       builder=self,
       description=self.DESCRIPTION,
       citation=self.CITATION,
-      features=features.FeaturesDict(
-        {
-          "image": features.Image(),
-          "label": features.ClassLabel(names=list(self.labels)),
-          "subject": features.Text(),
-          "clip": features.Text(),
-          "frame": number,
-          "onset": number,
-          "apex": number,
-          "offset": number,
-          "database": features.Text(),
-          "file": features.Text(),
-        }
-      ),
+      features=example_features(self.labels),
       supervised_keys=("image", "label"),
       disable_shuffling=True,
     )
@@ -171,6 +156,26 @@ class FaceDataset(FileReaderBuilder, Generic[OptionsT]):
 
   def _download_and_prepare(self, **kwargs: Any) -> None:
     raise ValueError(f"dataset {self.name} is built by jax_me.datasets.catalog.prepare")
+
+
+def example_features(labels: Sequence[str]) -> tfds.features.FeaturesDict:
+  """The features of an example of any dataset with these class names."""
+  features = tfds.features
+  number = features.Scalar(np.int32)
+  return features.FeaturesDict(
+    {
+      "image": features.Image(),
+      "label": features.ClassLabel(names=list(labels)),
+      "subject": features.Text(),
+      "clip": features.Text(),
+      "frame": number,
+      "onset": number,
+      "apex": number,
+      "offset": number,
+      "database": features.Text(),
+      "file": features.Text(),
+    }
+  )
 
 
 class _LocalInfo(tfds.core.DatasetInfo):
