@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.dataset_builder import FileReaderBuilder
 
+from jax_me.beam.beam_runner import BeamRunner
 from jax_me.datasets.generation.options import BuilderOptions, stored_options
 from jax_me.datasets.generation.source_files import fingerprint_folder
 from jax_me.datasets.generation.tasks import ReportRow, Split, problem
@@ -33,6 +34,7 @@ class FaceDatasetConfig(tfds.core.BuilderConfig):
     fingerprint: hash of the user's files, "" when there are none.
     manual_dir: folder of these files; not part of the build's fingerprint.
     workers: processes used for generation; not part of the build's fingerprint.
+    beam: runner of Apache Beam used instead; not part of the build's fingerprint.
   """
 
   options: BuilderOptions = BuilderOptions()
@@ -40,6 +42,7 @@ class FaceDatasetConfig(tfds.core.BuilderConfig):
   fingerprint: str = ""
   manual_dir: pathlib.Path | None = None
   workers: int = 1
+  beam: BeamRunner | None = None
 
 
 class FaceDataset(FileReaderBuilder, Generic[OptionsT]):
