@@ -129,7 +129,8 @@ class BeamRunner:
           running.cancel()
         raise
     except Exception as error:
-      reason = next(filter(None, map(str.strip, str(error).splitlines())), repr(error))
+      # Of a traceback that a worker sent, the last line is the error.
+      reason = [repr(error), *filter(None, map(str.strip, str(error).splitlines()))][-1]
       raise PipelineFailed(
         f"the pipeline failed on {self.name} ({reason}); the same command continues it"
       ) from error
@@ -164,6 +165,9 @@ def _list_calls(work: _Work) -> Iterator[tuple[_Work, str]]:
 
 def _run_call(element: tuple[_Work, str]) -> None:
   """Runs one call, on a worker."""
+  import cv2
+
+  cv2.setNumThreads(1)  # runners start one process, or one thread, per core
   work, line = element
   stem, position, length, digest = json.loads(line)
   result = StoredResult(stem)
