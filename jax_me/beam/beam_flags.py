@@ -1,7 +1,7 @@
 """Command-line flags of the commands that can run on Apache Beam."""
 
 import argparse
-import shlex
+import re
 
 from jax_me.beam.beam_runner import BeamRunner, check_runner
 from jax_me.beam.exchange_files import is_remote
@@ -20,9 +20,9 @@ def add_beam_flags(parser: argparse.ArgumentParser) -> None:
   )
   add(
     *("--beam_options", "--beam-options"),
-    metavar='"--A=X --B=Y"',
+    metavar="A=X,B=Y",
     default="",
-    help="options of the runner",
+    help="options of the runner, as in --beam_pipeline_options of TFDS",
   )
   add(
     *("--beam_exchange", "--beam-exchange"),
@@ -49,8 +49,11 @@ def beam_runner(args: argparse.Namespace) -> BeamRunner | None:
       raise ValueError("--beam_options, --beam_exchange and --beam_source need --beam_runner")
     return None
   check_runner(args.beam_runner)
+  # A comma before a quote or a brace is part of a value.
+  words = filter(None, re.split(r",(?=\w+(?:=|,|$))", args.beam_options))
+  options = tuple(f"--{word.strip().removeprefix('--')}" for word in words)
   exchange, source = args.beam_exchange.rstrip("/"), args.beam_source.rstrip("/")
   for address in filter(None, (exchange, source)):
     if not is_remote(address):
       raise ValueError(f"{address} is no address of a bucket, such as gs://bucket/folder")
-  return BeamRunner(args.beam_runner, tuple(shlex.split(args.beam_options)), exchange, source)
+  return BeamRunner(args.beam_runner, options, exchange, source)

@@ -14,6 +14,8 @@ EPILOG = f"""\
 OUTPUT/report.jsonl has one row per file; OUTPUT/summary.json has the counts and the mean and
 standard deviation of the aligned images. Run the same command again to resume an interrupted run.
 
+On Apache Beam: jax-me faces --input photos --output faces --beam_runner=DirectRunner
+
 exit code: 0 success; 1 files failed (unreadable, or without a face under --on-no-face error) or
 the output cannot be written, or the pipeline failed; 2 bad arguments; 130 interrupted with ctrl-C.
 

@@ -1,5 +1,6 @@
 """Builds and face alignment on Apache Beam give the same files as on one machine."""
 
+import argparse
 import functools
 import importlib.util
 import json
@@ -14,6 +15,7 @@ import threading
 import pytest
 
 from jax_me.__main__ import main
+from jax_me.beam.beam_flags import add_beam_flags, beam_runner
 from jax_me.beam.beam_runner import BeamRunner, PipelineFailed
 from jax_me.datasets.built_datasets import list_builds
 from jax_me.datasets.generation import beam_shards
@@ -69,7 +71,7 @@ def test_without_beam_one_line_gives_the_remedy(tmp_path, monkeypatch, capsys, w
 
 
 def test_options_without_a_runner_are_an_error(capsys):
-  assert run("data", "build", "demo_clips", "--beam_options=--parallelism=4") == 2
+  assert run("data", "build", "demo_clips", "--beam_options=parallelism=4") == 2
   assert "need --beam_runner" in capsys.readouterr().err
 
 
@@ -251,7 +253,7 @@ def folder(tmp_path):
 
 @needs_beam
 @pytest.mark.parametrize(
-  "options", ["", "--direct_num_workers=2 --direct_running_mode=multi_processing"]
+  "options", ["", "direct_num_workers=2,direct_running_mode=multi_processing"]
 )
 def test_command_with_an_unreadable_image(
   tmp_path, folder, monkeypatch, capsys, repository, options
@@ -283,3 +285,22 @@ def test_images_are_read_from_a_bucket(tmp_path, folder, bucket, monkeypatch):
   beam = ("--beam_runner=DirectRunner", "--beam_source=local://images", "--beam_exchange=local://x")
   assert run(*words, "--data-dir", tmp_path / "data", *beam) == 0
   assert files_of(tmp_path / "data") == files_of(tmp_path / "local")
+
+
+@needs_beam
+@pytest.mark.parametrize(
+  ("text", "options"),
+  [
+    ("", ()),
+    ("parallelism=64,streaming", ("--parallelism=64", "--streaming")),
+    (
+      'environment_config={"command": "/opt/boot", "os": "linux"},parallelism=2',
+      ('--environment_config={"command": "/opt/boot", "os": "linux"}', "--parallelism=2"),
+    ),
+  ],
+)
+def test_options_of_the_runner(text, options):
+  parser = argparse.ArgumentParser()
+  add_beam_flags(parser)
+  runner = beam_runner(parser.parse_args(["--beam_runner=DirectRunner", f"--beam_options={text}"]))
+  assert runner == BeamRunner("DirectRunner", options)
