@@ -129,6 +129,8 @@ class BeamRunner:
           running.cancel()
         raise
     except Exception as error:
+      if isinstance(error.__context__, KeyboardInterrupt):  # of a call in this process
+        raise error.__context__ from None
       # Of a traceback that a worker sent, the last line is the error.
       reason = [repr(error), *filter(None, map(str.strip, str(error).splitlines()))][-1]
       raise PipelineFailed(

@@ -198,6 +198,14 @@ def test_a_local_build_continues_on_beam(tmp_path, small_calls, local):
 
 
 @needs_beam
+def test_ctrl_c_is_not_a_failure(tmp_path, small_calls, local):
+  data, log = tmp_path / "data", tmp_path / "log"
+  with pytest.raises(KeyboardInterrupt):
+    build(data, log, 9, "interrupt", beam=DIRECT)
+  assert contents(build(data, log, beam=DIRECT)) == local
+
+
+@needs_beam
 def test_unusable_files_give_the_error_of_the_local_build(tmp_path, small_calls):
   with pytest.raises(ValueError) as local_error:
     build(tmp_path / "local", None, 9, "bad")
