@@ -24,7 +24,7 @@ LAYERS = (
     "command_errors",
     "limits_notice",
   },
-  {"worker_pool", "manifest", "image_preparation", "compilation_cache"},
+  {"beam", "worker_pool", "manifest", "image_preparation", "compilation_cache"},
   {"run_folder"},
   {"models", "faces"},
   {"convert"},

@@ -11,6 +11,8 @@ import sys
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 
+from jax_me.beam.beam_flags import add_beam_flags, beam_runner
+from jax_me.beam.beam_runner import PipelineFailed
 from jax_me.cpu_cores import available_cores
 from jax_me.data.folds import RULES
 from jax_me.datasets import catalog
@@ -30,10 +32,12 @@ DATA_DIR = pathlib.Path("data")
 MAX_PROBLEMS = 5  # printed problems of a build; all are in its report
 
 BUILD_EPILOG = """\
-example: jax-me data build demo_clips --input flow --subjects 12
+examples:
+  jax-me data build demo_clips --input flow --subjects 12
+  jax-me data build demo_clips --input flow --beam_runner=DirectRunner
 Repeat the command to continue an interrupted build. An existing build is left as it is.
-exit code: 0 done; 1 disk error, or a worker process died; 2 bad arguments or unusable files;
-130 interrupted (ctrl-C)"""
+exit code: 0 done; 1 disk error, a worker process died or the pipeline failed; 2 bad arguments or
+unusable files; 130 interrupted (ctrl-C)"""
 LIST_EPILOG = "exit code: 0, or 2 for an unknown name"
 CHECK_EPILOG = """\
 exit code: 0 valid for evaluation; 1 damaged or not valid for evaluation; 2 bad arguments"""
@@ -108,6 +112,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     action="store_true",
     help="follow links in this folder that leave it (default: they are left out and reported)",
   )
+  add_beam_flags(build)
   listing = add_command("list", "list available and built datasets", LIST_EPILOG)
   listing.add_argument("--json", action="store_true", help="print JSON instead of text")
   check = add_command("check", "check that a built dataset is valid for evaluation", CHECK_EPILOG)
@@ -186,7 +191,7 @@ def main(args: argparse.Namespace) -> int:
     text = str(error).replace(catalog.CONFIG_OVERRIDE, catalog.DATA_FLAG)
     print(f"error: {text}", file=sys.stderr)
     return 2
-  except (OSError, WorkerDied) as error:
+  except (OSError, WorkerDied, PipelineFailed) as error:
     print(f"error: {error}", file=sys.stderr)
     return 1
   finally:
@@ -214,6 +219,7 @@ def _build(args: argparse.Namespace) -> int:
     manual_dir=args.manual_dir,
     workers=args.workers,
     follow_links=args.follow_links,
+    beam=beam_runner(args),
     **given_options(args),
   )
   folder = pathlib.Path(builder.data_path)

@@ -8,13 +8,17 @@ import json
 import os
 import pathlib
 import shutil
+from collections.abc import Generator
 from typing import Any
 
+from jax_me.beam.beam_runner import BeamRunner
+from jax_me.beam.exchange_files import remove_folder
 from jax_me.cpu_cores import available_cores
 from jax_me.faces import alignment, alignment_task, image_files, input_files
 from jax_me.faces import detector as face_detector
 from jax_me.faces.alignment_report import AlignmentReport, ReportRow
 from jax_me.faces.alignment_task import AlignmentSettings, OutputError
+from jax_me.faces.beam_alignment import align_on_beam, exchange_folder
 from jax_me.files import exclusive_lock, write_atomically
 from jax_me.progress import Progress
 from jax_me.worker_pool import map_in_processes
@@ -40,6 +44,7 @@ def align_folder(
   detector: str | None = None,
   follow_links: bool = False,
   quiet: bool = False,
+  beam: BeamRunner | None = None,
 ) -> Summary:
   """Aligns all images below a folder into a mirrored output folder, with a report row per file.
 
@@ -70,6 +75,7 @@ def align_folder(
       or else the default.
     follow_links: whether links that leave `input` are read; else their status is "outside_link".
     quiet: show no progress.
+    beam: runner of Apache Beam that aligns the images, instead of processes of this machine.
 
   Returns:
     The summary: {"complete", "files", "counts", "failed", "mean", "std", "settings", "notice"};
@@ -79,6 +85,7 @@ def align_folder(
     ValueError: bad settings, no files, invalid folders, or an output folder with other content or
       made with other settings (only on_no_face may change).
     OutputError: the output cannot be written, or another run is writing to it.
+    PipelineFailed: the runner gave up.
   """
   alignment.check_settings(size, on_no_face)
   if image_format not in image_files.ENCODINGS:
@@ -107,7 +114,7 @@ def align_folder(
   try:
     target.mkdir(parents=True, exist_ok=True)
     with exclusive_lock(target, refuse):
-      return _align_files(files, settings, workers, quiet)
+      return _align_files(files, settings, workers, quiet, beam)
   except OSError as error:
     raise OutputError(f"cannot write {error.filename or target}: {error.strerror}") from error
 
@@ -133,7 +140,11 @@ def _resolve_folders(
 
 
 def _align_files(
-  files: list[input_files.SourceFile], settings: AlignmentSettings, workers: int, quiet: bool
+  files: list[input_files.SourceFile],
+  settings: AlignmentSettings,
+  workers: int,
+  quiet: bool,
+  beam: BeamRunner | None,
 ) -> Summary:
   target = pathlib.Path(settings.output)
   recorded = dataclasses.asdict(settings)
@@ -156,27 +167,39 @@ def _align_files(
         status = "outside_link" if file.leaves else "not_an_image"
         row = alignment_task.make_empty_row(file.name, status)
         report.append(_add_source(row, file))
-    results = map_in_processes(
-      functools.partial(alignment_task.run_task, settings=settings),
-      tasks,
-      workers=workers,
-      ordered=False,
-      on_death=alignment_task.failed_rows,
-    )
+    if beam is not None:
+      rows = align_on_beam(beam, tasks, sources, settings)
+    else:
+      rows = _align_in_processes(tasks, settings, workers)
     try:
-      with contextlib.closing(results):
-        for row in itertools.chain.from_iterable(results):
+      with contextlib.closing(rows):
+        for row in rows:
           report.append(_add_source(row, sources[row["file"]]))
           progress.advance()
     finally:
       progress.close()
       shutil.rmtree(settings.scratch, ignore_errors=True)
     result = report.finish(files)
+  remove_folder(exchange_folder(settings, beam))
   failures = FAILURES | ({"no_face"} if settings.on_no_face == "error" else set())
   failed = sum(number for status, number in result["counts"].items() if status in failures)
   summary = {"complete": True, "failed": failed, **result, **header}
   _write_summary(target, summary, target)
   return summary
+
+
+def _align_in_processes(
+  tasks: list[input_files.AlignmentTask], settings: AlignmentSettings, workers: int
+) -> Generator[ReportRow]:
+  results = map_in_processes(
+    functools.partial(alignment_task.run_task, settings=settings),
+    tasks,
+    workers=workers,
+    ordered=False,
+    on_death=alignment_task.failed_rows,
+  )
+  with contextlib.closing(results):
+    yield from itertools.chain.from_iterable(results)
 
 
 def _add_source(row: ReportRow, file: input_files.SourceFile) -> ReportRow:

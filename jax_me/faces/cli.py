@@ -4,6 +4,8 @@ import argparse
 import shlex
 import sys
 
+from jax_me.beam.beam_flags import add_beam_flags, beam_runner
+from jax_me.beam.beam_runner import PipelineFailed
 from jax_me.cpu_cores import available_cores
 from jax_me.faces import align_folder, alignment, detector, image_files
 from jax_me.faces.license_notice import print_license_notice
@@ -12,8 +14,10 @@ EPILOG = f"""\
 OUTPUT/report.jsonl has one row per file; OUTPUT/summary.json has the counts and the mean and
 standard deviation of the aligned images. Run the same command again to resume an interrupted run.
 
+On Apache Beam: jax-me faces --input photos --output faces --beam_runner=DirectRunner
+
 exit code: 0 success; 1 files failed (unreadable, or without a face under --on-no-face error) or
-the output cannot be written; 2 bad arguments; 130 interrupted with ctrl-C.
+the output cannot be written, or the pipeline failed; 2 bad arguments; 130 interrupted with ctrl-C.
 
 {detector.LICENSE_NOTICE}
 """
@@ -65,6 +69,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     "half-hidden faces; yunet+hog: HOG where YuNet finds none "
     f"(default {detector.DEFAULT_DETECTOR}; in the folder of an earlier run, that of the run)",
   )
+  add_beam_flags(parser)
 
 
 def next_step(args: argparse.Namespace) -> str:
@@ -90,6 +95,7 @@ def main(args: argparse.Namespace) -> int:
       image_format=args.format,
       detector=args.detector,
       follow_links=args.follow_links,
+      beam=beam_runner(args),
     )
   except KeyboardInterrupt:
     print("\nstopped; run the same command again to resume", file=sys.stderr)
@@ -97,6 +103,9 @@ def main(args: argparse.Namespace) -> int:
   except align_folder.OutputError as error:
     full = "; free some space and run the same command again" * ("No space left" in str(error))
     print(f"error: {error}{full}", file=sys.stderr)
+    return 1
+  except PipelineFailed as error:
+    print(f"error: {error}", file=sys.stderr)
     return 1
   except (ValueError, RuntimeError, FileNotFoundError) as error:
     print(f"error: {error}", file=sys.stderr)

@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.dataset_builder import FileReaderBuilder
 
+from jax_me.beam.beam_runner import BeamRunner
 from jax_me.datasets.generation.options import BuilderOptions, stored_options
 from jax_me.datasets.generation.source_files import fingerprint_folder
 from jax_me.datasets.generation.tasks import ReportRow, Split, problem
@@ -33,6 +34,7 @@ class FaceDatasetConfig(tfds.core.BuilderConfig):
     fingerprint: hash of the user's files, "" when there are none.
     manual_dir: folder of these files; not part of the build's fingerprint.
     workers: processes used for generation; not part of the build's fingerprint.
+    beam: runner of Apache Beam used instead; not part of the build's fingerprint.
   """
 
   options: BuilderOptions = BuilderOptions()
@@ -40,6 +42,7 @@ class FaceDatasetConfig(tfds.core.BuilderConfig):
   fingerprint: str = ""
   manual_dir: pathlib.Path | None = None
   workers: int = 1
+  beam: BeamRunner | None = None
 
 
 class FaceDataset(FileReaderBuilder, Generic[OptionsT]):
@@ -140,26 +143,11 @@ class FaceDataset(FileReaderBuilder, Generic[OptionsT]):
     }
 
   def _info(self) -> tfds.core.DatasetInfo:
-    features = tfds.features
-    number = features.Scalar(np.int32)
     return _LocalInfo(
       builder=self,
       description=self.DESCRIPTION,
       citation=self.CITATION,
-      features=features.FeaturesDict(
-        {
-          "image": features.Image(),
-          "label": features.ClassLabel(names=list(self.labels)),
-          "subject": features.Text(),
-          "clip": features.Text(),
-          "frame": number,
-          "onset": number,
-          "apex": number,
-          "offset": number,
-          "database": features.Text(),
-          "file": features.Text(),
-        }
-      ),
+      features=example_features(self.labels),
       supervised_keys=("image", "label"),
       disable_shuffling=True,
     )
@@ -171,6 +159,26 @@ class FaceDataset(FileReaderBuilder, Generic[OptionsT]):
 
   def _download_and_prepare(self, **kwargs: Any) -> None:
     raise ValueError(f"dataset {self.name} is built by jax_me.datasets.catalog.prepare")
+
+
+def example_features(labels: Sequence[str]) -> tfds.features.FeaturesDict:
+  """The features of an example of any dataset with these class names."""
+  features = tfds.features
+  number = features.Scalar(np.int32)
+  return features.FeaturesDict(
+    {
+      "image": features.Image(),
+      "label": features.ClassLabel(names=list(labels)),
+      "subject": features.Text(),
+      "clip": features.Text(),
+      "frame": number,
+      "onset": number,
+      "apex": number,
+      "offset": number,
+      "database": features.Text(),
+      "file": features.Text(),
+    }
+  )
 
 
 class _LocalInfo(tfds.core.DatasetInfo):

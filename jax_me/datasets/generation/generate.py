@@ -23,6 +23,7 @@ import tensorflow_datasets as tfds
 
 from jax_me.data.index import index_path
 from jax_me.datasets.generation.base_builder import FaceDataset
+from jax_me.datasets.generation.beam_shards import EXCHANGE_FOLDER, write_shards
 from jax_me.datasets.generation.build_report import BuildReport, report_record
 from jax_me.datasets.generation.checksums import CHECKSUMS, SUMMARY_FILE
 from jax_me.datasets.generation.fingerprint import FINGERPRINT_FILE, build_fingerprint
@@ -60,6 +61,10 @@ def generate(dataset: FaceDataset) -> None:
   try:
     with explain_full_disk(target.parent):
       writers = _open_build(dataset, splits, folder)
+      if (runner := dataset.config.beam) is not None:
+        shards, source = folder / SHARDS_FOLDER, dataset.config.manual_dir
+        write_shards(runner, writers, splits, folder=shards, source=source)
+        writers = [SplitWriter(folder, dataset, name) for name in splits]
       for writer in writers:
         _run_split(dataset, writer, splits[writer.name])
       _finish(dataset, writers, folder)
@@ -67,7 +72,9 @@ def generate(dataset: FaceDataset) -> None:
       shutil.rmtree(target / SHARDS_FOLDER)
   except BaseException as error:
     # A build with wrong files or options is not resumed: once corrected they are another build.
-    if isinstance(error, ValueError) or not any(folder.glob(f"{SHARDS_FOLDER}/*-?????.json")):
+    patterns = ("*-?????.json", f"{EXCHANGE_FOLDER}/*/*.json")
+    kept = any(any((folder / SHARDS_FOLDER).glob(pattern)) for pattern in patterns)
+    if isinstance(error, ValueError) or not kept:
       shutil.rmtree(folder, ignore_errors=True)
     else:
       logger.warning("dataset %s: stopped; the same command resumes the build", dataset.name)

@@ -6,6 +6,7 @@ import pathlib
 
 from google.protobuf import json_format
 
+from jax_me.beam.beam_runner import BeamRunner
 from jax_me.cpu_cores import available_cores
 from jax_me.data.labels import normalize_label
 from jax_me.datasets.generation.base_builder import FaceDataset, FaceDatasetConfig, OptionsT
@@ -31,6 +32,7 @@ def prepare_dataset(
   manual_dir: str | os.PathLike[str] | None = None,
   workers: int | None = None,
   follow_links: bool = False,
+  beam: BeamRunner | None = None,
   **options: object,
 ) -> FaceDataset:
   """Implements `jax_me.datasets.catalog.prepare` for a builder class.
@@ -38,6 +40,7 @@ def prepare_dataset(
   Args:
     cls: the builder.
     data_dir, manual_dir, workers, follow_links: as in `catalog.prepare`.
+    beam: runner of Apache Beam that runs the tasks, instead of `workers`.
     **options: fields of `cls.Options`.
 
   Returns:
@@ -46,9 +49,14 @@ def prepare_dataset(
   Raises:
     ValueError: unknown option, unusable manual_dir, no usable image, or a damaged dataset.
     OSError: data_dir cannot be written, or the disk is full.
+    PipelineFailed: the runner gave up.
   """
+  folder = pathlib.Path(data_dir).expanduser()
+  if beam is not None:  # the workers have another working folder
+    folder = folder.absolute()
+    manual_dir = manual_dir and pathlib.Path(manual_dir).expanduser().absolute()
   with following_links(follow_links):
-    return _prepare(cls, pathlib.Path(data_dir).expanduser(), manual_dir, workers, options)
+    return _prepare(cls, folder, manual_dir, workers, beam, options)
 
 
 def _prepare(
@@ -56,6 +64,7 @@ def _prepare(
   folder: pathlib.Path,
   manual_dir: str | os.PathLike[str] | None,
   workers: int | None,
+  beam: BeamRunner | None,
   options: dict[str, object],
 ) -> FaceDataset:
   checked = make_options(cls, options)
@@ -81,6 +90,7 @@ def _prepare(
     fingerprint="" if source is None else cls.fingerprint(checked, source),
     manual_dir=source,
     workers=available_cores() if workers is None else workers,
+    beam=beam,
   )
   config.name = f"{checked.title}-{fingerprint_hash(cls, config)}"
   target = _folder(cls, folder, config)

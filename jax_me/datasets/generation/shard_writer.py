@@ -9,7 +9,6 @@ depend on the records only: an interrupted build gives the same shards as anothe
 import contextlib
 import dataclasses
 import errno
-import io
 import json
 import os
 import pathlib
@@ -20,8 +19,8 @@ from typing import Any
 import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 
-from jax_me.datasets.generation.build_report import report_record
-from jax_me.datasets.generation.tasks import Example, TaskResult
+from jax_me.datasets.generation.record_encoder import EncodedTask, RecordEncoder
+from jax_me.datasets.generation.tasks import TaskResult
 from jax_me.files import write_atomically
 
 # Folder of the shards and their descriptions, inside that of the unfinished build.
@@ -58,12 +57,56 @@ class Shard:
     return cls(0, 0, 0, [], [], {})
 
 
+class OpenShard:
+  """A shard that is being written.
+
+  Attributes:
+    shard: description of what was added so far.
+  """
+
+  def __init__(self, path: pathlib.Path):
+    """Starts an empty shard; its file is created with the first record."""
+    self.shard = Shard.empty()
+    self._path = path
+    self._writer: array_record_module.ArrayRecordWriter | None = None
+
+  @property
+  def is_full(self) -> bool:
+    """Whether the shard has reached its size."""
+    return self.shard.num_bytes >= SHARD_BYTES
+
+  def add(self, task: EncodedTask) -> None:
+    """Stores the records of a task, and adds its rows to the description."""
+    shard = self.shard
+    for record in task.records:
+      if self._writer is None:
+        self._writer = array_record_module.ArrayRecordWriter(str(self._path), WRITER_OPTIONS)
+      self._writer.write(record)
+      shard.num_bytes += len(record)
+    shard.index += task.index
+    shard.report += task.report
+    for label in task.found:
+      shard.found[label] = shard.found.get(label, 0) + 1
+    shard.tasks += 1
+
+  def close(self) -> Shard:
+    """Closes the file, flushes it to disk and returns the description of the shard."""
+    if self._writer is not None:
+      self._writer.close()
+      with self._path.open("rb") as file:
+        os.fsync(file.fileno())
+        self.shard.file_size = file.seek(0, os.SEEK_END)
+    return self.shard
+
+
 class SplitWriter:
   """Validates and stores the examples of one split.
 
   Attributes:
     name: the split.
     tasks: number of tasks in the finished shards.
+    finished: number of finished shards.
+    encoder: makes the records of the examples.
   """
 
   def __init__(self, folder: pathlib.Path, builder: tfds.core.DatasetBuilder, name: str):
@@ -78,23 +121,18 @@ class SplitWriter:
       ValueError: a finished shard is missing or damaged.
     """
     self.name, self.tasks = name, 0
-    self._folder, self._builder = folder, builder
-    self._features = builder.info.features
-    self._labels: list[str] = self._features["label"].names
-    self._serializer = tfds.core.example_serializer.ExampleSerializer(
-      self._features.get_serialized_info()
-    )
+    self._folder = folder
+    self.encoder = RecordEncoder(name, tuple(builder.info.features["label"].names))
     self._template = builder._get_filename_template(split_name=name)
     self._seen: set[str] = set()
-    self._finished = 0
+    self.finished = 0
     self._restore_provisional_names()
     for shard in self.shards():
-      path = self._path(self._finished)
+      path = self.path(self.finished)
       if shard.file_size and not (path.is_file() and path.stat().st_size == shard.file_size):
         raise ValueError(f"its shard {path.name} is missing or damaged")
       self._count(shard)
-    self._open = Shard.empty()
-    self._writer: array_record_module.ArrayRecordWriter | None = None
+    self._open: OpenShard | None = None
 
   @property
   def examples(self) -> int:
@@ -104,7 +142,7 @@ class SplitWriter:
   @property
   def is_full(self) -> bool:
     """Whether the open shard has reached its size."""
-    return self._open.num_bytes >= SHARD_BYTES
+    return self._open is not None and self._open.is_full
 
   def shards(self) -> Iterator[Shard]:
     """Reads the descriptions of the finished shards, one by one: all together may be large.
@@ -113,7 +151,7 @@ class SplitWriter:
       ValueError: a description is damaged.
     """
     number = 0
-    while (path := self._path(number, ".json")).is_file():
+    while (path := self.path(number, ".json")).is_file():
       try:
         shard = Shard(**json.loads(path.read_bytes()))
       except (TypeError, ValueError) as error:
@@ -128,28 +166,31 @@ class SplitWriter:
       ValueError: unknown label, duplicate name, neither JPEG nor PNG, targets that are not one
         per class, or valence or arousal outside [-1, 1].
     """
-    shard = self._open
-    shard.report += [report_record(row, self.name) for row in result.rows]
-    for label in result.found:
-      shard.found[label] = shard.found.get(label, 0) + 1
-    for example in result.examples:
-      self._write(example)
-    shard.tasks += 1
+    task = self.encoder.encode(result)
+    self.add_names(task)
+    if self._open is None:
+      self._open = OpenShard(self.path(self.finished))
+    self._open.add(task)
+
+  def add_names(self, task: EncodedTask) -> None:
+    """Counts the examples of the next task.
+
+    Raises:
+      ValueError: another example has the name of one of them.
+    """
+    for row in task.index:
+      if row["file"] in self._seen:
+        raise ValueError(f"{row['file']}: two examples of split {self.name} have this name")
+      self._seen.add(row["file"])
 
   def finish_shard(self) -> None:
     """Closes the open shard and writes its description; does nothing without a task in it."""
-    shard = self._open
-    if not shard.tasks:
+    if self._open is None:
       return
-    if self._writer is not None:
-      self._writer.close()
-      self._writer = None
-      with self._path(self._finished).open("rb") as file:
-        os.fsync(file.fileno())
-        shard.file_size = file.seek(0, os.SEEK_END)
-    write_atomically(self._path(self._finished, ".json"), json.dumps(vars(shard)).encode())
+    shard = self._open.close()
+    self._open = None
+    write_atomically(self.path(self.finished, ".json"), json.dumps(vars(shard)).encode())
     self._count(shard)
-    self._open = Shard.empty()
 
   def give_final_names(self, shard_lengths: list[int], num_bytes: int) -> tfds.core.SplitInfo:
     """Moves the shards to their places in the dataset.
@@ -162,7 +203,7 @@ class SplitWriter:
       The split's description.
     """
     for number in range(len(shard_lengths)):
-      self._path(number).rename(self._final_path(number, len(shard_lengths)))
+      self.path(number).rename(self._final_path(number, len(shard_lengths)))
     return tfds.core.SplitInfo(
       name=self.name,
       shard_lengths=shard_lengths,
@@ -170,41 +211,13 @@ class SplitWriter:
       filename_template=self._template,
     )
 
-  def _write(self, example: Example) -> None:
-    file = example.file
-    if example.label not in self._labels:
-      raise ValueError(f"{file}: label {example.label!r} is not one of {', '.join(self._labels)}")
-    if file in self._seen:
-      raise ValueError(f"{file}: two examples of split {self.name} have this name")
-    if not example.image.startswith((b"\xff\xd8\xff", b"\x89PNG")):
-      raise ValueError(f"{file}: the image is neither JPEG nor PNG")
-    if len(example.targets) not in (0, len(self._labels)):
-      raise ValueError(f"{file}: {len(example.targets)} targets for {len(self._labels)} classes")
-    if len(example.affect) not in (0, 2) or any(not -1 <= value <= 1 for value in example.affect):
-      raise ValueError(f"{file}: valence and arousal must be in [-1, 1], got {example.affect}")
-    self._seen.add(file)
-    row = dict(vars(example))
-    image = io.BytesIO(row.pop("image"))
-    in_index = {name: row.pop(name) for name in ("targets", "affect")}
-    stored = {**row, "image": image}
-    record = self._serializer.get_tf_example(self._features.encode_example(stored))
-    # Otherwise the order of the fields would differ between processes.
-    data = record.SerializeToString(deterministic=True)
-    if self._writer is None:
-      path = self._path(self._finished)
-      self._writer = array_record_module.ArrayRecordWriter(str(path), WRITER_OPTIONS)
-    self._writer.write(data)
-    self._open.num_bytes += len(data)
-    row["label"] = self._labels.index(example.label)
-    row |= {name: values for name, values in in_index.items() if values}
-    self._open.index.append(row)
-
   def _count(self, shard: Shard) -> None:
     self._seen.update(row["file"] for row in shard.index)
     self.tasks += shard.tasks
-    self._finished += 1
+    self.finished += 1
 
-  def _path(self, number: int, suffix: str = ".array_record") -> pathlib.Path:
+  def path(self, number: int, suffix: str = ".array_record") -> pathlib.Path:
+    """Path of a shard in the unfinished build, or with the suffix ".json" of its description."""
     return self._folder / SHARDS_FOLDER / f"{self.name}-{number:05d}{suffix}"
 
   def _final_path(self, number: int, count: int) -> pathlib.Path:
@@ -216,7 +229,7 @@ class SplitWriter:
     count = sum(shard.file_size > 0 for shard in self.shards())
     for number in range(count):
       with contextlib.suppress(FileNotFoundError):
-        self._final_path(number, count).rename(self._path(number))
+        self._final_path(number, count).rename(self.path(number))
 
 
 @contextlib.contextmanager
