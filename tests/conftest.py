@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from tests.helpers.local_hub import local_hub, weights_cache  # noqa: F401
+from tests.helpers.quick_compilation import quickly_compiled
 
 # A program is compiled once for all tests, workers of pytest-xdist, and processes that they start.
 # The first process makes the folder; nothing is kept in the home folder.
@@ -48,10 +49,9 @@ def pytest_unconfigure(config):
 
 @pytest.fixture(scope="module")
 def quick_compilation():
-  """Halves the time of tests that mostly compile, and whose claims hold for any compiler."""
-  jax.config.update("jax_disable_most_optimizations", True)
-  yield
-  jax.config.update("jax_disable_most_optimizations", False)
+  """For tests that mostly compile, and whose claims hold for any compiler."""
+  with quickly_compiled():
+    yield
 
 
 @pytest.fixture(autouse=True)

@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from jax_me import bundled
+from tests.helpers.quick_compilation import QUICK_ENVIRONMENT
 from tests.test_documented_commands import REPOSITORY
 
 NOTEBOOKS = sorted((REPOSITORY / "docs" / "notebooks").glob("*.ipynb"))
@@ -41,7 +42,7 @@ def test_the_cells_run_in_order(notebook, tmp_path):
     **os.environ,
     "PYTHONPATH": str(REPOSITORY),
     "JAX_PLATFORMS": "cpu",
-    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # Most of the time is compilation.
+    **QUICK_ENVIRONMENT,
     "MPLBACKEND": "Agg",
   }
   run = subprocess.run(

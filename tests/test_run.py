@@ -15,6 +15,7 @@ import pytest
 
 import jax_me.models.model_folder as saved
 from jax_me.training.param_groups import parameter_paths
+from tests.helpers.quick_compilation import QUICK_ENVIRONMENT
 
 TINY = [
   "--config.data.options.align=False",
@@ -67,7 +68,7 @@ def environment(devices):
     **os.environ,
     "JAX_PLATFORMS": "cpu",
     "JAX_NUM_CPU_DEVICES": str(devices),
-    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # Most of the time is compilation.
+    **QUICK_ENVIRONMENT,
   }
 
 

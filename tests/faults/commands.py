@@ -6,6 +6,7 @@ import pathlib
 import subprocess
 import sys
 
+from tests.helpers.quick_compilation import QUICK_ENVIRONMENT
 from tests.helpers.tiny_runs import TINY
 
 SECONDS = 600
@@ -49,7 +50,7 @@ class Commands:
       env={
         **os.environ,
         "JAX_PLATFORMS": "cpu",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        **QUICK_ENVIRONMENT,
         # One folder for all commands: to compile the same programs again takes most of their time.
         "JAX_COMPILATION_CACHE_DIR": str(self.source.parent / "compiled"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",

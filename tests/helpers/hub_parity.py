@@ -20,7 +20,7 @@ from tests.helpers.hub_models import (
   write_case,
 )
 from tests.helpers.precision import float64
-from tests.helpers.small_models import quick_jit
+from tests.helpers.quick_compilation import quick_jit
 
 # What a file alone does not determine: the model's name and the number of heads.
 VIT_FLAGS = dict(patch_size=8, embed_dim=24, depth=2, num_heads=3, norm_epsilon=1e-6, mlp_ratio=4.0)

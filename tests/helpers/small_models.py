@@ -1,6 +1,5 @@
-"""Small models with random weights, without compiling their initialisers; fast compilation."""
+"""Small models with random weights, without compiling their initialisers."""
 
-import functools
 from collections.abc import Callable
 
 import jax
@@ -8,14 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-# Half the compile time; for functions that are run once or twice.
-quick_jit = functools.partial(
-  jax.jit,
-  compiler_options={
-    "xla_backend_optimization_level": 0,
-    "xla_llvm_disable_expensive_passes": True,
-  },
-)
+from tests.helpers.quick_compilation import quick_jit
 
 
 def random_model(

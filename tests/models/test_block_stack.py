@@ -9,7 +9,8 @@ from flax import nnx
 from jax_me.models import create_model
 from jax_me.models.block_stack import run_stack
 from tests.helpers.precision import float64
-from tests.helpers.small_models import quick_jit, random_model
+from tests.helpers.quick_compilation import quick_jit
+from tests.helpers.small_models import random_model
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

@@ -22,7 +22,8 @@ from tests.helpers.golden_cases import (
   torch_weights,
 )
 from tests.helpers.precision import float64
-from tests.helpers.small_models import quick_jit, random_model, record_stage_outputs
+from tests.helpers.quick_compilation import quick_jit
+from tests.helpers.small_models import random_model, record_stage_outputs
 
 CASES = golden_cases("convnextv2")
 TINY = dict(depths=(1, 2, 1, 1), dims=(4, 6, 8, 10), num_classes=5)
@@ -92,7 +93,7 @@ def tiny_images(batch=4, side=64):
   return np.random.default_rng(0).standard_normal((batch, side, side, 3)).astype(np.float32)
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(quick_jit, static_argnums=0)
 def step(graphdef, params, images):
   """Loss and gradients."""
 
@@ -108,7 +109,7 @@ def step(graphdef, params, images):
 def test_initial_weights_match_the_original():
   arguments = TINY | dict(dims=(32, 48, 64, 96), head_init_scale=0.001)
   constructor = CONVNEXTV2_MODELS["convnextv2_atto"]
-  initial = jax.jit(lambda: nnx.state(constructor(rngs=nnx.Rngs(0), **arguments), nnx.Param))()
+  initial = quick_jit(lambda: nnx.state(constructor(rngs=nnx.Rngs(0), **arguments), nnx.Param))()
   for path, variable in nnx.to_flat_state(initial):
     value = np.asarray(variable.get_value())
     if path[-1] == "kernel":

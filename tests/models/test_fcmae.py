@@ -24,9 +24,9 @@ from tests.helpers.golden_cases import (
   torch_weights,
 )
 from tests.helpers.precision import float64
+from tests.helpers.quick_compilation import quick_jit
 from tests.helpers.small_models import (
   call,
-  quick_jit,
   random_model,
   record_stage_outputs,
 )
@@ -134,7 +134,7 @@ def tiny_noise(batch=4):
   return np.random.default_rng(1).standard_normal((batch, 16)).astype(np.float32)
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(quick_jit, static_argnums=0)
 def step(graphdef, params, images, noise):
   """(loss, MaskedOutput) and gradients."""
 
@@ -145,7 +145,7 @@ def step(graphdef, params, images, noise):
   return jax.value_and_grad(loss, has_aux=True)(params)
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(quick_jit, static_argnums=0)
 def reference_step(graphdef, params, images, noise):
   """(loss, (pred, latent)) and gradients of the masked dense reference."""
 
@@ -197,7 +197,7 @@ def test_bfloat16_gradients_are_finite_for_large_inputs():
     assert grad.dtype == jnp.float32 and np.isfinite(grad).all()
 
 
-@functools.partial(jax.jit, static_argnums=(0, 4))
+@functools.partial(quick_jit, static_argnums=(0, 4))
 def forward(graphdef, params, images, noise, mask_ratio=0.6):
   return nnx.merge(graphdef, params)(images, mask_ratio, noise=noise)
 
@@ -247,7 +247,7 @@ def test_initial_weights_match_the_original():
   """N(0, 1) truncated at 2 has std 0.88; downsampling .02, the decoder's linear layers torch's."""
   arguments = TINY | dict(dims=(24, 32, 40, 48), decoder_embed_dim=64)
   constructor = FCMAE_MODELS["fcmae_convnextv2_atto"]
-  initial = jax.jit(lambda: nnx.state(constructor(rngs=nnx.Rngs(0), **arguments), nnx.Param))()
+  initial = quick_jit(lambda: nnx.state(constructor(rngs=nnx.Rngs(0), **arguments), nnx.Param))()
   for path, variable in nnx.to_flat_state(initial):
     value, name = np.asarray(variable.get_value()), ".".join(map(str, path))
     if ".pwconv" in name and name.startswith("decoder"):

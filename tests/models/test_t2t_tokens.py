@@ -19,7 +19,8 @@ from tests.helpers.golden_cases import (
   torch_weights,
 )
 from tests.helpers.precision import float64
-from tests.helpers.small_models import call, initialised_model, quick_jit, random_model
+from tests.helpers.quick_compilation import quick_jit
+from tests.helpers.small_models import call, initialised_model, random_model
 
 
 def locate(key, value):

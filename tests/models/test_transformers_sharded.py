@@ -8,7 +8,8 @@ from flax import nnx
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jax_me.models import create_model
-from tests.helpers.small_models import quick_jit, random_model
+from tests.helpers.quick_compilation import quick_jit
+from tests.helpers.small_models import random_model
 
 SMALL = dict(image_size=32, embed_dim=24, depth=2, num_heads=3)
 MODELS = {

@@ -20,11 +20,11 @@ from tests.helpers.golden_cases import (
   torch_weights,
 )
 from tests.helpers.precision import float64
+from tests.helpers.quick_compilation import quick_jit
 from tests.helpers.small_models import (
   call,
   count_checkpoints,
   gradients,
-  quick_jit,
   random_model,
 )
 

@@ -17,6 +17,7 @@ import pytest
 import jax_me.models.model_folder as saved
 from jax_me.training.param_groups import parameter_paths
 from jax_me.training.processes import DistributedError, connect
+from tests.helpers.quick_compilation import QUICK_ENVIRONMENT
 
 SETTINGS = [
   "--config.data.options.align=False",
@@ -65,7 +66,7 @@ def start(repository, image_folder, workdir, *extra, devices):
     **os.environ,
     "JAX_PLATFORMS": "cpu",
     "JAX_NUM_CPU_DEVICES": str(devices),
-    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # Most of the time is compilation.
+    **QUICK_ENVIRONMENT,
   }
   return subprocess.Popen(
     command,

@@ -15,6 +15,7 @@ from jax_me.data.augment.mixup import MixupSettings
 from jax_me.training.param_groups import parameter_paths
 from jax_me.training.sharding import make_mesh, parameter_sharding, shard_batch
 from jax_me.training.state import initial_key
+from tests.helpers.quick_compilation import QUICK_ENVIRONMENT
 from tests.helpers.tiny_training import (
   RUN_PARAMETERS,
   count_compilations,
@@ -80,7 +81,7 @@ def test_losses_do_not_depend_on_devices_or_fsdp(repository):
       "PYTHONPATH": os.pathsep.join([str(repository), str(repository / "tests/training")]),
       "JAX_PLATFORMS": "cpu",
       "JAX_NUM_CPU_DEVICES": "8",
-      "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+      **QUICK_ENVIRONMENT,
     },
     capture_output=True,
     text=True,

@@ -22,6 +22,7 @@ from jax_me.inference.video.sources import VideoSource
 from jax_me.models.model_folder import save_model
 from jax_me.models.registry import create_model
 from tests.helpers.inference_models import SAVED, save
+from tests.helpers.quick_compilation import QUICK_ENVIRONMENT
 
 PORTRAIT = pathlib.Path(skimage.__file__).parent / "data" / "astronaut.png"
 # Low, so that the expression of five frames is longer than flicker.
@@ -141,7 +142,7 @@ def test_a_killed_study_continues_to_the_same_tables(model, portrait, tmp_path):
   command = ["-m", "jax_me", "study", folder, "--checkpoint", model, "--output", killed]
   process = subprocess.Popen(
     [sys.executable, *map(str, command), "--no-motion"],
-    env={**os.environ, "JAX_PLATFORMS": "cpu"},
+    env={**os.environ, **QUICK_ENVIRONMENT, "JAX_PLATFORMS": "cpu"},
     stdout=subprocess.DEVNULL,
     stderr=subprocess.DEVNULL,
   )
