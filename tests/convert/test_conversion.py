@@ -29,6 +29,8 @@ from tests.helpers.golden_cases import (
 )
 
 # One case per kind of layer of a family; sizes do not matter here.
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 CASES = [
   ("t2t", "t2t_vit_7", "t2t_vit_7"),
   ("t2t", "t2t_vit_14_384", "t2t_vit_14"),

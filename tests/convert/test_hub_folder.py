@@ -24,6 +24,8 @@ from tests.helpers.hub_models import (
 )
 from tests.helpers.hub_parity import CONVNEXT_FLAGS, VIT_FLAGS
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 CASES = hub_cases()
 LABELS = ["angry", "happy", "neutral", "sad", "surprise"]
 

@@ -21,6 +21,8 @@ from jax_me.models.registry import create_model
 from jax_me.models.weight_files import WEIGHT_FORMATS
 from tests.helpers.inference_models import SAVED
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 LABELS = ["calm", "happy"]
 FIELDS = dict(
   name="vit_tiny_patch16",

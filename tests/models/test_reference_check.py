@@ -19,6 +19,8 @@ from jax_me.models.reference_check import REFERENCE_FILE, read_reference
 from tests.helpers.checkpoint_files import save_safetensors
 from tests.helpers.inference_models import tiny
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 VIT = dict(image_size=32, patch_size=16, embed_dim=24, depth=1, num_heads=2, num_classes=3)
 MAE = dict(decoder_embed_dim=16, decoder_depth=1, decoder_num_heads=2)
 CONVNEXT = dict(depths=[1, 1, 1, 1], dims=[4, 6, 8, 10], image_size=32)
