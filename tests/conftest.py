@@ -26,6 +26,9 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_default_matmul_precision", "highest")
+# Traced programs are many small objects: with Python's thresholds, the search for cycles among them
+# takes a twentieth of the time.
+gc.set_threshold(50_000, 20, 50)
 # Silent broadcasting over new axes and silent mixing of dtypes are errors in the tests.
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")

@@ -25,6 +25,8 @@ from tests.helpers.checkpoint_files import (
   vit_arrays,
 )
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 def flags(sizes: dict) -> list[str]:
   def text(value):

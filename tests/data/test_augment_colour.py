@@ -11,6 +11,8 @@ from PIL import Image, ImageEnhance
 from jax_me.data.augment.colour import ColourJitter, draw_colour, jitter_colour, shift_hue
 from tests.helpers.drawn_images import drawn_image
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 KEYS = jax.random.split(jax.random.key(2), 10_000)
 
 

@@ -9,6 +9,8 @@ from jax_me.data.augment.augmentation import Augmentation, make_erasing, row_key
 from jax_me.data.augment.erase import Box, draw_cutout, draw_erasing, fill_box
 from tests.helpers.drawn_images import drawn_image
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 DRAWS = 10_000
 KEYS = jax.random.split(jax.random.key(3), DRAWS)
 

@@ -18,6 +18,8 @@ from jax_me.data.augment.geometry import (
 )
 from tests.helpers.drawn_images import drawn_image
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 DRAWS = 10_000
 KEYS = jax.random.split(jax.random.key(1), DRAWS)
 

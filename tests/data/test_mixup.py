@@ -20,6 +20,8 @@ from jax_me.data.augment.mixup import (
 from jax_me.training.sharding import batch_sharding, make_mesh
 from tests.helpers.drawn_images import drawn_image
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 DRAWS = 10_000
 KEYS = jax.random.split(jax.random.key(4), DRAWS)
 ROWS, SIZE = 24, 20

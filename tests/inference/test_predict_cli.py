@@ -20,6 +20,8 @@ from jax_me.manifest import read_manifest
 from jax_me.run_folder import RESULTS_FILE, RunFolderError, verify_result, verify_results
 from tests.helpers.inference_models import TINY_MAE, save
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 PORTRAIT = pathlib.Path(skimage.__file__).parent / "data" / "astronaut.png"
 
 

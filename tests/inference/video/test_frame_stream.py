@@ -16,6 +16,8 @@ from jax_me.inference.video.sources import Frame, VideoSource
 from jax_me.models.model_folder import SavedModel
 from jax_me.models.registry import create_model
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 ARGUMENTS = dict(image_size=32, patch_size=16, embed_dim=24, depth=1, num_heads=2, num_classes=2)
 PORTRAIT = pathlib.Path(skimage.__file__).parent / "data" / "astronaut.png"
 
