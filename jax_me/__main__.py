@@ -3,13 +3,13 @@
 import argparse
 import dataclasses
 import importlib
-import pathlib
 import sys
 import types
 
 from jax_me.bundled import import_bundled
 from jax_me.command_errors import install_interrupts, run_command
 from jax_me.compilation_cache import use_compilation_cache
+from jax_me.program_name import program_name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,7 +155,7 @@ def main(arguments: list[str] | None = None) -> int:
     install_interrupts()
     arguments = sys.argv[1:]
   name = next((word for word in arguments if not word.startswith("-")), "")
-  return run_command(_dispatch, arguments, f"{_program()} {name}".strip())
+  return run_command(_dispatch, arguments, f"{program_name()} {name}".strip())
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -165,7 +165,7 @@ def _dispatch(arguments: list[str]) -> int:
     # Their flags are absl's, so that recipes can be changed on the command line.
     if name in (TRAIN, EVALUATE):
       mode = ["--mode=eval"] if name == EVALUATE else []
-      COMMANDS[name].load().main([f"{_program()} {name}", *mode, *arguments[1:]])
+      COMMANDS[name].load().main([f"{program_name()} {name}", *mode, *arguments[1:]])
       return 0
     return _run(name, arguments)
   except ModuleNotFoundError as error:
@@ -173,7 +173,7 @@ def _dispatch(arguments: list[str]) -> int:
     if not extra or (error.name or "").partition(".")[0] in ("jax_me", "convert", "configs"):
       raise
     print(
-      f"{_program()} {name}: the package {error.name} is not installed; "
+      f"{program_name()} {name}: the package {error.name} is not installed; "
       f'pip install "jax_me[{extra}]"',
       file=sys.stderr,
     )
@@ -182,7 +182,7 @@ def _dispatch(arguments: list[str]) -> int:
 
 def _run(name: str, arguments: list[str]) -> int:
   parser = argparse.ArgumentParser(
-    prog=_program(),
+    prog=program_name(),
     description="Facial expression and micro-expression recognition in JAX.",
   )
   commands = parser.add_subparsers(dest="command", required=True, metavar="<command>")
@@ -191,7 +191,7 @@ def _run(name: str, arguments: list[str]) -> int:
     # Only the chosen command's module is imported, so that `--help` answers at once.
     if listed == name:
       entry.load().configure(command)
-      example = f"example: {_program()} {entry.example}"
+      example = f"example: {program_name()} {entry.example}"
       command.epilog = "\n\n".join(filter(None, [command.epilog, example]))
   if not arguments:
     parser.print_help(sys.stderr)
@@ -206,13 +206,8 @@ def _run(name: str, arguments: list[str]) -> int:
   # On standard error: what scripts read on standard output is the result alone.
   if not code and not getattr(parsed, "json", False) and hasattr(module, "next_step"):
     if step := module.next_step(parsed):
-      print(f"next: {_program()} {step}", file=sys.stderr)
+      print(f"next: {program_name()} {step}", file=sys.stderr)
   return code
-
-
-def _program() -> str:
-  name = pathlib.Path(sys.argv[0]).name
-  return "python -m jax_me" if name == "__main__.py" else "jax-me"
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ LAYERS = (
     "cache_folder",
     "bounded_reading",
     "command_errors",
-    "limits_notice",
+    "program_name",
   },
   {"beam", "worker_pool", "manifest", "image_preparation", "compilation_cache"},
   {"run_folder"},

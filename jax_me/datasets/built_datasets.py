@@ -12,6 +12,7 @@ from jax_me.datasets.generation.base_builder import FaceDataset
 from jax_me.datasets.generation.checksums import SUMMARY_FILE, DamagedDataset, verify_dataset
 from jax_me.datasets.generation.fingerprint import FINGERPRINT_FILE, config_of_build, make_options
 from jax_me.datasets.generation.options import stored_options
+from jax_me.program_name import program_name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +96,7 @@ def find_build(
   condition = " with these options" if builds else ""
   raise ValueError(
     f"dataset {name} is not built{condition} in {data_dir}{others}. Build it with "
-    f"python -m jax_me data build {name}"
+    f"{program_name()} data build {name}"
   )
 
 

@@ -26,6 +26,7 @@ from jax_me.datasets.option_flags import add_option_flags, format_value, given_o
 from jax_me.datasets.quality.check import MAX_IMAGES_FOR_FACES, DatasetCheck, check_dataset
 from jax_me.datasets.quality.preview import write_preview
 from jax_me.files import write_atomically
+from jax_me.program_name import program_name
 from jax_me.worker_pool import WorkerDied
 
 DATA_DIR = pathlib.Path("data")
@@ -261,7 +262,7 @@ def _list(args: argparse.Namespace) -> int:
     if args.name is not None and description.instructions:
       print(textwrap.indent(description.instructions, "  "))
   if args.name is None:
-    print("\nRequired content of --manual-dir: python -m jax_me data list NAME")
+    print(f"\nRequired content of --manual-dir: {program_name()} data list NAME")
   builds = list_builds(args.data_dir, args.name)
   print(f"\nBuilt in {args.data_dir}:" + ("" if builds else " nothing"))
   for build in builds:

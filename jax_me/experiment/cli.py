@@ -183,15 +183,14 @@ class _MessageFormatter(logging.Formatter):
 
 
 def _run(_: list[str]) -> None:
-  # Imported here to keep --help fast.
-  from jax_me.reports.run_report import read_scores
-  from jax_me.training.processes import DistributedError, connect, is_writer
-
   if not any(a.lstrip("-").startswith("verbosity") for a in sys.argv):
     absl_logging.set_verbosity(absl_logging.WARNING)  # Orbax logs every file that it writes.
     logging.getLogger("jax_me").setLevel(logging.INFO)
   if not DISTRIBUTED.value:  # Logs of several processes keep the time and the process.
     absl_logging.get_absl_handler().setFormatter(_MessageFormatter())
+  # Imported here to keep --help fast, and below the settings of the log: Matplotlib writes to it.
+  from jax_me.reports.run_report import read_scores
+  from jax_me.training.processes import DistributedError, connect, is_writer
 
   try:
     connect(DISTRIBUTED.value, PROCESSES.value, PROCESS.value)

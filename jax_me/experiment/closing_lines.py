@@ -9,6 +9,7 @@ from jax_me.manifest import MANIFEST_FILE
 from jax_me.models.ensemble import ENSEMBLE_FOLDER, FOLDS_FILE
 from jax_me.models.model_metadata import MODEL_FILE
 from jax_me.models.saved_model import FINAL
+from jax_me.program_name import program_name
 
 
 def closing_lines(experiment: Experiment, folder: pathlib.Path) -> list[str]:
@@ -43,5 +44,6 @@ def closing_lines(experiment: Experiment, folder: pathlib.Path) -> list[str]:
   if experiment.config.final == "none" and experiment.config.data.split != "none":
     lines.append("to train one model on everybody: the same command with --config.final=all")
   where = shlex.quote(str(model))
-  lines.append(f"next: python -m jax_me predict {source} --checkpoint {where} --output predictions")
+  command = f"{program_name()} predict {source} --checkpoint {where} --output predictions"
+  lines.append(f"next: {command}")
   return lines

@@ -40,7 +40,7 @@ def probabilities(model, images):
 def test_a_run_without_a_test_side_ends_with_a_model(repository, images, tmp_path, capsys):
   assert tiny_run(repository, images, tmp_path / "run", data__split="none", epochs=1.5) == 0
   printed = capsys.readouterr().out
-  assert f"python -m jax_me predict PHOTO --checkpoint {tmp_path / 'run'} " in printed
+  assert f"jax-me predict PHOTO --checkpoint {tmp_path / 'run'} " in printed
   assert "UF1" not in printed
   assert "There are no scores" in (tmp_path / "run/report.html").read_text()
   assert not (tmp_path / "run/predictions.csv").exists()
@@ -59,7 +59,7 @@ def test_the_last_lines_have_the_scores_and_the_next_command(repository, images,
     assert f"{title} {pooled[name]:.3f} ({low:.2f}–{high:.2f})" in scores
   assert "12 examples pooled over 3 folds, 95% intervals over 6 subjects" in scores
   assert "mean of the probabilities of the 3 folds" in lines[-3]
-  assert lines[-1].startswith(f"next: python -m jax_me predict PHOTO --checkpoint {folds} ")
+  assert lines[-1].startswith(f"next: jax-me predict PHOTO --checkpoint {folds} ")
 
 
 def test_the_final_model_is_trained_on_everybody_after_the_folds(
