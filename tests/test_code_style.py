@@ -23,6 +23,7 @@ LAYERS = (
     "bounded_reading",
     "command_errors",
     "program_name",
+    "limits_notice",
   },
   {"beam", "worker_pool", "manifest", "image_preparation", "compilation_cache"},
   {"run_folder"},
