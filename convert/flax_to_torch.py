@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jax_me.files import staging_folder
+from jax_me.terminal import print_error
 
 from .errors import ConversionError
 from .file_formats import import_torch
@@ -169,7 +170,7 @@ def run(args: argparse.Namespace) -> int:
       saved.model, saved.name, args.output, reader=args.reader, force=args.force
     )
   except (ConversionError, SavedModelError) as error:
-    print(f"error: {error}", file=sys.stderr)
+    print_error(error)
     return 1
   print(f"{saved.name}: {count} arrays written to {args.output}")
   return 0

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jax_me.terminal import print_error
+
 from . import command_options
 from .conversion import REPORT_FILE, Conversion, check_output, save_conversion
 from .errors import ConversionError
@@ -370,7 +372,7 @@ def run(args: argparse.Namespace) -> int:
       force=args.force,
     )
   except ConversionError as error:
-    print(f"error: {error}", file=sys.stderr)
+    print_error(error)
     return 1
   print(conversion.report.text() if args.verbose else conversion.report.summary())
   print(f"written to {args.output} (report of every key: {REPORT_FILE})")

@@ -9,7 +9,7 @@ import types
 from jax_me.bundled import import_bundled
 from jax_me.command_errors import install_interrupts, run_command
 from jax_me.compilation_cache import use_compilation_cache
-from jax_me.program_name import program_name
+from jax_me.terminal import HINT, program_name, styled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,7 +206,7 @@ def _run(name: str, arguments: list[str]) -> int:
   # On standard error: what scripts read on standard output is the result alone.
   if not code and not getattr(parsed, "json", False) and hasattr(module, "next_step"):
     if step := module.next_step(parsed):
-      print(f"next: {program_name()} {step}", file=sys.stderr)
+      print(styled("next:", HINT, sys.stderr), program_name(), step, file=sys.stderr)
   return code
 
 

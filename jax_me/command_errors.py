@@ -14,6 +14,8 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from jax_me.terminal import BAD, styled
+
 DEBUG_FLAG = "--debug"
 INTERRUPTED = 130  # Exit code of a command that is stopped by ctrl-C, as in shells.
 # Libraries that log the traceback of an error that they raise as well.
@@ -127,7 +129,9 @@ def run_command(
   except Exception as error:
     if debug:
       raise
-    print(f"{program}: {describe_error(error)}", file=sys.stderr, flush=True)
+    print(
+      styled(f"{program}:", BAD, sys.stderr), describe_error(error), file=sys.stderr, flush=True
+    )
     return 1
 
 

@@ -8,6 +8,7 @@ import pathlib
 import platform
 import shlex
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -21,6 +22,7 @@ import jax_me
 from jax_me.models import model_folder
 from jax_me.models.ensemble import find_model, model_folders
 from jax_me.models.registry import create_abstract_model
+from jax_me.terminal import BAD, DOUBTFUL, GOOD, styled
 
 REQUIRED = (
   *("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "safetensors", "numpy"),
@@ -33,6 +35,7 @@ OPTIONAL = {
 }
 LOW_DISK_BYTES = 5 * 2**30
 OK, WARNING, ERROR = "ok", "warning", "error"
+STYLES = {OK: GOOD, WARNING: DOUBTFUL, ERROR: BAD}
 SMOKE_MODEL = dict(image_size=32, patch_size=8, embed_dim=24, depth=1, num_heads=2, num_classes=3)
 
 
@@ -83,7 +86,8 @@ def main(args: argparse.Namespace) -> int:
       result = CheckResult(name, ERROR, f"{type(error).__name__}: {error}")
     results.append(result)
     if not args.json:
-      print(f"{result.status:8} {result.name}: {result.detail}", flush=True)
+      status = styled(f"{result.status:8}", STYLES[result.status], sys.stdout)
+      print(f"{status} {result.name}: {result.detail}", flush=True)
   if args.json:
     print(json.dumps({"checks": [dataclasses.asdict(result) for result in results]}, indent=2))
   return 1 if any(result.status == ERROR for result in results) else 0

@@ -13,6 +13,7 @@ SOURCES = sorted(
 )
 # From the bottom to the top: a package may import only packages of lower layers.
 LAYERS = (
+  {"terminal"},
   {
     "files",
     "csv_files",
@@ -22,7 +23,6 @@ LAYERS = (
     "cache_folder",
     "bounded_reading",
     "command_errors",
-    "program_name",
     "limits_notice",
   },
   {"beam", "worker_pool", "manifest", "image_preparation", "compilation_cache"},

@@ -12,7 +12,7 @@ from jax_me.datasets.generation.base_builder import FaceDataset
 from jax_me.datasets.generation.checksums import SUMMARY_FILE, DamagedDataset, verify_dataset
 from jax_me.datasets.generation.fingerprint import FINGERPRINT_FILE, config_of_build, make_options
 from jax_me.datasets.generation.options import stored_options
-from jax_me.program_name import program_name
+from jax_me.terminal import program_name
 
 
 @dataclasses.dataclass(frozen=True)

@@ -26,7 +26,7 @@ from jax_me.datasets.option_flags import add_option_flags, format_value, given_o
 from jax_me.datasets.quality.check import MAX_IMAGES_FOR_FACES, DatasetCheck, check_dataset
 from jax_me.datasets.quality.preview import write_preview
 from jax_me.files import write_atomically
-from jax_me.program_name import program_name
+from jax_me.terminal import format_table, print_error, program_name
 from jax_me.worker_pool import WorkerDied
 
 DATA_DIR = pathlib.Path("data")
@@ -186,14 +186,14 @@ def main(args: argparse.Namespace) -> int:
     print("\ninterrupted; repeat the command to continue", file=sys.stderr)
     return 130
   except DamagedDataset as error:
-    print(f"error: {error}", file=sys.stderr)
+    print_error(error)
     return 1
   except ValueError as error:
     text = str(error).replace(catalog.CONFIG_OVERRIDE, catalog.DATA_FLAG)
-    print(f"error: {text}", file=sys.stderr)
+    print_error(text)
     return 2
   except (OSError, WorkerDied, PipelineFailed) as error:
-    print(f"error: {error}", file=sys.stderr)
+    print_error(error)
     return 1
   finally:
     logger.removeHandler(handler)
@@ -231,7 +231,7 @@ def _build(args: argparse.Namespace) -> int:
   if summary["known_counts"]:
     print(published_counts.format_counts(summary["known_counts"]))
   else:
-    print(published_counts.format_table(("class", "stored"), summary["classes"].items()))
+    print(format_table(("class", "stored"), summary["classes"].items()))
   if is_old:  # a new build logs its problems itself
     for line in _format_problems(summary["files"], folder / REPORT_FILE):
       print(line)
@@ -313,7 +313,7 @@ def _format_check(result: DatasetCheck) -> str:
     (row["split"], row["class"], row["examples"], "–" if (n := row["subjects"]) is None else n)
     for row in result.classes
   ]
-  lines += [published_counts.format_table(("split", "class", "examples", "subjects"), rows), ""]
+  lines += [format_table(("split", "class", "examples", "subjects"), rows), ""]
   if result.counts:
     lines += [published_counts.format_counts(result.counts), ""]
   for finding in result.findings:

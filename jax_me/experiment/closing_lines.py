@@ -2,6 +2,7 @@
 
 import pathlib
 import shlex
+import sys
 
 from jax_me.datasets.quality.face_descriptors import MOTION_INPUTS
 from jax_me.experiment.experiment import Experiment
@@ -9,7 +10,7 @@ from jax_me.manifest import MANIFEST_FILE
 from jax_me.models.ensemble import ENSEMBLE_FOLDER, FOLDS_FILE
 from jax_me.models.model_metadata import MODEL_FILE
 from jax_me.models.saved_model import FINAL
-from jax_me.program_name import program_name
+from jax_me.terminal import HINT, program_name, styled
 
 
 def closing_lines(experiment: Experiment, folder: pathlib.Path) -> list[str]:
@@ -22,9 +23,10 @@ def closing_lines(experiment: Experiment, folder: pathlib.Path) -> list[str]:
   Returns:
     lines for the terminal.
   """
+  following = styled("next:", HINT, sys.stdout)
   if experiment.pretraining:
     where = shlex.quote(str(folder))
-    return [f"next: fine-tune from it with --config.init_from={where}"]
+    return [f"{following} fine-tune from it with --config.init_from={where}"]
   if (folder / FINAL / MANIFEST_FILE).exists():
     model, what = folder, f"the final model, trained on everybody (in {folder / FINAL})"
     if (folder / MODEL_FILE).exists():
@@ -45,5 +47,5 @@ def closing_lines(experiment: Experiment, folder: pathlib.Path) -> list[str]:
     lines.append("to train one model on everybody: the same command with --config.final=all")
   where = shlex.quote(str(model))
   command = f"{program_name()} predict {source} --checkpoint {where} --output predictions"
-  lines.append(f"next: {command}")
+  lines.append(f"{following} {command}")
   return lines

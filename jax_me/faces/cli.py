@@ -9,6 +9,7 @@ from jax_me.beam.beam_runner import PipelineFailed
 from jax_me.cpu_cores import available_cores
 from jax_me.faces import align_folder, alignment, detector, image_files
 from jax_me.faces.license_notice import print_license_notice
+from jax_me.terminal import print_error
 
 EPILOG = f"""\
 OUTPUT/report.jsonl has one row per file; OUTPUT/summary.json has the counts and the mean and
@@ -102,13 +103,13 @@ def main(args: argparse.Namespace) -> int:
     return 130
   except align_folder.OutputError as error:
     full = "; free some space and run the same command again" * ("No space left" in str(error))
-    print(f"error: {error}{full}", file=sys.stderr)
+    print_error(f"{error}{full}")
     return 1
   except PipelineFailed as error:
-    print(f"error: {error}", file=sys.stderr)
+    print_error(error)
     return 1
   except (ValueError, RuntimeError, FileNotFoundError) as error:
-    print(f"error: {error}", file=sys.stderr)
+    print_error(error)
     return 2
   counts = ", ".join(f"{number} {status}" for status, number in summary["counts"].items())
   print(f"{summary['files']} files: {counts}")

@@ -7,6 +7,7 @@ import json
 from jax_me.models.model_summary import ModelSummary, recorded_summaries, summarize_model
 from jax_me.models.registry import MODELS
 from jax_me.models.released_weights import released_weights
+from jax_me.terminal import format_table
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -52,13 +53,18 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _print_table(summaries: list[ModelSummary]) -> None:
-  print(f"{'model':26}{'parameters':>11}{'MACs':>9}{'input':>7}{'smallest':>10}{'released':>10}")
-  for summary in summaries:
-    released = len(released_weights(summary.name)) or "-"
-    print(
-      f"{summary.name:26}{_millions(summary.parameters):>11}{_billions(summary.macs):>9}"
-      f"{summary.image_size:>7}{summary.smallest_image:>10}{released:>10}"
+  rows = [
+    (
+      summary.name,
+      _millions(summary.parameters),
+      _billions(summary.macs),
+      summary.image_size,
+      summary.smallest_image,
+      len(released_weights(summary.name)) or "-",
     )
+    for summary in summaries
+  ]
+  print(format_table(("model", "parameters", "MACs", "input", "smallest", "released"), rows))
   print("\nInputs are squares, in pixels. Details of one model: add its name.")
 
 

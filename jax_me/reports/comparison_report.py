@@ -26,7 +26,8 @@ from jax_me.reports.document import (
   to_html,
   to_markdown,
 )
-from jax_me.reports.score_text import SCORE_TITLES, format_table, score_cells, score_text
+from jax_me.reports.score_text import SCORE_TITLES, score_cells, score_text
+from jax_me.terminal import format_table
 
 DATA_FOLDER = "comparison"
 RUN_HEADER = ("run", "UF1", "UAR", "accuracy")

@@ -8,6 +8,7 @@ from jax_me.evaluation.affect import AffectScore
 from jax_me.evaluation.calibration import Calibration
 from jax_me.evaluation.metrics import SCORE_NAMES, MainScores, ScoreName, Scores
 from jax_me.evaluation.summary import IntervalScores, ScoreSummary
+from jax_me.terminal import format_table
 
 SCORE_TITLES: dict[ScoreName, str] = {"uf1": "UF1", "uar": "UAR", "accuracy": "Accuracy"}
 SCORE_HEADER = ("UF1", "UAR", "accuracy", "examples")
@@ -199,13 +200,3 @@ def format_scores(summary: ScoreSummary, labels: Sequence[str]) -> str:
 
 def _list_scores(scores: MainScores) -> str:
   return ", ".join(f"{title} {score_text(scores[name])}" for name, title in SCORE_TITLES.items())
-
-
-def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-  """Formats a table for the terminal."""
-  lines = [header, *rows]
-  widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
-  return "\n".join(
-    "   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-    for line in lines
-  )

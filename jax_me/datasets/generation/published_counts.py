@@ -1,8 +1,10 @@
 """Comparison of a copy of a dataset with its published number of images per class."""
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
+
+from jax_me.terminal import format_table
 
 logger = logging.getLogger(__name__)
 
@@ -63,17 +65,3 @@ def format_counts(rows: Sequence[Mapping[str, Any]]) -> str:
       counts = [row[key] for key in columns]
       lines.append((split, row["class"], *counts, "" if len(set(counts)) == 1 else "differs"))
   return format_table(("split", "class", *columns, ""), lines)
-
-
-def format_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-  """Formats a table as text, with columns of numbers aligned to the right."""
-  cells = [list(map(str, header)), *(list(map(str, row)) for row in rows)]
-  columns = range(len(header))
-  numeric = [all(row[i].isdigit() or row[i] == "–" for row in cells[1:]) for i in columns]
-  width = [max(len(row[i]) for row in cells) for i in columns]
-  return "\n".join(
-    "  ".join(
-      cell.rjust(width[i]) if numeric[i] else cell.ljust(width[i]) for i, cell in enumerate(row)
-    ).rstrip()
-    for row in cells
-  )
