@@ -42,12 +42,15 @@ def print_error(message: object) -> None:
   print(styled("error:", BAD, sys.stderr), message, file=sys.stderr, flush=True)
 
 
-def format_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-  """Formats a table for standard output, with columns of numbers aligned to the right.
+def format_table(
+  header: Sequence[str], rows: Iterable[Sequence[Any]], stream: TextIO | None = None
+) -> str:
+  """Formats a table with columns of numbers aligned to the right.
 
   Args:
     header: names of the columns.
     rows: cells, of any type with a text.
+    stream: file that it is printed to; by default standard output.
 
   Returns:
     lines without a final newline; on a terminal with a line below the header, and no wider.
@@ -55,8 +58,9 @@ def format_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
   cells = [list(map(str, row)) for row in rows]
   numeric = [all(map(_is_number, column)) for column in zip(*cells, strict=True)]
   numeric = numeric or [False] * len(header)
-  if sys.stdout.isatty():
-    return _drawn_table(header, cells, numeric)
+  stream = stream or sys.stdout
+  if stream.isatty():
+    return _drawn_table(header, cells, numeric, stream)
   lines = [list(header), *cells]
   width = [max(map(len, column)) for column in zip(*lines, strict=True)]
   return "\n".join(
@@ -68,7 +72,7 @@ def format_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 
 def _drawn_table(
-  header: Sequence[str], cells: Iterable[Sequence[str]], numeric: Sequence[bool]
+  header: Sequence[str], cells: Iterable[Sequence[str]], numeric: Sequence[bool], stream: TextIO
 ) -> str:
   from rich import box
   from rich.console import Console
@@ -80,7 +84,7 @@ def _drawn_table(
     table.add_column(Text(name), justify="right" if right else "left", overflow="fold")
   for row in cells:
     table.add_row(*map(Text, row))
-  console = Console(file=sys.stdout)
+  console = Console(file=stream)
   with console.capture() as captured:
     console.print(table)
   return captured.get().rstrip("\n")

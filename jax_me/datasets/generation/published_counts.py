@@ -1,8 +1,9 @@
 """Comparison of a copy of a dataset with its published number of images per class."""
 
 import logging
+import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict
+from typing import Any, TextIO, TypedDict
 
 from jax_me.terminal import format_table
 
@@ -50,11 +51,11 @@ def log_counts(name: str, rows: list[CountRow]) -> None:
   logger.warning(
     "dataset %s: this copy differs from the published numbers (images found in the annotations, "
     "and stored):\n%s",
-    *(name, format_counts(rows)),
+    *(name, format_counts(rows, sys.stderr)),
   )
 
 
-def format_counts(rows: Sequence[Mapping[str, Any]]) -> str:
+def format_counts(rows: Sequence[Mapping[str, Any]], stream: TextIO | None = None) -> str:
   """Formats published and actual class counts as a table, with the sum of each split."""
   columns = ("expected", "found", "stored")
   lines: list[tuple[Any, ...]] = []
@@ -64,4 +65,4 @@ def format_counts(rows: Sequence[Mapping[str, Any]]) -> str:
     for row in [*of_split, {"class": "all", **total}]:
       counts = [row[key] for key in columns]
       lines.append((split, row["class"], *counts, "" if len(set(counts)) == 1 else "differs"))
-  return format_table(("split", "class", *columns, ""), lines)
+  return format_table(("split", "class", *columns, ""), lines, stream)
