@@ -30,7 +30,7 @@ def small(build: Callable[..., nn.Module], **fixed: object) -> Callable[..., nn.
   """A constructor in place of a large model's; the weights are those of `loop_weights`."""
 
   def construct(**keywords: object) -> nn.Module:
-    model = build(**{**keywords, **fixed})
+    model = build(**{**keywords, **fixed}).double()
     shapes = {key: list(value.shape) for key, value in model.state_dict().items()}
     weights = {key: torch.from_numpy(value) for key, value in loop_weights(shapes).items()}
     model.load_state_dict(weights)
