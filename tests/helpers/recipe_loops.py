@@ -1,4 +1,4 @@
-"""Recorded training loops of the originals: their file, and the weights and batches they were given.
+"""Recorded training loops of the originals, and the weights and batches that they were given.
 
 Weights are drawn from `numpy.random.default_rng([SEED, index of the key])`, batches from
 `[SEED, stream, number]`; `tests/golden/recipes/record.py` gives them to the originals.

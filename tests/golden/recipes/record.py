@@ -77,7 +77,8 @@ def record(name: str, originals: pathlib.Path) -> dict:
 
   torch.Tensor.backward = recorded_backward
   register_optimizer_step_pre_hook(recorder.before_step)
-  stand_ins.install()
+  stand_ins.restore_names()
+  stand_ins.use_fixed_batches()
   loops.watch = recorder.watch
   program, epoch_steps, accum_steps = loops.PROGRAMS[name]
   batches = stand_ins.FixedBatches

@@ -1,9 +1,10 @@
 """Modules and functions without which the originals do not start here; none changes their loops.
 
-The originals were written for timm 0.3.2, torch 1.8, CUDA, apex and MinkowskiEngine. `install`
-replaces what they import or call on the way: CUDA calls do nothing, names that newer releases
-removed are back, loaders give the batches of `tests/helpers/recipe_loops.py`. MinkowskiEngine is
-replaced by dense convolutions whose sites without an image patch stay empty.
+The originals were written for timm 0.3.2, torch 1.8, CUDA, apex and MinkowskiEngine.
+`restore_names` replaces what they import or call on the way: CUDA calls do nothing, and names that
+newer releases removed are back. `use_fixed_batches` computes in float64 on the batches of
+`tests/helpers/recipe_loops.py`. MinkowskiEngine is replaced by dense convolutions whose sites
+without an image patch stay empty.
 """
 
 import collections.abc
@@ -88,7 +89,7 @@ def module(name: str, **content: Any) -> types.ModuleType:
   return made
 
 
-def install() -> None:
+def restore_names() -> None:
   """Replaces what all originals need; call it before they are imported."""
   for old, new in {"float": float, "int": int}.items():
     setattr(np, old, new)
@@ -101,19 +102,24 @@ def install() -> None:
   )
   module("torch.utils.tensorboard", SummaryWriter=SilentWriter)
   module("tensorboardX", SummaryWriter=SilentWriter)
-  torch.set_default_dtype(torch.float64)
-  torch.Tensor.float = torch.Tensor.double  # T2T-ViT's performer computes in float32.
   torch.cuda.synchronize = torch.cuda.empty_cache = lambda *arguments: None
-  torch.save = lambda content, path: pathlib.Path(path).touch()
   for kind in (torch.Tensor, nn.Module):
     kind.cuda = lambda self, *arguments, **keywords: self
     kind.to = _without_cuda(kind.to)
-  torch.utils.data.DataLoader = FixedBatches
   os.popen = lambda *arguments: io.StringIO("24 80")  # The terminal of T2T-ViT's progress bar.
   import timm.utils
-  import torchvision.datasets
 
   timm.utils.accuracy = accuracy
+
+
+def use_fixed_batches() -> None:
+  """Float64, batches of `FixedBatches` and no files; call it after `restore_names`."""
+  torch.set_default_dtype(torch.float64)
+  torch.Tensor.float = torch.Tensor.double  # T2T-ViT's performer computes in float32.
+  torch.save = lambda content, path: pathlib.Path(path).touch()
+  torch.utils.data.DataLoader = FixedBatches
+  import torchvision.datasets
+
   for name in ("ImageFolder", "CIFAR10"):
     setattr(torchvision.datasets, name, FixedImages)
 
@@ -184,7 +190,7 @@ class SparseConvolution(nn.Module):
 
   depthwise = False
 
-  def __init__(self, inputs: int, outputs: int = 0, kernel_size: int = 7, stride: int = 1, **_: Any):
+  def __init__(self, inputs: int, outputs: int = 0, *, kernel_size: int, stride: int = 1, **_: Any):
     super().__init__()
     channels = (inputs,) if self.depthwise else (inputs, outputs)
     self.size, self.stride = kernel_size, stride
