@@ -31,10 +31,9 @@ OWN += ("evaluate_epochs", "checkpoint_steps", "log_steps")
 HEAD = """# Recipes and their originals
 
 Each recipe that follows a published project, setting by setting: the original with file and line, \
-our value, and a reason where they differ. Every setting that a recipe changes is listed. The \
-learning rate and weight decay of every parameter are compared with the originals' in \
-`tests/training/test_recipe_schedules.py`, and RandAugment with timm's in \
-`tests/data/test_rand_augment.py`. This page is written by `python -m tests.test_recipe_page`.
+our value, and a reason where they differ. Every setting that a recipe changes is listed. \
+RandAugment is compared with timm's in `tests/data/test_rand_augment.py`. This page is written by \
+`python -m tests.test_recipe_page`.
 
 The files are those of github.com/facebookresearch/mae (efb2a80), facebookresearch/ConvNeXt-V2 \
 (2553895), yitu-opensource/T2T-ViT (0f63dc9), Aisakaorz/ViT_MicroExpression (cceb096) and \
@@ -45,6 +44,32 @@ not give is taken from main_rafdb.py and from the projects that it builds on.
 For all recipes: an epoch is the number of training images divided by the batch, which need not be \
 whole; the originals drop the last incomplete batch of each epoch. The stochastic operations have \
 the distributions of the originals, not their random numbers.
+
+## Training steps
+
+`tests/golden/recipes/record.py` runs the training programs of the originals on a CPU, from their \
+command line to the last step, with small models of the same depth and short runs. Replaced are \
+only CUDA, apex, MinkowskiEngine, removed names of torch and the files of images. Learning rate and \
+weight decay of every parameter at every step equal ours, up to the differences below, and so do \
+the losses of the first ten steps from the same weights and batches, in float64 \
+(`tests/training/test_recipe_schedules.py`). Mixing, stochastic depth and dropout are off in the \
+record, since their random numbers differ.
+
+| recipe | program that was run | its place is taken, since it is not published |
+|---|---|---|
+| mae_affectnet | mae main_pretrain.py | of MAE-SFER's main_pretrain.py |
+| fcmae_affectnet | ConvNeXt-V2 main_pretrain.py | of MAE-SFER's main_pretrain_convnextv2.py |
+| finetune_rafdb | MAE-SFER main_rafdb.py | |
+| finetune_ferplus | MAE-SFER main_rafdb.py | of MAE-SFER's main_ferplus.py |
+| finetune_affectnet | mae main_finetune.py | of MAE-SFER's main_finetune_affectnet.py |
+| finetune_rafdb:convnextv2_base | ConvNeXt-V2 main_finetune.py | of MAE-SFER's main_finetune.py |
+| finetune_rafdb:t2t_vit_14 | T2T-ViT transfer_learning.py | |
+| t2t_imagenet_style | T2T-ViT main.py | |
+| t2t_microexpression | ViT_MicroExpression train.py | |
+
+FCMAE's losses are those with GRN over the batch (`--config.model.arguments.grn=batch`). train.py of \
+ViT_MicroExpression creates a Swin transformer and has the lines of T2T-ViT as comments; T2T-ViT \
+took the transformer's place.
 
 ## Crops and the size of stored images
 
