@@ -49,9 +49,9 @@ the distributions of the originals, not their random numbers.
 
 `tests/golden/recipes/record.py` runs the training programs of the originals on a CPU, from their \
 command line to the last step, with small models of the same depth and short runs. Replaced are \
-only CUDA, apex, MinkowskiEngine, removed names of torch and the files of images. Learning rate and \
-weight decay of every parameter at every step equal ours, up to the differences below, and so do \
-the losses of the first ten steps from the same weights and batches, in float64 \
+only CUDA, apex, MinkowskiEngine, removed names of torch and the files of images. Learning rate \
+and weight decay of every parameter at every step equal ours, up to the differences below, and so \
+do the losses of the first ten steps from the same weights and batches, in float64 \
 (`tests/training/test_recipe_schedules.py`). Mixing, stochastic depth and dropout are off in the \
 record, since their random numbers differ.
 
@@ -67,8 +67,8 @@ record, since their random numbers differ.
 | t2t_imagenet_style | T2T-ViT main.py | |
 | t2t_microexpression | ViT_MicroExpression train.py | |
 
-FCMAE's losses are those with GRN over the batch (`--config.model.arguments.grn=batch`). train.py of \
-ViT_MicroExpression creates a Swin transformer and has the lines of T2T-ViT as comments; T2T-ViT \
+FCMAE's losses are those with GRN over the batch (`--config.model.arguments.grn=batch`). train.py \
+of ViT_MicroExpression creates a Swin transformer and has the lines of T2T-ViT as comments; T2T-ViT \
 took the transformer's place.
 
 ## Crops and the size of stored images
