@@ -67,9 +67,9 @@ record, since their random numbers differ.
 | t2t_imagenet_style | T2T-ViT main.py | |
 | t2t_microexpression | ViT_MicroExpression train.py | |
 
-FCMAE's losses are those with GRN over the batch (`--config.model.arguments.grn=batch`). train.py \
-of ViT_MicroExpression creates a Swin transformer and has the lines of T2T-ViT as comments; T2T-ViT \
-took the transformer's place.
+FCMAE's losses are those with GRN over the batch (`--config.model.arguments.grn=batch`). In \
+ViT_MicroExpression's train.py the lines of T2T-ViT are comments; T2T-ViT took the place of its \
+Swin transformer.
 
 ## Crops and the size of stored images
 
