@@ -92,13 +92,12 @@ def prepare_model(model: Any) -> Any:
 
 
 def fit_head(model: Any, features: np.ndarray, labels: np.ndarray) -> None:
-  """Least squares from standardised features of every fifth image to the classes."""
+  """Least squares from standardised features to the classes."""
   import torch
 
-  chosen = slice(None, None, FITTED)
   mean, std = features.mean(0), features.std(0) + 1e-6
-  inputs = (features[chosen] - mean) / std
-  targets = np.eye(model.head.out_features)[labels[chosen]]
+  inputs = (features - mean) / std
+  targets = np.eye(model.head.out_features)[labels]
   gram = inputs.T @ inputs + len(inputs) * np.eye(inputs.shape[1])
   weight = np.linalg.solve(gram, inputs.T @ (targets - targets.mean(0))).T
   with torch.no_grad():
@@ -263,18 +262,23 @@ def compare(family: str, originals: pathlib.Path, images: pathlib.Path) -> dict:
   """One row of the result."""
   with tempfile.TemporaryDirectory() as scratch:
     folder = pathlib.Path(scratch)
-    shutil.copytree(images, folder / "images" / "test")
-    for split in ("train", "val"):
-      (folder / split).symlink_to(folder / "images" / "test")
-    files = sorted((folder / "val").glob("*/*"))
+    test = folder / "images" / "test"
+    shutil.copytree(images, test)
+    files = sorted(test.glob("*/*"))
     names = sorted({file.parent.name for file in files})
+    for file in files[::FITTED]:
+      (folder / "fitted" / file.parent.name).mkdir(parents=True, exist_ok=True)
+      shutil.copy(file, folder / "fitted" / file.parent.name)
     for name in names:  # The official split of jax_me has to have training images.
       (folder / "images" / "train" / name).mkdir(parents=True)
       first = next(file for file in files if file.parent.name == name)
       shutil.copy(first, folder / "images" / "train" / name / f"train_{first.name}")
     command = [sys.executable, str(pathlib.Path(__file__).resolve()), "--family", family]
     command += ["--originals", str(originals), "--images", str(folder)]
-    for _ in range(2):  # Weights, then the evaluation of the checkpoint.
+    for source in (folder / "fitted", test):  # The weights, then the evaluation of the checkpoint.
+      for split in ("train", "val"):
+        (folder / split).unlink(missing_ok=True)
+        (folder / split).symlink_to(source)
       subprocess.run(
         command, cwd=folder, check=True, stdout=subprocess.DEVNULL, env=os.environ | {"LC_ALL": "C"}
       )
