@@ -11,9 +11,16 @@ into memory decoded, from the host's cache and from device memory (`data.residen
   python benchmarks/input_pipeline.py            # needs torch; benchmarks/results/*.json
   python benchmarks/input_pipeline.py --soak     # host memory must stay flat over 20,000 batches
   python benchmarks/input_pipeline.py --stages   # CPU time of reading, decoding and cropping
+  python benchmarks/input_pipeline.py --waits    # share of a training step that waits for input
+
+--waits trains the recipes of image folders on the same images and stops the time of each stage of
+a step: the wait for the next batch, its transfer, and the step itself, which is awaited. Rows
+"recipe" keep decoded images as the recipe does; rows "decoded" decode each image in each step, as
+with a folder that does not fit into memory. The wait of rows "recipe" must be below 3%.
 """
 
 import argparse
+import dataclasses
 import io
 import json
 import pathlib
@@ -41,7 +48,9 @@ from jax_me.data import (  # noqa: E402
   random_crop,
 )
 from jax_me.datasets import catalog  # noqa: E402
-from jax_me.training import sharding  # noqa: E402
+from jax_me.experiment.experiment import Experiment  # noqa: E402
+from jax_me.experiment.preparation import prepare  # noqa: E402
+from jax_me.training import recipes, sharding  # noqa: E402
 
 RESULTS = REPOSITORY / "benchmarks" / "results"
 SIZE = 224
@@ -51,6 +60,8 @@ REQUIRED_RATIO = 1.5
 SOAK_SIZE = 64
 SOAK_BATCH = 16
 SOAK_GROWTH = 16 * 2**20
+WAIT_RECIPES = ("finetune_images", "mae_images", "finetune_rafdb")
+ALLOWED_WAIT = 0.03
 
 
 def make_images(folder: pathlib.Path, count: int) -> None:
@@ -254,6 +265,56 @@ def soak(builder: Any, batches: int, workers: int) -> dict:
   }
 
 
+def time_steps(experiment: Experiment, count: int) -> dict:
+  """Milliseconds of each stage of a step, and the share of the wait for the next batch."""
+  program, (fold,) = experiment.program, experiment.folds
+  state = program.initial_state(0)
+  state |= {"run_parameters": program.put_run_parameters(experiment.run_parameters(fold))}
+  batches = experiment.training_batches(fold)
+  seconds = np.zeros(3)
+  for number in range(count + 3):
+    marks = [time.perf_counter()]
+    batch = next(batches)
+    marks.append(time.perf_counter())
+    placed = jax.block_until_ready(sharding.shard_batch(batch, program.mesh))
+    marks.append(time.perf_counter())
+    state, metrics = program.step(state, placed)
+    jax.block_until_ready(metrics)
+    marks.append(time.perf_counter())
+    if number >= 3:  # The first steps compile.
+      seconds += np.diff(marks)
+  batches.close()
+  stages = ("wait", "transfer", "step")
+  return {
+    "ms": {
+      name: round(1000 * value / count, 2) for name, value in zip(stages, seconds, strict=True)
+    },
+    "waiting": round(float(seconds[0] / seconds.sum()), 4),
+  }
+
+
+def measure_waits(recipe: str, folder: pathlib.Path, data_dir: str, count: int) -> dict:
+  """The stages of a step of a recipe on a folder of whole images."""
+  name, _, argument = recipe.partition(":")
+  file = str(REPOSITORY / "configs" / f"{name}.py")
+  config = recipes.load_recipe(f"{file}:{argument}" if argument else file)
+  with config.unlocked():
+    config.data.update({"name": "labeled_images", "data_dir": data_dir, "split": "none"})
+    config.data.manual_dir = str(folder)
+    config.data.options = {"align": False, "unlabeled": config.task == "mae"}
+  experiment = prepare(config)
+  source = image_store.ImageStore(
+    experiment.builder, image_size=experiment.training_images.image_size, cache_bytes=0
+  )
+  decoded = dataclasses.replace(experiment, training_source=source)
+  return {
+    "recipe": recipe,
+    "model": config.model.name,
+    "batch_size": config.batch_size,
+    "rows": {"recipe": time_steps(experiment, count), "decoded": time_steps(decoded, count)},
+  }
+
+
 def write(name: str, result: dict) -> None:
   text = json.dumps(result, indent=2)
   print(text)
@@ -270,12 +331,24 @@ def main() -> int:
   parser.add_argument("--batches", type=int, default=25, help="batches of one measurement")
   parser.add_argument("--soak", action="store_true", help="measure memory instead of speed")
   parser.add_argument("--stages", action="store_true", help="measure the stages of one thread")
+  parser.add_argument("--waits", action="store_true", help="measure waits of training steps")
+  parser.add_argument(
+    "--recipes", nargs="+", default=WAIT_RECIPES, help="of --waits, NAME or NAME:ARGUMENT"
+  )
   parser.add_argument("--soak-batches", type=int, default=20_000)
   arguments = parser.parse_args()
   with tempfile.TemporaryDirectory() as scratch:
     folder = pathlib.Path(scratch) / "images"
     folder.mkdir()
     make_images(folder, arguments.images)
+    if arguments.waits:
+      measured = [
+        measure_waits(recipe, folder, f"{scratch}/data", arguments.batches)
+        for recipe in arguments.recipes
+      ]
+      platform = {"platform": jax.default_backend(), "cores": psutil.cpu_count()}
+      write("input_pipeline_waits.json", {**platform, "runs": measured})
+      return int(any(run["rows"]["recipe"]["waiting"] > ALLOWED_WAIT for run in measured))
     builder = catalog.prepare(
       "labeled_images", data_dir=f"{scratch}/data", manual_dir=str(folder), align=False, workers=0
     )

@@ -7,6 +7,7 @@ After a deliberate change of a recipe, or of tests/original_settings.csv, write 
 import ast
 import csv
 import functools
+import json
 import pathlib
 
 import pytest
@@ -17,6 +18,7 @@ from jax_me.training.settings import declared_settings, dotted_keys, value_of
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 PAGE = REPOSITORY / "docs" / "recipes.md"
 TABLE = REPOSITORY / "tests" / "original_settings.csv"
+PARITY = REPOSITORY / "benchmarks" / "results" / "evaluation_parity.json"
 # Settings of a training that have no counterpart in the originals: files, intervals, hardware.
 OWN = (
   "task",
@@ -31,10 +33,9 @@ OWN += ("evaluate_epochs", "checkpoint_steps", "log_steps")
 HEAD = """# Recipes and their originals
 
 Each recipe that follows a published project, setting by setting: the original with file and line, \
-our value, and a reason where they differ. Every setting that a recipe changes is listed. The \
-learning rate and weight decay of every parameter are compared with the originals' in \
-`tests/training/test_recipe_schedules.py`, and RandAugment with timm's in \
-`tests/data/test_rand_augment.py`. This page is written by `python -m tests.test_recipe_page`.
+our value, and a reason where they differ. Every setting that a recipe changes is listed. \
+RandAugment is compared with timm's in `tests/data/test_rand_augment.py`. This page is written by \
+`python -m tests.test_recipe_page`.
 
 The files are those of github.com/facebookresearch/mae (efb2a80), facebookresearch/ConvNeXt-V2 \
 (2553895), yitu-opensource/T2T-ViT (0f63dc9), Aisakaorz/ViT_MicroExpression (cceb096) and \
@@ -45,6 +46,32 @@ not give is taken from main_rafdb.py and from the projects that it builds on.
 For all recipes: an epoch is the number of training images divided by the batch, which need not be \
 whole; the originals drop the last incomplete batch of each epoch. The stochastic operations have \
 the distributions of the originals, not their random numbers.
+
+## Training steps
+
+`tests/golden/recipes/record.py` runs the training programs of the originals on a CPU, from their \
+command line to the last step, with small models of the same depth and short runs. Replaced are \
+only CUDA, apex, MinkowskiEngine, removed names of torch and the files of images. Learning rate \
+and weight decay of every parameter at every step equal ours, up to the differences below, and so \
+do the losses of the first ten steps from the same weights and batches, in float64 \
+(`tests/training/test_recipe_schedules.py`). Mixing, stochastic depth and dropout are off in the \
+record, since their random numbers differ.
+
+| recipe | program that was run | its place is taken, since it is not published |
+|---|---|---|
+| mae_affectnet | mae main_pretrain.py | of MAE-SFER's main_pretrain.py |
+| fcmae_affectnet | ConvNeXt-V2 main_pretrain.py | of MAE-SFER's main_pretrain_convnextv2.py |
+| finetune_rafdb | MAE-SFER main_rafdb.py | |
+| finetune_ferplus | MAE-SFER main_rafdb.py | of MAE-SFER's main_ferplus.py |
+| finetune_affectnet | mae main_finetune.py | of MAE-SFER's main_finetune_affectnet.py |
+| finetune_rafdb:convnextv2_base | ConvNeXt-V2 main_finetune.py | of MAE-SFER's main_finetune.py |
+| finetune_rafdb:t2t_vit_14 | T2T-ViT transfer_learning.py | |
+| t2t_imagenet_style | T2T-ViT main.py | |
+| t2t_microexpression | ViT_MicroExpression train.py | |
+
+FCMAE's losses are those with GRN over the batch (`--config.model.arguments.grn=batch`). In \
+ViT_MicroExpression's train.py the lines of T2T-ViT are comments; T2T-ViT took the place of its \
+Swin transformer.
 
 ## Crops and the size of stored images
 
@@ -74,10 +101,15 @@ through shared memory.
 ## Evaluation
 
 `eval.resize`, `eval.crop` and `eval.interpolation` are stored with the model, so `predict` \
-prepares whole images in the same way. Aligned faces are only resized. A converted ConvNeXt V2 \
-with random weights classified 500 images of 200 to 600 pixels under \
-`finetune_rafdb.py:convnextv2_base` as the original's model did on images prepared with Pillow as \
-its datasets.py does: 372 right in both, all classes equal, probabilities equal to 7e-7.
+prepares whole images in the same way. Aligned faces are only resized. \
+`benchmarks/evaluation_parity.py` lets the originals' programs evaluate small models on 500 JPEGs \
+of 200 to 600 pixels, with their own transforms (torchvision, timm 0.3.2) and in float32, and \
+jax_me the same checkpoint, converted, under the recipe. The weights are random, except for a head \
+that was fitted to some of the images.
+
+| original | recipe | right, original | right, ours | other class | largest difference of a \
+probability |
+|---|---|---|---|---|---|
 """
 
 
@@ -113,6 +145,10 @@ def shown(number):
 
 def page():
   parts = [HEAD]
+  for name, row in json.loads(PARITY.read_text(encoding="utf-8")).items():
+    right = f"{row['right_original']} of {row['images']} | {row['right_ours']}"
+    difference = f"{row['other_class']} | {row['largest_probability_difference']:.0e}"
+    parts.append(f"| {name} | {row['recipe']} | {right} | {difference} |\n")
   for name, rows in rows_by_recipe().items():
     parts += [
       f"\n## {name}\n\n| setting | original | source | ours | difference |\n|---|---|---|---|---|\n"
