@@ -14,7 +14,7 @@ import pytest
 from flax import nnx
 
 from jax_me.models.model_folder import split_model
-from jax_me.models.registry import create_model
+from jax_me.models.registry import abstract_rngs, create_model
 from jax_me.training import program, recipes
 from jax_me.training.param_groups import FROZEN_MODULES, decays, learning_rate_scales
 from jax_me.training.schedule import make_schedule, peak_learning_rate
@@ -202,6 +202,7 @@ def loop_batch(record, step, patches):
 def test_first_losses_equal_the_originals(name, monkeypatch):
   record = recorded_loops()[name]
   config = small_recipe(name, record)
+  config.scan_layers = True  # Compiles a block once; see tests/models/test_block_stack.py.
   monkeypatch.setattr(program, "make_augmentation", lambda *arguments: no_augmentation)
   locate = flax_location
   if "t2t" in name:
@@ -216,7 +217,7 @@ def test_first_losses_equal_the_originals(name, monkeypatch):
     arguments = program.model_arguments(config, record["classes"])
     graphdef, filled = fill_model(
       lambda: create_model(
-        config.model.name, rngs=nnx.Rngs(0), **{**arguments, "dtype": jnp.float64}
+        config.model.name, rngs=abstract_rngs(), **{**arguments, "dtype": jnp.float64}
       ),
       loop_weights(record["shapes"]),
       dtype=np.float64,
