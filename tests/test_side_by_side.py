@@ -42,6 +42,7 @@ def test_rows_name_models():
   assert {row.model for row in ROWS.values()} <= set(MODELS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("work", ["inference", "step"])
 def test_our_programs_run_and_are_described(work):
   row = Row(name="small", title="small", work=work, model="shallow_cnn", peer="")

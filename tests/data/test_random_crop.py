@@ -28,6 +28,7 @@ def encoded(height, width, seed=0, form="PNG"):
   return data.getvalue(), pixels
 
 
+@pytest.mark.slow
 def test_boxes_have_the_distribution_of_the_crops_on_the_device():
   count = 4000
   boxes = np.array([CROP.draw(number, 300, 400)[0] for number in range(count)])

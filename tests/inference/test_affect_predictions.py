@@ -52,6 +52,7 @@ def outputs_of(saved):
   return np.asarray(saved.model(images)[0])
 
 
+@pytest.mark.slow
 def test_valence_and_arousal_are_those_of_the_model(model, tmp_path):
   predictor = jax_me.load(model, verify=True)
   (face,) = predictor.predict(IMAGE)
@@ -86,6 +87,7 @@ def test_other_models_do_not_change(tmp_path):
   assert "valence" not in jax_me.load(folder).predict(IMAGE).to_records()[0]
 
 
+@pytest.mark.slow
 def test_an_ensemble_has_the_mean_of_the_values(model, tmp_path):
   members = [load_model(model), load_model(save_with_affect(tmp_path / "second", seed=2))]
   (face,) = jax_me.inference.predictor.Predictor(make_ensemble(members)).predict(IMAGE)

@@ -60,6 +60,7 @@ def evaluated(saved, images, devices):
   return class_probabilities(make_classifier(graphdef), weights, normalisation, batches, mesh)[1]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("compiled")
 def test_photographs_and_videos_have_the_scores_of_an_evaluation(saved):
   images = faces(8)

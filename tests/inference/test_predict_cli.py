@@ -198,6 +198,7 @@ def test_predict_video_yields_frame_results(model, frames):
   assert results[2].label is None and results[2].scores == {} and results[1].seconds == 0.1
 
 
+@pytest.mark.slow
 def test_no_align_reads_whole_images(model, frames, tmp_path, capsys):
   output = tmp_path / "out"
   assert predict(model, output, frames, PORTRAIT, "--no-align") == 0

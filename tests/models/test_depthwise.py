@@ -79,6 +79,7 @@ def test_bfloat16_sums_in_float32():
     np.testing.assert_array_equal(half, single.astype(jnp.bfloat16))
 
 
+@pytest.mark.slow
 def test_vmap_over_kernels_equals_a_loop():
   """Cross-validation folds train together: images and kernels both have a fold axis."""
   x, kernel, gradient = (np.stack([a, 2 * a, -a]) for a in arrays((2, 8, 8, 3), dtype=np.float32))

@@ -111,6 +111,7 @@ def test_masking_rejects_ratios_that_keep_nothing(ratio):
     random_masking(jnp.zeros((1, 16)), ratio)
 
 
+@pytest.mark.slow
 def test_removed_patches_do_not_reach_the_encoder():
   model, images = tiny(), tiny_images()
   noise = np.random.default_rng(1).random((2, 16)).astype(np.float32)

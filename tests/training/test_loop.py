@@ -65,6 +65,7 @@ def fail_at(number):
   return evaluate
 
 
+@pytest.mark.slow
 def test_resumed_run_is_bit_identical(program, tmp_path):
   whole = train(program, tmp_path / "whole")
   with pytest.raises(Stop):
@@ -90,6 +91,7 @@ def test_finished_run_is_not_trained_again(program, tmp_path):
   assert_bit_identical(first.state["params"], again.state["params"])
 
 
+@pytest.mark.slow
 def test_non_finite_step_is_counted_and_not_applied(program, tmp_path):
   done = train(program, tmp_path, batches=Batches(nan_batches=[5]))
   assert done.step == 8
@@ -112,6 +114,7 @@ def batch_with_nan(program):
   return shard_batch(next(batches), program.mesh)
 
 
+@pytest.mark.slow
 def test_many_non_finite_steps_roll_back_and_continue_with_other_data(program, tmp_path, capfd):
   batches = Batches(nan_batches=range(5, 5 + loop.SKIPPED_IN_A_ROW))
   done = train(program, tmp_path, total=12, batches=batches)
@@ -121,6 +124,7 @@ def test_many_non_finite_steps_roll_back_and_continue_with_other_data(program, t
   assert [r["step"] for r in rows if "train/loss" in r] == list(range(1, 13))
 
 
+@pytest.mark.slow
 def test_run_that_diverges_again_fails_and_keeps_the_checkpoint(program, tmp_path):
   with pytest.raises(loop.TrainingDiverged, match="again after going back.*checkpoint is step 4"):
     train(program, tmp_path, total=40, batches=Batches(nan_batches=range(5, 1000)))

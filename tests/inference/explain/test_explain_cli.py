@@ -41,6 +41,7 @@ def entries(output):
   return json.loads((output / "explain.json").read_text())["images"]
 
 
+@pytest.mark.slow
 def test_photographs_and_folders(model, image_folder, tmp_path, capsys):
   output = tmp_path / "out"
   assert explain(model, output, PORTRAIT, image_folder) == 0
@@ -100,6 +101,7 @@ def flow(tmp_path_factory):
   return save(tmp_path_factory.mktemp("model") / "flow", input="flow")
 
 
+@pytest.mark.slow
 def test_clips_of_a_motion_model(flow, tmp_path):
   clip = tmp_path / "clip"
   clip.mkdir()

@@ -25,6 +25,7 @@ def test_patch_grid_of_a_vit():
   assert FeatureGrid(0.0, 2.0).to_pixels(np.diag([1.0, 3.0]), 3)[1, 1] == pytest.approx(1.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strides", [(4, 2, 2), (2, 2, 1)])
 def test_t2t_tokens_are_centred_in_their_windows(strides):
   grid = FeatureGrid.from_model(tiny("t2t_vit_7", **T, strides=strides))
@@ -42,6 +43,7 @@ def test_t2t_tokens_are_centred_in_their_windows(strides):
   np.testing.assert_allclose(inner[..., 1], np.broadcast_to(centres, shape), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_grid_of_a_convolutional_network():
   model = tiny("convnextv2_atto", depths=(1, 1, 1, 1), dims=(4, 4, 4, 4), num_classes=2)
   assert FeatureGrid.from_model(model) == FeatureGrid(15.5, 32.0)

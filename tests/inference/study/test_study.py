@@ -214,6 +214,7 @@ def test_files_that_only_the_table_names(model, portrait, tmp_path):
   ]
 
 
+@pytest.mark.slow
 def test_other_settings_and_changed_videos(model, portrait, tmp_path, capsys):
   folder, output = tmp_path / "films", tmp_path / "out"
   write_video(folder / "a.avi", [portrait] * 2)

@@ -83,6 +83,7 @@ def test_whole_images_unreadable_and_skipped_frames():
   assert results[0].detections[0].box is None and results[0].detections[0].motion is None
 
 
+@pytest.mark.slow
 def test_whole_frames_are_prepared_as_the_model_says():
   images = noise(2)
   model = saved(align=False)
