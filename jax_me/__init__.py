@@ -38,7 +38,10 @@ def from_pretrained(
   """Loads a model of the Hugging Face hub (extra `hub`).
 
   Args:
-    repository, revision, verify, **overrides: see `Predictor.from_pretrained`.
+    repository: "owner/name".
+    revision: branch, tag or commit.
+    verify: compute the reference output again, see `load`.
+    **overrides: see `Predictor.from_pretrained`.
 
   Returns:
     the classifier.
@@ -60,7 +63,10 @@ def push_to_hub(
 
   Args:
     model: a model folder or run, or a loaded model.
-    repository, private, token, licence: see `Predictor.push_to_hub`.
+    repository: "owner/name"; it is created where it does not exist.
+    private: whether a new repository is private.
+    token: of the account; by default that of `hf auth login` or `HF_TOKEN`.
+    licence: of the weights, see `Predictor.push_to_hub`.
 
   Returns:
     the address of the repository.
