@@ -10,7 +10,6 @@ import sys
 import pytest
 
 from jax_me import bundled
-from tests.helpers.quick_compilation import QUICK_ENVIRONMENT
 from tests.test_documented_commands import REPOSITORY
 
 NOTEBOOKS = sorted((REPOSITORY / "docs" / "notebooks").glob("*.ipynb"))
@@ -42,7 +41,6 @@ def test_the_cells_run_in_order(notebook, tmp_path):
     **os.environ,
     "PYTHONPATH": str(REPOSITORY),
     "JAX_PLATFORMS": "cpu",
-    **QUICK_ENVIRONMENT,
     "MPLBACKEND": "Agg",
   }
   run = subprocess.run(
