@@ -2,7 +2,6 @@
 
 import io
 import os
-import pty
 import re
 import subprocess
 import sys
@@ -97,6 +96,8 @@ def test_the_list_of_models_is_plain_in_a_pipe(capsys):
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
 @pytest.mark.slow
 def test_a_command_on_a_real_terminal_is_coloured(repository):
+  import pty  # Windows has no such module.
+
   ours, theirs = pty.openpty()
   process = subprocess.Popen(
     [sys.executable, "-m", "jax_me", "models"],

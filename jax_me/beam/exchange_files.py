@@ -12,6 +12,8 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
+from jax_me.files import write_atomically
+
 _DESCRIPTION, _CONTENT = ".json", ".bin"
 
 
@@ -55,11 +57,8 @@ class StoredResult:
     if not is_remote(self.stem):
       os.replace(self.stem + _CONTENT, path)
       return
-    partial = path.with_name(f".{path.name}.partial")
-    with self.content() as source, partial.open("wb") as file:
-      while block := source.read(2**22):
-        file.write(block)
-    partial.replace(path)
+    with self.content() as source:
+      write_atomically(path, source.read())
 
 
 def is_remote(path: str) -> bool:
