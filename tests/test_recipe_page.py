@@ -51,20 +51,21 @@ the distributions of the originals, not their random numbers.
 
 `tests/golden/recipes/record.py` runs the training programs of the originals on a CPU, from their \
 command line to the last step, with small models of the same depth and short runs. Replaced are \
-only CUDA, apex, MinkowskiEngine, removed names of torch and the files of images. Learning rate \
+CUDA, apex, MinkowskiEngine, removed names of torch, timm's `accuracy`, the casts to float32 in \
+T2T-ViT's performer, the log file of main_rafdb.py and the files of images. Learning rate \
 and weight decay of every parameter at every step equal ours, up to the differences below, and so \
 do the losses of the first ten steps from the same weights and batches, in float64 \
 (`tests/training/test_recipe_schedules.py`). Mixing, stochastic depth and dropout are off in the \
 record, since their random numbers differ.
 
-| recipe | program that was run | its place is taken, since it is not published |
+| recipe | program that was run | stands in for, since it is not published |
 |---|---|---|
-| mae_affectnet | mae main_pretrain.py | of MAE-SFER's main_pretrain.py |
-| fcmae_affectnet | ConvNeXt-V2 main_pretrain.py | of MAE-SFER's main_pretrain_convnextv2.py |
+| mae_affectnet | mae main_pretrain.py | MAE-SFER's main_pretrain.py |
+| fcmae_affectnet | ConvNeXt-V2 main_pretrain.py | MAE-SFER's main_pretrain_convnextv2.py |
 | finetune_rafdb | MAE-SFER main_rafdb.py | |
-| finetune_ferplus | MAE-SFER main_rafdb.py | of MAE-SFER's main_ferplus.py |
-| finetune_affectnet | mae main_finetune.py | of MAE-SFER's main_finetune_affectnet.py |
-| finetune_rafdb:convnextv2_base | ConvNeXt-V2 main_finetune.py | of MAE-SFER's main_finetune.py |
+| finetune_ferplus | MAE-SFER main_rafdb.py | MAE-SFER's main_ferplus.py |
+| finetune_affectnet | mae main_finetune.py | MAE-SFER's main_finetune_affectnet.py |
+| finetune_rafdb:convnextv2_base | ConvNeXt-V2 main_finetune.py | MAE-SFER's main_finetune.py |
 | finetune_rafdb:t2t_vit_14 | T2T-ViT transfer_learning.py | |
 | t2t_imagenet_style | T2T-ViT main.py | |
 | t2t_microexpression | ViT_MicroExpression train.py | |
