@@ -57,15 +57,36 @@ def quick_compilation():
     yield
 
 
+class ProgramMemory:
+  """Releases compiled programs of earlier tests when a worker has grown."""
+
+  GROWTH = 1 << 29
+
+  def __init__(self):
+    # What remains when programs are released grows with the imported modules: with a fixed limit
+    # they would be released after every test, and compiled again.
+    self._remaining = 1 << 30
+
+  def limit(self) -> None:
+    if self._has_grown():
+      _return_freed_memory()
+    if self._has_grown():
+      jax.clear_caches()
+      gc.collect()
+      _return_freed_memory()
+      self._remaining = max(self._remaining, psutil.Process().memory_info().rss)
+
+  def _has_grown(self) -> bool:
+    return psutil.Process().memory_info().rss > self._remaining + self.GROWTH
+
+
+PROGRAM_MEMORY = ProgramMemory()
+
+
 @pytest.fixture(autouse=True)
 def _limit_memory():
-  """Keeps a worker small: compiled programs of earlier tests stay in memory until released."""
   yield
-  _return_freed_memory()
-  if psutil.Process().memory_info().rss > 3 << 29:
-    jax.clear_caches()
-    gc.collect()
-    _return_freed_memory()
+  PROGRAM_MEMORY.limit()
 
 
 def _return_freed_memory():
