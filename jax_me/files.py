@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 
 _STAGING_SUFFIX = ".staging"
+_PARTIAL_SUFFIX = ".partial"
 
 
 def write_atomically(
@@ -33,7 +34,9 @@ def write_atomically(
   target = pathlib.Path(path)
   target.parent.mkdir(parents=True, exist_ok=True)
   handle, temporary = tempfile.mkstemp(
-    dir=target.parent if scratch is None else scratch, prefix=f".{target.name}.", suffix=".partial"
+    dir=target.parent if scratch is None else scratch,
+    prefix=f".{target.name}.",
+    suffix=_PARTIAL_SUFFIX,
   )
   try:
     with os.fdopen(handle, "wb") as file:
@@ -46,6 +49,14 @@ def write_atomically(
   except BaseException:
     pathlib.Path(temporary).unlink(missing_ok=True)
     raise
+
+
+def has_files(folder: pathlib.Path) -> bool:
+  """Whether anything but what a killed `write_atomically` leaves is below a folder."""
+  return any(
+    not path.is_dir() and not (path.name.startswith(".") and path.suffix == _PARTIAL_SUFFIX)
+    for path in folder.rglob("*")
+  )
 
 
 def give_ordinary_permissions(path: str | os.PathLike[str]) -> None:

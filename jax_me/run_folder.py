@@ -71,6 +71,15 @@ def start_results(folder: str | os.PathLike[str]) -> None:
   store_manifest(pathlib.Path(folder) / RESULTS_FILE, {})
 
 
+def has_results_list(folder: str | os.PathLike[str]) -> bool:
+  """Whether a folder has a list of results; the first results may be unfinished."""
+  try:
+    read_manifest(folder, RESULTS_FILE)
+  except DamagedFolder:
+    return False
+  return True
+
+
 @contextlib.contextmanager
 def writing_results(folder: str | os.PathLike[str], *entries: str) -> Iterator[None]:
   """Declares results as unfinished while the body writes them, and lists them after it.

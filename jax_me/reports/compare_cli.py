@@ -13,7 +13,12 @@ from pathlib import Path
 from jax_me.evaluation.comparison import compare_runs
 from jax_me.evaluation.prediction_reader import read_predictions
 from jax_me.evaluation.predictions import PREDICTIONS_FILE, Predictions
-from jax_me.reports.comparison_report import DATA_FOLDER, format_comparison, write_comparison
+from jax_me.reports.comparison_report import (
+  DATA_FOLDER,
+  SCORES_FILE,
+  format_comparison,
+  write_comparison,
+)
 from jax_me.reports.score_cli import add_bootstrap_arguments, check_output
 
 CONFIG_FILE = "config.json"
@@ -44,7 +49,8 @@ def main(args: argparse.Namespace) -> int:
   comparison = compare_runs(runs, common_only=args.common, repeats=args.resamples, seed=args.seed)
   page = None
   if args.output:
-    check_output(args.output, Path(DATA_FOLDER) / "comparison.json")
+    scores = args.output / DATA_FOLDER / SCORES_FILE
+    check_output(args.output, is_report=scores.exists())
     settings = {name: run_settings(path) for name, path in zip(names, args.runs, strict=True)}
     page = write_comparison(args.output, comparison, settings)
   if args.json:

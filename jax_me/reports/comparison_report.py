@@ -29,7 +29,7 @@ from jax_me.reports.document import (
 from jax_me.reports.score_text import SCORE_TITLES, score_cells, score_text
 from jax_me.terminal import format_table
 
-DATA_FOLDER = "comparison"
+DATA_FOLDER, SCORES_FILE = "comparison", "comparison.json"
 RUN_HEADER = ("run", "UF1", "UAR", "accuracy")
 PAIR_COLUMNS = (
   "first",
@@ -66,9 +66,10 @@ def write_comparison(
   runs: list[tuple[object, ...]] = [("run", "examples", *INTERVAL_COLUMNS)]
   for name, scores in comparison["runs"].items():
     runs.append((name, scores["examples"], *interval_cells(scores, scores["intervals"])))
-  files = {figure.name: figure.png for figure in document.figures}
+  # The first file marks the folder as that of a comparison.
+  files = {SCORES_FILE: (json.dumps(comparison, indent=2) + "\n").encode()}
   files["runs.csv"], files["pairs.csv"] = csv_bytes(runs), csv_bytes(pairs)
-  files["comparison.json"] = (json.dumps(comparison, indent=2) + "\n").encode()
+  files |= {figure.name: figure.png for figure in document.figures}
   for name, content in files.items():
     write_atomically(folder / DATA_FOLDER / name, content)
   write_atomically(folder / "comparison.md", to_markdown(document, DATA_FOLDER).encode())

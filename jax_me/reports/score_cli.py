@@ -11,9 +11,11 @@ from pathlib import Path
 from jax_me.evaluation.prediction_reader import read_predictions, to_three_classes
 from jax_me.evaluation.subject_groups import read_groups
 from jax_me.evaluation.summary import REPEATS, summarize
+from jax_me.files import has_files
 from jax_me.reports.run_report import DATA_FOLDER, score_document, write_report
 from jax_me.reports.saved_report import DETAILS_FILE, SavedReport
 from jax_me.reports.score_text import format_scores
+from jax_me.run_folder import has_results_list
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -56,7 +58,8 @@ def main(args: argparse.Namespace) -> int:
   report = SavedReport(title, predictions, details=details, groups=groups)
   page = None
   if args.output:
-    check_output(args.output, Path(DATA_FOLDER) / DETAILS_FILE)
+    details_file = args.output / DATA_FOLDER / DETAILS_FILE
+    check_output(args.output, is_report=details_file.exists() or has_results_list(args.output))
     page = write_report(args.output, report, summary)
   if args.json:
     print(json.dumps(score_document(report, summary), indent=2))
@@ -75,19 +78,19 @@ def next_step(args: argparse.Namespace) -> str:
   return "" if args.output else f"score {shlex.quote(str(args.file))} --output scores"
 
 
-def check_output(folder: Path, own: Path) -> None:
+def check_output(folder: Path, *, is_report: bool) -> None:
   """Rejects a folder with other files, which would be mixed with those of the report.
 
   Args:
     folder: of the output; may be missing.
-    own: a file inside a folder that an earlier call wrote.
+    is_report: whether an earlier call, which may have been killed, wrote to it.
 
   Raises:
     ValueError: a file, or a folder with other files.
   """
   if folder.exists() and not folder.is_dir():
     raise ValueError(f"--output {folder} is a file, not a folder")
-  if folder.is_dir() and any(folder.iterdir()) and not (folder / own).exists():
+  if has_files(folder) and not is_report:
     raise ValueError(f"--output {folder} contains other files; choose an empty or new folder")
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from jax_me.__main__ import main
 from jax_me.evaluation.predictions import Predictions
+from tests.helpers.killed_write import kill_at_write
 
 LABELS = ("happy", "sad")
 
@@ -55,6 +56,14 @@ def test_text_and_files(runs, tmp_path, capsys):
   assert page.count("data:image/png") == 3
   assert "(comparison/comparison.png)" in (out / "comparison.md").read_text()
   assert compare(*runs, "--output", out) == 0  # Writes the same folder again.
+
+
+@pytest.mark.parametrize("write", range(3))
+def test_a_killed_command_is_repeated(runs, tmp_path, monkeypatch, write):
+  with monkeypatch.context() as patch:
+    kill_at_write(patch, write)
+    assert compare(*runs, "--output", tmp_path / "out") == 130
+  assert compare(*runs, "--output", tmp_path / "out") == 0
 
 
 def test_json_of_tables_and_runs(runs, capsys):

@@ -7,6 +7,7 @@ from sklearn import metrics as sklearn_metrics
 
 from jax_me.__main__ import main
 from jax_me.reports.score_text import describe_intervals
+from tests.helpers.killed_write import kill_at_write
 
 HEADER = "database,subject,clip,truth,prediction"
 LABELS = ("negative", "positive", "surprise")
@@ -196,6 +197,25 @@ def test_invalid_utf8_in_names_is_escaped(tmp_path, capsys):
   (tmp_path / "p.csv").write_bytes(f"{HEADER}\nx,s\xff,a,b\xe9,b\xe9\n".encode("latin-1"))
   assert score(tmp_path / "p.csv", "--output", tmp_path / "out") == 0
   assert "\\udce9" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("write", range(4))
+def test_a_killed_command_is_repeated(tmp_path, monkeypatch, write):
+  table, out = subject_table(tmp_path), tmp_path / "out"
+  with monkeypatch.context() as patch:
+    kill_at_write(patch, write)
+    assert score(table, "--output", out) == 130
+  assert score(table, "--output", out) == 0
+  assert json.loads((out / "report/scores.json").read_text())["pooled"]
+
+
+def test_a_list_of_results_of_another_program_is_kept(tmp_path, capsys):
+  table, out = subject_table(tmp_path), tmp_path / "out"
+  out.mkdir()
+  (out / "results.json").write_text('{"files": 3}')
+  assert score(table, "--output", out) == 1
+  assert "contains other files" in capsys.readouterr().err
+  assert (out / "results.json").read_text() == '{"files": 3}'
 
 
 @pytest.mark.parametrize(

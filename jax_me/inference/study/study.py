@@ -22,7 +22,7 @@ from flax import nnx
 
 import jax_me
 from jax_me.faces.image_files import is_image_name
-from jax_me.files import exclusive_lock, write_atomically
+from jax_me.files import exclusive_lock, has_files, write_atomically
 from jax_me.inference.model_input import InputSpec
 from jax_me.inference.predictor import Predictor
 from jax_me.inference.study.elan_export import annotations, elan_document, elan_table
@@ -216,7 +216,7 @@ class Study:
   def _check_settings(self) -> None:
     path, current = self._output / SETTINGS_FILE, _fingerprint(self._predictor, self._settings)
     if not path.exists():
-      if any(self._output.iterdir()):
+      if has_files(self._output):
         raise StudyError(f"{self._output} contains other files; choose an empty or new folder")
       write_json(path, current)
       return

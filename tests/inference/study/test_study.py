@@ -22,6 +22,7 @@ from jax_me.inference.video.sources import VideoSource
 from jax_me.models.model_folder import save_model
 from jax_me.models.registry import create_model
 from tests.helpers.inference_models import SAVED, save
+from tests.helpers.killed_write import kill_at_write
 from tests.helpers.quick_compilation import QUICK_ENVIRONMENT
 
 PORTRAIT = pathlib.Path(skimage.__file__).parent / "data" / "astronaut.png"
@@ -285,6 +286,14 @@ def test_invalid_input_fails_before_anything_is_read(model, folder, tmp_path, ca
   (tmp_path / "other" / "notes.txt").write_text("mine")
   assert study(model, folder, tmp_path / "other") == 1
   assert "contains other files" in capsys.readouterr().err
+
+
+def test_killed_at_its_first_write_it_starts_again(model, folder, tmp_path, monkeypatch):
+  with monkeypatch.context() as patch:
+    kill_at_write(patch, 0)
+    assert study(model, folder, tmp_path / "out") == 130
+  assert study(model, folder, tmp_path / "out") == 1  # The folder has a broken video.
+  assert (tmp_path / "out" / "videos.csv").exists()
 
 
 def test_videos_beyond_the_limits_are_failed_until_they_are_allowed(
