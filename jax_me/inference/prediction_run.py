@@ -23,7 +23,6 @@ from jax_me.inference.video.result_files import (
   model_record,
   write_results,
 )
-from jax_me.inference.video.run import VideoSession, VideoSessionSettings
 from jax_me.inference.video.sources import VideoSource
 from jax_me.run_folder import writing_results
 
@@ -94,6 +93,9 @@ def write_predictions(
     VideoError: a video has too many frames.
     OSError: the folder cannot be written.
   """
+  # Imports Matplotlib, which labels of photographs on the terminal do not need.
+  from jax_me.inference.video.run import VideoSession, VideoSessionSettings
+
   output = pathlib.Path(folder)
   suffix = annotated_suffix() if annotate else DEFAULT_SUFFIX  # PyAV is imported only if needed
   files = OutputFiles(output, [job.source.name for job in videos], suffix)

@@ -10,11 +10,8 @@ from matplotlib.ticker import MaxNLocator
 from jax_me.evaluation.comparison import Comparison, PairComparison
 from jax_me.evaluation.metrics import ScoreName
 from jax_me.evaluation.summary import IntervalScores
+from jax_me.reports.colours import BLUE, DARK, GREY, VERMILION
 from jax_me.reports.figures import (
-  BLUE,
-  DARK,
-  GREY,
-  VERMILION,
   new_figure,
   shorten,
   style_axes,

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from jax_me.evaluation.metrics import SCORE_NAMES
-from jax_me.reports.figures import (
+from jax_me.reports.colours import (
   BLUE,
   DARK,
   GREEN,
@@ -20,6 +20,8 @@ from jax_me.reports.figures import (
   PURPLE,
   SKY,
   VERMILION,
+)
+from jax_me.reports.figures import (
   new_figure,
   style_axes,
   to_png,

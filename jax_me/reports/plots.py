@@ -14,14 +14,8 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from jax_me.evaluation.calibration import CalibrationBin
+from jax_me.reports.colours import BLUE, DARK, GREEN, GREY, LIGHT_GREY, SKY, VERMILION
 from jax_me.reports.figures import (
-  BLUE,
-  DARK,
-  GREEN,
-  GREY,
-  LIGHT_GREY,
-  SKY,
-  VERMILION,
   luminance,
   new_figure,
   shorten,

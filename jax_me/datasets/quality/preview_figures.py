@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from jax_me.reports.figures import (
+from jax_me.reports.colours import (
   BLUE,
   DARK,
   GREEN,
@@ -19,6 +19,8 @@ from jax_me.reports.figures import (
   PURPLE,
   SKY,
   VERMILION,
+)
+from jax_me.reports.figures import (
   new_figure,
   shorten,
   style_axes,

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import ImageColor
 
 from jax_me.inference.video.frame_stream import FrameDetections
-from jax_me.reports.figures import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
+from jax_me.reports.colours import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 # RGB of each person.

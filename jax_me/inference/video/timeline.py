@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from jax_me.inference.video.decimated_series import DecimatedSeries
 from jax_me.inference.video.spotting import ExpressionEvent, SpottingSettings
-from jax_me.reports.figures import (
+from jax_me.reports.colours import (
   BLUE,
   DARK,
   GREEN,
@@ -24,6 +24,8 @@ from jax_me.reports.figures import (
   PURPLE,
   SKY,
   VERMILION,
+)
+from jax_me.reports.figures import (
   new_figure,
   shorten,
   style_axes,
