@@ -9,7 +9,7 @@ For a few hundred images and a CPU: small inputs, by default a ViT-Tiny with fou
 patches. The argument selects another model, with inputs of 112 x 112 pixels:
 `configs/finetune_images.py:t2t_vit_7`, `:convnextv2_atto`, `:vit_small_patch16`, ...
 
-Expected from random weights: accuracy 0.86 to 0.88 on 62 subjects of the Face Research Lab London
+Expected from random weights: accuracy 0.86 to 0.90 on 62 subjects of the Face Research Lab London
 Set, neutral against smiling. No original: all settings are our own.
 """
 
