@@ -6,21 +6,56 @@ import pathlib
 import subprocess
 import sys
 
+import cv2
+import skimage
+
+from tests.helpers.checkpoint_files import TINY_VIT, save_torch, state_dict, vit_arrays
+from tests.helpers.drawn_folder import write_folder
+from tests.helpers.inference_models import save
 from tests.helpers.quick_compilation import QUICK_ENVIRONMENT
 from tests.helpers.tiny_runs import TINY
 
 SECONDS = 600
+PORTRAIT = pathlib.Path(skimage.__file__).parent / "data" / "astronaut.png"
+# Files of a result that are the same in every run: the names of Orbax's files are random, and
+# reports name their folder.
+COMPARED = {
+  "train": ("predictions.csv", "model.json"),
+  "score": ("scores.json", "subjects.csv", "predictions.csv"),
+  "compare": ("comparison.json", "runs.csv", "pairs.csv"),
+  "convert": ("model.json", "weights.safetensors"),
+  "predict": ("predictions.csv", "events.csv", "summary.csv"),
+  "study": ("videos.csv", "events.csv", "summary.csv"),
+}
 
 
 class Commands:
-  """The command lines of one folder of images.
+  """The command lines of one folder of inputs, which are made.
 
   Attributes:
-    source: folder of the images.
+    source: folder of labelled images, with tables of predictions.
+    inputs: its parent, with videos, a model and a checkpoint.
   """
 
-  def __init__(self, repository: pathlib.Path, source: pathlib.Path):
-    self.source, self._repository = source, repository
+  def __init__(self, repository: pathlib.Path, inputs: pathlib.Path):
+    self.inputs, self._repository = inputs, repository
+    pairs = [(f"p{i}", label) for i in range(6) for label in "xy"]
+    rows = [{"subject": subject, "label": label} for subject, label in pairs]
+    self.source = write_folder(inputs / "source", rows, "file,subject,label")
+    for name, prediction in (("table", ""), ("other", "x")):
+      lines = [f"{s}{label},{s},{label},{prediction or label}" for s, label in pairs]
+      text = "\n".join(["file,subject,truth,prediction", *lines])
+      (self.source / f"{name}.csv").write_text(text + "\n")
+    save(inputs / "model")
+    save_torch(state_dict(vit_arrays()), inputs / "weights.pth")
+    portrait = cv2.resize(cv2.imread(str(PORTRAIT))[:300, 60:400], (226, 200))
+    (inputs / "films").mkdir()
+    for name in "ab":
+      film = str(inputs / "films" / f"{name}.avi")
+      writer = cv2.VideoWriter(film, cv2.VideoWriter.fourcc(*"MJPG"), 5, (226, 200))
+      for _ in range(5):
+        writer.write(portrait)
+      writer.release()
 
   def arguments(self, name: str, output: pathlib.Path) -> list[str]:
     """The command line of a command that writes to `output`."""
@@ -40,6 +75,19 @@ class Commands:
         return [*module, "faces", *folders, "--on-no-face", "center", "--workers", "2"]
       case "score":
         return [*module, "score", str(self.source / "table.csv"), "--output", str(output)]
+      case "compare":
+        tables = [str(self.source / f"{name}.csv") for name in ("table", "other")]
+        return [*module, "compare", *tables, "--output", str(output)]
+      case "convert":
+        options = {"checkpoint": self.inputs / "weights.pth", "model": "vit_tiny_patch16"}
+        options |= {**TINY_VIT, "format": "safetensors", "output": output}
+        flags = [part for key, value in options.items() for part in (f"--{key}", str(value))]
+        return [*module, "convert", *flags]
+      case "predict" | "study":
+        films = self.inputs / "films"
+        given = films / "a.avi" if name == "predict" else films
+        model = ["--checkpoint", str(self.inputs / "model")]
+        return [*module, name, str(given), *model, "--output", str(output)]
     raise ValueError(name)
 
   def start(self, name: str, output: pathlib.Path) -> subprocess.Popen:
@@ -52,7 +100,7 @@ class Commands:
         "JAX_PLATFORMS": "cpu",
         **QUICK_ENVIRONMENT,
         # One folder for all commands: to compile the same programs again takes most of their time.
-        "JAX_COMPILATION_CACHE_DIR": str(self.source.parent / "compiled"),
+        "JAX_COMPILATION_CACHE_DIR": str(self.inputs / "compiled"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
         "PYTHONPATH": str(self._repository),
@@ -71,14 +119,8 @@ class Commands:
 
 
 def contents(name: str, output: pathlib.Path) -> dict[str, str]:
-  """Checksums of what a finished command leaves; of a run, of its predictions and model.json.
-
-  The names of the files of Orbax are random, and the scores tell the weights apart.
-  """
-  root = output / "run" if name == "train" else output
-  kept = ("predictions.csv", "model.json") if name == "train" else None
-  if name == "score":
-    kept = ("scores.json", "subjects.csv", "predictions.csv")
+  """Checksums of what a finished command leaves, if need be of the files in COMPARED only."""
+  root, kept = output / "run" if name == "train" else output, COMPARED.get(name)
   found = {}
   for path in sorted(root.rglob("*")):
     parts = path.relative_to(root).parts
