@@ -96,15 +96,15 @@ class GhostAttention(Attention):
     self.cheap_operation_v = CheapOperation(half, **common)
     self.proj = nnx.Linear(dim, dim, kernel_init=kernel_init, **common)
 
-  def heads(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+  def query_key_value(self, x: jax.Array) -> list[jax.Array]:
     def complete(half: jax.Array, cheap: CheapOperation) -> jax.Array:
-      return self._separate(jnp.concatenate([half, cheap(half)], axis=-1))
+      return jnp.concatenate([half, cheap(half)], axis=-1)
 
-    return (
+    return [
       complete(self.q(x), self.cheap_operation_q),
       complete(self.k(x), self.cheap_operation_k),
       complete(self.v(x), self.cheap_operation_v),
-    )
+    ]
 
 
 class GhostMlp(nnx.Module):

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
+from jax_me.models.attention import self_attention
 from jax_me.models.layers import FixedTable, at_least_float32, dropout, split_or_none
-from jax_me.models.transformer import Mlp, attend, layer_norm
+from jax_me.models.transformer import Mlp, layer_norm
 
 NORM_EPSILON = 1e-5
 LINEAR_INIT = nnx.initializers.normal(0.02)
@@ -144,8 +145,8 @@ class TokenAttention(nnx.Module):
 
   def __call__(self, x: jax.Array) -> jax.Array:
     """[B, N, dim] -> [B, N, token_dim]."""
-    q, k, v = jnp.split(self.qkv(x)[:, None], 3, axis=-1)  # each [B, 1, N, token_dim]
-    return v[:, 0] + self.proj(attend(q, k, v, scale=self.scale)[:, 0])
+    q, k, v = jnp.split(self.qkv(x), 3, axis=-1)
+    return v + self.proj(self_attention(q, k, v, heads=1, scale=self.scale))
 
 
 class TokenTransformer(nnx.Module):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
+from jax_me.models.attention import self_attention, separate_heads
 from jax_me.models.block_stack import run_stack
 from jax_me.models.layers import (
   at_least_float32,
@@ -42,37 +43,6 @@ def layer_norm(
     param_dtype=param_dtype,
     rngs=rngs,
   )
-
-
-def attend(
-  query: jax.Array,
-  key: jax.Array,
-  value: jax.Array,
-  *,
-  scale: float,
-  drop_rate: float = 0.0,
-  drop_key: jax.Array | None = None,
-) -> jax.Array:
-  """softmax(scale * query key^T) value, per head.
-
-  Plain batched matrix products: on CPU they take 0.8 times as long as
-  `jax.nn.dot_product_attention`, forwards and backwards, at 197 tokens.
-
-  Args:
-    query, key: [B, heads, N, head_dim].
-    value: [B, heads, N, D].
-    scale: factor of the scores.
-    drop_rate: dropout on the attention weights, active when `drop_key` is given.
-    drop_key: PRNG key; None means deterministic.
-
-  Returns:
-    [B, heads, N, D] in the dtype of `value`.
-  """
-  scores = jnp.matmul(
-    query * scale, key.swapaxes(-1, -2), preferred_element_type=at_least_float32(query.dtype)
-  )
-  weights = dropout(jax.nn.softmax(scores, axis=-1), drop_rate, drop_key)
-  return jnp.matmul(weights.astype(value.dtype), value)
 
 
 class Attention(nnx.Module):
@@ -124,16 +94,15 @@ class Attention(nnx.Module):
     self.attn_drop_rate = attn_drop_rate
     self.drop_rate = drop_rate
 
-  def heads(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """[B, N, dim] -> query, key, value, each [B, heads, N, head_dim]."""
+  def query_key_value(self, x: jax.Array) -> list[jax.Array]:
+    """[B, N, dim] -> query, key, value, each [B, N, dim], with the heads side by side."""
     # Splitting before separating the heads makes the gradient's transposes cheap on CPU: a step of
     # the whole attention takes 0.7 times as long as with one five-dimensional array.
-    query, key, value = jnp.split(self.qkv(x), 3, axis=-1)
-    return self._separate(query), self._separate(key), self._separate(value)
+    return jnp.split(self.qkv(x), 3, axis=-1)
 
-  def _separate(self, x: jax.Array) -> jax.Array:
-    """[B, N, dim] -> [B, heads, N, head_dim]."""
-    return x.reshape(*x.shape[:2], self.num_heads, -1).swapaxes(1, 2)
+  def heads(self, x: jax.Array) -> list[jax.Array]:
+    """[B, N, dim] -> query, key, value, each [B, heads, N, head_dim]."""
+    return [separate_heads(part, self.num_heads) for part in self.query_key_value(x)]
 
   def project(self, x: jax.Array) -> jax.Array:
     """Output projection of the concatenated heads: [B, N, dim] -> [B, N, dim]."""
@@ -142,10 +111,14 @@ class Attention(nnx.Module):
   def __call__(self, x: jax.Array, key: jax.Array | None = None) -> jax.Array:
     """[B, N, dim] -> [B, N, dim]; `key` None is deterministic."""
     weights_key, output_key = split_or_none(key, 2)
-    q, k, v = self.heads(x)
-    mixed = attend(q, k, v, scale=self.scale, drop_rate=self.attn_drop_rate, drop_key=weights_key)
-    joined = mixed.swapaxes(1, 2).reshape(x.shape)
-    return dropout(self.project(joined), self.drop_rate, output_key)
+    mixed = self_attention(
+      *self.query_key_value(x),
+      heads=self.num_heads,
+      scale=self.scale,
+      drop_rate=self.attn_drop_rate,
+      drop_key=weights_key,
+    )
+    return dropout(self.project(mixed), self.drop_rate, output_key)
 
 
 class Mlp(nnx.Module):

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from jax_me.data.augment.augmentation import Augmentation, make_augmentation, make_erasing
 from jax_me.data.augment.mixup import MixupSettings, make_mixup
 from jax_me.models import model_folder
+from jax_me.models.attention import batch_split_over
 from jax_me.models.model_metadata import AFFECT
 from jax_me.models.registry import create_abstract_model, create_model
 from jax_me.training.checkpoint import JsonValue
@@ -84,11 +85,16 @@ class Program:
     """
     shardings = state_sharding(jax.eval_shape(build, jax.random.key(0)), mesh)
     everywhere = replicated(mesh)
+
+    def step_on_mesh(state: State, batch: Batch) -> tuple[State, Metrics]:
+      with batch_split_over(mesh):
+        return step(state, batch)
+
     return cls(
       build=build,
       create=jax.jit(build, out_shardings=shardings),
       step=jax.jit(
-        step,
+        step_on_mesh,
         donate_argnums=0,
         out_shardings=({**shardings, "run_parameters": everywhere}, everywhere),
       ),
