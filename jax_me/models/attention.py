@@ -148,7 +148,12 @@ def _in_cudnn(query, key, value, *, heads, scale):
 def _has_cudnn() -> bool:
   """Whether jax has cuDNN and a GPU of this machine runs its fused attention (Ampere or later)."""
   device = jax.local_devices()[0]
-  if device.platform != "gpu" or float(getattr(device, "compute_capability", 0)) < 8:
+  if device.platform != "gpu":
+    return False
+  try:
+    if float(getattr(device, "compute_capability", 0)) < 8:
+      return False
+  except ValueError:  # AMD's have names.
     return False
   x = jax.ShapeDtypeStruct((1, 8, 1, 8), jnp.bfloat16)
   attention = functools.partial(jax.nn.dot_product_attention, implementation="cudnn")

@@ -1,6 +1,7 @@
 """Self-attention: the TPU kernel against plain products, and the form of each platform."""
 
 import functools
+import types
 
 import jax
 import jax.numpy as jnp
@@ -97,6 +98,13 @@ def test_cuda_programs_call_cudnn_for_16_bits(monkeypatch):
 def test_cuda_programs_without_cudnn_are_plain():
   assert not attention._has_cudnn()
   assert "fmha" not in lowered("cuda", devices=1)
+
+
+@pytest.mark.parametrize("capability", ["gfx90a", "7.5"])
+def test_gpus_without_the_fused_kernel_have_none(capability, monkeypatch):
+  gpu = types.SimpleNamespace(platform="gpu", compute_capability=capability)
+  monkeypatch.setattr(jax, "local_devices", lambda: [gpu])
+  assert not attention._has_cudnn.__wrapped__()
 
 
 def test_cpu_programs_are_bit_identical_to_plain_products():
