@@ -1,7 +1,6 @@
-"""Config changes that may make a step fit into the memory of a chip, or faster (estimates)."""
+"""Config changes that may make a step fit into the memory of a chip (estimates)."""
 
 import dataclasses
-import math
 
 from ml_collections import ConfigDict
 
@@ -9,9 +8,6 @@ from jax_me.podcheck.pod_check import PodCheck
 
 # Fraction of the free memory that estimates use: temporaries shrink less than the batch.
 MARGIN = 0.85
-# Largest `mesh.fsdp` that is proposed for speed: with 16 shards hardly any traffic of the update
-# remains, and smaller shards would not fill the tiles of TPU memory.
-SPEED_SHARDS = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,16 +66,6 @@ def advise(config: ConfigDict, check: PodCheck) -> list[Advice]:
   if not accum_steps and rows <= 0:
     found.append(Advice({}, "a slice with more chips, or chips with more memory"))
   return found
-
-
-def advise_speed(config: ConfigDict, check: PodCheck) -> list[Advice]:
-  """Changes that may make a step faster that fits and keep the training result."""
-  shards = math.gcd(SPEED_SHARDS, check.topology.chips)
-  roof = check.roofline
-  if roof is None or roof.limit == "compute" or config.mesh.fsdp > 1 or shards == 1:
-    return []
-  reason = f"each chip updates 1/{shards} of the parameters: less HBM traffic and memory"
-  return [Advice({"mesh.fsdp": shards}, reason)]
 
 
 def _shards(state: int, check: PodCheck) -> int:

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from jax_me.podcheck import pod_check
-from jax_me.podcheck.advice import advise, advise_speed
+from jax_me.podcheck.advice import advise
 from jax_me.podcheck.compiled_step import Collective
 from jax_me.podcheck.dataset_summary import summarise_dataset
 from jax_me.podcheck.pod_check import Memory, PodCheck, Roofline, Work
@@ -134,15 +134,6 @@ def test_advice_for_a_state_that_is_too_large():
   found = advise(config, dataclasses.replace(pod_check, memory=large))
   assert found[0].settings == {"mesh.fsdp": 8}
   assert "more chips" in str(found[-1])
-
-
-def test_advice_for_a_step_that_is_limited_by_memory_traffic():
-  pod_check = example()
-  (advice,) = advise_speed(recipe(), pod_check)
-  assert advice.settings == {"mesh.fsdp": 16}
-  assert not advise_speed(recipe("--config.mesh.fsdp=2"), pod_check)
-  busy = dataclasses.replace(pod_check.work, flops=20 * pod_check.work.flops)
-  assert not advise_speed(recipe(), dataclasses.replace(pod_check, work=busy))
 
 
 @pytest.mark.parametrize(
