@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+import types
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -24,16 +25,38 @@ _MAX_TEXT = 2000
 
 
 class _Interrupts:
-  """Handler of SIGINT: the first one raises KeyboardInterrupt, the second ends the process."""
+  """Handler of SIGINT: the first one raises KeyboardInterrupt, the second ends the process.
+
+  While a module is imported, the first one waits: extension modules whose initialisation is
+  interrupted end the process with SIGABRT or SIGSEGV, or with an ImportError.
+  """
 
   installed = False
   count = 0
+  _waits = False
+  _sent_again = False
 
-  def __call__(self, *_: object) -> None:
-    self.count += 1
+  def __call__(self, _: int, frame: types.FrameType | None) -> None:
+    if self._sent_again:
+      self._sent_again = False
+    else:
+      self.count += 1
     if self.count > 1:
       end_process()
-    raise KeyboardInterrupt
+    if _is_importing(frame):
+      self.send_again()
+    else:
+      raise KeyboardInterrupt
+
+  def send_again(self) -> None:
+    """Sends the interrupt a moment later, from another thread."""
+    if not self._waits:
+      self._waits = True
+      threading.Timer(0.01, self._send).start()
+
+  def _send(self) -> None:
+    self._waits, self._sent_again = False, True
+    _interrupt_main_thread()
 
 
 _INTERRUPTS = _Interrupts()
@@ -46,17 +69,23 @@ def install_interrupts() -> None:
   sys.unraisablehook = _send_lost_interrupt_again
 
 
+def _is_importing(frame: types.FrameType | None) -> bool:
+  while frame is not None:
+    if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+      return True
+    frame = frame.f_back
+  return False
+
+
 def _send_lost_interrupt_again(unraisable: "sys.UnraisableHookArgs") -> None:
   """Python prints and drops an exception in a finalizer or in a callback of the garbage collector.
 
-  An interrupt that falls into one must end the command all the same. It is sent from another
-  thread, a moment later, when the main thread has left the finalizer.
+  An interrupt that falls into one must end the command all the same.
   """
-  if unraisable.exc_type is not KeyboardInterrupt:
+  if unraisable.exc_type is KeyboardInterrupt:
+    _INTERRUPTS.send_again()
+  else:
     sys.__unraisablehook__(unraisable)
-    return
-  _INTERRUPTS.count -= 1
-  threading.Timer(0.01, _interrupt_main_thread).start()
 
 
 def _interrupt_main_thread() -> None:

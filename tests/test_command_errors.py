@@ -103,3 +103,39 @@ def test_ctrl_c_during_garbage_collection_is_not_lost(repository):
   process.send_signal(signal.SIGINT)
   _, messages = process.communicate(timeout=50)
   assert process.returncode == 130 and messages == "\nslow: interrupted\n"
+
+
+# A module that is interrupted while it is imported, and waits in Python code and in a system call.
+IMPORTED = """
+import os, signal, time
+for _ in range({times}):
+  os.kill(os.getpid(), signal.SIGINT)
+  time.sleep(0.1)
+print("imported", flush=True)
+"""
+IMPORTING = """
+import time
+from jax_me.command_errors import install_interrupts, run_command
+install_interrupts()
+def command(arguments):
+  import interrupted_module
+  time.sleep(50)
+run_command(command, [], "slow")
+"""
+
+
+@pytest.mark.parametrize(
+  ("times", "output", "messages"),
+  [(1, "imported\n", "\nslow: interrupted\n"), (2, "", "")],
+)
+def test_ctrl_c_waits_for_an_import(repository, tmp_path, times, output, messages):
+  """Extension modules whose initialisation is interrupted crash; the second one ends at once."""
+  (tmp_path / "interrupted_module.py").write_text(IMPORTED.format(times=times))
+  done = subprocess.run(
+    [sys.executable, "-c", IMPORTING],
+    capture_output=True,
+    text=True,
+    timeout=40,
+    env={**os.environ, "PYTHONPATH": os.pathsep.join([str(repository), str(tmp_path)])},
+  )
+  assert (done.returncode, done.stdout, done.stderr) == (130, output, messages)
