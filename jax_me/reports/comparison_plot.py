@@ -11,12 +11,7 @@ from jax_me.evaluation.comparison import Comparison, PairComparison
 from jax_me.evaluation.metrics import ScoreName
 from jax_me.evaluation.summary import IntervalScores
 from jax_me.reports.colours import BLUE, DARK, GREY, VERMILION
-from jax_me.reports.figures import (
-  new_figure,
-  shorten,
-  style_axes,
-  to_png,
-)
+from jax_me.reports.figures import new_figure, shorten, style_axes, to_png
 from jax_me.reports.score_text import SCORE_TITLES
 
 ROW = 0.34  # Height of a run or pair, inches.

@@ -11,21 +11,8 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from jax_me.evaluation.metrics import SCORE_NAMES
-from jax_me.reports.colours import (
-  BLUE,
-  DARK,
-  GREEN,
-  GREY,
-  ORANGE,
-  PURPLE,
-  SKY,
-  VERMILION,
-)
-from jax_me.reports.figures import (
-  new_figure,
-  style_axes,
-  to_png,
-)
+from jax_me.reports.colours import BLUE, DARK, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
+from jax_me.reports.figures import new_figure, style_axes, to_png
 from jax_me.training.logging.history import HistoryRow, numeric_keys, series
 
 LINES = [(BLUE, "-"), (VERMILION, "--"), (GREEN, "-."), (PURPLE, ":"), (SKY, "-"), (ORANGE, "--")]

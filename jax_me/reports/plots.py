@@ -15,13 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from jax_me.evaluation.calibration import CalibrationBin
 from jax_me.reports.colours import BLUE, DARK, GREEN, GREY, LIGHT_GREY, SKY, VERMILION
-from jax_me.reports.figures import (
-  luminance,
-  new_figure,
-  shorten,
-  style_axes,
-  to_png,
-)
+from jax_me.reports.figures import luminance, new_figure, shorten, style_axes, to_png
 from jax_me.reports.saved_report import RECONSTRUCTION_IMAGES, SamplePrediction
 
 SHADES = LinearSegmentedColormap.from_list("shades", ["#ffffff", "#9fcbe8", BLUE, "#00304f"])

@@ -10,22 +10,8 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from jax_me.reports.colours import (
-  BLUE,
-  DARK,
-  GREEN,
-  GREY,
-  ORANGE,
-  PURPLE,
-  SKY,
-  VERMILION,
-)
-from jax_me.reports.figures import (
-  new_figure,
-  shorten,
-  style_axes,
-  to_png,
-)
+from jax_me.reports.colours import BLUE, DARK, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
+from jax_me.reports.figures import new_figure, shorten, style_axes, to_png
 
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION)
 HATCHES = ("", "//", "..", "xx", "\\\\", "++")

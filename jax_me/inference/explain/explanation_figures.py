@@ -12,12 +12,7 @@ from matplotlib.axes import Axes
 from jax_me.inference.explain.explainer import Explanation, HeatMap, Reconstruction
 from jax_me.inference.explain.heat_map import overlay, scale_to_unit
 from jax_me.reports.colours import BLUE, DARK, GREY, SKY
-from jax_me.reports.figures import (
-  new_figure,
-  shorten,
-  style_axes,
-  to_png,
-)
+from jax_me.reports.figures import new_figure, shorten, style_axes, to_png
 from jax_me.reports.saved_report import RECONSTRUCTION_IMAGES
 
 TITLES = {"rollout": "attention rollout", "gradcam": "Grad-CAM"}

@@ -25,12 +25,7 @@ from jax_me.reports.colours import (
   SKY,
   VERMILION,
 )
-from jax_me.reports.figures import (
-  new_figure,
-  shorten,
-  style_axes,
-  to_png,
-)
+from jax_me.reports.figures import new_figure, shorten, style_axes, to_png
 
 WIDTH = 12.0
 FACES = 14
