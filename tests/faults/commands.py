@@ -9,11 +9,13 @@ import sys
 import cv2
 import skimage
 
+from jax_me.faces.image_files import read_image
 from tests.helpers.checkpoint_files import TINY_VIT, save_torch, state_dict, vit_arrays
 from tests.helpers.drawn_folder import write_folder
 from tests.helpers.inference_models import save
 from tests.helpers.quick_compilation import QUICK_ENVIRONMENT
 from tests.helpers.tiny_runs import TINY
+from tests.helpers.video_files import write_video
 
 SECONDS = 600
 PORTRAIT = pathlib.Path(skimage.__file__).parent / "data" / "astronaut.png"
@@ -48,14 +50,9 @@ class Commands:
       (self.source / f"{name}.csv").write_text(text + "\n")
     save(inputs / "model")
     save_torch(state_dict(vit_arrays()), inputs / "weights.pth")
-    portrait = cv2.resize(cv2.imread(str(PORTRAIT))[:300, 60:400], (226, 200))
-    (inputs / "films").mkdir()
+    portrait = cv2.resize(read_image(PORTRAIT)[:300, 60:400], (226, 200))
     for name in "ab":
-      film = str(inputs / "films" / f"{name}.avi")
-      writer = cv2.VideoWriter(film, cv2.VideoWriter.fourcc(*"MJPG"), 5, (226, 200))
-      for _ in range(5):
-        writer.write(portrait)
-      writer.release()
+      write_video(inputs / "films" / f"{name}.avi", [portrait] * 5)
 
   def arguments(self, name: str, output: pathlib.Path) -> list[str]:
     """The command line of a command that writes to `output`."""

@@ -24,10 +24,9 @@ from jax_me.models.registry import create_model
 from tests.helpers.inference_models import SAVED, save
 from tests.helpers.killed_write import kill_at_write
 from tests.helpers.quick_compilation import QUICK_ENVIRONMENT
+from tests.helpers.video_files import write_video
 
 PORTRAIT = pathlib.Path(skimage.__file__).parent / "data" / "astronaut.png"
-# Low, so that the expression of five frames is longer than flicker.
-FPS = 5
 TABLES = ("videos.csv", "events.csv", "summary.csv")
 
 
@@ -49,15 +48,6 @@ def model(tmp_path_factory):
     source={"options": {}},
   )
   return folder
-
-
-def write_video(path, images):
-  path.parent.mkdir(parents=True, exist_ok=True)
-  height, width = images[0].shape[:2]
-  writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), FPS, (width, height))
-  for image in images:
-    writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-  writer.release()
 
 
 @pytest.fixture(scope="module")
