@@ -148,3 +148,12 @@ def test_farneback_where_opencv_lacks_dis(moving, monkeypatch, caplog):
   image = inputs.motion_image(moving[10], moving[14])
   np.testing.assert_array_equal(image, optical_flow.flow_image(expected, 64 * inputs.FLOW_SCALE))
   assert "Farneback" in caplog.text
+
+
+def test_a_coarser_grid_of_patches_measures_the_same_motion(moving):
+  fine, coarse = (
+    optical_flow.optical_flow(moving[10], moving[15], patch_stride=stride) for stride in (3, 6)
+  )
+  disc = np.s_[24:40, 16:32]
+  np.testing.assert_allclose(fine[disc].mean((0, 1)), [1.5, 0], atol=0.15)
+  np.testing.assert_allclose(coarse[disc].mean((0, 1)), [1.5, 0], atol=0.15)

@@ -1,10 +1,11 @@
-"""read_ahead: order, overlap, exceptions, and the end of the generator."""
+"""read_ahead: order, overlap, exceptions, the end of the generator; and OpenCV's own threads."""
 
 import threading
 
+import cv2
 import pytest
 
-from jax_me.inference.detection_threads import read_ahead
+from jax_me.inference.detection_threads import one_opencv_thread, read_ahead
 
 
 def test_the_next_item_is_computed_while_one_is_used():
@@ -46,3 +47,14 @@ def test_the_generator_is_closed_when_the_caller_stops():
   next(ahead)
   ahead.close()
   assert closed.is_set()
+
+
+def test_opencv_gets_its_threads_back_from_the_last_of_overlapping_users():
+  before = cv2.getNumThreads()
+  first, second = one_opencv_thread(), one_opencv_thread()
+  first.__enter__()
+  second.__enter__()
+  first.__exit__(None, None, None)
+  assert cv2.getNumThreads() == 1
+  second.__exit__(None, None, None)
+  assert cv2.getNumThreads() == before

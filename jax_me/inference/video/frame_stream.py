@@ -13,7 +13,7 @@ from jax_me.faces.detector import Box
 from jax_me.faces.head_pose import HeadPose
 from jax_me.image_preparation import resize_image
 from jax_me.inference.batched_inference import DEFAULT_BATCH, BatchedInference
-from jax_me.inference.detection_threads import read_ahead
+from jax_me.inference.detection_threads import one_opencv_thread, read_ahead
 from jax_me.inference.model_input import CroppableImage, InputBuilder, InputSpec
 from jax_me.inference.video.face_region import FaceRegion
 from jax_me.inference.video.face_tracker import ABSENCE_FRAMES, FaceTracker, TrackedFace
@@ -167,15 +167,16 @@ def stream_detections(
     not grow with the length of the video.
   """
   stream = _FrameStream(saved, settings, settings.every / source.fps)
-  try:
-    with contextlib.closing(read_ahead(stream.track(source.frames()))) as searches:
-      for _ in searches:
-        yield from stream.classify()
-  except KeyboardInterrupt:
-    # The frames that wait are results too.
+  with one_opencv_thread():
+    try:
+      with contextlib.closing(read_ahead(stream.track(source.frames()))) as searches:
+        for _ in searches:
+          yield from stream.classify()
+    except KeyboardInterrupt:
+      # The frames that wait are results too.
+      yield from stream.finish()
+      raise
     yield from stream.finish()
-    raise
-  yield from stream.finish()
 
 
 class _FrameStream:
