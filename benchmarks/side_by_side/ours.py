@@ -11,6 +11,7 @@ from flax import nnx
 from benchmarks.side_by_side.rows import Row
 from benchmarks.side_by_side.side import Side
 from jax_me.data.augment.augmentation import Augmentation, make_augmentation
+from jax_me.models.batch_slices import cache_slices
 from jax_me.models.flops import count_flops
 from jax_me.models.model_folder import split_model
 from jax_me.models.registry import create_abstract_model, default_arguments
@@ -45,7 +46,8 @@ def _inference(row: Row, batch: int, dtype: str) -> Side:
   images = jnp.asarray(np.random.default_rng(0).standard_normal((batch, size, size, 3)), dtype)
 
   def forward(state, images):
-    return nnx.merge(graphdef, state)(images)
+    with cache_slices():  # As `jax_me.models.classifier`, without its softmax.
+      return nnx.merge(graphdef, state)(images)
 
   call, seconds, program = _compiled(jax.jit(forward), state, images)
 

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from jax_me.models.batch_slices import cache_slices
 from jax_me.models.layers import normalise
 from jax_me.models.model_folder import ArrayTree, SavedModel, merge_model
 from jax_me.models.model_metadata import AFFECT
@@ -104,7 +105,8 @@ def _jitted_classifier(graphdef: nnx.GraphDef[nnx.Module], affect: bool) -> Clas
   @jax.jit
   def classifier(weights, normalisation, images):
     model = merge_model(graphdef, weights["params"], weights["model_state"])
-    return classify(model, images, normalisation, affect)
+    with cache_slices():
+      return classify(model, images, normalisation, affect)
 
   return classifier
 
