@@ -24,6 +24,7 @@ from jax_me.models.layers import (
   dropout_key,
   gelu,
   split_or_none,
+  stop_fusion,
 )
 from jax_me.models.patches import torch_uniform
 from jax_me.models.transformer import layer_norm, stochastic_depth_rates
@@ -77,7 +78,8 @@ class DepthwiseConv(nnx.Module):
 
   def __call__(self, x: jax.Array) -> jax.Array:
     x, kernel, bias = (a.astype(self.dtype) for a in (x, self.kernel[...], self.bias[...]))
-    return depthwise_conv(x, kernel) + along_channels(bias, x)
+    # On CPU the norm that follows would compute the convolution twice.
+    return stop_fusion(depthwise_conv(x, kernel) + along_channels(bias, x))
 
 
 class ConvNeXtV2Block(nnx.Module):
