@@ -40,12 +40,14 @@ def slice_images(batch: int, pixels: int, image_bytes: int) -> int:
     image_bytes: size of the largest activations of an image.
 
   Returns:
-    a divisor of `batch`; all of them outside `cache_slices`.
+    a divisor of `batch`; all of them outside `cache_slices`, and where no divisor gives matrix
+    products at least half of SLICE_PIXELS.
   """
   if not _SLICES.get():
     return batch
   wanted = max(SLICE_BYTES // image_bytes, -(-SLICE_PIXELS // pixels))
-  return max(number for number in range(1, batch + 1) if batch % number == 0 and number <= wanted)
+  images = max(number for number in range(1, batch + 1) if batch % number == 0 and number <= wanted)
+  return images if images * pixels >= SLICE_PIXELS // 2 else batch
 
 
 def in_slices(function: Callable[[jax.Array], jax.Array], x: jax.Array, images: int) -> jax.Array:
