@@ -9,9 +9,9 @@ All sides of a row run in one process in turns. Writes benchmarks/results/<devic
 tables of docs/performance.md. On a CPU the computation is in float32, on a GPU in bfloat16. The
 rows of T2T-ViT need a clone of https://github.com/yitu-opensource/T2T-ViT in DIR/T2T-ViT.
 
-A CPU should be idle otherwise; the results say how much processor time other programs took. The
-threads of torch wait without spinning (OMP_WAIT_POLICY=passive, unless it is set): after torch's
-turn they would slow jax_me's, and beside other programs torch itself.
+A CPU should be idle otherwise. Where it is not, set OMP_WAIT_POLICY=passive: threads of torch that
+wait busily lose multiples of their time to other programs. The results say what was set, and how
+much processor time other programs took.
 """
 
 import argparse
@@ -28,7 +28,6 @@ from typing import Any
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 # Torch shares the GPU with JAX.
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 

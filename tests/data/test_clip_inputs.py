@@ -157,3 +157,6 @@ def test_a_coarser_grid_of_patches_measures_the_same_motion(moving):
   disc = np.s_[24:40, 16:32]
   np.testing.assert_allclose(fine[disc].mean((0, 1)), [1.5, 0], atol=0.15)
   np.testing.assert_allclose(coarse[disc].mean((0, 1)), [1.5, 0], atol=0.15)
+  for stride in (0, 9):
+    with pytest.raises(ValueError, match="patch_stride"):
+      optical_flow.optical_flow(moving[10], moving[15], patch_stride=stride)

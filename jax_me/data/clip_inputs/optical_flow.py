@@ -33,8 +33,11 @@ def optical_flow(
     float32 [H, W, 2], pixels: the point (x, y) of the onset is at (x + u, y + v) in the apex.
 
   Raises:
-    ValueError: frames differ in size, are too small or are not uint8, or unknown method.
+    ValueError: frames differ in size, are too small or are not uint8, unknown method, or
+      patch_stride outside its range.
   """
+  if not 1 <= patch_stride <= 8:
+    raise ValueError(f"patch_stride must be from 1 to 8 pixels, got {patch_stride}")
   if method not in METHODS:
     raise ValueError(f"the optical flow method must be one of {', '.join(METHODS)}, got {method!r}")
   frames = []
