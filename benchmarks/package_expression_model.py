@@ -29,6 +29,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 
 import jax_me
+from configs.finetune_fer2013 import SECOND, THIRD
 from jax_me.data.labels import canonical_label
 from jax_me.datasets.fer2013.class_folders import list_images
 from jax_me.evaluation.calibration import expected_calibration_error
@@ -174,6 +175,7 @@ def card(result: dict[str, Any]) -> str:
     parameters=result["parameters"],
     megabytes=result["bytes"] / 1e6,
     side=result["image_size"],
+    zoom=result["zoom"],
     labels=", ".join(test["classes"]),
     every=EVERY,
     training=result["training"],
@@ -189,6 +191,19 @@ def card(result: dict[str, Any]) -> str:
     shift=abs(crop["down"]),
     direction="below" if crop["down"] > 0 else "above",
   )
+
+
+def training_of(run: pathlib.Path, model: str) -> tuple[str, str]:
+  """The stages of a run in words: all of them for the card, and those before it for model.json."""
+  epochs: list[float] = []
+  folder = str(run)
+  while folder:
+    config = json.loads((pathlib.Path(folder) / "config.json").read_text())
+    epochs.insert(0, config["epochs"])
+    folder = config.get("init_from", "")
+  recipes = [RECIPE, *(f"{RECIPE}:{model},{stage}" for stage in (SECOND, THIRD))]
+  stages = [f"{count:.0f} epochs of {recipe}" for count, recipe in zip(epochs, recipes)]
+  return "from random weights " + ", then ".join(stages), ", ".join(stages[:-1])
 
 
 def main() -> None:
@@ -211,15 +226,7 @@ def main() -> None:
   tested, tested_truth = read_split(args.fer2013, labels, "validation")
   before = measure(probabilities(saved, tested), tested_truth, labels)
 
-  config = json.loads((args.run / "config.json").read_text())
-  training, first = f"{config['epochs']:.0f} epochs from random weights with `{RECIPE}`", ""
-  if initial := saved.source.get("init_from"):
-    epochs = json.loads((pathlib.Path(initial) / "config.json").read_text())["epochs"]
-    first = f"{epochs:.0f} epochs of {RECIPE}"
-    training = (
-      f"{epochs:.0f} epochs from random weights with `{RECIPE}` and {config['epochs']:.0f} epochs "
-      f"from their weights with `{RECIPE}:{saved.name},second`"
-    )
+  training, initial = training_of(args.run, saved.name)
 
   head: Any = saved.model.head  # type: ignore[attr-defined]
   for parameter in (head.kernel, head.bias):
@@ -235,7 +242,7 @@ def main() -> None:
     image_size=saved.image_size,
     mean=saved.mean,
     std=saved.std,
-    source={**saved.source, "init_from": first, "temperature": round(temperature, 4)},
+    source={**saved.source, "init_from": initial, "temperature": round(temperature, 4)},
     alignment={
       "align": True,
       "size": CROP_SIZE,
@@ -255,6 +262,7 @@ def main() -> None:
   result = {
     "model": saved.name,
     "image_size": saved.image_size,
+    "zoom": saved.arguments["zoom"],
     "training": training,
     "parameters": sum(value.size for value in leaves(weights["params"])),
     "bytes": sum(path.stat().st_size for path in args.output.iterdir()),

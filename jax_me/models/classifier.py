@@ -19,6 +19,7 @@ import numpy as np
 from flax import nnx
 
 from jax_me.models.batch_slices import cache_slices
+from jax_me.models.compiler_options import compiler_options
 from jax_me.models.layers import normalise
 from jax_me.models.model_folder import ArrayTree, SavedModel, merge_model
 from jax_me.models.model_metadata import AFFECT
@@ -102,7 +103,7 @@ def make_classifier(graphdef: nnx.GraphDef[nnx.Module], affect: bool = False) ->
 
 @functools.cache
 def _jitted_classifier(graphdef: nnx.GraphDef[nnx.Module], affect: bool) -> Classifier:
-  @jax.jit
+  @functools.partial(jax.jit, compiler_options=compiler_options(jax.default_backend()))
   def classifier(weights, normalisation, images):
     model = merge_model(graphdef, weights["params"], weights["model_state"])
     with cache_slices():

@@ -1,11 +1,9 @@
-"""Dense k x k convolution, with a faster kernel gradient on CPU.
+"""Dense k x k convolution whose gradients stay fast inside loops on a CPU.
 
-On CPU, XLA computes the output and the input gradient at the speed of matrix products, but the
-kernel gradient of a large image with few channels at a fifth of it. Here the kernel gradient is a
-product of the output gradient and the k * k shifted inputs, a few images at a time, so that the
-shifted copies stay in cache. Inside a loop (several folds in one program) XLA's kernel gradient
-takes up to 50 times, and its input gradient 4 times as long as outside (jax 0.10.2); these forms do
-not. `benchmarks/convolution.py` compares them.
+Inside a loop (several folds in one program) XLA's kernel gradient takes 50 times as long as outside
+or longer on a CPU, and its input gradient 3 to 25 times (jax 0.10.2). Here both are convolutions in the
+form that XLA computes at the speed of matrix products everywhere: images [B, H, W, C] and a kernel
+[k, k, C, D]. `benchmarks/convolution.py` compares them; see also `compiler_options`.
 
 `jax.lax.platform_dependent` selects the implementation when the program is lowered. Other platforms
 use `lax.conv_general_dilated` and its own gradients.
@@ -20,10 +18,6 @@ from jax import lax
 
 from jax_me.models.layers import along_channels, is_portable
 from jax_me.models.patches import patchify
-
-# Pixels of the images whose shifted copies are made at once.
-_PIXELS = 1152
-
 
 @jax.custom_vjp
 def convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -42,17 +36,15 @@ def convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
   return _convolve(x, kernel)
 
 
-def _convolve(x, kernel):
+def _convolve(x, kernel, padding="SAME"):
   return lax.conv_general_dilated(
-    x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    x, kernel, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
   )
 
 
 @jax.jit
 def _backward(residuals, gradient):
-  return lax.platform_dependent(
-    *residuals, gradient, cpu=_gradients_in_cache, default=_xla_gradients
-  )
+  return lax.platform_dependent(*residuals, gradient, cpu=_gradients, default=_xla_gradients)
 
 
 convolution.defvjp(lambda x, kernel: (_convolve(x, kernel), (x, kernel)), _backward)
@@ -62,35 +54,18 @@ def _xla_gradients(x, kernel, gradient):
   return jax.vjp(_convolve, x, kernel)[1](gradient)
 
 
-def _gradients_in_cache(x, kernel, gradient):
+def _gradients(x, kernel, gradient):
   input_gradient = _convolve(gradient, kernel[::-1, ::-1].swapaxes(2, 3))
-  return input_gradient, _kernel_gradient(x, gradient, kernel)
+  return input_gradient, _kernel_gradient(x, gradient, kernel.shape[0])
 
 
-def _kernel_gradient(x, gradient, kernel):
-  """[k, k, C, D]: the sum over images and pixels of gradient times the shifted inputs."""
-  batch, height, width, _ = x.shape
-  limit = max(1, _PIXELS // (height * width))
-  images = max(count for count in range(1, min(limit, batch) + 1) if batch % count == 0)
-
-  def add(total, part):
-    shifted, outputs = part
-    size, margin = kernel.shape[0], kernel.shape[0] // 2
-    padded = jnp.pad(shifted, ((0, 0), (margin, margin), (margin, margin), (0, 0)))
-    columns = jnp.concatenate(
-      [padded[:, i : i + height, j : j + width] for i in range(size) for j in range(size)], -1
-    )
-    # The barrier keeps XLA from fusing the shifted copies into the product.
-    columns = lax.optimization_barrier(columns.reshape(-1, columns.shape[-1]))
-    outputs = outputs.reshape(-1, outputs.shape[-1])
-    product = lax.dot_general(
-      columns, outputs, (((0,), (0,)), ((), ())), preferred_element_type=total.dtype
-    )
-    return total + product.reshape(total.shape), None
-
-  parts = jax.tree.map(lambda a: a.reshape(-1, images, *a.shape[1:]), (x, gradient))
-  start = jnp.zeros(kernel.shape, jnp.promote_types(kernel.dtype, jnp.float32))
-  return lax.scan(add, start, parts)[0].astype(kernel.dtype)
+def _kernel_gradient(x, gradient, size):
+  """[k, k, C, D]: channels as images, images as channels, and the gradient as a large kernel."""
+  margin = size // 2
+  found = _convolve(
+    x.transpose(3, 1, 2, 0), gradient.transpose(1, 2, 0, 3), [(margin, margin), (margin, margin)]
+  )
+  return found.transpose(1, 2, 0, 3)
 
 
 class PatchConvolution(nnx.Conv):

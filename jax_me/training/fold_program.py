@@ -24,6 +24,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jax_me.data.device_images import gather
+from jax_me.models.compiler_options import compiler_options
 from jax_me.models.model_folder import ArrayTree
 from jax_me.training.program import Program
 from jax_me.training.sharding import batch_sharding, replicated
@@ -139,6 +140,7 @@ def compile_folds(
       check_vma=False,
     ),
     donate_argnums=0,
+    compiler_options=compiler_options(mesh.devices.flat[0].platform),
     # Explicit, because empty arrays (milestones) would be returned replicated.
     out_shardings=spread,
   )

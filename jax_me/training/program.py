@@ -14,6 +14,7 @@ from jax_me.data.augment.augmentation import Augmentation, make_augmentation, ma
 from jax_me.data.augment.mixup import MixupSettings, make_mixup
 from jax_me.models import model_folder
 from jax_me.models.attention import batch_split_over
+from jax_me.models.compiler_options import compiler_options
 from jax_me.models.model_metadata import AFFECT
 from jax_me.models.registry import create_abstract_model, create_model
 from jax_me.training.checkpoint import JsonValue
@@ -96,6 +97,7 @@ class Program:
       step=jax.jit(
         step_on_mesh,
         donate_argnums=0,
+        compiler_options=compiler_options(mesh.devices.flat[0].platform),
         out_shardings=({**shardings, "run_parameters": everywhere}, everywhere),
       ),
       pure_step=step,

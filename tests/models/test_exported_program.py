@@ -29,7 +29,7 @@ MODELS = {
   "convnextv2_atto": {"depths": (1, 1, 1, 1), "dims": (8, 8, 16, 16)},
   "shallow_cnn": {"image_size": 32},
   "shallow_ststnet": {"image_size": 32},
-  "shallow_resnet": {"widths": (8, 16), "depths": (1, 1), "mirrored": True, "image_size": 32},
+  "shallow_resnet": dict(widths=(8, 16), depths=(1, 1), mirrored=True, zoom=1.1, image_size=32),
 }
 LABELS = ["negative", "positive", "surprise"]
 

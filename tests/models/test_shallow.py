@@ -1,4 +1,4 @@
-"""Shallow models: shapes, sizes, batch norm, mirrored views."""
+"""Shallow models: shapes, sizes, batch norm, mirrored and enlarged views."""
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +9,7 @@ from flax import nnx
 from jax_me.models.model_folder import split_model
 from jax_me.models.pooling import max_pool, mean_pool
 from jax_me.models.registry import create_abstract_model, create_model
+from jax_me.models.shallow_resnet import zoomed
 from tests.helpers.small_models import call, random_model
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -85,6 +86,28 @@ def test_mirrored_views_are_averaged():
   one = call(build(), inputs)
   other = call(build(), inputs[:, :, ::-1])
   np.testing.assert_allclose(call(build(mirrored=True), inputs), (one + other) / 2, atol=1e-5)
+
+
+def test_tests_see_the_images_enlarged_and_training_as_they_are():
+  def build(**arguments):
+    model = create_model("shallow_resnet", rngs=nnx.Rngs(0), **RESNET, **arguments)
+    return random_model(lambda: model)
+
+  rows, columns = np.mgrid[:16, :16] - 7.5
+  # A plane and its enlargement: bilinear interpolation is exact, and no border is missing.
+  plain, large = (
+    jnp.asarray(np.stack([rows / zoom, columns / zoom, rows * 0 + 1], -1)[None], jnp.float32)
+    for zoom in (1, 1.25)
+  )
+  np.testing.assert_allclose(zoomed(plain, 1.25), large, atol=1e-5)
+  model = build(zoom=1.25)
+  np.testing.assert_allclose(call(model, plain), call(build(), large), atol=1e-5)
+  trained, same = (
+    one(plain, deterministic=False, rngs=nnx.Rngs(dropout=0)) for one in (model, build())
+  )
+  np.testing.assert_array_equal(trained, same)
+  with pytest.raises(ValueError, match="zoom must be at least 1"):
+    build(zoom=0.9)
 
 
 def test_bfloat16_keeps_statistics_and_logits_in_float32():

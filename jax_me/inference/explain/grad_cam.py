@@ -16,7 +16,7 @@ from jax_me.models.classifier import split_outputs
 from jax_me.models.convnext_v2 import ConvNeXtV2
 from jax_me.models.layers import at_least_float32
 from jax_me.models.shallow_cnn import ShallowCNN, STSTNet
-from jax_me.models.shallow_resnet import ShallowResNet
+from jax_me.models.shallow_resnet import ShallowResNet, zoomed
 from jax_me.models.t2t_vit import T2TViT
 from jax_me.models.vit import VisionTransformer
 
@@ -46,10 +46,9 @@ def grad_cam(
   The feature maps are those that the model pools: the last stage of ConvNeXt V2 or of the residual
   CNN, the streams of STSTNet, the last convolution of the two-layer CNN, or the patch tokens of the
   last ViT block with `global_pool`. Of a model that averages mirrored views, the map is the mean of
-  both. A class token does not depend on the other
-  output tokens of the last block; in that case the feature maps are the patch tokens that enter
-  its attention (the output of its first norm). Gradients are taken with respect to the activation
-  only; the parameters are constants.
+  both. A class token does not depend on the other output tokens of the last block; in that case the
+  feature maps are the patch tokens that enter its attention (the output of its first norm).
+  Gradients are taken with respect to the activation only; the parameters are constants.
 
   Args:
     model: a ViT, T2T-ViT, ConvNeXt V2 or shallow classifier.
@@ -96,6 +95,8 @@ def grad_cam(
   if getattr(model, "mirrored", False):
     views = maps.reshape(2, -1, *maps.shape[1:])
     maps = (views[0] + views[1][..., ::-1]) / 2
+  if (zoom := getattr(model, "zoom", 1.0)) != 1:
+    maps = zoomed(maps[..., None], 1 / zoom)[..., 0]  # Of the enlarged image -> of the image.
   return maps, logits
 
 

@@ -168,6 +168,15 @@ def test_mirrored_views_share_one_map():
   np.testing.assert_allclose(same, logits, atol=1e-5)
 
 
+def test_map_of_an_enlarged_view_has_the_places_of_the_image():
+  arguments = dict(R, widths=(4,), depths=(1,))  # 8 x 8 sites.
+  model = tiny("shallow_resnet", **arguments, zoom=2.0)
+  found, _ = run_grad_cam(model, images(16), [0, 1])
+  assert found.max() > 0
+  # The outer quarter of the image on each side is outside the view.
+  assert found[:, [0, -1]].max() == 0 and found[:, :, [0, -1]].max() == 0
+
+
 def test_masked_autoencoders_have_no_class():
   model = tiny("mae_vit_tiny_patch16", image_size=32, embed_dim=24, depth=1, num_heads=2)
   with pytest.raises(ValueError, match="needs a classifier"):
