@@ -29,7 +29,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 
 import jax_me
-from configs.finetune_fer2013 import SECOND, THIRD
+from configs.finetune_fer2013 import SECOND
 from jax_me.data.labels import canonical_label
 from jax_me.datasets.fer2013.class_folders import list_images
 from jax_me.evaluation.calibration import expected_calibration_error
@@ -201,9 +201,12 @@ def training_of(run: pathlib.Path, model: str) -> tuple[str, str]:
     config = json.loads((pathlib.Path(folder) / "config.json").read_text())
     epochs.insert(0, config["epochs"])
     folder = config.get("init_from", "")
-  recipes = [RECIPE, *(f"{RECIPE}:{model},{stage}" for stage in (SECOND, THIRD))]
-  stages = [f"{count:.0f} epochs of {recipe}" for count, recipe in zip(epochs, recipes)]
-  return "from random weights " + ", then ".join(stages), ", ".join(stages[:-1])
+  recipes = RECIPE, f"{RECIPE}:{model},{SECOND}"
+  first, *others = (
+    f"{count:.0f} epochs of {recipe}" for count, recipe in zip(epochs, recipes, strict=False)
+  )
+  training = f"{first} from random weights" + "".join(f", then {x} from theirs" for x in others)
+  return training, first if others else ""
 
 
 def main() -> None:

@@ -7,30 +7,28 @@ for every 20th image, which is kept for fitting a temperature (split "calibratio
 last epoch on PublicTest; `--config.data.test_splits="('test',)"` tests on PrivateTest.
 
 The argument selects the model, by default a small residual CNN, whose tests enlarge an image a
-little and average its mirrored views: `configs/finetune_fer2013.py:shallow_cnn`, `:vit_tiny_patch16`, `:t2t_vit_7`,
-`:convnextv2_atto` (made smaller for 48 pixels). No original: all settings are our own.
+little and average its mirrored views: `configs/finetune_fer2013.py:shallow_cnn`,
+`:vit_tiny_patch16`, `:t2t_vit_7`, `:convnextv2_atto` (made smaller for 48 pixels). No original: all
+settings are our own.
 
-`,second` after the model is a second stage with less augmentation, from the weights of the first,
-`,third` a short one with that of the first again, from those of the second. The expression model of
-the package was trained by all three:
+`,second` after the model is a second stage with less augmentation, from the weights of the first.
+The expression model of the package was trained by both stages:
 
   python run.py --config configs/finetune_fer2013.py --config.data.manual_dir=FER2013 --workdir RUN
   python run.py --config configs/finetune_fer2013.py:shallow_resnet,second \
     --config.data.manual_dir=FER2013 --config.init_from=RUN --workdir RUN2
-  python run.py --config configs/finetune_fer2013.py:shallow_resnet,third \
-    --config.data.manual_dir=FER2013 --config.init_from=RUN2 --workdir RUN3
 """
 
 from configs.common import common
 
 DEFAULT_MODEL = "shallow_resnet"
-SECOND, THIRD = "second", "third"
+SECOND = "second"
 
 
 def get_config(argument: str = DEFAULT_MODEL):
   model, _, stage = argument.partition(",")
-  if stage not in ("", SECOND, THIRD):
-    raise ValueError(f"the argument is MODEL, MODEL,{SECOND} or MODEL,{THIRD}; got {argument!r}")
+  if stage not in ("", SECOND):
+    raise ValueError(f"the argument is MODEL or MODEL,{SECOND}; got {argument!r}")
   c = common()
   c.model.name = model
   c.model.image_size = 48
@@ -69,19 +67,14 @@ def get_config(argument: str = DEFAULT_MODEL):
     c.mixing.mixup_alpha = 0.0
     c.optimizer.learning_rate = 1.5e-3
     c.optimizer.warmup_epochs = 1.0
-  elif stage == THIRD:
-    c.epochs = 10.0
-    c.seed = 2
-    c.optimizer.learning_rate = 1.5e-3
-    c.optimizer.warmup_epochs = 0.5
   return c
 
 
 def _small(model: str) -> dict:
   """Arguments of a model for images of 48 pixels."""
   if model == DEFAULT_MODEL:
-    # The zoom was chosen on the calibration images: 0.684 instead of 0.670.
-    return {"mirrored": True, "drop_rate": 0.2, "zoom": 1.07}
+    # The zoom has the smallest negative log-likelihood of the calibration images.
+    return {"mirrored": True, "drop_rate": 0.2, "zoom": 1.1}
   if model.startswith("vit_"):
     return {"patch_size": 6, "depth": 6, "drop_path_rate": 0.1}  # 64 tokens.
   if model.startswith("t2t_vit_"):
