@@ -1,9 +1,9 @@
 """Dense k x k convolution whose gradients stay fast inside loops on a CPU.
 
-Inside a loop (several folds in one program) XLA's kernel gradient takes 50 times as long as outside
-or longer on a CPU, and its input gradient 3 to 25 times (jax 0.10.2). Here both are convolutions in the
-form that XLA computes at the speed of matrix products everywhere: images [B, H, W, C] and a kernel
-[k, k, C, D]. `benchmarks/convolution.py` compares them; see also `compiler_options`.
+On a CPU, XLA's kernel gradient takes at least 50 times as long inside a loop (several folds in one
+program) as outside, and its input gradient 3 to 25 times (jax 0.10.2). Here both are convolutions
+in the form that XLA computes at the speed of matrix products everywhere: images [B, H, W, C] and a
+kernel [k, k, C, D]. `benchmarks/convolution.py` compares them; see also `compiler_options`.
 
 `jax.lax.platform_dependent` selects the implementation when the program is lowered. Other platforms
 use `lax.conv_general_dilated` and its own gradients.
@@ -12,12 +12,12 @@ use `lax.conv_general_dilated` and its own gradients.
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
 from jax_me.models.layers import along_channels, is_portable
 from jax_me.models.patches import patchify
+
 
 @jax.custom_vjp
 def convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
