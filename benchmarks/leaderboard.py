@@ -104,10 +104,10 @@ CANDIDATES = {
   "long": Row("80 epochs", "", ("epochs=80.0",)),
   "t2t_smoothing": Row("T2T-ViT, label smoothing", "t2t_vit_7", ("label_smoothing=0.1",)),
   "t2t_long": Row("T2T-ViT, 80 epochs", "t2t_vit_7", ("epochs=80.0",)),
-  "t2t_32": Row(
-    "T2T-ViT, 32 pixels, 16 tokens",
+  "t2t_64": Row(
+    "T2T-ViT, 64 pixels",
     "t2t_vit_7",
-    ("model.image_size=32", "model.arguments.strides=(4,2,1)"),
+    ("model.image_size=64", "model.arguments.strides=(4,2,2)"),
   ),
   "vit_4": Row("ViT, patches of 4 pixels", "vit_tiny_patch16", ("model.arguments.patch_size=4",)),
   "erasing": Row("random erasing", "", ("augment.erase_prob=0.5", "augment.erase_mode=zero")),

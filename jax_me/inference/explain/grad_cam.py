@@ -95,9 +95,8 @@ def grad_cam(
   if getattr(model, "mirrored", False):
     views = maps.reshape(2, -1, *maps.shape[1:])
     maps = (views[0] + views[1][..., ::-1]) / 2
-  if (zoom := getattr(model, "zoom", 1.0)) != 1:
-    maps = zoomed(maps[..., None], 1 / zoom)[..., 0]  # Of the enlarged image -> of the image.
-  return maps, logits
+  # From the places of the enlarged image to those of the image.
+  return zoomed(maps[..., None], 1 / getattr(model, "zoom", 1.0))[..., 0], logits
 
 
 def _hook_feature_maps(model: Any, shift: jax.Array | None) -> ActivationHook:
