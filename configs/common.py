@@ -353,6 +353,12 @@ SETTINGS = {
   ),
   "mae.mask_ratio": Setting(0.75, "fraction of patches removed in pre-training", interval="(0, 1)"),
   "mesh.fsdp": Setting(1, "devices over which parameters are split; divides their number"),
+  "mesh.split_update": Setting(
+    1,
+    "devices over which the optimiser's state and the update of the parameters are split; "
+    "parameters stay whole. Divides the number of devices; without mesh.fsdp",
+    interval="[1, inf)",
+  ),
 }
 
 

@@ -123,8 +123,8 @@ def choose_mode(experiment: Experiment, pending: int) -> str:
   problem = ""
   if jax.process_count() > 1:
     problem = "it works in one process only"
-  elif config.mesh.fsdp > 1:
-    problem = f"each device keeps whole folds, so mesh.fsdp must be 1, not {config.mesh.fsdp}"
+  elif config.mesh.fsdp > 1 or config.mesh.split_update > 1:
+    problem = "each device keeps whole folds, so mesh.fsdp and mesh.split_update must be 1"
   elif crops_stored(config):
     problem = "its images are resized, so augment.crop_source must be read, not stored"
   elif mebibytes > config.data.resident_mib:

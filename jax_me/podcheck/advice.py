@@ -1,13 +1,16 @@
 """Config changes that may make a step fit into the memory of a chip (estimates)."""
 
 import dataclasses
+import math
 
 from ml_collections import ConfigDict
 
 from jax_me.podcheck.pod_check import PodCheck
+from jax_me.training.chips import GIB
 
 # Fraction of the free memory that estimates use: temporaries shrink less than the batch.
 MARGIN = 0.85
+UPDATE_PARTS = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +44,18 @@ def advise(config: ConfigDict, check: PodCheck) -> list[Advice]:
     found.append(
       Advice({"remat": True}, "stores only the input of each block; about a third more compute")
     )
-  if 2 * state > check.available:
+  optimizer = memory.optimizer + memory.average
+  parts = math.gcd(UPDATE_PARTS, chips)
+  alone = config.mesh.fsdp == config.mesh.split_update == 1
+  if alone and parts > 1 and 4 * optimizer > check.available:
+    saved = optimizer * (parts - 1) / parts / GIB
+    found.append(
+      Advice(
+        {"mesh.split_update": parts},
+        f"saves {saved:.1f} GiB: the optimizer state is split over {parts} chips",
+      )
+    )
+  if 2 * state > check.available and config.mesh.split_update == 1:
     shards = _shards(state, check)
     if shards > config.mesh.fsdp:
       found.append(

@@ -188,7 +188,8 @@ def _trip_count(loop: Instruction, module: Module) -> int | None:
 
 def _group_size(attributes: str) -> int | None:
   """Size of a replica group, from any of XLA's notations; None means all chips."""
-  mesh = re.search(r"replica_groups=mesh\[([^\]]*)\]\s*\{([^}]*)\}", attributes)
+  order = r"(?:, device_ids=\(\[[\d,]*\](?:T\([\d,]*\))?\))?"
+  mesh = re.search(rf"replica_groups=mesh\[([^\]]*)\]{order}\s*\{{([^}}]*)\}}", attributes)
   if mesh:
     lengths = {name: int(n) for name, n in re.findall(r"'([^']+)'=(\d+)", mesh.group(1))}
     size = 1

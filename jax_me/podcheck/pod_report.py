@@ -36,6 +36,7 @@ def table(config: ConfigDict, check: PodCheck, examples: int) -> str:
       *(["scanned layers"] if config.scan_layers else []),
       *([f"{config.accum_steps} accumulation steps"] if config.accum_steps > 1 else []),
       *([f"fsdp {config.mesh.fsdp}"] if config.mesh.fsdp > 1 else []),
+      *([f"split update {config.mesh.split_update}"] if config.mesh.split_update > 1 else []),
     ]
   )
   lines = [

@@ -1,6 +1,7 @@
 """Jitted initialisation and training step of a recipe, without any data."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -21,7 +22,7 @@ from jax_me.training.checkpoint import JsonValue
 from jax_me.training.optim import make_optimizer
 from jax_me.training.param_groups import FROZEN_MODULES, learning_rate_scales
 from jax_me.training.schedule import make_schedule
-from jax_me.training.sharding import replicated, state_sharding
+from jax_me.training.sharding import replicated, split_for_update, state_sharding
 from jax_me.training.state import RunParameters, State, initial_key, state_builder
 from jax_me.training.steps import (
   Batch,
@@ -57,6 +58,7 @@ class Program:
     step: (state, batch) -> (state, metrics), jitted, donating the state.
     pure_step: `step` before jit, for programs that train several folds.
     mesh: the devices.
+    split_update: see `state_sharding`.
     block: maximum number of steps in one call of `advance`.
   """
 
@@ -65,31 +67,36 @@ class Program:
   step: Callable[[State, Batch], tuple[State, Metrics]]
   pure_step: Callable[[State, Batch], tuple[State, Metrics]]
   mesh: Mesh
+  split_update: int
   block: ClassVar[int] = 1
 
   @classmethod
   def compile(
     cls,
     build: Callable[[jax.Array], State],
-    step: Callable[[State, Batch], tuple[State, Metrics]],
+    step: Callable[..., tuple[State, Metrics]],
     mesh: Mesh,
+    *,
+    split_update: int = 1,
   ) -> "Program":
     """Jits both functions. The step keeps the state's shardings, so it compiles once.
 
     Args:
       build: PRNG key -> state without run parameters.
-      step: (state, batch) -> (state, metrics).
+      step: `make_train_step`.
       mesh: the devices.
+      split_update: see `state_sharding`.
 
     Returns:
       the program.
     """
-    shardings = state_sharding(jax.eval_shape(build, jax.random.key(0)), mesh)
+    shardings = state_sharding(jax.eval_shape(build, jax.random.key(0)), mesh, split_update)
     everywhere = replicated(mesh)
 
     def step_on_mesh(state: State, batch: Batch) -> tuple[State, Metrics]:
       with batch_split_over(mesh):
-        return step(state, batch)
+        split = functools.partial(split_for_update, mesh=mesh, devices=split_update)
+        return step(state, batch, split)
 
     return cls(
       build=build,
@@ -102,12 +109,14 @@ class Program:
       ),
       pure_step=step,
       mesh=mesh,
+      split_update=split_update,
     )
 
   def abstract_state(self) -> State:
     """Shapes, dtypes and shardings of the state without run parameters; allocates nothing."""
     shapes = jax.eval_shape(self.build, jax.random.key(0))
-    return jax.tree.map(_with_sharding, shapes, state_sharding(shapes, self.mesh))
+    shardings = state_sharding(shapes, self.mesh, self.split_update)
+    return jax.tree.map(_with_sharding, shapes, shardings)
 
   def initial_state(self, seed: int, initialise: Callable[[State], State] | None = None) -> State:
     """The state before the first step, without run parameters.
@@ -163,6 +172,7 @@ def make_program(
     ValueError: the recipe's model, optimiser or batch size is impossible.
   """
   check_batch(config, mesh.size)
+  check_split_update(config, mesh.size)
   check_class_weights(config, classes)
   # These change how the step is computed, not its result, so they are not model metadata.
   # The shallow models have no blocks to recompute or to loop over.
@@ -219,7 +229,20 @@ def make_program(
     schedule=schedule,
     peak_factors=factors,
   )
-  return Program.compile(build, step, mesh), graphdef
+  return Program.compile(build, step, mesh, split_update=config.mesh.split_update), graphdef
+
+
+def check_split_update(config: ConfigDict, devices: int) -> None:
+  """Checks that the update can be split over the devices.
+
+  Raises:
+    ValueError: it cannot.
+  """
+  parts = config.mesh.split_update
+  if devices % parts:
+    raise ValueError(f"mesh.split_update={parts} must divide the number of devices, {devices}")
+  if parts > 1 and config.mesh.fsdp > 1:
+    raise ValueError("mesh.fsdp already splits the update: leave mesh.split_update at 1")
 
 
 def check_class_weights(config: ConfigDict, classes: int) -> None:

@@ -1,5 +1,6 @@
 """Device mesh with the axes `data` and `fsdp`, and the shardings of state and batches."""
 
+import functools
 from typing import Any
 
 import jax
@@ -47,23 +48,84 @@ def replicated(mesh: Mesh) -> NamedSharding:
   return NamedSharding(mesh, P())
 
 
-def parameter_sharding(shape: tuple[int, ...], mesh: Mesh) -> NamedSharding:
-  """Splits the largest dimension that `fsdp` divides; small arrays are replicated."""
-  fsdp = mesh.shape["fsdp"]
-  if fsdp == 1 or int(np.prod(shape)) < FSDP_MIN_SIZE:
+def _split(shape: tuple[int, ...], mesh: Mesh, axis: str) -> NamedSharding:
+  """Splits the largest dimension that the mesh axis divides; small arrays are replicated."""
+  parts = mesh.shape[axis]
+  divisible = [number for number, length in enumerate(shape) if length % parts == 0]
+  if parts == 1 or int(np.prod(shape)) < FSDP_MIN_SIZE or not divisible:
     return replicated(mesh)
-  divisible = [axis for axis, length in enumerate(shape) if length % fsdp == 0]
-  if not divisible:
-    return replicated(mesh)
-  largest = max(divisible, key=lambda axis: shape[axis])
+  largest = max(divisible, key=lambda number: shape[number])
   return NamedSharding(
-    mesh, P(*("fsdp" if axis == largest else None for axis in range(len(shape))))
+    mesh, P(*(axis if number == largest else None for number in range(len(shape))))
   )
 
 
-def state_sharding(state: ArrayTree, mesh: Mesh) -> ShardingTree:
-  """The sharding of every array of a (possibly abstract) state."""
-  return jax.tree.map(lambda leaf: parameter_sharding(leaf.shape, mesh), state)
+def parameter_sharding(shape: tuple[int, ...], mesh: Mesh) -> NamedSharding:
+  """Splits the largest dimension that `fsdp` divides; small arrays are replicated."""
+  return _split(shape, mesh, "fsdp")
+
+
+def update_sharding(shape: tuple[int, ...], mesh: Mesh, devices: int) -> NamedSharding:
+  """Sharding of an array in the update: over groups of neighbouring devices.
+
+  Args:
+    shape: of the array.
+    mesh: the devices.
+    devices: size of a group; with 1 it is the `parameter_sharding`.
+
+  Returns:
+    the sharding; small arrays are replicated.
+  """
+  if devices == 1:
+    return parameter_sharding(shape, mesh)
+  groups = Mesh(mesh.devices.reshape(-1, devices), ("copies", "update"))
+  return _split(shape, groups, "update")
+
+
+def state_sharding(state: ArrayTree, mesh: Mesh, split_update: int = 1) -> ShardingTree:
+  """The sharding of every array of a (possibly abstract) state.
+
+  Args:
+    state: the training state.
+    mesh: the devices.
+    split_update: devices over which the optimiser's state and the moving average are split.
+
+  Returns:
+    a tree like the state.
+  """
+
+  def sharding_of(part: str, leaf: Any) -> NamedSharding:
+    devices = split_update if part in ("opt_state", "ema") else 1
+    return update_sharding(leaf.shape, mesh, devices)
+
+  return {
+    part: jax.tree.map(functools.partial(sharding_of, part), leaves)
+    for part, leaves in state.items()
+  }
+
+
+def split_for_update(tree: ArrayTree, mesh: Mesh, devices: int) -> ArrayTree:
+  """Gives each device of a group its part of parameters or gradients, inside a jitted step.
+
+  The devices of a group then update different parts and exchange the new parameters (Xu et al.,
+  Automatic Cross-Replica Sharding of Weight Update in Data-Parallel Training, 2020).
+
+  Args:
+    tree: of arrays.
+    mesh: the devices.
+    devices: size of a group; with 1 nothing changes.
+
+  Returns:
+    the tree with `update_sharding`.
+  """
+  constrain = jax.lax.with_sharding_constraint
+
+  def split(leaf: jax.Array) -> jax.Array:
+    # First the whole sum: otherwise XLA splits the products behind the gradients, in steps.
+    whole = constrain(leaf, parameter_sharding(leaf.shape, mesh))
+    return constrain(whole, update_sharding(leaf.shape, mesh, devices))
+
+  return tree if devices == 1 else jax.tree.map(split, tree)
 
 
 def shard_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:

@@ -28,6 +28,7 @@ Metrics = dict[str, jax.Array]
 LossFunction = Callable[..., tuple[jax.Array, tuple[Metrics, ArrayTree]]]
 # (normalised images [B, S, S, 3], keys [B]) -> (mixed images, weight of each row's own target [B])
 Mixing = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
+Split = Callable[[ArrayTree], ArrayTree]
 
 
 def _augmentation_keys(key: jax.Array, rows: int) -> jax.Array:
@@ -163,7 +164,7 @@ def make_train_step(
   ema_decay: float = 0.0,
   schedule: Schedule | None = None,
   peak_factors: Mapping[str, float] | None = None,
-) -> Callable[[State, Batch], tuple[State, Metrics]]:
+) -> Callable[..., tuple[State, Metrics]]:
   """One optimiser step.
 
   A step whose loss or gradient is not finite only increments the step number: parameters,
@@ -182,8 +183,9 @@ def make_train_step(
       the same for all. None is 1 (layer-wise decay of the whole rate is part of the optimiser).
 
   Returns:
-    step(state, batch) -> (state, metrics). The metrics are those of the loss function, averaged
-    over the microbatches, and `grad_norm` (before clipping), `learning_rate` and `skipped`.
+    step(state, batch, split) -> (state, metrics). The metrics are those of the loss function,
+    averaged over the microbatches, and `grad_norm` (before clipping), `learning_rate` and
+    `skipped`. `split` places parameters and gradients for the update (`split_for_update`).
   """
   schedule = schedule or make_schedule("cosine")
 
@@ -198,7 +200,7 @@ def make_train_step(
     }
     return map_paths(lambda path, _: rates[peak_factors[path]], params)
 
-  def step(state: State, batch: Batch) -> tuple[State, Metrics]:
+  def step(state: State, batch: Batch, split: Split = lambda tree: tree) -> tuple[State, Metrics]:
     run_parameters, params, model_state = (
       state["run_parameters"],
       state["params"],
@@ -218,7 +220,8 @@ def make_train_step(
         grads, (metrics, model_state) = gradient(
           params, model_state, run_parameters, rows, jax.random.fold_in(key, index)
         )
-        return (jax.tree.map(jnp.add, total, (grads, metrics)), model_state), None
+        found = (split(grads), metrics)
+        return (jax.tree.map(jnp.add, total, found), model_state), None
 
       keys = _augmentation_keys(key, len(batch["image"]))
       parts = _microbatches({**batch, "key": keys}, accum_steps)
@@ -233,6 +236,7 @@ def make_train_step(
       grads, metrics = jax.tree.map(lambda x: x / accum_steps, total)
 
     rate = schedule(state["step"], run_parameters)
+    grads, params = split(grads), split(params)
     # Optax combines float and integer arrays, which strict dtype promotion (as in tests) rejects.
     with jax.numpy_dtype_promotion("standard"):
       updates, opt_state = optimizer.update(grads, state["opt_state"], params)
@@ -246,9 +250,8 @@ def make_train_step(
       )
     norm = optax.tree.norm(grads)
     finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(norm)
-    kept = jax.tree.map(
-      lambda new, old: jnp.where(finite, new, old), changed, {key: state[key] for key in changed}
-    )
+    before = {**{key: state[key] for key in changed}, "params": params}
+    kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), changed, before)
     skipped = 1.0 - finite.astype(norm.dtype)
     metrics = {**metrics, "grad_norm": norm, "learning_rate": rate, "skipped": skipped, **stop}
     return {**state, **kept, "step": state["step"] + 1}, metrics

@@ -179,6 +179,7 @@ def test_selected_weights_are_tested_and_evaluated_again(repository, image_folde
     ({"folds__parallel": "vmap"}, "vmap"),
     ({"folds__parallel": "off"}, "off"),
     ({"mesh__fsdp": 2}, "off"),
+    ({"mesh__split_update": 2}, "off"),
     ({"data__resident_mib": 0}, "off"),
     ({"data__split": "holdout"}, "off"),
   ],

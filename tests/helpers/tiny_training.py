@@ -86,6 +86,7 @@ def make_program(
   drop_path_rate: float = 0.1,
   qkv_bias: bool = True,
   freeze_backbone: bool = False,
+  split_update: int = 1,
 ) -> Program:
   make = model or functools.partial(make_model, drop_path_rate=drop_path_rate, qkv_bias=qkv_bias)
   graphdef, params, _ = split_model(nnx.eval_shape(lambda: make(nnx.Rngs(0))))
@@ -100,7 +101,7 @@ def make_program(
   )
   build = state_builder(make, optimizer, ema=ema > 0)
   step = make_train_step(loss, optimizer, accum_steps=accum_steps, ema_decay=ema)
-  return Program.compile(build, step, mesh)
+  return Program.compile(build, step, mesh, split_update=split_update)
 
 
 def make_batch(number: int, rows: int = 8) -> dict[str, np.ndarray]:

@@ -131,9 +131,13 @@ def test_advice_for_a_state_that_is_too_large():
   config = recipe("--config.batch_size=4096", "--config.remat=True")
   pod_check = example(fits=False, temporaries=20 * GIB)
   large = Memory(8 * GIB, 16 * GIB, 0, 0, 24 * GIB, 0, 0, 0)
-  found = advise(config, dataclasses.replace(pod_check, memory=large))
-  assert found[0].settings == {"mesh.fsdp": 8}
+  large_check = dataclasses.replace(pod_check, memory=large)
+  found = advise(config, large_check)
+  assert found[0].settings == {"mesh.split_update": 16} and "saves 15.0 GiB" in str(found[0])
+  assert found[1].settings == {"mesh.fsdp": 8}
   assert "more chips" in str(found[-1])
+  config.mesh.split_update = 16  # The state is split already.
+  assert not any("mesh" in str(item) for item in advise(config, large_check))
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
+from configs.common import common
 from jax_me.data.augment.augmentation import Augmentation
 from jax_me.data.augment.mixup import MixupSettings
 from jax_me.training.param_groups import parameter_paths
+from jax_me.training.program import check_split_update
 from jax_me.training.sharding import make_mesh, parameter_sharding, shard_batch
 from jax_me.training.state import initial_key
 from tests.helpers.quick_compilation import QUICK_ENVIRONMENT
@@ -69,6 +71,38 @@ def test_sharded_parameters_equal_replicated_ones(one_device, monkeypatch):
   _, state, losses = run(4, fsdp=2, **MIXED)
   np.testing.assert_allclose(losses, one_device[2], rtol=1e-5)
   close(state["params"], one_device[1]["params"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("accum_steps", [1, 2])
+@pytest.mark.parametrize("devices", [2, 4])
+def test_an_update_split_over_devices_equals_the_whole_one(monkeypatch, accum_steps, devices):
+  monkeypatch.setattr("jax_me.training.sharding.FSDP_MIN_SIZE", 64)
+  compilations, split, _ = run(4, ema=0.9, accum_steps=accum_steps, split_update=devices)
+  _, whole, _ = run(4, ema=0.9, accum_steps=accum_steps)
+  assert compilations == [1, 0, 0]
+  for part in ("params", "ema"):
+    close(split[part], whole[part])
+  jax.tree.map(
+    lambda left, right: np.testing.assert_allclose(left, right, rtol=1e-5, atol=1e-7),
+    split["opt_state"],
+    whole["opt_state"],
+  )
+
+
+def test_optimizer_and_average_are_split_and_parameters_whole(monkeypatch):
+  monkeypatch.setattr("jax_me.training.sharding.FSDP_MIN_SIZE", 64)
+  program = make_program(make_mesh(1, jax.devices()[:4]), ema=0.9, split_update=4)
+  state = program.abstract_state()
+
+  def bytes_of_a_device(part):
+    leaves = jax.tree.leaves(state[part])
+    return sum(np.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in leaves)
+
+  whole = bytes_of_a_device("params")
+  # A quarter, and the arrays that are too small to be split.
+  assert bytes_of_a_device("ema") < 0.3 * whole
+  assert bytes_of_a_device("opt_state") < 0.6 * whole
 
 
 @pytest.mark.slow
@@ -143,3 +177,17 @@ def test_batch_must_be_divisible_by_the_devices():
   mesh = make_mesh(1, jax.devices()[:4])
   with pytest.raises(ValueError, match="6 rows cannot be split over 4 devices"):
     shard_batch(make_batch(0, rows=6), mesh)
+
+
+@pytest.mark.parametrize(
+  "mesh, message",
+  [
+    ({"split_update": 3}, "mesh.split_update=3 must divide the number of devices, 4"),
+    ({"split_update": 2, "fsdp": 2}, "mesh.fsdp already splits the update"),
+  ],
+)
+def test_an_update_that_cannot_be_split(mesh, message):
+  config = common()
+  config.mesh.update(mesh)
+  with pytest.raises(ValueError, match=message):
+    check_split_update(config, devices=4)
