@@ -2,7 +2,7 @@
 
   python benchmarks/leaderboard.py --manual_dir FOLDER            # trains what is missing
   python benchmarks/leaderboard.py --manual_dir FOLDER --rows t2t_vit --seeds 0 --minutes 30
-  python benchmarks/leaderboard.py --manual_dir FOLDER --folds 5 --rows t2t_vit,mixup
+  python benchmarks/leaderboard.py --manual_dir FOLDER --folds 5 --rows vit --settings epochs=80.0
   python benchmarks/leaderboard.py --table                        # docs/leaderboard.md again
 
 FOLDER is for `configs/loso_images.py:flow`: the images of MEGC 2019's databases, labels.csv with
@@ -14,8 +14,8 @@ Columns: the published score; the score of the test epoch that is best for each 
 published code often reports (the test labels choose the epoch); and the score of the last epoch.
 "inner folds" selects the epoch on training people who are held out (`select=train`).
 
-With --folds people are split into a few folds, for a quick comparison of settings (rows and
-CANDIDATES); the scores are stored and printed, but are not in the table.
+With --folds people are split into a few folds, for a quick comparison of settings (--settings); the
+scores are stored and printed, but are not in the table.
 """
 
 import argparse
@@ -93,40 +93,23 @@ ROWS = {
   "balanced_weights": Row("recipe, balanced class weights", "", ("class_weights=balanced",)),
   "balanced_sampling": Row("recipe, balanced sampling", "", ("data.balanced=True",)),
 }
-# Changes of the default recipe, to compare with it by --folds.
-CANDIDATES = {
-  "no_shift": Row("no shifts", "", ("augment.translate=0.0",)),
-  "mixup": Row("mixup", "", ("mixing.mixup_alpha=0.2",)),
-  "smoothing": Row("label smoothing", "", ("label_smoothing=0.1",)),
-  "average": Row("moving average of the weights", "", ("ema_decay=0.98",)),
-  "more_decay": Row("weight decay 0.3", "", ("optimizer.weight_decay=0.3",)),
-  "less_dropout": Row("dropout 0.2", "", ("model.arguments.drop_rate=0.2",)),
-  "long": Row("80 epochs", "", ("epochs=80.0",)),
-  "t2t_smoothing": Row("T2T-ViT, label smoothing", "t2t_vit_7", ("label_smoothing=0.1",)),
-  "t2t_long": Row("T2T-ViT, 80 epochs", "t2t_vit_7", ("epochs=80.0",)),
-  "t2t_64": Row(
-    "T2T-ViT, 64 pixels",
-    "t2t_vit_7",
-    ("model.image_size=64", "model.arguments.strides=(4,2,2)"),
-  ),
-  "vit_4": Row("ViT, patches of 4 pixels", "vit_tiny_patch16", ("model.arguments.patch_size=4",)),
-  "erasing": Row("random erasing", "", ("augment.erase_prob=0.5", "augment.erase_mode=zero")),
-}
 
 
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument("--manual_dir", help="folder with the images and labels.csv")
-  known = ROWS | CANDIDATES
-  parser.add_argument("--rows", default=",".join(ROWS), help="of: " + ", ".join(known))
+  parser.add_argument("--rows", default=",".join(ROWS), help="of: " + ", ".join(ROWS))
   parser.add_argument("--folds", type=int, default=0, help="folds by people instead of LOSO")
+  parser.add_argument("--settings", nargs="+", default=[], help="KEY=VALUE, with --folds")
   parser.add_argument("--seeds", default=",".join(map(str, SEEDS)))
   parser.add_argument("--minutes", type=float, default=np.inf, help="start no unit after these")
   parser.add_argument("--workdir", type=pathlib.Path, default=pathlib.Path("runs/leaderboard"))
   parser.add_argument("--table", action="store_true", help="only write the table")
   args = parser.parse_args()
-  if unknown := set(args.rows.split(",")) - set(known):
+  if unknown := set(args.rows.split(",")) - set(ROWS):
     parser.error(f"there is no row {', '.join(sorted(unknown))}")
+  if args.settings and not args.folds:
+    parser.error("--settings is for comparisons with --folds; the table has the recipe's settings")
   result = json.loads(RESULT.read_text()) if RESULT.exists() else {"people": [], "units": {}}
   if not args.table:
     if not args.manual_dir:
@@ -140,13 +123,16 @@ def train_missing(args: argparse.Namespace, result: dict) -> None:
   started = time.monotonic()
   for seed in map(int, args.seeds.split(",")):
     for name in args.rows.split(","):
-      unit = f"{name}/{seed}" + f"/{args.folds} folds" * bool(args.folds)
+      unit = f"{name}/{seed}"
+      if args.folds:
+        unit = " ".join((f"{unit}/{args.folds} folds", *args.settings))
       if unit in result["units"]:
         continue
       if time.monotonic() - started > 60 * args.minutes:
         return
       print(f"{unit} ...", flush=True)
-      row, folder, begun = (ROWS | CANDIDATES)[name], args.workdir / unit, time.monotonic()
+      row, folder, begun = ROWS[name], args.workdir / unit, time.monotonic()
+      row = dataclasses.replace(row, settings=(*row.settings, *args.settings))
       config = recipe(row, seed, args.manual_dir, str(args.workdir / "data"))
       if args.folds:
         config.data.split, config.data.folds = "kfold", args.folds
