@@ -359,6 +359,13 @@ SETTINGS = {
     "parameters stay whole. Divides the number of devices; without mesh.fsdp",
     interval="[1, inf)",
   ),
+  "mesh.gradient_sum": Setting(
+    "precision",
+    'gradients are summed over the devices in the type of "precision", or in "float32" after each '
+    "device has computed its loss, batch statistics and mixing by itself, as torch's "
+    "DistributedDataParallel does",
+    choices=("precision", "float32"),
+  ),
 }
 
 

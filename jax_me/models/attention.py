@@ -129,8 +129,11 @@ def _fused_forms(query: jax.Array, heads: int, scale: float) -> dict[str, Callab
     if query_block(tokens) is not None:
       kernel = functools.partial(_kernel_with_positions, attend_in_kernel, heads, scale)
       rows = P(mesh.axis_names)
-      forms["tpu"] = jax.shard_map(
-        kernel, mesh=mesh, in_specs=rows, out_specs=rows, check_vma=False
+      divided = set(mesh.axis_names) <= set(jax.sharding.get_abstract_mesh().manual_axes)
+      forms["tpu"] = (
+        kernel  # Within a shard_map, where each device has only its rows.
+        if divided
+        else jax.shard_map(kernel, mesh=mesh, in_specs=rows, out_specs=rows, check_vma=False)
       )
   return forms
 

@@ -22,7 +22,12 @@ from jax_me.training.checkpoint import JsonValue
 from jax_me.training.optim import make_optimizer
 from jax_me.training.param_groups import FROZEN_MODULES, learning_rate_scales
 from jax_me.training.schedule import make_schedule
-from jax_me.training.sharding import replicated, split_for_update, state_sharding
+from jax_me.training.sharding import (
+  gradient_by_device,
+  replicated,
+  split_for_update,
+  state_sharding,
+)
 from jax_me.training.state import RunParameters, State, initial_key, state_builder
 from jax_me.training.steps import (
   Batch,
@@ -78,6 +83,7 @@ class Program:
     mesh: Mesh,
     *,
     split_update: int = 1,
+    float32_sum: bool = False,
   ) -> "Program":
     """Jits both functions. The step keeps the state's shardings, so it compiles once.
 
@@ -86,6 +92,7 @@ class Program:
       step: `make_train_step`.
       mesh: the devices.
       split_update: see `state_sharding`.
+      float32_sum: gradients as with `gradient_by_device`.
 
     Returns:
       the program.
@@ -96,7 +103,8 @@ class Program:
     def step_on_mesh(state: State, batch: Batch) -> tuple[State, Metrics]:
       with batch_split_over(mesh):
         split = functools.partial(split_for_update, mesh=mesh, devices=split_update)
-        return step(state, batch, split)
+        by_device = functools.partial(gradient_by_device, mesh=mesh) if float32_sum else None
+        return step(state, batch, split, by_device)
 
     return cls(
       build=build,
@@ -172,7 +180,7 @@ def make_program(
     ValueError: the recipe's model, optimiser or batch size is impossible.
   """
   check_batch(config, mesh.size)
-  check_split_update(config, mesh.size)
+  check_mesh(config, mesh.size)
   check_class_weights(config, classes)
   # These change how the step is computed, not its result, so they are not model metadata.
   # The shallow models have no blocks to recompute or to loop over.
@@ -229,20 +237,29 @@ def make_program(
     schedule=schedule,
     peak_factors=factors,
   )
-  return Program.compile(build, step, mesh, split_update=config.mesh.split_update), graphdef
+  program = Program.compile(
+    build,
+    step,
+    mesh,
+    split_update=config.mesh.split_update,
+    float32_sum=config.mesh.gradient_sum == "float32",
+  )
+  return program, graphdef
 
 
-def check_split_update(config: ConfigDict, devices: int) -> None:
-  """Checks that the update can be split over the devices.
+def check_mesh(config: ConfigDict, devices: int) -> None:
+  """Checks that the settings of the mesh go together and with the number of devices.
 
   Raises:
-    ValueError: it cannot.
+    ValueError: they do not.
   """
   parts = config.mesh.split_update
   if devices % parts:
     raise ValueError(f"mesh.split_update={parts} must divide the number of devices, {devices}")
-  if parts > 1 and config.mesh.fsdp > 1:
+  if config.mesh.fsdp > 1 and parts > 1:
     raise ValueError("mesh.fsdp already splits the update: leave mesh.split_update at 1")
+  if config.mesh.fsdp > 1 and config.mesh.gradient_sum == "float32":
+    raise ValueError("mesh.gradient_sum=float32 needs whole parameters: leave mesh.fsdp at 1")
 
 
 def check_class_weights(config: ConfigDict, classes: int) -> None:

@@ -1,6 +1,7 @@
 """Device mesh with the axes `data` and `fsdp`, and the shardings of state and batches."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -126,6 +127,36 @@ def split_for_update(tree: ArrayTree, mesh: Mesh, devices: int) -> ArrayTree:
     return constrain(whole, update_sharding(leaf.shape, mesh, devices))
 
   return tree if devices == 1 else jax.tree.map(split, tree)
+
+
+def gradient_by_device(gradient: Callable, mesh: Mesh) -> Callable:
+  """A function of gradients of which each device computes its part of the batch by itself.
+
+  The results are averaged in their own type, float32 for parameters in float32. Without it XLA sums
+  the gradient of a product where it arises, in the compute type.
+
+  Args:
+    gradient: (params, model_state, run_parameters, batch, key) -> mean over the batch of arrays.
+    mesh: the devices.
+
+  Returns:
+    a function as `gradient`. Random numbers that the rows do not bring along, the statistics of a
+    batch norm and the partners of mixing are those of a device, as with torch's
+    DistributedDataParallel.
+  """
+  axes = mesh.axis_names
+
+  def of_device(params: Any, model_state: Any, run_parameters: Any, batch: Any, key: Any) -> Any:
+    own = jax.random.fold_in(key, jax.lax.axis_index(axes))
+    return jax.lax.pmean(gradient(params, model_state, run_parameters, batch, own), axes)
+
+  return jax.shard_map(
+    of_device,
+    mesh=mesh,
+    in_specs=(P(), P(), P(), P(axes), P()),
+    out_specs=P(),
+    check_vma=False,
+  )
 
 
 def shard_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:

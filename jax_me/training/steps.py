@@ -28,7 +28,6 @@ Metrics = dict[str, jax.Array]
 LossFunction = Callable[..., tuple[jax.Array, tuple[Metrics, ArrayTree]]]
 # (normalised images [B, S, S, 3], keys [B]) -> (mixed images, weight of each row's own target [B])
 Mixing = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
-Split = Callable[[ArrayTree], ArrayTree]
 
 
 def _augmentation_keys(key: jax.Array, rows: int) -> jax.Array:
@@ -183,9 +182,10 @@ def make_train_step(
       the same for all. None is 1 (layer-wise decay of the whole rate is part of the optimiser).
 
   Returns:
-    step(state, batch, split) -> (state, metrics). The metrics are those of the loss function,
-    averaged over the microbatches, and `grad_norm` (before clipping), `learning_rate` and
-    `skipped`. `split` places parameters and gradients for the update (`split_for_update`).
+    step(state, batch, split, by_device) -> (state, metrics). The metrics are those of the loss
+    function, averaged over the microbatches, and `grad_norm` (before clipping), `learning_rate` and
+    `skipped`. `split` places parameters and gradients for the update (`split_for_update`);
+    `by_device` changes the function of gradients (`gradient_by_device`).
   """
   schedule = schedule or make_schedule("cosine")
 
@@ -200,7 +200,12 @@ def make_train_step(
     }
     return map_paths(lambda path, _: rates[peak_factors[path]], params)
 
-  def step(state: State, batch: Batch, split: Split = lambda tree: tree) -> tuple[State, Metrics]:
+  def step(
+    state: State,
+    batch: Batch,
+    split: Callable[[ArrayTree], ArrayTree] = lambda tree: tree,
+    by_device: Callable[[Callable], Callable] | None = None,
+  ) -> tuple[State, Metrics]:
     run_parameters, params, model_state = (
       state["run_parameters"],
       state["params"],
@@ -209,6 +214,10 @@ def make_train_step(
     key = jax.random.fold_in(training_key(run_parameters["seed"]), state["step"])
     batch, stop = _split_stop_flag(batch)
     gradient = jax.grad(loss_function, has_aux=True)
+    if accum_steps > 1 or by_device is not None:  # Parts are augmented as in the whole batch.
+      batch = {**batch, "key": _augmentation_keys(key, len(batch["image"]))}
+    if by_device is not None:
+      gradient = by_device(gradient)
 
     if accum_steps == 1:
       grads, (metrics, new_model_state) = gradient(params, model_state, run_parameters, batch, key)
@@ -223,8 +232,7 @@ def make_train_step(
         found = (split(grads), metrics)
         return (jax.tree.map(jnp.add, total, found), model_state), None
 
-      keys = _augmentation_keys(key, len(batch["image"]))
-      parts = _microbatches({**batch, "key": keys}, accum_steps)
+      parts = _microbatches(batch, accum_steps)
       # The sum starts from zeros, not from the first microbatch, to compile the model only once.
       grads, (metrics, _) = jax.eval_shape(
         gradient, params, model_state, run_parameters, jax.tree.map(lambda x: x[0], parts), key

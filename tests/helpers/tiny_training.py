@@ -2,9 +2,11 @@
 
 import functools
 from collections.abc import Callable, Collection
+from typing import Any
 
 import jax
 import jax.monitoring
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
@@ -48,7 +50,9 @@ def count_compilations() -> int:
   return len(_compilations)
 
 
-def make_model(rngs: nnx.Rngs, drop_path_rate: float = 0.1, qkv_bias: bool = True) -> nnx.Module:
+def make_model(
+  rngs: nnx.Rngs, drop_path_rate: float = 0.1, qkv_bias: bool = True, dtype: str = "float32"
+) -> nnx.Module:
   return create_model(
     "vit_tiny_patch16",
     image_size=SIZE,
@@ -59,6 +63,7 @@ def make_model(rngs: nnx.Rngs, drop_path_rate: float = 0.1, qkv_bias: bool = Tru
     qkv_bias=qkv_bias,
     num_classes=CLASSES,
     drop_path_rate=drop_path_rate,
+    dtype=jnp.dtype(dtype),
     rngs=rngs,
   )
 
@@ -86,9 +91,12 @@ def make_program(
   drop_path_rate: float = 0.1,
   qkv_bias: bool = True,
   freeze_backbone: bool = False,
-  split_update: int = 1,
+  dtype: str = "float32",
+  **placement: Any,
 ) -> Program:
-  make = model or functools.partial(make_model, drop_path_rate=drop_path_rate, qkv_bias=qkv_bias)
+  make = model or functools.partial(
+    make_model, drop_path_rate=drop_path_rate, qkv_bias=qkv_bias, dtype=dtype
+  )
   graphdef, params, _ = split_model(nnx.eval_shape(lambda: make(nnx.Rngs(0))))
   optimizer = make_optimizer(params, freeze_backbone=freeze_backbone)
   settings = augment or Augmentation(crop_scale=(0.5, 1.0), flip=0.5, brightness=0.2)
@@ -101,7 +109,7 @@ def make_program(
   )
   build = state_builder(make, optimizer, ema=ema > 0)
   step = make_train_step(loss, optimizer, accum_steps=accum_steps, ema_decay=ema)
-  return Program.compile(build, step, mesh, split_update=split_update)
+  return Program.compile(build, step, mesh, **placement)
 
 
 def make_batch(number: int, rows: int = 8) -> dict[str, np.ndarray]:

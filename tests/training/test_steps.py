@@ -14,7 +14,7 @@ from configs.common import common
 from jax_me.data.augment.augmentation import Augmentation
 from jax_me.data.augment.mixup import MixupSettings
 from jax_me.training.param_groups import parameter_paths
-from jax_me.training.program import check_split_update
+from jax_me.training.program import check_mesh
 from jax_me.training.sharding import make_mesh, parameter_sharding, shard_batch
 from jax_me.training.state import initial_key
 from tests.helpers.quick_compilation import QUICK_ENVIRONMENT
@@ -88,6 +88,37 @@ def test_an_update_split_over_devices_equals_the_whole_one(monkeypatch, accum_st
     split["opt_state"],
     whole["opt_state"],
   )
+
+
+PLAIN = dict(augment=Augmentation(flip=0.5, brightness=0.5), drop_path_rate=0.0)
+
+
+@pytest.mark.slow
+def test_gradients_by_device_equal_those_of_the_whole_batch():
+  whole, parts = run(1, **PLAIN), run(4, float32_sum=True, **PLAIN)
+  np.testing.assert_allclose(parts[2], whole[2], rtol=1e-5)
+  close(parts[1]["params"], whole[1]["params"])
+
+
+@pytest.mark.slow
+def test_gradients_by_device_are_summed_in_float32():
+  def first_moment(devices, **options):
+    mesh = make_mesh(1, jax.devices()[:devices])
+    program = make_program(
+      mesh, augment=Augmentation(), drop_path_rate=0.0, dtype="bfloat16", **options
+    )
+    state = program.create(initial_key(0))
+    state["run_parameters"] = program.put_run_parameters(RUN_PARAMETERS)
+    batch = make_batch(0)
+    if devices == 1:  # Microbatches are strided: with these rows they are the parts of the devices.
+      order = np.arange(8).reshape(4, 2).T.ravel()
+      batch = {name: rows[order] for name, rows in batch.items()}
+    state, _ = program.step(state, shard_batch(batch, mesh))
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(state["opt_state"])]
+
+  accumulated = first_moment(1, accum_steps=4)  # In float32.
+  for found, expected in zip(first_moment(4, float32_sum=True), accumulated, strict=True):
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-8)
 
 
 def test_optimizer_and_average_are_split_and_parameters_whole(monkeypatch):
@@ -184,10 +215,11 @@ def test_batch_must_be_divisible_by_the_devices():
   [
     ({"split_update": 3}, "mesh.split_update=3 must divide the number of devices, 4"),
     ({"split_update": 2, "fsdp": 2}, "mesh.fsdp already splits the update"),
+    ({"gradient_sum": "float32", "fsdp": 2}, "needs whole parameters"),
   ],
 )
-def test_an_update_that_cannot_be_split(mesh, message):
+def test_settings_of_the_mesh_that_do_not_go_together(mesh, message):
   config = common()
   config.mesh.update(mesh)
   with pytest.raises(ValueError, match=message):
-    check_split_update(config, devices=4)
+    check_mesh(config, devices=4)
