@@ -143,22 +143,22 @@ class _TrafficCounter:
       if inner is not None:
         for part in inner.instructions.values():
           if part.opcode.removesuffix("-start") in COLLECTIVES:
-            self._record(part, inner, times, scattered=called is not None and "scatter" in called)
+            self._record(part, inner, times, fusion=called)
         return times * _fusion_bytes(instruction, computation, inner)
     return times * _plain_bytes(instruction, computation)
 
   def _record(
-    self, part: Instruction, computation: Computation, times: int, scattered: bool = False
+    self, part: Instruction, computation: Computation, times: int, fusion: str | None = None
   ) -> None:
-    """Records a collective; instructions that share a channel are stages of one collective."""
+    """Records a collective; fused ones that share a channel are stages of one collective."""
     kind = part.opcode.removesuffix("-start")
     group = _group_size(part.attributes) or self._chips
     size = sum(shape.bytes for shape in _operand_shapes(part, computation))
     if kind == "all-gather":
       size *= group
-    if kind == "all-reduce" and scattered:
+    if kind == "all-reduce" and fusion is not None and "scatter" in fusion:
       kind = "reduce-scatter"  # On TPU: an all-reduce fused with a slice.
-    channel = re.search(r"channel_id=(\d+)", part.attributes)
+    channel = re.search(r"channel_id=(\d+)", part.attributes) if fusion is not None else None
     key = channel.group(1) if channel else f"{id(computation)}/{part.name}"
     self._collectives.setdefault(key, (kind, group, times, size))
 

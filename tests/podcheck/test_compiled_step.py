@@ -48,8 +48,8 @@ def test_collectives_by_kind():
   assert found["reduce-scatter"] == Collective("reduce-scatter", 8, 1, size)
   assert found["collective-permute"].bytes == found["collective-permute"].sent == size
   assert found["all-to-all"] == Collective("all-to-all", 8, 1, size)
-  # The axes of a group of neighbours are those of a mesh with another order of the devices.
-  assert found["all-reduce"] == Collective("all-reduce", 4, 1, size)
+  # Two sums with one channel; the axes are those of a mesh with another order of the devices.
+  assert found["all-reduce"] == Collective("all-reduce", 4, 2, size + 8 * 128 * 4)
 
 
 @pytest.mark.parametrize(
