@@ -9,6 +9,7 @@ import types
 from jax_me.bundled import import_bundled
 from jax_me.command_errors import install_interrupts, run_command
 from jax_me.compilation_cache import use_compilation_cache
+from jax_me.freed_memory import use_one_heap
 from jax_me.terminal import HINT, program_name, styled
 
 
@@ -164,6 +165,7 @@ def _dispatch(arguments: list[str]) -> int:
   try:
     # Their flags are absl's, so that recipes can be changed on the command line.
     if name in (TRAIN, EVALUATE):
+      use_one_heap()
       mode = ["--mode=eval"] if name == EVALUATE else []
       COMMANDS[name].load().main([f"{program_name()} {name}", *mode, *arguments[1:]])
       return 0

@@ -24,6 +24,7 @@ LAYERS = (
     "bounded_reading",
     "command_errors",
     "limits_notice",
+    "freed_memory",
   },
   {"beam", "worker_pool", "manifest", "image_preparation", "compilation_cache"},
   {"run_folder"},

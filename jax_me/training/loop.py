@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 import jax
 import numpy as np
 
+from jax_me.data.device_images import HOST_PLATFORMS
+from jax_me.freed_memory import keep_freed_memory
 from jax_me.progress import Progress
 from jax_me.training.batches import TrainingBatches
 from jax_me.training.checkpoint import Checkpoints
@@ -185,6 +187,7 @@ class _Loop:
     self._checkpoints, self._progress, self._stop = checkpoints, progress, stop
     self._save_last = save_last
     self._alone = not isinstance(program, FoldProgram)
+    self._on_host = program.mesh.devices.flat[0].platform in HOST_PLATFORMS
     self._meter = ThroughputMeter()
     self._utilisation = Utilisation(program.mesh)
     # First step, steps of each fold, and metrics of a call of the program that are not read yet.
@@ -230,6 +233,8 @@ class _Loop:
       step += count
       if previous is not None:
         self._log(previous)
+        if self._on_host:
+          keep_freed_memory()  # Once: the first step is finished.
       if self._due_for_evaluation(step) or self._saves(step):
         # A state must be checked to be finite before it is evaluated or saved.
         self._log_pending()
