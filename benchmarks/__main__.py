@@ -31,6 +31,10 @@ sys.path.insert(0, str(REPOSITORY))
 # Torch shares the GPU with JAX.
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
+from jax_me.freed_memory import keep_freed_memory, use_one_heap  # noqa: E402
+
+use_one_heap()
+
 import jax  # noqa: E402
 import torch  # noqa: E402
 
@@ -131,6 +135,8 @@ def measure_row(row: Row, batch: int, device: Device, args: argparse.Namespace) 
     counts = {name: side.parameters for name, side in sides.items()}
     raise ValueError(f"{row.name}: the sides differ in trained values: {counts}")
 
+  # As the training commands do, for all sides, and the rows after this one.
+  kept = row.work == "step" and device.platform == "cpu" and keep_freed_memory()
   turns = measure({name: side.run for name, side in sides.items()}, args.seconds)
   measured: dict[str, Any] = {
     "peer": source,
@@ -138,6 +144,7 @@ def measure_row(row: Row, batch: int, device: Device, args: argparse.Namespace) 
     "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     "parameters": sides[OURS].parameters,
     **({"omp_wait_policy": os.environ[WAIT_POLICY]} if WAIT_POLICY in os.environ else {}),
+    **({"freed_memory_kept": True} if kept else {}),
     **summarize(turns, batch, on_cpu=device.platform == "cpu"),
     "compile_seconds": {
       name: round(side.compile_seconds, 1)
