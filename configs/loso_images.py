@@ -31,8 +31,8 @@ SMALL: dict[str, tuple[int, float, dict[str, Any]]] = {
     dict(strides=(4, 2, 1), embed_dim=96, depth=2, num_heads=3, token_dim=32),
   ),
   "vit_": (28, 60.0, dict(patch_size=7, embed_dim=96, depth=2, num_heads=3)),
-  # The original stem, of stride 4: as good as stride 2, in half the time; what is left is one site,
-  # which keeps positions apart, as the mean of several does not.
+  # The original stem of stride 4: no worse than stride 2 in five folds (UF1 0.765 and 0.756, two
+  # seeds), in half the time.
   "convnextv2_": (32, 40.0, dict(depths=(1, 1, 1, 1), dims=(32, 48, 64, 96))),
 }
 OTHERS: tuple[int, float, dict[str, Any]] = (28, 40.0, {})

@@ -165,7 +165,8 @@ def _dispatch(arguments: list[str]) -> int:
   try:
     # Their flags are absl's, so that recipes can be changed on the command line.
     if name in (TRAIN, EVALUATE):
-      use_one_heap()
+      if name == TRAIN:
+        use_one_heap()
       mode = ["--mode=eval"] if name == EVALUATE else []
       COMMANDS[name].load().main([f"{program_name()} {name}", *mode, *arguments[1:]])
       return 0

@@ -21,8 +21,9 @@ _CGROUP = pathlib.Path("/sys/fs/cgroup")
 # The heap grows by up to twice the memory of a step until the blocks of later steps fit its gaps.
 GROWTH = 2
 
+_one_heap = False
 
-@functools.cache
+
 def use_one_heap() -> bool:
   """Makes all threads share one heap, so that `keep_freed_memory` works; call it before any import.
 
@@ -32,9 +33,10 @@ def use_one_heap() -> bool:
   Returns:
     whether it was done.
   """
-  if platform.libc_ver()[0] != "glibc" or _user_decides() or _has_accelerator():
-    return False
-  return bool(ctypes.CDLL(None).mallopt(_ARENA_MAX, 1))
+  global _one_heap
+  if platform.libc_ver()[0] == "glibc" and not _user_decides() and not _has_accelerator():
+    _one_heap = bool(ctypes.CDLL(None).mallopt(_ARENA_MAX, 1))
+  return _one_heap
 
 
 @functools.cache
@@ -44,7 +46,7 @@ def keep_freed_memory() -> bool:
   Returns:
     whether it was done: after `use_one_heap`, and if there is memory for the heap to grow.
   """
-  if not use_one_heap.cache_info().currsize or not use_one_heap():
+  if not _one_heap:
     return False
   import resource  # Not on Windows.
 

@@ -78,8 +78,7 @@ def test_memory_within_the_limit_of_a_container(monkeypatch, tmp_path):
 
 
 def test_too_little_memory_leaves_it_as_it_is(monkeypatch):
-  monkeypatch.setattr(freed_memory, "use_one_heap", freed_memory.functools.cache(lambda: True))
-  freed_memory.use_one_heap()
+  monkeypatch.setattr(freed_memory, "_one_heap", True)
   monkeypatch.setattr(freed_memory, "available_memory", lambda: 2**20)
   freed_memory.keep_freed_memory.cache_clear()
   try:

@@ -103,7 +103,9 @@ class Program:
     def step_on_mesh(state: State, batch: Batch) -> tuple[State, Metrics]:
       with batch_split_over(mesh):
         split = functools.partial(split_for_update, mesh=mesh, devices=split_update)
-        by_device = functools.partial(gradient_by_device, mesh=mesh) if float32_sum else None
+        by_device = None
+        if float32_sum and mesh.size > 1:
+          by_device = functools.partial(gradient_by_device, mesh=mesh)
         return step(state, batch, split, by_device)
 
     return cls(

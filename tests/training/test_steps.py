@@ -101,6 +101,12 @@ def test_gradients_by_device_equal_those_of_the_whole_batch():
 
 
 @pytest.mark.slow
+def test_one_device_has_nothing_to_sum(one_device):
+  # Folds in one program have no sum over devices, and must equal single runs.
+  assert run(1, float32_sum=True, **MIXED)[2] == one_device[2]
+
+
+@pytest.mark.slow
 def test_gradients_by_device_are_summed_in_float32():
   def first_moment(devices, **options):
     mesh = make_mesh(1, jax.devices()[:devices])
