@@ -1,5 +1,6 @@
 """Tokens-to-token module of T2T-ViT (arXiv:2101.11986, section 3.1): soft splits and attention."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,13 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from jax_me.models.attention import self_attention
-from jax_me.models.layers import FixedTable, at_least_float32, dropout, split_or_none
+from jax_me.models.layers import (
+  FixedTable,
+  at_least_float32,
+  dropout,
+  is_portable,
+  split_or_none,
+)
 from jax_me.models.transformer import Mlp, layer_norm
 
 NORM_EPSILON = 1e-5
@@ -41,6 +48,17 @@ def soft_split(x: jax.Array, kernel: int, stride: int, padding: int) -> jax.Arra
     [B, N, C * kernel**2]: windows in row-major order; within a token the channel varies slowest,
     then the row in the window, then the column.
   """
+  if is_portable():
+    return _windows_by_slices(x, kernel, stride, padding)
+  forms = {
+    platform: functools.partial(form, kernel=kernel, stride=stride, padding=padding)
+    for platform, form in (("tpu", _windows_by_convolution), ("default", _windows_by_slices))
+  }
+  return jax.lax.platform_dependent(x, **forms)
+
+
+def _windows_by_slices(x: jax.Array, kernel: int, stride: int, padding: int) -> jax.Array:
+  """As `soft_split`."""
   batch, height, width, channels = x.shape
   rows = (height + 2 * padding - kernel) // stride + 1
   columns = (width + 2 * padding - kernel) // stride + 1
@@ -50,6 +68,23 @@ def soft_split(x: jax.Array, kernel: int, stride: int, padding: int) -> jax.Arra
   x = jnp.stack([_strided_slice(x, j, stride, columns, axis=3) for j in range(kernel)], axis=4)
   # [B, rows, kernel, columns, kernel, C] -> channel before row and column in the window.
   return x.transpose(0, 1, 3, 5, 2, 4).reshape(batch, rows * columns, channels * kernel**2)
+
+
+def _windows_by_convolution(x: jax.Array, kernel: int, stride: int, padding: int) -> jax.Array:
+  """As `soft_split`: a convolution with an identity kernel, which a TPU does in its matrix unit.
+
+  Slices would be copied several times through HBM, in layouts padded to 128 lanes. The highest
+  precision keeps float32 values exact, which a TPU would round to bfloat16.
+  """
+  windows = jax.lax.conv_general_dilated_patches(
+    x,
+    (kernel, kernel),
+    (stride, stride),
+    ((padding, padding), (padding, padding)),
+    dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    precision=jax.lax.Precision.HIGHEST,
+  )
+  return windows.reshape(x.shape[0], -1, windows.shape[-1])
 
 
 def _strided_slice(x: jax.Array, start: int, stride: int, count: int, axis: int) -> jax.Array:

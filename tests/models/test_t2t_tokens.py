@@ -27,10 +27,13 @@ def locate(key, value):
   return flax_location(key.replace("mlp.0.", "mlp.fc1.").replace("mlp.2.", "mlp.fc2."), value)
 
 
+@pytest.mark.parametrize("platform", ["default", "tpu"])
 @pytest.mark.parametrize(
   ("name", "split"), [("unfold_7_4_2", (7, 4, 2)), ("unfold_3_2_1", (3, 2, 1))]
 )
-def test_soft_split_equals_unfold(name, split):
+def test_soft_split_equals_unfold(name, split, platform, monkeypatch):
+  # The form of a TPU gives the same on the machine of the test.
+  monkeypatch.setattr(jax.lax, "platform_dependent", lambda x, **forms: forms[platform](x))
   images = raw_input(golden_cases("units")[name]).transpose(0, 2, 3, 1)
   tokens = soft_split(jnp.asarray(images), *split)
   # Values are only copied: exact.
@@ -38,6 +41,13 @@ def test_soft_split_equals_unfold(name, split):
     np.asarray(tokens).transpose(0, 2, 1),
     expected_outputs("units", name)["output_f64"].astype(np.float32),
   )
+
+
+def test_soft_split_is_a_convolution_on_a_tpu():
+  traced = jax.jit(lambda x: soft_split(x, 3, 2, 1)).trace(np.zeros((1, 8, 8, 4), np.float32))
+  for platform, convolutions in (("cpu", 0), ("cuda", 0), ("tpu", 1)):
+    text = traced.lower(lowering_platforms=(platform,)).as_text()
+    assert text.count("stablehlo.convolution") == convolutions, platform
 
 
 @pytest.mark.parametrize(
