@@ -153,8 +153,8 @@ def families_table(result: dict[str, Any], epochs: int) -> str:
   """What other models reach in the same time (`benchmarks.fer2013_families`), Markdown."""
   rates = result["images_per_second"]
   lines = [
-    f"In the time of these {epochs} epochs, each from random weights, with mirrored views averaged, "
-    "on PublicTest (`benchmarks/fer2013_families.py`; images a second of training, on the same two "
+    f"In the time of these {epochs} epochs, from random weights, with mirrored views averaged, on "
+    "PublicTest (`benchmarks/fer2013_families.py`; images a second of training, on the same two "
     "processor cores):",
     "",
     "| model | parameters | images/s | epochs | accuracy | 95 % interval | macro F1 |",
