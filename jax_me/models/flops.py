@@ -8,11 +8,15 @@ from typing import Any
 import numpy as np
 from jax.extend import core
 
+# A `jax.named_scope` of products with an identity matrix, which only copy and do not count.
+COPIES = "copies"
+
 
 def count_flops(jaxpr: core.ClosedJaxpr | core.Jaxpr) -> int:
   """FLOPs (two per multiply-add) of products and convolutions, over all devices.
 
-  A conditional counts as its most expensive branch. Recomputation in a backward pass counts.
+  A conditional counts as its most expensive branch. Recomputation in a backward pass counts, what
+  is within the scope `COPIES` does not.
 
   Args:
     jaxpr: of a function, for example `jax.jit(f).trace(*arguments).jaxpr`.
@@ -23,6 +27,8 @@ def count_flops(jaxpr: core.ClosedJaxpr | core.Jaxpr) -> int:
 
 def _equation_flops(equation: Any) -> int:
   name = equation.primitive.name
+  if COPIES in str(equation.source_info.name_stack):
+    return 0
   if name == "dot_general":
     return _product_flops(equation)
   if name == "conv_general_dilated":

@@ -10,6 +10,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from jax_me.models.attention import self_attention
+from jax_me.models.flops import COPIES
 from jax_me.models.layers import (
   FixedTable,
   at_least_float32,
@@ -76,14 +77,15 @@ def _windows_by_convolution(x: jax.Array, kernel: int, stride: int, padding: int
   Slices would be copied several times through HBM, in layouts padded to 128 lanes. The highest
   precision keeps float32 values exact, which a TPU would round to bfloat16.
   """
-  windows = jax.lax.conv_general_dilated_patches(
-    x,
-    (kernel, kernel),
-    (stride, stride),
-    ((padding, padding), (padding, padding)),
-    dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    precision=jax.lax.Precision.HIGHEST,
-  )
+  with jax.named_scope(COPIES):
+    windows = jax.lax.conv_general_dilated_patches(
+      x,
+      (kernel, kernel),
+      (stride, stride),
+      ((padding, padding), (padding, padding)),
+      dimension_numbers=("NHWC", "HWIO", "NHWC"),
+      precision=jax.lax.Precision.HIGHEST,
+    )
   return windows.reshape(x.shape[0], -1, windows.shape[-1])
 
 

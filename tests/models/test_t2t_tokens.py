@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from jax_me.models.flops import count_flops
 from jax_me.models.layers import FixedTable
 from jax_me.models.t2t_tokens import TokenPerformer, TokensToToken, TokenTransformer, soft_split
 from tests.helpers.golden_cases import (
@@ -48,6 +49,14 @@ def test_soft_split_is_a_convolution_on_a_tpu():
   for platform, convolutions in (("cpu", 0), ("cuda", 0), ("tpu", 1)):
     text = traced.lower(lowering_platforms=(platform,)).as_text()
     assert text.count("stablehlo.convolution") == convolutions, platform
+
+
+def test_soft_split_counts_no_products():
+  def squares(x):
+    return (soft_split(x, 3, 2, 1) ** 2).sum()
+
+  for function in (squares, jax.grad(squares)):
+    assert count_flops(jax.jit(function).trace(np.zeros((1, 8, 8, 4), np.float32)).jaxpr) == 0
 
 
 @pytest.mark.parametrize(
