@@ -12,7 +12,8 @@ labels.csv. The folder of --output must not exist. The steps:
    divides the weights of the head.
 3. The model folder is written with the crop of FER2013, checksums and the reference check.
 4. It is loaded again and measured on PublicTest and on the London photographs.
-5. CARD.md is written into it, and the figures into --results.
+5. CARD.md is written into it, and the figures into --results. `benchmarks.fer2013_families` adds
+   what other models reach in the same time.
 
 PrivateTest is not read.
 """
@@ -147,26 +148,6 @@ def measure_london(model: Any, folder: pathlib.Path) -> dict[str, Any]:
     "interval of the two": wilson(counts["right of the two"], len(rows)),
     "right by label": right_of,
   }
-
-
-def families_table(result: dict[str, Any], epochs: int) -> str:
-  """What other models reach in the same time (`benchmarks.fer2013_families`), Markdown."""
-  rates = result["images_per_second"]
-  lines = [
-    f"In the time of these {epochs} epochs, from random weights, with mirrored views averaged, on "
-    "PublicTest (`benchmarks/fer2013_families.py`; images a second of training, on the same two "
-    "processor cores):",
-    "",
-    "| model | parameters | images/s | epochs | accuracy | 95 % interval | macro F1 |",
-    "|---|---|---|---|---|---|---|",
-  ]
-  lines += (
-    f"| `{model}` | {one['parameters']:,} | {rates[model]:.0f} | {one['epochs']} | "
-    f"{one['accuracy']:.3f} | {one['interval'][0]:.3f} to {one['interval'][1]:.3f} | "
-    f"{one['macro F1']:.3f} |"
-    for model, one in result["models"].items()
-  )
-  return "\n".join(lines)
 
 
 def card(result: dict[str, Any], families: str = "Not measured.") -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from jax.extend import core
 
 # A `jax.named_scope` of products with an identity matrix, which only copy and do not count.
-COPIES = "copies"
+COPIES = "products_that_copy"
 
 
 def count_flops(jaxpr: core.ClosedJaxpr | core.Jaxpr) -> int:

@@ -1,6 +1,5 @@
 """Tokens-to-token module of T2T-ViT (arXiv:2101.11986, section 3.1): soft splits and attention."""
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -51,11 +50,11 @@ def soft_split(x: jax.Array, kernel: int, stride: int, padding: int) -> jax.Arra
   """
   if is_portable():
     return _windows_by_slices(x, kernel, stride, padding)
-  forms = {
-    platform: functools.partial(form, kernel=kernel, stride=stride, padding=padding)
-    for platform, form in (("tpu", _windows_by_convolution), ("default", _windows_by_slices))
-  }
-  return jax.lax.platform_dependent(x, **forms)
+  return jax.lax.platform_dependent(
+    x,
+    tpu=lambda x: _windows_by_convolution(x, kernel, stride, padding),
+    default=lambda x: _windows_by_slices(x, kernel, stride, padding),
+  )
 
 
 def _windows_by_slices(x: jax.Array, kernel: int, stride: int, padding: int) -> jax.Array:
