@@ -42,6 +42,7 @@ VARIANTS = [
       "t2t_vit_7",
       "convnextv2_atto",
       "shallow_resnet,second",
+      "vit_tiny_patch16,pretraining",
     )
   ),
   "finetune_affectnet.py:vit_base_patch16,7",
