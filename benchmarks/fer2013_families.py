@@ -120,9 +120,9 @@ def table(result: dict[str, Any], epochs: float) -> str:
   """The section of the card, Markdown; `epochs` of the packaged model."""
   rates = result["images_per_second"]
   lines = [
-    f"In the time of these {epochs:g} epochs, from random weights, with mirrored views averaged, "
-    "on PublicTest (`benchmarks/fer2013_families.py`; images a second of training, on the same two "
-    "processor cores). MAE: pre-training on the same images.",
+    f"In about the time of these {epochs:g} epochs, from random weights, with mirrored views "
+    "averaged, on PublicTest (`benchmarks/fer2013_families.py`; images a second of training, on "
+    "the same two processor cores). MAE: pre-training on the same images.",
     "",
     "| model | parameters | images/s | epochs | accuracy | 95 % interval | macro F1 |",
     "|---|---|---|---|---|---|---|",

@@ -8,7 +8,7 @@ Three comparisons, stored in benchmarks/results/soft_split.json:
   T2T-ViT-14 (bfloat16, 32 images of 224 pixels), compiled for one v5e chip with slices and with the
   convolution. Needs libtpu but no TPU.
 - cpu: time of the convolution over that of the slices on this machine, for windows, layer norm and
-  linear map of the first two soft splits, alternating, medians.
+  linear map of the first two soft splits, in turns, medians.
 - error: layer norm and linear map of the first soft split, with windows, and from convolutions of
   the image alone (the kernel; ones for mean and variance), against float64. The image has a border
   of one value, as an aligned face has.
@@ -19,7 +19,6 @@ import json
 import pathlib
 import re
 import statistics
-import time
 from collections.abc import Callable
 from unittest import mock
 
@@ -29,6 +28,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from benchmarks.side_by_side.measurement import measure
+from configs.families import IMAGENET_MEAN, IMAGENET_STD
 from jax_me.models import t2t_tokens
 from jax_me.podcheck.compiled_step import count_traffic
 from jax_me.podcheck.pod_check import topology_devices
@@ -39,10 +40,10 @@ WINDOWS = {
   "slices": t2t_tokens._windows_by_slices,
   "convolution": t2t_tokens._windows_by_convolution,
 }
-EMBED_DIM, TOKEN_DIM, STRIDES = 384, 64, (4, 2, 2)  # Of T2T-ViT-14.
+EMBED_DIM, TOKEN_DIM = 384, 64  # Of T2T-ViT-14.
 WIDTH = 3 * TOKEN_DIM  # Of keys, queries and values.
 BATCH = 32  # Of the programs for a TPU.
-CPU_BATCH, REPEATS = 8, 15
+CPU_BATCH, SECONDS = 8, 10.0
 EPSILON = t2t_tokens.NORM_EPSILON
 
 
@@ -72,7 +73,7 @@ def tpu_programs() -> dict[str, dict[str, dict[str, float]]]:
       tokens_type="performer",
       embed_dim=EMBED_DIM,
       token_dim=TOKEN_DIM,
-      strides=STRIDES,
+      strides=t2t_tokens.STRIDES,
       drop_rate=0.0,
       remat=False,
       dtype=jnp.bfloat16,
@@ -113,16 +114,27 @@ def normalised(tokens: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Arra
   return (tokens - mean) * jax.lax.rsqrt(variance + EPSILON) * scale + bias
 
 
+def repeated(program: Callable, arrays: list[jax.Array]) -> Callable[[int], None]:
+  """The compiled program, to be executed a number of times."""
+  jax.block_until_ready(program(*arrays))
+
+  def run(times: int) -> None:
+    for _ in range(times):
+      jax.block_until_ready(program(*arrays))
+
+  return run
+
+
 def cpu_ratios() -> dict[str, dict[str, float]]:
   """Time of the convolution over that of the slices."""
-  splits = t2t_tokens.soft_splits(STRIDES)
+  splits = t2t_tokens.soft_splits()
   random = np.random.default_rng(0)
   result: dict[str, dict[str, float]] = {}
   for split, channels, side in ((splits[0], 3, 224), (splits[1], TOKEN_DIM, 56)):
     width = channels * split[0] ** 2
     shapes = (CPU_BATCH, side, side, channels), (width,), (width,), (width, WIDTH)
     arrays = [jnp.asarray(random.normal(size=shape), jnp.float32) for shape in shapes]
-    programs = {}
+    programs: dict[str, dict[str, Callable[[int], None]]] = {"forward": {}, "gradients": {}}
     for form, windows in WINDOWS.items():
 
       def forward(x, scale, bias, kernel, windows=windows, split=split):
@@ -131,21 +143,15 @@ def cpu_ratios() -> dict[str, dict[str, float]]:
       def loss(*arrays, forward=forward):
         return jnp.square(forward(*arrays)).sum()
 
-      programs["forward", form] = jax.jit(forward)
-      programs["gradients", form] = jax.jit(jax.grad(loss, argnums=(0, 1, 2, 3)))
-    seconds: dict[tuple[str, str], list[float]] = {key: [] for key in programs}
-    for program in programs.values():
-      jax.block_until_ready(program(*arrays))
-    for _ in range(REPEATS):
-      for key, program in programs.items():
-        start = time.perf_counter()
-        jax.block_until_ready(program(*arrays))
-        seconds[key].append(time.perf_counter() - start)
-    medians = {key: statistics.median(found) for key, found in seconds.items()}
-    result[f"{split[0]} x {split[0]} windows of {channels} channels"] = {
-      work: round(medians[work, "convolution"] / medians[work, "slices"], 2)
-      for work in ("forward", "gradients")
-    }
+      gradients = jax.grad(loss, argnums=(0, 1, 2, 3))
+      programs["forward"][form] = repeated(jax.jit(forward), arrays)
+      programs["gradients"][form] = repeated(jax.jit(gradients), arrays)
+    for work, runs in programs.items():
+      turns = measure(runs, SECONDS)
+      ratios = [turn.seconds["convolution"] / turn.seconds["slices"] for turn in turns]
+      result.setdefault(f"{split[0]} x {split[0]} windows of {channels} channels", {})[work] = (
+        round(statistics.median(ratios), 2)
+      )
   return result
 
 
@@ -176,7 +182,7 @@ def without_windows(x, scale, bias, kernel, split: tuple[int, int, int]) -> jax.
 
 def errors() -> dict[str, dict[str, float]]:
   """Largest error of the first soft split's layer norm and linear map."""
-  split = t2t_tokens.soft_splits(STRIDES)[0]
+  split = t2t_tokens.soft_splits()[0]
   width = 3 * split[0] ** 2
   random = np.random.default_rng(0)
   kernel = random.normal(0, 0.06, (width, WIDTH))
@@ -185,8 +191,7 @@ def errors() -> dict[str, dict[str, float]]:
   image = cv2.GaussianBlur(random.random((224, 224, 3)), (0, 0), 6)
   image = (image - image.min()) / (image.max() - image.min())
   image[:, :40], image[:40] = 0, 250 / 255
-  # ImageNet's mean and standard deviation of red, green and blue, after rounding to 8 bits.
-  image = (np.round(image * 255) / 255 - (0.485, 0.456, 0.406)) / (0.229, 0.224, 0.225)
+  image = (np.round(image * 255) / 255 - IMAGENET_MEAN) / IMAGENET_STD  # Rounded to 8 bits.
   arrays = (image[None], scale, bias, kernel)
 
   def with_windows(x, scale, bias, kernel, split):
